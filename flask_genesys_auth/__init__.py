@@ -1,0 +1,1 @@
+"""The authentication of a Genesys Web Services contact center as a Flask extension."""

@@ -1,0 +1,1 @@
+"""Who a proven identity is here."""

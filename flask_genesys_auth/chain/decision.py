@@ -1,0 +1,247 @@
+"""The values of a walk: what a step proved, how it ended, and the decision that came of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Reason(str, Enum):
+    """Why a step did not succeed: a closed list of codes, for logs and ``explain``; no client ever sees one."""
+
+    # not applicable
+    NO_EVIDENCE = "no_evidence"
+    DISABLED = "disabled"
+    EXPLICIT_CREDENTIALS = "explicit_credentials"
+    OTHER_CONTACT_CENTER = "other_contact_center"
+    NO_CONTACT_CENTER = "no_contact_center"
+    BROWSER_LOGIN = "browser_login"
+    # rejected: what the request carries
+    MALFORMED_CREDENTIALS = "malformed_credentials"
+    CONTACT_CENTER_CONFLICT = "contact_center_conflict"
+    UNKNOWN_CONTACT_CENTER = "unknown_contact_center"
+    BAD_CREDENTIALS = "bad_credentials"
+    REFUSED = "refused"
+    # rejected: the account here
+    NO_ACCOUNT = "no_account"
+    ACCOUNT_DISABLED = "account_disabled"
+    # rejected: Salesforce
+    IDENTITY_URL_NOT_ALLOWED = "identity_url_not_allowed"
+    ORGANIZATION_NOT_LISTED = "organization_not_listed"
+    SESSION_REFUSED = "session_refused"
+    FOREIGN_IDENTITY = "foreign_identity"
+    INACTIVE_IDENTITY = "inactive_identity"
+    EMAIL_NOT_VERIFIED = "email_not_verified"
+    UNEXPECTED_REDIRECT = "unexpected_redirect"
+    # rejected: Configuration Server
+    OTHER_TENANT = "other_tenant"
+    # rejected: login sessions
+    SESSION_ENDED = "session_ended"
+    # unavailable
+    THROTTLED = "throttled"
+    UNREACHABLE = "unreachable"
+    TIMED_OUT = "timed_out"
+    SERVER_ERROR = "server_error"
+    UNREADABLE_ANSWER = "unreadable_answer"
+    HASHER_BUSY = "hasher_busy"
+    STATE_UNAVAILABLE = "state_unavailable"
+    ACCOUNTS_UNAVAILABLE = "accounts_unavailable"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+MatchedBy: TypeAlias = Literal["user_name", "email", "identity", "account_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Somebody a step has proven, not yet an account.
+
+    :param step: the step that proved it (for a resumed login session: the step that made the session).
+    :param contact_center: the table's name of the contact center it counts for.
+    :param subject: the value that an account must carry: a user name, an e-mail address, a linked value or an
+        account id, as ``matched_by`` says.
+    :param attributes: what else is known of the person, for display, linking and provisioning. Never a secret.
+    :param matched_by: what ``subject`` is compared with.
+    :param provider: with ``"identity"``, whose value it is: ``salesforce``, ``configuration_server`` or the name
+        of a SAML identity provider.
+    """
+
+    step: str
+    contact_center: str
+    subject: str
+    attributes: Mapping[str, str | tuple[str, ...]] = _NOTHING
+    matched_by: MatchedBy = "user_name"
+    provider: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """The step succeeded."""
+
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class NotApplicable:
+    """The evidence is absent or the step is disabled here. Costs nothing, logs nothing."""
+
+    reason: Reason = Reason.NO_EVIDENCE
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Evidence was there and is bad.
+
+    :param detail: for logs and ``explain`` only; holds no secret and no unbounded text from outside.
+    """
+
+    reason: Reason = Reason.REFUSED
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """What had to answer did not.
+
+    :param retry_after: seconds after which asking again makes sense.
+    :param detail: as in :class:`Rejected`.
+    """
+
+    reason: Reason
+    retry_after: int = 5
+    detail: str = ""
+
+
+Outcome: TypeAlias = Authenticated | NotApplicable | Rejected | Unavailable
+
+OUTCOME_NAMES: Mapping[type, str] = MappingProxyType(
+    {
+        Authenticated: "authenticated",
+        NotApplicable: "not_applicable",
+        Rejected: "rejected",
+        Unavailable: "unavailable",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """How one step of a walk ended.
+
+    :param elapsed: seconds.
+    """
+
+    step: str
+    outcome: Outcome
+    elapsed: float
+
+    @property
+    def outcome_name(self) -> str:
+        """``authenticated``, ``not_applicable``, ``rejected`` or ``unavailable``."""
+        return OUTCOME_NAMES[type(self.outcome)]
+
+    @property
+    def reason(self) -> Reason | None:
+        """The code of the closed list; ``None`` when the step succeeded."""
+        return None if isinstance(self.outcome, Authenticated) else self.outcome.reason
+
+
+@dataclass(frozen=True, slots=True)
+class LoginSession:
+    """One login that outlives its request, kept in the state under a hash of its opaque id.
+
+    :param step: the step that made it: ``saml``, ``web_services``, ``configuration_server`` or ``application``.
+    :param created: unix time, as are ``last_seen`` and ``expires`` (its absolute end).
+    :param provider: the SAML identity provider that vouched for it, with its NameID and SessionIndex.
+    """
+
+    contact_center: str
+    account_id: str
+    step: str
+    created: float
+    last_seen: float
+    expires: float
+    provider: str = ""
+    name_id: str = ""
+    session_index: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the walk decided for one request.
+
+    :param contact_center: the table's name, or ``None`` where no single one could be told.
+    :param user: the application's own user object, or ``None``: anonymous.
+    :param roles: the roles of the account at the time of this request.
+    :param resumed: a login session was resumed; ``authenticated_by`` is then the step that made it.
+    """
+
+    contact_center: str | None
+    user: Any | None = None
+    steps: tuple[StepRecord, ...] = ()
+    resumed: bool = False
+    roles: frozenset[str] = frozenset()
+    account_id: str | None = None
+
+    @property
+    def authenticated(self) -> bool:
+        """Tell whether somebody is logged in."""
+        return self.user is not None
+
+    @property
+    def authenticated_by(self) -> str | None:
+        """The name of the step that proved the identity, or ``None``."""
+        if self.user is None:
+            return None
+        outcome = self.steps[-1].outcome
+        return outcome.identity.step if isinstance(outcome, Authenticated) else None
+
+    @property
+    def throttled(self) -> bool:
+        """Tell whether the request is anonymous and a step was throttled: 429."""
+        return any(found.reason is Reason.THROTTLED for found in self._unavailable())
+
+    @property
+    def unavailable(self) -> bool:
+        """Tell whether the request is anonymous and a step could not be asked: 503 (or 429)."""
+        return bool(self._unavailable())
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds after which asking again makes sense: the longest that a step named, at least one."""
+        found = self._unavailable()
+        if self.throttled:
+            found = [one for one in found if one.reason is Reason.THROTTLED]
+        return max([1, *(one.retry_after for one in found)])
+
+    def explain(self) -> list[dict[str, Any]]:
+        """Return the walk as plain values: step, outcome, milliseconds, and reason and detail where there are any."""
+        rows: list[dict[str, Any]] = []
+        for record in self.steps:
+            row: dict[str, Any] = {
+                "step": record.step,
+                "outcome": record.outcome_name,
+                "milliseconds": round(record.elapsed * 1000, 1),
+            }
+            if record.reason is not None:
+                row["reason"] = str(record.reason)
+            detail = getattr(record.outcome, "detail", "")
+            if detail:
+                row["detail"] = detail
+            rows.append(row)
+        return rows
+
+    def _unavailable(self) -> list[Unavailable]:
+        if self.user is not None:
+            return []
+        return [record.outcome for record in self.steps if isinstance(record.outcome, Unavailable)]

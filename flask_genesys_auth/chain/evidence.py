@@ -1,0 +1,162 @@
+"""What a request offers: Basic credentials and the two Salesforce headers, parsed once; pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from .decision import LoginSession, Rejected
+from .identity_url import IdentityUrl, parse_identity_url
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request
+
+    from ..config.values import SalesforceHeaders
+
+MAX_USER_NAME = 255
+MAX_PASSWORD = 1024
+MAX_SESSION_ID = 4096
+MAX_IDENTITY_URL = 512
+
+ResumeSession: TypeAlias = "Callable[[], LoginSession | Rejected | None]"
+
+
+@dataclass(frozen=True, slots=True)
+class BasicCredentials:
+    """A user name and a password (RFC 7617 2).
+
+    :param name: as looked up: without its realm, NFC, case-folded.
+    :param realm: what stood before the first backslash, case-folded, or empty.
+    """
+
+    user_name: str
+    password: str = field(repr=False)
+    name: str = ""
+    realm: str = ""
+
+    @property
+    def domain(self) -> str:
+        """What stands after the last ``@`` of the name, or empty."""
+        return self.name.rpartition("@")[2] if "@" in self.name else ""
+
+
+@dataclass(frozen=True, slots=True)
+class SalesforceCredentials:
+    """A Salesforce session id and the identity URL it is to be shown to."""
+
+    session_id: str = field(repr=False)
+    identity_url: str
+
+    @property
+    def identity(self) -> IdentityUrl | None:
+        """The parts of the identity URL, or ``None`` where it is of any other form."""
+        return parse_identity_url(self.identity_url)
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Credentials were sent and cannot be read.
+
+    :param finding: what is wrong with them, without a piece of them.
+    """
+
+    finding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a request offers to the chain.
+
+    :param address: the client's address as Werkzeug sees it (ProxyFix is the application's).
+    :param resume: resolves the browser's login session; at most one look-up per request, none if never called.
+    :param dry_run: an operator explains: count no failure, remember nothing, note nothing.
+    """
+
+    request: Request = field(repr=False)
+    address: str
+    basic: BasicCredentials | Malformed | None = None
+    salesforce: SalesforceCredentials | Malformed | None = None
+    contact_center_id: str = ""
+    resume: ResumeSession = field(default=lambda: None, repr=False)
+    dry_run: bool = False
+
+
+def fold(name: str) -> str:
+    """Return the form in which user names are compared: NFC, then case folding, then NFC again."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def split_user_name(user_name: str) -> tuple[str, str]:
+    r"""Return the realm (or ``""``) and the name as looked up: ``REALM\ann`` is ``ann`` of ``realm``."""
+    realm, backslash, name = user_name.partition("\\")
+    return (fold(realm), fold(name)) if backslash else ("", fold(user_name))
+
+
+def parse_basic(header: str | None) -> BasicCredentials | Malformed | None:
+    """Read an ``Authorization`` header (RFC 7617 2, in UTF-8).
+
+    :param header: the header as the server decoded it (latin-1), or ``None``.
+    :returns: ``None`` when there is none or it is of another scheme.
+    """
+    if header is None:
+        return None
+    scheme, _, token = header.strip(" \t").partition(" ")
+    if scheme.casefold() != "basic":
+        return None
+    try:
+        decoded = base64.b64decode(token.strip(" \t").encode("ascii"), validate=True).decode("utf-8")
+    except (UnicodeError, binascii.Error):
+        return Malformed("the Basic credentials are not base64 of UTF-8")
+    return read_credentials(*decoded.partition(":"))
+
+
+def read_credentials(user_name: str, colon: str, password: str) -> BasicCredentials | Malformed:
+    """Check a user name and a password, wherever they come from (RFC 7617 2: no colon in a name, no controls).
+
+    :param colon: empty where the separator was missing.
+    """
+    if not colon:
+        return Malformed("the Basic credentials have no colon")
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in user_name + password):
+        return Malformed("the credentials contain control characters")
+    if len(user_name) > MAX_USER_NAME or len(password) > MAX_PASSWORD:
+        return Malformed("the user name or the password is too long")
+    realm, name = split_user_name(user_name)
+    if not name or len(name) > MAX_USER_NAME:
+        return Malformed("the user name is empty or too long")
+    return BasicCredentials(user_name=user_name, password=password, name=name, realm=realm)
+
+
+def parse_salesforce(session_id: str | None, identity_url: str | None) -> SalesforceCredentials | Malformed | None:
+    """Read the two Salesforce headers; with one of them missing or empty there is no evidence."""
+    if not session_id or not identity_url:
+        return None
+    if len(session_id) > MAX_SESSION_ID or len(identity_url) > MAX_IDENTITY_URL:
+        return Malformed("a Salesforce header is too long")
+    if not all("!" <= character <= "~" for character in session_id + identity_url):
+        return Malformed("a Salesforce header has characters other than visible ASCII")
+    return SalesforceCredentials(session_id=session_id, identity_url=identity_url)
+
+
+def collect(
+    request: Request,
+    headers: SalesforceHeaders,
+    resume: ResumeSession = lambda: None,
+    *,
+    dry_run: bool = False,
+) -> Evidence:
+    """Collect what a request offers."""
+    sent = request.headers
+    return Evidence(
+        request=request,
+        address=request.remote_addr or "",
+        basic=parse_basic(sent.get("Authorization")),
+        salesforce=parse_salesforce(sent.get(headers.session), sent.get(headers.identity)),
+        contact_center_id=sent.get("ContactCenterId", ""),
+        resume=resume,
+        dry_run=dry_run,
+    )

@@ -1,0 +1,239 @@
+"""The protocols that the chain knows; every implementation lives in a room above."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request
+
+    from .contact_centers import ContactCenter
+    from .decision import Identity, LoginSession, Outcome, Rejected, Unavailable
+    from .evidence import Evidence
+
+U_co = TypeVar("U_co", covariant=True)
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What a step offers a client that must authenticate.
+
+    :param scheme: a ``WWW-Authenticate`` challenge (RFC 9110 11.6.1), or empty.
+    :param location: where a browser begins to log in (a path on this host, or an address), or empty.
+    """
+
+    scheme: str = ""
+    location: str = ""
+
+
+@runtime_checkable
+class Step(Protocol):
+    """One step of the chain. It may also carry ``before``, the name of the step it stands before."""
+
+    name: str
+
+    def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> Outcome:
+        """Look at the evidence and say how it went; raising is a bug and ends the request in 500."""
+        ...
+
+    def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
+        """Return what a client that must authenticate is offered, or ``None``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryEntry:
+    """A person whose password a directory found good.
+
+    :param attributes: what it says of the person, text by name: ``username``, ``login_name``, ``cme_user_name``,
+        ``identity``, ``contact_center_id``, ``email``, ... as far as it knows them.
+    """
+
+    attributes: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
+
+
+class Directory(Protocol):
+    """Whom the Configuration Server step asks whether a name and a password belong together."""
+
+    def verify(self, user_name: str, password: str) -> DirectoryEntry | Rejected | Unavailable:
+        """Ask; answers within the step's time-out.
+
+        :param user_name: as looked up: without its realm, in NFC and case-folded.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """What the chain must know of an account, read anew at every request.
+
+    :param account_id: text that ``AccountStore.get`` takes.
+    :param contact_center: the table's name, or ``None`` if the store does not keep contact centers apart.
+    :param version: changes when the password does; what was remembered under another version is forgotten.
+    """
+
+    account_id: str
+    enabled: bool = True
+    roles: frozenset[str] = frozenset()
+    contact_center: str | None = None
+    version: str = ""
+
+
+@runtime_checkable
+class AccountStore(Protocol[U_co]):
+    """Who a proven identity is here. Raises :class:`~flask_genesys_auth.errors.AccountsUnavailable` when it cannot tell.
+
+    A store may also have ``describe(user) -> AccountState``; without it ``user.get_id()``, ``user.is_active`` and
+    ``user.roles`` are read (Flask-Login's conventions).
+    """
+
+    def find(self, identity: Identity) -> U_co | None:
+        """Return the account that this identity is in its contact center, or ``None``."""
+        ...
+
+    def get(self, account_id: str) -> U_co | None:
+        """Return the account of this id, or ``None``."""
+        ...
+
+
+@runtime_checkable
+class PasswordStore(Protocol):
+    """Where the Web Services step finds password hashes. Raises ``AccountsUnavailable`` when it cannot tell."""
+
+    def password_hash(self, contact_center: str, user_name: str) -> str | None:
+        """Return the PHC string of this account, or ``None`` without an account or a password.
+
+        :param user_name: as looked up: without its realm, in NFC and case-folded.
+        """
+        ...
+
+    def replace_password_hash(self, contact_center: str, user_name: str, old: str, new: str) -> None:
+        """Store ``new`` if the account's hash is still ``old`` (a re-hash under new parameters, not a new password)."""
+        ...
+
+
+class StateStore(Protocol):
+    """Small values with an end. Raises :class:`~flask_genesys_auth.errors.StateUnavailable` when it cannot tell.
+
+    Keys and index terms are text of at most 255 characters; ``ttl`` is in seconds and greater than 0.
+    """
+
+    def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:
+        """Store a value unless the key is taken (atomic); tell whether it was stored."""
+        ...
+
+    def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
+        """Store a value whatever was there; ``index`` replaces the key's former index terms."""
+        ...
+
+    def replace(self, key: str, value: Json, ttl: float) -> bool:
+        """Store a value only where the key lives (atomic), its index terms kept; tell whether it did."""
+        ...
+
+    def get(self, key: str) -> Json:
+        """Return the value, or ``None`` where there is none or it has expired."""
+        ...
+
+    def take(self, key: str) -> Json:
+        """Return the value and delete it (atomic: of many callers one gets it), or ``None``."""
+        ...
+
+    def delete(self, key: str) -> bool:
+        """Delete the key; tell whether it was there."""
+        ...
+
+    def find(self, term: str) -> list[str]:
+        """Return the living keys that carry this index term."""
+        ...
+
+    def purge(self) -> int:
+        """Delete what has expired; return how many."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; the store opens them anew when it is used again."""
+        ...
+
+
+class SessionReader(Protocol):
+    """Where the chain finds login sessions."""
+
+    def resume(self, session_id: str, *, touch: bool = True) -> LoginSession | Rejected:
+        """Return the living session, or why there is none.
+
+        :param touch: note that it was seen now (idle time-out).
+        """
+        ...
+
+
+class Reservation(Protocol):
+    """A throttle's slot, taken before anybody is asked. A slot nobody returns counts as a failure."""
+
+    def succeeded(self) -> None:
+        """Return the slot: the credentials were good."""
+        ...
+
+    def void(self) -> None:
+        """Return the slot: nobody has said whether the credentials are good."""
+        ...
+
+
+class Throttle(Protocol):
+    """How many failures are let through."""
+
+    def reserve(self, contact_center: str, user_name: str, address: str) -> Reservation | Unavailable:
+        """Take one slot of each limit that applies (atomic), or none and say until when.
+
+        :param user_name: as looked up; empty where the credentials name nobody (Salesforce, malformed).
+        :param address: the client's address.
+        """
+        ...
+
+    def over_limit(self, contact_center: str, user_name: str, address: str) -> Unavailable | None:
+        """Tell whether this account is over its limit at this address, without taking a slot or a round trip."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a good walk left behind for the next one with the same credentials.
+
+    :param outcomes: each remembered step's outcome by the step's name; exactly one is ``Authenticated``.
+    :param version: the account's version then.
+    """
+
+    outcomes: Mapping[str, Outcome]
+    version: str = ""
+
+
+class VerifiedCredentials(Protocol):
+    """Credentials found good, for a short time, in this process."""
+
+    def recall(self, kind: str, contact_center: str, address: str, *secrets: str) -> Remembered | None:
+        """Return what was remembered of exactly these credentials from exactly this address."""
+        ...
+
+    def remember(
+        self, kind: str, contact_center: str, address: str, *secrets: str, result: Remembered, seconds: float
+    ) -> None:
+        """Remember a result; 0 seconds remember nothing."""
+        ...
+
+    def forget(self, kind: str, contact_center: str, address: str, *secrets: str) -> None:
+        """Forget what was remembered of these credentials."""
+        ...
+
+
+class Describe(Protocol):
+    """How the chain learns an account's state from the application's own user object."""
+
+    def __call__(self, user: Any) -> AccountState:
+        """Return the state of this account."""
+        ...

@@ -1,0 +1,357 @@
+"""The authentication chain: the Web Services authentication flow, step by step, for one request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import AccountsUnavailable, BackendUnavailable, HasherBusy, StateUnavailable
+from .contact_centers import ContactCenter, ContactCenters
+from .decision import (
+    Authenticated,
+    Decision,
+    LoginSession,
+    NotApplicable,
+    Outcome,
+    Reason,
+    Rejected,
+    StepRecord,
+    Unavailable,
+)
+from .evidence import BasicCredentials, Evidence, SalesforceCredentials, collect, read_credentials
+from .ports import Remembered
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request
+
+    from ..config.values import SalesforceHeaders
+    from .ports import (
+        AccountState,
+        AccountStore,
+        Describe,
+        Reservation,
+        SessionReader,
+        Step,
+        Throttle,
+        VerifiedCredentials,
+    )
+
+BASIC = "basic"
+SALESFORCE = "salesforce"
+
+_REASONS: Mapping[type[BackendUnavailable], Reason] = {
+    StateUnavailable: Reason.STATE_UNAVAILABLE,
+    AccountsUnavailable: Reason.ACCOUNTS_UNAVAILABLE,
+    HasherBusy: Reason.HASHER_BUSY,
+}
+
+
+def unavailable(error: BackendUnavailable) -> Unavailable:
+    """Return the outcome that a store's error is."""
+    reason = _REASONS.get(type(error), Reason.SERVER_ERROR)
+    return Unavailable(reason, retry_after=error.retry_after, detail=error.finding)
+
+
+class Settled(NamedTuple):
+    """What became of a proven identity: the account, or why there is none."""
+
+    outcome: Outcome
+    user: Any = None
+    state: AccountState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """A step with what the walk must know of it, looked up once.
+
+    :param kind: whose credentials it reads (``basic``, ``salesforce``), so that they are throttled and remembered.
+    :param reuse: seconds for which its success may be remembered.
+    :param resumes: it resumes a login session, which explicit credentials outrank.
+    """
+
+    step: Step
+    kind: str
+    reuse: float
+    resumes: bool
+
+
+def _stage(step: Step) -> _Stage:
+    return _Stage(
+        step=step,
+        kind=getattr(step, "credentials", ""),
+        reuse=getattr(step, "reuse_verified_for", 0.0),
+        resumes=getattr(step, "resumes", False),
+    )
+
+
+def _any_stage(_: _Stage) -> bool:
+    return True
+
+
+class AuthenticationChain:
+    """Walks the steps of the contact center that a request belongs to.
+
+    :param contact_centers: all of them, with their steps.
+    :param headers: the names of the two Salesforce headers.
+    :param sessions: where login sessions are found.
+    :param accounts: who a proven identity is here.
+    :param describe: an account's state, from the store's own user object.
+    :param throttle: how many failures are let through.
+    :param verified: credentials found good a short time ago.
+    """
+
+    def __init__(
+        self,
+        contact_centers: ContactCenters,
+        headers: SalesforceHeaders,
+        *,
+        sessions: SessionReader,
+        accounts: AccountStore[Any],
+        describe: Describe,
+        throttle: Throttle,
+        verified: VerifiedCredentials,
+    ) -> None:
+        self.contact_centers = contact_centers
+        self._headers = headers
+        self._sessions = sessions
+        self._accounts = accounts
+        self._describe = describe
+        self._throttle = throttle
+        self._verified = verified
+        self._stages = {name: tuple(_stage(step) for step in center.steps) for name, center in contact_centers.items()}
+
+    def walk(
+        self,
+        request: Request,
+        session_id: Callable[[], str | None] = lambda: None,
+        *,
+        dry_run: bool = False,
+    ) -> Decision:
+        """Decide who sent this request.
+
+        :param session_id: returns the opaque id of the browser's login session; called only if it matters.
+        :param dry_run: count no failure, remember nothing, note nothing.
+        """
+        evidence = collect(request, self._headers, self._resumer(session_id, dry_run), dry_run=dry_run)
+        return self._decide(evidence, _any_stage)
+
+    def check_password(self, request: Request, user_name: str, password: str) -> Decision:
+        """Decide by the Basic steps alone whether this name and password are good, as for a login form."""
+        bare = collect(request, self._headers)
+        credentials = read_credentials(user_name, ":", password)
+        return self._decide(replace(bare, basic=credentials, salesforce=None), lambda stage: stage.kind == BASIC)
+
+    def settle(self, outcome: Outcome) -> Settled:
+        """Turn a proven identity into an account, or into the reason why it is none.
+
+        The account is read at every request, also when the credentials were found good before.
+        """
+        if not isinstance(outcome, Authenticated):
+            return Settled(outcome)
+        proven = outcome.identity
+        try:
+            if proven.matched_by == "account_id":
+                user = self._accounts.get(proven.subject)
+            else:
+                user = self._accounts.find(proven)
+            if user is None:
+                return Settled(Rejected(Reason.NO_ACCOUNT))
+            state = self._describe(user)
+        except BackendUnavailable as error:
+            return Settled(unavailable(error))
+        if state.contact_center not in {None, proven.contact_center}:
+            return Settled(Rejected(Reason.OTHER_CONTACT_CENTER))
+        if not state.enabled:
+            return Settled(Rejected(Reason.ACCOUNT_DISABLED))
+        return Settled(outcome, user, state)
+
+    def _decide(self, evidence: Evidence, takes_part: Callable[[_Stage], bool]) -> Decision:
+        try:
+            center = self.contact_centers.resolve(evidence)
+        except BackendUnavailable as error:
+            return Decision(None, steps=(StepRecord("login_session", unavailable(error), 0.0),))
+        if isinstance(center, StepRecord):
+            return Decision(None, steps=(center,))
+        stages = [stage for stage in self._stages[center.name] if takes_part(stage)]
+        decision = _Walk(self, evidence, center, recall=not evidence.dry_run).through(stages)
+        # Remembered credentials whose account has changed since are asked about afresh.
+        return decision or _Walk(self, evidence, center, recall=False).through(stages) or Decision(center.name)
+
+    def _resumer(
+        self, session_id: Callable[[], str | None], dry_run: bool
+    ) -> Callable[[], LoginSession | Rejected | None]:
+        found: list[LoginSession | Rejected | None] = []
+
+        def resume() -> LoginSession | Rejected | None:
+            if not found:
+                opaque = session_id()
+                found.append(self._sessions.resume(opaque, touch=not dry_run) if opaque else None)
+            return found[0]
+
+        return resume
+
+
+class _Walk:
+    """One walk: the loop, and the doors it opens on its way."""
+
+    def __init__(self, chain: AuthenticationChain, evidence: Evidence, center: ContactCenter, *, recall: bool) -> None:
+        self._chain = chain
+        self._evidence = evidence
+        self._center = center
+        self._recall = recall
+        self._doors: dict[str, _Door] = {}
+        self._records: list[StepRecord] = []
+
+    def through(self, stages: list[_Stage]) -> Decision | None:
+        """Walk; ``None`` where what was remembered no longer holds."""
+        for stage in stages:
+            began = perf_counter()
+            settled = self._chain.settle(self._ask(stage))
+            self._records.append(StepRecord(stage.step.name, settled.outcome, perf_counter() - began))
+            door = self._doors.get(stage.kind)
+            if door is not None and door.stale(stage, settled):
+                return None
+            if door is not None:
+                door.note(stage, settled.outcome)
+            if settled.state is not None:
+                self._close(stage, settled.state)
+                return Decision(
+                    contact_center=self._center.name,
+                    user=settled.user,
+                    steps=tuple(self._records),
+                    resumed=stage.resumes,
+                    roles=settled.state.roles,
+                    account_id=settled.state.account_id,
+                )
+        self._close_anonymous()
+        return Decision(self._center.name, steps=tuple(self._records))
+
+    def _ask(self, stage: _Stage) -> Outcome:
+        if stage.resumes and self._explicit():
+            return NotApplicable(Reason.EXPLICIT_CREDENTIALS)
+        try:
+            if stage.kind:
+                known = self._door(stage.kind).answer(stage)
+                if known is not None:
+                    return known
+            return stage.step.authenticate(self._evidence, self._center)
+        except BackendUnavailable as error:
+            return unavailable(error)
+
+    def _explicit(self) -> bool:
+        return any(isinstance(record.outcome, (Rejected, Unavailable)) for record in self._records)
+
+    def _door(self, kind: str) -> _Door:
+        door = self._doors.get(kind)
+        if door is None:
+            door = self._doors[kind] = _Door(self._chain, self._evidence, self._center.name, kind)
+            door.open(recall=self._recall)
+        return door
+
+    def _close(self, stage: _Stage, state: AccountState) -> None:
+        for kind, door in self._doors.items():
+            if kind == stage.kind:
+                door.succeeded(state)
+            else:
+                door.void()
+
+    def _close_anonymous(self) -> None:
+        # A walk counts one failure: where both kinds of credentials were bad, that of the named account.
+        counting = [door for door in self._doors.values() if door.rejected]
+        for door in self._doors.values():
+            if not counting or door is not counting[-1]:
+                door.void()
+
+
+class _Door:
+    """What stands before the steps of one kind of credentials: the throttle and what is remembered."""
+
+    def __init__(self, chain: AuthenticationChain, evidence: Evidence, center: str, kind: str) -> None:
+        self._throttle: Throttle = chain._throttle
+        self._verified: VerifiedCredentials = chain._verified
+        self._evidence = evidence
+        self._center = center
+        self._kind = kind
+        self._name, self._secrets = _credentials(evidence, kind)
+        self._remembered: Remembered | None = None
+        self._refused: Unavailable | None = None
+        self._slot: Reservation | None = None
+        self._outcomes: dict[str, Outcome] = {}
+        self._reuse: list[float] = []
+
+    @property
+    def rejected(self) -> bool:
+        """Tell whether somebody has said that the credentials are bad."""
+        return any(isinstance(outcome, Rejected) for outcome in self._outcomes.values())
+
+    def open(self, *, recall: bool) -> None:
+        """Recall what is known of the credentials, or take a slot before anybody is asked."""
+        if not self._secrets or self._evidence.dry_run:
+            return
+        address = self._evidence.address
+        self._refused = self._throttle.over_limit(self._center, self._name, address)
+        if self._refused is not None:
+            return
+        if recall:
+            self._remembered = self._verified.recall(self._kind, self._center, address, *self._secrets)
+        if self._remembered is None:
+            slot = self._throttle.reserve(self._center, self._name, address)
+            if isinstance(slot, Unavailable):
+                self._refused = slot
+            else:
+                self._slot = slot
+
+    def answer(self, stage: _Stage) -> Outcome | None:
+        """Return what is known without asking the step, or ``None``."""
+        if self._remembered is not None:
+            return self._remembered.outcomes.get(stage.step.name, NotApplicable())
+        return self._refused
+
+    def note(self, stage: _Stage, outcome: Outcome) -> None:
+        """Note how a step ended."""
+        self._outcomes[stage.step.name] = outcome
+        if not isinstance(outcome, NotApplicable):
+            self._reuse.append(stage.reuse)
+
+    def stale(self, stage: _Stage, settled: Settled) -> bool:
+        """Tell whether a remembered success no longer holds; if so it is forgotten."""
+        if self._remembered is None:
+            return False
+        if not isinstance(self._remembered.outcomes.get(stage.step.name), Authenticated):
+            return False
+        if isinstance(settled.outcome, Unavailable):
+            return False
+        if settled.state is not None and settled.state.version == self._remembered.version:
+            return False
+        self._verified.forget(self._kind, self._center, self._evidence.address, *self._secrets)
+        return True
+
+    def succeeded(self, state: AccountState) -> None:
+        """Return the slot and remember the whole result, earlier steps' refusals included."""
+        if self._slot is None:
+            return
+        self._slot.succeeded()
+        self._verified.remember(
+            self._kind,
+            self._center,
+            self._evidence.address,
+            *self._secrets,
+            result=Remembered(dict(self._outcomes), state.version),
+            seconds=min(self._reuse),
+        )
+
+    def void(self) -> None:
+        """Return the slot: these credentials do not count as a failure."""
+        if self._slot is not None:
+            self._slot.void()
+
+
+def _credentials(evidence: Evidence, kind: str) -> tuple[str, tuple[str, ...]]:
+    """Return the name to throttle by and what identifies the credentials; nothing if they are absent or malformed."""
+    if kind == BASIC and isinstance(evidence.basic, BasicCredentials):
+        return evidence.basic.name, (evidence.basic.name, evidence.basic.password)
+    if kind == SALESFORCE and isinstance(evidence.salesforce, SalesforceCredentials):
+        return "", (evidence.salesforce.session_id, evidence.salesforce.identity_url)
+    return "", ()

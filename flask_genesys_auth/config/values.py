@@ -1,0 +1,210 @@
+"""The configuration once read: frozen values, with every default of ``docs/configuration``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from .secrets import Secret
+
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Names that cannot leave the machine: plain http is accepted there."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedHost:
+    """One entry of ``identity_hosts`` or ``redirect_hosts``.
+
+    :param host: lower case; a leading dot makes it a suffix at a label's border.
+    """
+
+    host: str
+    scheme: str = "https"
+    port: int = 443
+
+    def matches(self, scheme: str, host: str, port: int) -> bool:
+        """Tell whether this entry allows an address of exactly these parts (``host`` in lower case)."""
+        if (scheme, port) != (self.scheme, self.port):
+            return False
+        if self.host.startswith("."):
+            return host.endswith(self.host) and len(host) > len(self.host)
+        return host == self.host
+
+
+@dataclass(frozen=True, slots=True)
+class SalesforceHeaders:
+    """The names of the two request headers of the Salesforce step."""
+
+    session: str = "ssid"
+    identity: str = "surl"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """How long a login session lives, in seconds."""
+
+    idle_timeout: int = 1800
+    absolute_timeout: int = 28800
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordSettings:
+    """Parameters of argon2id (RFC 9106), how many hashes may run at once, how long a good password is remembered."""
+
+    memory_kib: int = 19456
+    iterations: int = 2
+    lanes: int = 1
+    concurrent_hashes: int = 4
+    reuse_verified_for: float = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleSettings:
+    """How many failures are let through, in the notation of ``limits``: ``"10 per 5 minutes"``."""
+
+    per_account: str = "10 per 5 minutes"
+    per_account_anywhere: str = "50 per 15 minutes"
+    per_address: str = "300 per minute"
+
+
+@dataclass(frozen=True, slots=True)
+class Salesforce:
+    """The Salesforce step of one contact center.
+
+    :param organizations: organization ids of 15 characters (18 are cut after their checksum has been verified).
+    :param timeout: seconds for the whole step, redirects included.
+    """
+
+    organizations: frozenset[str]
+    identity_hosts: tuple[AllowedHost, ...] = (AllowedHost("login.salesforce.com"),)
+    redirect_hosts: tuple[AllowedHost, ...] = (AllowedHost(".my.salesforce.com"),)
+    match: Literal["username", "email", "identity"] = "username"
+    timeout: float = 3.0
+    reuse_verified_for: float = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationServer:
+    """The Configuration Server step of one contact center.
+
+    :param directory: ``"genesys"`` or ``"package.module:Class"``.
+    :param timeout: seconds for the whole step.
+    :param max_failures: per account, from anywhere: what may reach Genesys, which locks accounts.
+    """
+
+    url: str = ""
+    client_id: str = ""
+    client_secret: Secret = field(default_factory=lambda: Secret(""))
+    directory: str = "genesys"
+    tenant: str = "Environment"
+    contact_center_id: str = ""
+    match: Literal["username", "login_name", "cme_user_name", "identity"] = "username"
+    max_failures: str = "2 per 15 minutes"
+    timeout: float = 3.0
+    reuse_verified_for: float = 60
+
+
+@dataclass(frozen=True, slots=True)
+class WebServices:
+    """The Web Services step of one contact center; the table itself is the switch."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityProvider:
+    """One SAML identity provider of one contact center.
+
+    :param metadata: an existing file.
+    :param match: ``"name_id"`` or ``"attribute:NAME"``: the value that an account's linked identity carries.
+    :param email_domains: when not empty, the e-mail domains (lower case) this provider may speak for.
+    """
+
+    name: str
+    metadata: Path
+    entity_id: str = ""
+    match: str = "name_id"
+    email_domains: frozenset[str] = frozenset()
+    name_id_format: str = ""
+    want_response_signed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Saml:
+    """The SAML step of one contact center.
+
+    :param entity_id: ours; empty means the address of our metadata.
+    :param clock_skew: seconds allowed between the provider's clock and ours, the same for every check.
+    :param request_lifetime: seconds within which a login that was begun must be finished.
+    :param force_authn_after_logout: the login after a logout asks the provider to authenticate the user anew.
+    """
+
+    identity_provider: IdentityProvider
+    entity_id: str = ""
+    signing_key: Secret | None = None
+    signing_certificate: str = ""
+    clock_skew: int = 60
+    request_lifetime: int = 600
+    force_authn_after_logout: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContactCenterSettings:
+    """One table of ``contact_centers``. A step whose settings are ``None`` is disabled here.
+
+    :param name: the table's name, which SAML addresses carry.
+    :param id: what the ``ContactCenterId`` header carries.
+    :param public_url: ``scheme://host[:port]`` (and perhaps a path) without a trailing slash, or empty.
+    :param allowed_origins: serialized origins (RFC 6454 6.2), lower case.
+    """
+
+    name: str
+    id: str
+    hosts: frozenset[str] = frozenset()
+    domains: frozenset[str] = frozenset()
+    realms: frozenset[str] = frozenset()
+    public_url: str = ""
+    allowed_origins: frozenset[str] = frozenset()
+    salesforce: Salesforce | None = None
+    configuration_server: ConfigurationServer | None = None
+    web_services: WebServices | None = None
+    saml: Saml | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The whole of ``app.config["GENESYS_AUTH"]``.
+
+    :param base_path: the folder that relative paths are relative to.
+    :param state_url: ``memory://`` or a SQLAlchemy address of SQLite, absolute.
+    :param accounts_url: a SQLAlchemy address, absolute.
+    """
+
+    contact_centers: Mapping[str, ContactCenterSettings]
+    base_path: Path
+    default_contact_center: str = ""
+    public_url: str = ""
+    state_url: str = "memory://"
+    state_namespace: str = ""
+    state_timeout: float = 1.0
+    accounts_url: str = ""
+    extra_steps: tuple[str, ...] = ()
+    protect_by_default: bool = True
+    unprotected_endpoints: frozenset[str] = frozenset()
+    take_over_loaders: bool = False
+    unauthenticated_status: Literal[401, 403] = 401
+    saml_url_prefix: str = "/saml"
+    login_view: str = ""
+    salesforce_headers: SalesforceHeaders = SalesforceHeaders()
+    session: SessionSettings = SessionSettings()
+    passwords: PasswordSettings = PasswordSettings()
+    throttle: ThrottleSettings = ThrottleSettings()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "contact_centers", MappingProxyType(dict(self.contact_centers)))
+
+    @property
+    def saml_enabled(self) -> bool:
+        """Tell whether any contact center has SAML."""
+        return any(center.saml is not None for center in self.contact_centers.values())

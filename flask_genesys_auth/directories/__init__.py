@@ -1,0 +1,1 @@
+"""Whom a step asks about a person."""

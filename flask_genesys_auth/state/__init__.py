@@ -1,0 +1,1 @@
+"""Where small values with an end are kept."""

@@ -1,0 +1,43 @@
+"""Resumes the login session that SAML, or the application's login form, has made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..chain.decision import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request
+
+    from ..chain.contact_centers import ContactCenter
+    from ..chain.evidence import Evidence
+    from ..chain.ports import Challenge
+
+
+class LoginSessionStep:
+    """Stands right before ``saml`` in every contact center; explicit credentials outrank it (the walk sees to that)."""
+
+    name = "login_session"
+    resumes = True
+
+    def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> Outcome:
+        """Resume the browser's login session if it is one of this contact center's."""
+        session = evidence.resume()
+        if session is None:
+            return NotApplicable(Reason.NO_EVIDENCE)
+        if isinstance(session, Rejected):
+            return session
+        if session.contact_center != contact_center.name:
+            return NotApplicable(Reason.OTHER_CONTACT_CENTER)
+        return Authenticated(
+            Identity(
+                step=session.step,
+                contact_center=contact_center.name,
+                subject=session.account_id,
+                matched_by="account_id",
+            )
+        )
+
+    def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
+        """Offer nothing: a session is begun elsewhere."""
+        return None

@@ -1,0 +1,1 @@
+"""What applications import in their own tests: a client, fixtures, an identity provider, emulators."""

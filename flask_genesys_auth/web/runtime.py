@@ -1,0 +1,44 @@
+"""The extension's state for one application: frozen, in ``app.extensions["genesys_auth"]``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from flask import Flask, current_app
+
+if TYPE_CHECKING:
+    from ..accounts.passwords import PasswordHasher
+    from ..chain.contact_centers import ContactCenters
+    from ..chain.ports import AccountStore, Describe, PasswordStore, StateStore
+    from ..chain.walk import AuthenticationChain
+    from ..config.values import Settings
+    from ..saml.settings import ServiceProvider
+    from ..sessions import LoginSessions
+
+EXTENSION = "genesys_auth"
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """All parts of one application's authentication, put together by ``init_app``.
+
+    :param service_providers: by the contact center's name; empty where none has SAML.
+    """
+
+    settings: Settings
+    contact_centers: ContactCenters
+    chain: AuthenticationChain
+    accounts: AccountStore[Any]
+    describe: Describe
+    passwords: PasswordStore | None
+    hasher: PasswordHasher
+    state: StateStore
+    sessions: LoginSessions
+    service_providers: Mapping[str, ServiceProvider]
+
+
+def runtime(app: Flask | None = None) -> Runtime:
+    """Return the extension's state of this application (default: the current one)."""
+    return cast(Runtime, (app or current_app).extensions[EXTENSION])
