@@ -88,7 +88,7 @@ class AccountState:
 
 @runtime_checkable
 class AccountStore(Protocol[U_co]):
-    """Who a proven identity is here. Raises :class:`~flask_genesys_auth.errors.AccountsUnavailable` when it cannot tell.
+    """Who a proven identity is here. Raises ``AccountsUnavailable`` when it cannot tell.
 
     A store may also have ``describe(user) -> AccountState``; without it ``user.get_id()``, ``user.is_active`` and
     ``user.roles`` are read (Flask-Login's conventions).
