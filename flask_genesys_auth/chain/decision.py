@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -76,7 +76,7 @@ class Identity:
     step: str
     contact_center: str
     subject: str
-    attributes: Mapping[str, str | tuple[str, ...]] = _NOTHING
+    attributes: Mapping[str, str | tuple[str, ...]] = field(default_factory=lambda: _NOTHING)
     matched_by: MatchedBy = "user_name"
     provider: str = ""
 

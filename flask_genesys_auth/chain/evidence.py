@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from ..config.names import fold
 from .decision import LoginSession, Rejected
 from .identity_url import IdentityUrl, parse_identity_url
 
@@ -83,11 +84,6 @@ class Evidence:
     contact_center_id: str = ""
     resume: ResumeSession = field(default=lambda: None, repr=False)
     dry_run: bool = False
-
-
-def fold(name: str) -> str:
-    """Return the form in which user names are compared: NFC, then case folding, then NFC again."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def split_user_name(user_name: str) -> tuple[str, str]:

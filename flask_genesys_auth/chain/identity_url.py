@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ..config.salesforce_ids import short_id
+
 _PATTERN = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[::1\])(?::(?P<port>[0-9]{1,5}))?"
     r"/id/(?P<organization>00D[A-Za-z0-9]{12}(?:[A-Z0-5]{3})?)/(?P<user>005[A-Za-z0-9]{12}(?:[A-Z0-5]{3})?)",
     re.ASCII,
 )
-_CHECKSUM_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -46,25 +47,3 @@ def parse_identity_url(url: str) -> IdentityUrl | None:
         return None
     port = int(found["port"]) if found["port"] else _DEFAULT_PORTS[found["scheme"]]
     return IdentityUrl(found["scheme"], found["host"].strip("[]"), port, slash + path, organization, user)
-
-
-def short_id(identifier: str) -> str | None:
-    """Return the 15 case-sensitive characters of a Salesforce id, or ``None`` if it is not one.
-
-    An id of 18 characters is the same plus a checksum: one letter for each five characters, a bit for each
-    upper-case letter among them, the lowest first.
-    """
-    if not identifier.isascii() or not identifier.isalnum() or len(identifier) not in {15, 18}:
-        return None
-    short = identifier[:15]
-    if len(identifier) == 18 and identifier[15:] != _checksum(short):
-        return None
-    return short
-
-
-def _checksum(short: str) -> str:
-    letters = []
-    for start in (0, 5, 10):
-        bits = sum(1 << place for place, character in enumerate(short[start : start + 5]) if character.isupper())
-        letters.append(_CHECKSUM_LETTERS[bits])
-    return "".join(letters)

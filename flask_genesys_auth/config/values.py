@@ -178,7 +178,7 @@ class Settings:
 
     :param base_path: the folder that relative paths are relative to.
     :param state_url: ``memory://`` or a SQLAlchemy address of SQLite, absolute.
-    :param accounts_url: a SQLAlchemy address, absolute.
+    :param accounts_url: a SQLAlchemy address, absolute; it may hold a password, so it does not show.
     """
 
     contact_centers: Mapping[str, ContactCenterSettings]
@@ -188,7 +188,7 @@ class Settings:
     state_url: str = "memory://"
     state_namespace: str = ""
     state_timeout: float = 1.0
-    accounts_url: str = ""
+    accounts_url: str = field(default="", repr=False)
     extra_steps: tuple[str, ...] = ()
     protect_by_default: bool = True
     unprotected_endpoints: frozenset[str] = frozenset()

@@ -1,0 +1,213 @@
+"""Checks what the tables of a configuration say together, reads its files, and makes the frozen values of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from marshmallow import ValidationError
+
+from . import addresses, claims, databases, rules
+from .problems import Problems, dotted, nearest
+from .secrets import Secret, SecretSource, Unreadable, read_file
+from .values import (
+    ConfigurationServer,
+    ContactCenterSettings,
+    IdentityProvider,
+    PasswordSettings,
+    Salesforce,
+    SalesforceHeaders,
+    Saml,
+    SessionSettings,
+    Settings,
+    ThrottleSettings,
+    WebServices,
+)
+
+_TABLES: dict[str, Callable[..., object]] = {
+    "salesforce_headers": SalesforceHeaders,
+    "session": SessionSettings,
+    "passwords": PasswordSettings,
+    "throttle": ThrottleSettings,
+}
+_STEPS = ("salesforce", "configuration_server", "web_services", "saml")
+_SETS = ("hosts", "domains", "realms", "allowed_origins", "organizations", "email_domains", "unprotected_endpoints")
+_PLAIN_HTTP = "is plain http and could leave the machine: use https, or set allow_http = true beside it"
+_REQUIRED = "is required"
+
+
+class Build:
+    """One reading of one configuration; the tables are changed in place from what is written to what is meant.
+
+    :param data: the tables as the schemas left them; what they refused is absent.
+    :param problems: what they refused, and where this adds its own findings.
+    """
+
+    def __init__(self, data: dict[str, Any], problems: Problems, *, base_path: Path, app_name: str) -> None:
+        self._data = data
+        self._problems = problems
+        self._base_path = base_path / data.pop("base_path", ".")
+        self._app_name = app_name
+        self._centers: dict[str, dict[str, Any]] = data.pop("contact_centers", {})
+
+    def settings(self) -> Settings:
+        """Return the values, once everything has been found good."""
+        centers = {name: _contact_center(name, table) for name, table in self._centers.items()}
+        for key, kind in _TABLES.items():
+            if key in self._data:
+                self._data[key] = kind(**self._data[key])
+        return Settings(contact_centers=centers, base_path=self._base_path, **_with_sets(self._data))
+
+    def check(self) -> None:
+        """Find what no table can know by itself."""
+        self._check_root()
+        self._check_databases()
+        for name, table in self._centers.items():
+            for step in _STEPS:
+                if step in table and not table[step].pop("enabled", True):
+                    del table[step]
+            self._check_contact_center(dotted("contact_centers", name), table)
+        self._check_default()
+        for path, finding in claims.conflicts(self._centers):
+            self._problems.add(path, finding)
+        for path, finding in claims.saml_hosts(self._centers, self._data.get("public_url", "")):
+            self._problems.add(path, finding)
+
+    def _check_root(self) -> None:
+        allowed = self._data.pop("allow_http", False)
+        self._check_http("public_url", self._data.get("public_url", ""), allowed)
+        if not self._data.get("state_namespace") and not self._problems.at("state_namespace"):
+            try:
+                self._data["state_namespace"] = rules.namespace(self._app_name)
+            except ValidationError:
+                self._problems.add("state_namespace", "must be set, for the application's name cannot stand for it")
+        headers = SalesforceHeaders(**self._data.get("salesforce_headers", {}))
+        if headers.session.lower() == headers.identity.lower():
+            self._problems.add("salesforce_headers", "session and identity must be two different headers")
+        passwords = PasswordSettings(**self._data.get("passwords", {}))
+        if passwords.memory_kib < 8 * passwords.lanes:
+            self._problems.add("passwords.memory_kib", "must be at least 8 for each of the lanes (RFC 9106 3.1)")
+
+    def _check_databases(self) -> None:
+        state = self._database("state_url", self._data.get("state_url", databases.DEFAULT_STATE), databases.state_url)
+        accounts = self._data.get("accounts_url", "")
+        if not accounts:
+            accounts = databases.DEFAULT_ACCOUNTS if state == databases.MEMORY else state
+        self._database("accounts_url", accounts, databases.accounts_url)
+
+    def _database(self, key: str, url: str, check: Callable[[str, Path], str]) -> str:
+        if url and not self._problems.at(key):
+            try:
+                url = self._data[key] = check(url, self._base_path)
+            except ValidationError as error:
+                self._problems.add_messages(error.messages, key)
+                return ""
+        return url
+
+    def _check_default(self) -> None:
+        default = self._data.get("default_contact_center", "")
+        if default and default not in self._centers:
+            self._problems.add(
+                "default_contact_center", f"is the name of no contact center{nearest(default, self._centers)}"
+            )
+        if not self._centers and not self._problems.at("contact_centers"):
+            self._problems.add("contact_centers", "is required: a table for each contact center, at least one")
+
+    def _check_contact_center(self, path: str, table: dict[str, Any]) -> None:
+        allowed = table.pop("allow_http", False)
+        self._check_http(f"{path}.public_url", table.get("public_url", ""), allowed)
+        for origin in table.get("allowed_origins", ()):
+            self._check_http(f"{path}.allowed_origins", origin, allowed)
+        if "salesforce" in table:
+            self._check_salesforce(f"{path}.salesforce", table["salesforce"])
+        if "configuration_server" in table:
+            self._check_configuration_server(f"{path}.configuration_server", table["configuration_server"])
+        if "saml" in table:
+            self._check_saml(f"{path}.saml", table["saml"])
+            if not (table.get("public_url") or self._data.get("public_url")):
+                self._require(path, table, "public_url", "is required for SAML, here or for all contact centers")
+
+    def _check_salesforce(self, path: str, table: dict[str, Any]) -> None:
+        allowed = table.pop("allow_http", False)
+        self._require(path, table, "organizations")
+        if table.get("identity_hosts") == ():
+            self._problems.add(f"{path}.identity_hosts", "must name at least one host")
+        for key in ("identity_hosts", "redirect_hosts"):
+            for host in table.get(key, ()):
+                self._check_http(f"{path}.{key}", f"{host.scheme}://{addresses.bracketed(host.host)}", allowed)
+
+    def _check_configuration_server(self, path: str, table: dict[str, Any]) -> None:
+        self._check_http(f"{path}.url", table.get("url", ""), table.pop("allow_http", False))
+        self._read_secret(path, table, "client_secret")
+        if table.get("directory", "genesys") == "genesys":
+            for key in ("url", "client_id", "client_secret"):
+                self._require(path, table, key)
+
+    def _check_saml(self, path: str, table: dict[str, Any]) -> None:
+        key = self._read_secret(path, table, "signing_key")
+        certificate = self._read_secret(path, table, "signing_certificate")
+        for given, other in (("signing_key", "signing_certificate"), ("signing_certificate", "signing_key")):
+            if given in table and other not in table and not self._problems.at(f"{path}.{other}"):
+                self._problems.add(f"{path}.{other}", f"is required beside {given}")
+        if key and ("PRIVATE KEY-----" not in key.reveal() or "ENCRYPTED" in key.reveal()):
+            self._problems.add(f"{path}.signing_key", "must be a private key in PEM form, without a passphrase")
+        if certificate:
+            text = certificate.reveal()
+            # The metadata publishes it: a private key in its place must not slip through.
+            if "-----BEGIN CERTIFICATE-----" not in text or "PRIVATE KEY" in text:
+                self._problems.add(f"{path}.signing_certificate", "must be a certificate in PEM form and nothing else")
+            table["signing_certificate"] = text
+        providers = table.pop("identity_providers", {})
+        path = f"{path}.identity_providers"
+        if len(providers) > 1 or (not providers and not self._problems.at(path)):
+            self._problems.add(path, f"must have exactly one identity provider today, not {len(providers)}")
+        for name, provider in providers.items():
+            provider["name"] = name
+            self._check_metadata(dotted(path, name), provider)
+            table["identity_provider"] = provider
+
+    def _check_metadata(self, path: str, provider: dict[str, Any]) -> None:
+        self._require(path, provider, "metadata")
+        if provider.get("metadata"):
+            file = provider["metadata"] = self._base_path / provider["metadata"]
+            content = read_file(file)
+            if isinstance(content, Unreadable):
+                self._problems.add(f"{path}.metadata", content.finding)
+
+    def _read_secret(self, path: str, table: dict[str, Any], key: str) -> Secret | None:
+        source = table.get(key)
+        if not isinstance(source, SecretSource):
+            return None
+        found = source.read(self._base_path)
+        if isinstance(found, Unreadable):
+            self._problems.add(f"{path}.{key}", found.finding)
+            return None
+        table[key] = found
+        return found
+
+    def _require(self, path: str, table: dict[str, Any], key: str, finding: str = _REQUIRED) -> None:
+        if not table.get(key) and not self._problems.at(f"{path}.{key}"):
+            self._problems.add(f"{path}.{key}", finding)
+
+    def _check_http(self, path: str, url: str, allowed: bool) -> None:
+        if not allowed and addresses.plain_http(url):
+            self._problems.add(path, _PLAIN_HTTP)
+
+
+def _with_sets(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: frozenset(value) if key in _SETS else value for key, value in table.items()}
+
+
+def _contact_center(name: str, table: dict[str, Any]) -> ContactCenterSettings:
+    table = {**table, "name": name, "id": table.get("id") or name}
+    if "salesforce" in table:
+        table["salesforce"] = Salesforce(**_with_sets(table["salesforce"]))
+    if "configuration_server" in table:
+        table["configuration_server"] = ConfigurationServer(**table["configuration_server"])
+    if "web_services" in table:
+        table["web_services"] = WebServices()
+    if "saml" in table:
+        provider = IdentityProvider(**_with_sets(table["saml"]["identity_provider"]))
+        table["saml"] = Saml(**{**table["saml"], "identity_provider": provider})
+    return ContactCenterSettings(**_with_sets(table))

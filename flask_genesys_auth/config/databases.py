@@ -1,0 +1,85 @@
+"""SQLAlchemy addresses in the configuration: what is accepted, and SQLite files made absolute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from marshmallow import ValidationError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+MEMORY = "memory://"
+DEFAULT_STATE = "sqlite:///state.sqlite3"
+DEFAULT_ACCOUNTS = "sqlite:///accounts.sqlite3"
+
+_STATE = 'must be "memory://" or the address of a SQLite file such as "sqlite:///state.sqlite3"'
+
+
+def state_url(text: str, base_path: Path) -> str:
+    """Return where the state is kept.
+
+    :param base_path: the folder that a relative path is relative to.
+    :raises ValidationError: if it is neither the memory nor a file of SQLite.
+    """
+    if text == MEMORY:
+        return text
+    url = _parsed(text)
+    if url is None or url.drivername not in {"sqlite", "sqlite+pysqlite"} or _in_memory(url) or _is_uri(url):
+        raise ValidationError(_STATE)
+    return _absolute(url, base_path)
+
+
+def accounts_url(text: str, base_path: Path) -> str:
+    """Return where the accounts are kept: any address of SQLAlchemy whose driver is there and not asynchronous.
+
+    :param base_path: the folder that a relative path of SQLite is relative to.
+    :raises ValidationError: if it is of any other form.
+    """
+    url = _parsed(text)
+    if url is None:
+        raise ValidationError('must be an address of SQLAlchemy such as "sqlite:///accounts.sqlite3"')
+    finding = _driver_missing(url)
+    if finding:
+        raise ValidationError(finding)
+    if url.get_backend_name() != "sqlite" or _in_memory(url) or _is_uri(url):
+        return url.render_as_string(hide_password=False)
+    return _absolute(url, base_path)
+
+
+def _parsed(text: str) -> URL | None:
+    try:
+        return make_url(text)
+    except (ArgumentError, ValueError):
+        return None
+
+
+def _driver_missing(url: URL) -> str:
+    try:
+        dialect = url.get_dialect()
+        if dialect.is_async:
+            return "must name a driver that is not asynchronous"
+        dialect.import_dbapi()
+    except NoSuchModuleError:
+        return "names a database or a driver that SQLAlchemy does not know"
+    except ImportError:
+        return "names a driver that is not installed"
+    return ""
+
+
+def _in_memory(url: URL) -> bool:
+    return not url.database or url.database == ":memory:"
+
+
+def _is_uri(url: URL) -> bool:
+    return (url.database or "").startswith("file:")
+
+
+def _absolute(url: URL, base_path: Path) -> str:
+    rendered = url.set(database=str(base_path / (url.database or ""))).render_as_string(hide_password=False)
+    if _parsed(rendered) != url.set(database=str(base_path / (url.database or ""))):
+        raise ValidationError("names a path that an address cannot carry (a question mark in it, perhaps)")
+    return rendered

@@ -1,0 +1,230 @@
+"""Fields of the configuration's schemas: strict, never a coercion, and no finding ever quotes a value."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields
+
+from .secrets import SecretSource
+
+LONGEST = 1024
+
+
+def kind(value: object) -> str:
+    """Return what a value is, in words."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number (in quotes it is text)"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return "a list"
+    return f"a {type(value).__name__}"
+
+
+def plain_text(value: object) -> str:
+    """Return text without control characters and without white space around it.
+
+    :raises ValidationError: if it is anything else; a number is not coerced.
+    """
+    if not isinstance(value, str):
+        raise ValidationError(f"must be text, not {kind(value)}")
+    if len(value) > LONGEST:
+        raise ValidationError(f"must be at most {LONGEST} characters")
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
+        raise ValidationError("must not contain control characters")
+    if value != value.strip():
+        raise ValidationError("must not have white space around it")
+    return value
+
+
+class Strict(fields.Raw):
+    """The base of all: absent is the default, null is an error."""
+
+    def __init__(self) -> None:
+        super().__init__(error_messages={"null": "must not be null: leave it out for the default"})
+
+
+class Text(Strict):
+    """Text; empty text stands for the default unless ``needed``.
+
+    :param parse: turns the text into the value, raising ``ValidationError``.
+    """
+
+    def __init__(self, parse: Callable[[str], Any] = str, *, needed: bool = False) -> None:
+        super().__init__()
+        self._parse = parse
+        self._needed = needed
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> Any:
+        text = plain_text(value)
+        if text:
+            return self._parse(text)
+        if self._needed:
+            raise ValidationError("must not be empty")
+        return ""
+
+
+class Folder(Strict):
+    """A path, as text or (from Python) as a path object."""
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> Path:
+        text = plain_text(str(value) if isinstance(value, Path) else value)
+        if not text:
+            raise ValidationError("must not be empty")
+        return Path(text)
+
+
+class Listing(Strict):
+    """A list of texts.
+
+    :param parse: turns one text into its value, raising ``ValidationError``.
+    """
+
+    def __init__(self, parse: Callable[[str], Any] = str) -> None:
+        super().__init__()
+        self._parse = parse
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> tuple[Any, ...]:
+        if not isinstance(value, (list, tuple, set, frozenset)):
+            raise ValidationError(f'must be a list such as ["..."], not {kind(value)}')
+        entries: list[Any] = []
+        errors: dict[str, Any] = {}
+        for place, entry in enumerate(value):
+            finding = self._take(entry, entries)
+            if finding:
+                errors[str(place)] = finding
+        if errors:
+            raise ValidationError(errors)
+        return tuple(entries)
+
+    def _take(self, entry: object, entries: list[Any]) -> object:
+        try:
+            text = plain_text(entry)
+            if not text:
+                return ["must not be empty"]
+            entries.append(self._parse(text))
+        except ValidationError as error:
+            return error.messages
+        return None
+
+
+class Flag(Strict):
+    """True or false."""
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError(f"must be true or false, not {kind(value)}")
+        return value
+
+
+class Choice(Strict):
+    """One of a few values."""
+
+    def __init__(self, *choices: str | int) -> None:
+        super().__init__()
+        self._choices = choices
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> str | int:
+        for choice in self._choices:
+            if type(value) is type(choice) and value == choice:
+                return choice
+        listed = [f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in self._choices]
+        raise ValidationError(f"must be {', '.join(listed[:-1])} or {listed[-1]}")
+
+
+class Whole(Strict):
+    """A whole number within bounds, both included."""
+
+    def __init__(self, least: int, most: int) -> None:
+        super().__init__()
+        self._least = least
+        self._most = most
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValidationError(f"must be a whole number, not {kind(value)}")
+        if not self._least <= value <= self._most:
+            raise ValidationError(f"must be from {self._least} to {self._most}")
+        return value
+
+
+class Seconds(Strict):
+    """A number of seconds, whole or not.
+
+    :param zero: whether 0 is allowed.
+    """
+
+    def __init__(self, most: int, *, zero: bool = False) -> None:
+        super().__init__()
+        self._most = most
+        self._zero = zero
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValidationError(f"must be a number of seconds, not {kind(value)}")
+        if value < 0 or (value == 0 and not self._zero):
+            raise ValidationError("must not be negative" if self._zero else "must be greater than 0")
+        if math.isnan(value) or value > self._most:
+            raise ValidationError(f"must be at most {self._most} seconds")
+        return float(value)
+
+
+class SecretField(Strict):
+    """Text, ``{file = "path"}`` or ``{env = "NAME"}``; where it is, is kept, and read later."""
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> SecretSource:
+        if isinstance(value, str):
+            return SecretSource("text", value)
+        if not isinstance(value, Mapping):
+            raise ValidationError(f'must be text, {{file = "path"}} or {{env = "NAME"}}, not {kind(value)}')
+        entries = list(value.items())
+        if len(entries) != 1 or entries[0][0] not in {"file", "env", "FILE", "ENV"}:
+            # A key may be a secret in the wrong place: none is quoted.
+            raise ValidationError('must be text, {file = "path"} or {env = "NAME"}, with exactly one of the two')
+        key, place = entries[0]
+        text = plain_text(place)
+        if not text:
+            raise ValidationError("must not name an empty place")
+        return SecretSource("file", text) if key.lower() == "file" else SecretSource("env", text)
+
+
+class Tables(Strict):
+    """A table of tables, by names that can stand in an address.
+
+    :param schema: of each table.
+    :param check_name: raises ``ValidationError`` where a name cannot be taken.
+    """
+
+    def __init__(self, schema: Schema, check_name: Callable[[str], object]) -> None:
+        super().__init__()
+        self._schema = schema
+        self._check_name = check_name
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise ValidationError(f"must be a table of tables, not {kind(value)}")
+        tables: dict[str, Any] = {}
+        errors: dict[str, Any] = {}
+        for name, table in value.items():
+            try:
+                self._check_name(plain_text(name))
+            except ValidationError as error:
+                errors[name] = [f"this name {message}" for message in error.messages]
+                continue
+            try:
+                tables[name] = self._schema.load(table)
+            except ValidationError as error:
+                errors[name] = error.messages
+                tables[name] = error.valid_data
+        if errors:
+            raise ValidationError(errors, valid_data=tables)
+        return tables
