@@ -1,0 +1,28 @@
+"""What holds for the whole suite: with REQUIRE_SERVERS set, a skipped test is a failed one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail what was skipped where nothing may be missing."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("REQUIRE_SERVERS"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although REQUIRE_SERVERS is set: {report.longreprtext}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail a module that was skipped whole, likewise."""
+    report = yield
+    if report.skipped and os.environ.get("REQUIRE_SERVERS"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although REQUIRE_SERVERS is set: {report.longreprtext}"
+    return report
