@@ -1,0 +1,24 @@
+"""How the documentation is built; every warning is an error (tox.ini, docs)."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed_version
+
+project = "flask-genesys-auth"
+author = "The flask-genesys-auth authors"
+copyright = author  # noqa: A001 - the name is Sphinx's
+release = version = installed_version("flask-genesys-auth")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = "flask-genesys-auth"
+html_static_path: list[str] = []
+
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+autodoc_class_signature = "mixed"
+nitpicky = True
