@@ -117,6 +117,8 @@ def read_credentials(user_name: str, colon: str, password: str) -> BasicCredenti
     """
     if not colon:
         return Malformed("the Basic credentials have no colon")
+    if ":" in user_name:
+        return Malformed("the user name contains a colon")
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in user_name + password):
         return Malformed("the credentials contain control characters")
     if len(user_name) > MAX_USER_NAME or len(password) > MAX_PASSWORD:

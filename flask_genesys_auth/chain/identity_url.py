@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from ..config.salesforce_ids import short_id
 
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _PATTERN = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[::1\])(?::(?P<port>[0-9]{1,5}))?"
+    rf"(?P<scheme>https?)://(?P<host>{_LABEL}(?:\.{_LABEL})*|\[::1\])(?::(?P<port>[1-9][0-9]{{0,4}}))?"
     r"/id/(?P<organization>00D[A-Za-z0-9]{12}(?:[A-Z0-5]{3})?)/(?P<user>005[A-Za-z0-9]{12}(?:[A-Z0-5]{3})?)",
     re.ASCII,
 )
@@ -37,6 +38,8 @@ def parse_identity_url(url: str) -> IdentityUrl | None:
 
     No user info, query, fragment or dot segment can match; a port is kept for the allow-list to judge.
     """
+    if not url.isascii():  # lower() would make ASCII of some of it: the Kelvin sign becomes a k
+        return None
     scheme, separator, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
     found = _PATTERN.fullmatch(f"{scheme.lower()}{separator}{authority.lower()}{slash}{path}")
@@ -46,4 +49,6 @@ def parse_identity_url(url: str) -> IdentityUrl | None:
     if organization is None or user is None:
         return None
     port = int(found["port"]) if found["port"] else _DEFAULT_PORTS[found["scheme"]]
+    if port > 65535:
+        return None
     return IdentityUrl(found["scheme"], found["host"].strip("[]"), port, slash + path, organization, user)

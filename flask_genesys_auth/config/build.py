@@ -111,7 +111,7 @@ class Build:
             self._problems.add(
                 "default_contact_center", f"is the name of no contact center{nearest(default, self._centers)}"
             )
-        if not self._centers and not self._problems.at("contact_centers"):
+        if not self._centers and not self._problems.at("contact_centers") and not self._problems.at(""):
             self._problems.add("contact_centers", "is required: a table for each contact center, at least one")
 
     def _check_contact_center(self, path: str, table: dict[str, Any]) -> None:
