@@ -1,0 +1,181 @@
+"""Login sessions: what the browser's cookie names, kept in the state, so that ending one counts on every node."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, TypeGuard
+
+from .chain.decision import LoginSession, Reason, Rejected
+from .errors import StateUnavailable
+
+if TYPE_CHECKING:
+    from .chain.ports import Json, StateStore
+    from .config.values import SessionSettings
+
+ID_BYTES = 32
+LONGEST_TOUCH_INTERVAL = 60.0
+END_OF_TIME = 1e12
+"""A unix time beyond which a stored number is none: what is no number at all (NaN) is not below it either."""
+_TEXTS = {"contact_center", "account_id", "step", "provider", "name_id", "session_index"}
+_TIMES = {"created", "last_seen", "expires"}
+_FIELDS = _TEXTS | _TIMES
+
+
+class LoginSessions:
+    """Begins, resumes and ends login sessions; implements :class:`~flask_genesys_auth.chain.ports.SessionReader`.
+
+    A session ends ``absolute_timeout`` after it began, where its provider said so (saml-core 2.7.2,
+    SessionNotOnOrAfter), or when it was not used for ``idle_timeout``. That it was used is written down at most once
+    per min(60, ``idle_timeout`` / 10) seconds, so an idle one may live that much longer, never shorter. The store
+    knows a hash of the opaque id, never the id.
+
+    :param state: where they are kept; its ``StateUnavailable`` passes through every method.
+    :param settings: the time-outs.
+    :param clock: unix time.
+    """
+
+    def __init__(self, state: StateStore, settings: SessionSettings, clock: Callable[[], float] = time.time) -> None:
+        self._state = state
+        self._absolute = settings.absolute_timeout
+        self._touch_interval = min(LONGEST_TOUCH_INTERVAL, settings.idle_timeout / 10)
+        self._idle = settings.idle_timeout + self._touch_interval
+        self._clock = clock
+
+    def start(
+        self,
+        *,
+        contact_center: str,
+        account_id: str,
+        step: str,
+        provider: str = "",
+        name_id: str = "",
+        session_index: str = "",
+        not_on_or_after: float | None = None,
+    ) -> str:
+        """Begin a session and return its opaque id: 256 random bits, in 43 characters that a cookie may carry.
+
+        :param step: who proved the account.
+        :param not_on_or_after: unix time at which the provider's own session ends. A session whose end has passed
+            is not kept: its id resumes to nothing.
+        """
+        now = self._clock()
+        expires = min(now + self._absolute, math.inf if not_on_or_after is None else not_on_or_after)
+        session = LoginSession(
+            contact_center=contact_center,
+            account_id=account_id,
+            step=step,
+            created=now,
+            last_seen=now,
+            expires=expires,
+            provider=provider,
+            name_id=name_id,
+            session_index=session_index,
+        )
+        session_id = secrets.token_urlsafe(ID_BYTES)
+        if expires > now:
+            self._state.put(_key(session_id), asdict(session), self._ttl(session), index=_terms(session))
+        return session_id
+
+    def resume(self, session_id: str, *, touch: bool = True) -> LoginSession | Rejected:
+        """Return the living session, or that it has ended.
+
+        :param touch: note that it was seen now (idle time-out).
+        """
+        key = _key(session_id)
+        session = self._living(self._state.get(key))
+        if session is None:
+            return Rejected(Reason.SESSION_ENDED)
+        now = self._clock()
+        if not touch or now - session.last_seen < self._touch_interval:
+            return session
+        seen = replace(session, last_seen=now)
+        # It could be read: a state that cannot be written just now ends nobody's session.
+        with suppress(StateUnavailable):
+            if not self._state.replace(key, asdict(seen), self._ttl(seen)):
+                return Rejected(Reason.SESSION_ENDED)
+        return seen
+
+    def end(self, session_id: str) -> LoginSession | None:
+        """End a session and return what it was, or ``None`` if it had ended before; of many callers one ends it."""
+        return self._living(self._state.take(_key(session_id)))
+
+    def revoke(self, *, account_id: str | None = None, contact_center: str | None = None) -> int:
+        """End all sessions of an account, of a contact center, or of an account in a contact center.
+
+        :returns: how many there were.
+        :raises ValueError: if neither is given.
+        """
+        if account_id is None:
+            if contact_center is None:
+                raise ValueError("revoke() needs an account_id, a contact_center or both")
+            term = _term("contact-center", contact_center)
+        elif contact_center is None:
+            term = _term("account", account_id)
+        else:
+            term = _term("account", account_id, contact_center)
+        return sum(self._state.delete(key) for key in self._state.find(term))
+
+    def _ttl(self, session: LoginSession) -> float:
+        return min(self._idle, session.expires - session.last_seen)
+
+    def _living(self, value: Json) -> LoginSession | None:
+        """Return the session that a stored value is, if it is one and neither of its ends has passed."""
+        session = _read(value)
+        if session is None:
+            return None
+        # The store's own clock decides first; this one counts where the time-outs have been shortened since.
+        end = min(session.expires, session.last_seen + self._idle, session.created + self._absolute)
+        return session if self._clock() < end else None
+
+
+def _read(value: Json) -> LoginSession | None:
+    if not isinstance(value, dict) or value.keys() != _FIELDS:
+        return None
+    texts = {name: found for name, found in value.items() if isinstance(found, str)}
+    times = {name: found for name, found in value.items() if _is_time(found)}
+    if texts.keys() != _TEXTS or times.keys() != _TIMES:
+        return None
+    return LoginSession(
+        contact_center=texts["contact_center"],
+        account_id=texts["account_id"],
+        step=texts["step"],
+        created=times["created"],
+        last_seen=times["last_seen"],
+        expires=times["expires"],
+        provider=texts["provider"],
+        name_id=texts["name_id"],
+        session_index=texts["session_index"],
+    )
+
+
+def _is_time(found: Json) -> TypeGuard[float]:
+    return isinstance(found, (int, float)) and not isinstance(found, bool) and 0 <= found < END_OF_TIME
+
+
+def _key(session_id: str) -> str:
+    return "session:" + _hash(session_id)
+
+
+def _terms(session: LoginSession) -> list[str]:
+    """Return the index terms: for revocation, and for a provider's LogoutRequest (saml-core 3.7.1)."""
+    center, account = session.contact_center, session.account_id
+    terms = [_term("contact-center", center), _term("account", account), _term("account", account, center)]
+    if session.name_id:
+        named = (center, session.provider, session.name_id)
+        terms += [_term("saml", *named), _term("saml", *named, session.session_index)]
+    return terms
+
+
+def _term(kind: str, *parts: str) -> str:
+    # Lengths before the parts: no part can run into the next. Hashed: a NameID may be longer than a term.
+    return f"{kind}:" + _hash("".join(f"{len(part)}:{part}" for part in parts))
+
+
+def _hash(text: str) -> str:
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

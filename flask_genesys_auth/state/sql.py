@@ -1,0 +1,361 @@
+"""The state in a SQLite file: the embedded default, shared by the processes of one machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    bindparam,
+    create_engine,
+    delete,
+    event,
+    insert,
+    inspect,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from ..errors import ConfigurationError, StateUnavailable
+from ..forks import watch_forks
+from .values import check_key, check_terms, check_ttl, dump, load
+
+if TYPE_CHECKING:
+    from ..chain.ports import Json
+
+SCHEMA_VERSION = 1
+PURGE_BATCH = 100
+"""How many expired rows a write deletes in passing, at most."""
+PURGE_INTERVAL = 1.0
+"""Seconds between two such deletions of one process, unless there was more than a batch to delete."""
+IDLE_CONNECTIONS = 32
+RETRY_PAUSE = 0.005
+
+metadata = MetaData()
+
+schema = Table("genesys_auth_state_schema", metadata, Column("version", Integer, primary_key=True))
+
+entries = Table(
+    "genesys_auth_state",
+    metadata,
+    Column("namespace", String(255), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("expires", Float, nullable=False),
+    Index("genesys_auth_state_expires", "expires"),
+    sqlite_with_rowid=False,
+)
+
+terms = Table(
+    "genesys_auth_state_index",
+    metadata,
+    Column("namespace", String(255), primary_key=True),
+    Column("term", String(255), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    ForeignKeyConstraint(
+        ["namespace", "key"], ["genesys_auth_state.namespace", "genesys_auth_state.key"], ondelete="CASCADE"
+    ),
+    Index("genesys_auth_state_index_key", "namespace", "key"),
+    sqlite_with_rowid=False,
+)
+
+_WAL = "PRAGMA journal_mode = WAL"
+_THIS = (entries.c.namespace == bindparam("of"), entries.c.key == bindparam("at"))
+_READ = select(entries.c.value).where(*_THIS, entries.c.expires > bindparam("now"))
+_FIND = (
+    select(terms.c.key)
+    .join(entries, (entries.c.namespace == terms.c.namespace) & (entries.c.key == terms.c.key))
+    .where(terms.c.namespace == bindparam("of"), terms.c.term == bindparam("at"), entries.c.expires > bindparam("now"))
+    .order_by(terms.c.key)
+)
+_REPLACE = (
+    update(entries)
+    .where(*_THIS, entries.c.expires > bindparam("now"))
+    .values(value=bindparam("text"), expires=bindparam("end"))
+)
+_TAKE = delete(entries).where(*_THIS).returning(entries.c.value, entries.c.expires)
+_FORGET_TERMS = delete(terms).where(terms.c.namespace == bindparam("of"), terms.c.key == bindparam("at"))
+_PURGE = delete(entries).where(
+    tuple_(entries.c.namespace, entries.c.key).in_(
+        select(entries.c.namespace, entries.c.key).where(entries.c.expires <= bindparam("now")).limit(PURGE_BATCH)
+    )
+)
+_NEW = upsert(entries)
+_OVERWRITE = {"value": _NEW.excluded.value, "expires": _NEW.excluded.expires}
+_PUT = _NEW.on_conflict_do_update(index_elements=["namespace", "key"], set_=_OVERWRITE)
+_ADD = _NEW.on_conflict_do_update(
+    index_elements=["namespace", "key"], set_=_OVERWRITE, where=entries.c.expires <= bindparam("now")
+).returning(entries.c.key)
+
+
+class SqlState:
+    """Implements :class:`~flask_genesys_auth.chain.ports.StateStore` in a SQLite file, in WAL mode.
+
+    Tables make themselves at first use. Every change is one immediate transaction, so of many processes one wins;
+    a reader never waits for a writer. What was confirmed survives the end of the process; a power cut may undo the
+    last changes (``synchronous = NORMAL``), never damage the file.
+
+    :param url: a SQLAlchemy address of a SQLite file.
+    :param namespace: whose keys these are: stores of other namespaces in the same file never see them.
+    :param timeout: seconds to wait for another writer.
+    :param clock: unix time, which all processes share.
+    :raises ConfigurationError: if the address is not of a SQLite file, or the file's tables are of another version.
+    """
+
+    def __init__(self, url: str, namespace: str, timeout: float, *, clock: Callable[[], float] = time.time) -> None:
+        address = _file_address(url)
+        self._path = Path(str(address.database))
+        self._namespace = check_key(namespace)
+        self._timeout = timeout
+        self._clock = clock
+        self._engine = create_engine(
+            address,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            hide_parameters=True,
+            connect_args={"timeout": timeout, "check_same_thread": False},
+        )
+        event.listen(self._engine, "connect", _set_up)
+        # Idle connections wait in a deque of our own: a checkout from SQLAlchemy's pool costs as much as the read.
+        self._idle: deque[Connection] = deque()
+        self._in_use: set[Connection] = set()
+        self._inherited: list[Connection] = []
+        self._read = str(_READ.compile(dialect=self._engine.dialect))
+        self._ready = False
+        self._next_purge = 0.0
+        watch_forks(self)
+        self._check_existing()
+
+    def __repr__(self) -> str:
+        return f"SqlState({str(self._path)!r}, {self._namespace!r})"
+
+    def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:
+        """Store a value unless the key is taken (atomic); tell whether it was stored."""
+        row, labels = self._row(key, value, ttl), check_terms(index)
+        with self._transaction() as connection:
+            stored = connection.execute(_ADD, {**row, "now": self._clock()}).first() is not None
+            if stored:
+                self._label(connection, key, labels)
+        return stored
+
+    def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
+        """Store a value whatever was there; ``index`` replaces the key's former index terms."""
+        row, labels = self._row(key, value, ttl), check_terms(index)
+        with self._transaction() as connection:
+            connection.execute(_PUT, row)
+            self._label(connection, key, labels)
+
+    def replace(self, key: str, value: Json, ttl: float) -> bool:
+        """Store a value only where the key lives (atomic), its index terms kept; tell whether it did."""
+        row = self._row(key, value, ttl)
+        with self._transaction() as connection:
+            changed = connection.execute(
+                _REPLACE, self._at(key) | {"text": row["value"], "end": row["expires"], "now": self._clock()}
+            )
+            return changed.rowcount == 1
+
+    def get(self, key: str) -> Json:
+        """Return the value, or ``None`` where there is none or it has expired."""
+        check_key(key)
+        with self._connection() as connection:
+            text = connection.exec_driver_sql(self._read, (self._namespace, key, self._clock())).scalar()
+        return None if text is None else load(text)
+
+    def take(self, key: str) -> Json:
+        """Return the value and delete it (atomic: of many callers one gets it), or ``None``."""
+        taken = self._remove(key)
+        return None if taken is None else load(taken)
+
+    def delete(self, key: str) -> bool:
+        """Delete the key; tell whether it was there."""
+        return self._remove(key) is not None
+
+    def find(self, term: str) -> list[str]:
+        """Return the living keys that carry this index term."""
+        wanted = self._at(term) | {"now": self._clock()}
+        with self._connection() as connection:
+            return list(connection.execute(_FIND, wanted).scalars())
+
+    def purge(self) -> int:
+        """Delete what has expired, of whatever namespace; return how many."""
+        gone = 0
+        while True:
+            with self._transaction() as connection:
+                batch = connection.execute(_PURGE, {"now": self._clock()}).rowcount
+            gone += batch
+            if batch < PURGE_BATCH:
+                return gone
+
+    def close(self) -> None:
+        """Let go of connections; the store opens them anew when it is used again."""
+        idle, self._idle = self._idle, deque()
+        while idle:
+            with suppress(IndexError):
+                idle.pop().close()
+
+    def before_fork(self) -> None:
+        """Close what is idle: SQLite's connections must not reach a child, not even to be closed there."""
+        self.close()
+
+    def after_fork(self) -> None:
+        """Keep the connections of threads that are not in this process from being closed by it."""
+        self._inherited.extend(self._in_use)
+        self._in_use.clear()
+        self._idle = deque()
+
+    def _at(self, key: str) -> dict[str, Any]:
+        return {"of": self._namespace, "at": check_key(key)}
+
+    def _row(self, key: str, value: Json, ttl: float) -> dict[str, Any]:
+        return {
+            "namespace": self._namespace,
+            "key": check_key(key),
+            "value": dump(value),
+            "expires": self._clock() + check_ttl(ttl),
+        }
+
+    def _label(self, connection: Connection, key: str, labels: frozenset[str]) -> None:
+        connection.execute(_FORGET_TERMS, self._at(key))
+        if labels:
+            rows = [{"namespace": self._namespace, "term": term, "key": key} for term in sorted(labels)]
+            connection.execute(insert(terms), rows)
+
+    def _remove(self, key: str) -> str | None:
+        with self._transaction() as connection:
+            row = connection.execute(_TAKE, self._at(key)).first()
+        return row.value if row is not None and row.expires > self._clock() else None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """Hold the only writer's place, from before the first look to the end."""
+        with self._connection() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            self._purge_in_passing(connection)
+            connection.exec_driver_sql("COMMIT")
+
+    def _purge_in_passing(self, connection: Connection) -> None:
+        if time.monotonic() < self._next_purge:
+            return
+        gone = connection.execute(_PURGE, {"now": self._clock()}).rowcount
+        self._next_purge = 0.0 if gone == PURGE_BATCH else time.monotonic() + PURGE_INTERVAL
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """Lend a connection to one thread; one that has met an error, or a close, is not lent again.
+
+        :raises StateUnavailable: for whatever the database says.
+        """
+        idle = self._idle
+        connection: Connection | None = None
+        try:
+            try:
+                connection = idle.pop()
+            except IndexError:
+                connection = self._connect()
+            self._in_use.add(connection)
+            if not self._ready:
+                self._prepare(connection)
+            yield connection
+        except BaseException as error:
+            self._discard(connection)
+            if isinstance(error, (SQLAlchemyError, OSError)):
+                self._ready = False
+                raise StateUnavailable(self._finding(error)) from error
+            raise
+        self._in_use.discard(connection)
+        if idle is self._idle and len(idle) < IDLE_CONNECTIONS:
+            idle.append(connection)
+        else:
+            connection.close()
+
+    def _connect(self) -> Connection:
+        if not self._path.exists():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # Login sessions are nobody else's business; SQLite gives its other two files the same mode.
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        return self._engine.connect()
+
+    def _discard(self, connection: Connection | None) -> None:
+        if connection is not None:
+            self._in_use.discard(connection)
+            # Closing rolls back; a connection that cannot even do that is let go as it is.
+            with suppress(SQLAlchemyError):
+                connection.close()
+
+    def _finding(self, error: SQLAlchemyError | OSError) -> str:
+        said = error.orig if isinstance(error, DBAPIError) else error
+        return f"the state in {self._path} did not answer: {said}"
+
+    def _check_existing(self) -> None:
+        """Refuse a file of another version at once; whether the file can be used is seen at its first use."""
+        if self._path.exists():
+            with suppress(StateUnavailable), self._connection():
+                pass
+            self.close()
+
+    def _prepare(self, connection: Connection) -> None:
+        if not inspect(connection).has_table(schema.name):
+            self._create(connection)
+        version = connection.execute(select(schema.c.version)).scalar()
+        if version != SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"state_url: the tables in {self._path} are of version {version}, this release needs {SCHEMA_VERSION}; "
+                "name another file, or move this one away: people log in anew"
+            )
+        self._ready = True
+
+    def _create(self, connection: Connection) -> None:
+        self._switch_to_wal(connection)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if not inspect(connection).has_table(schema.name):
+            metadata.create_all(connection)
+            connection.execute(insert(schema).values(version=SCHEMA_VERSION))
+        connection.exec_driver_sql("COMMIT")
+
+    def _switch_to_wal(self, connection: Connection) -> None:
+        # SQLite does not wait for others here, whatever its busy time-out says; the mode stays with the file.
+        deadline = time.monotonic() + self._timeout
+        while time.monotonic() < deadline:
+            with suppress(OperationalError):
+                connection.exec_driver_sql(_WAL)
+                return
+            time.sleep(RETRY_PAUSE)
+        connection.exec_driver_sql(_WAL)
+
+
+def _file_address(url: str) -> URL:
+    try:
+        address = make_url(url)
+    except ArgumentError:
+        raise ConfigurationError("state_url: is not a database's address") from None
+    if address.get_backend_name() != "sqlite":
+        raise ConfigurationError(f"state_url: {address.drivername} is not a store this release knows")
+    if not address.database or address.database == ":memory:" or address.database.startswith("file:"):
+        raise ConfigurationError("state_url: must name a SQLite file by its path; for memory there is memory://")
+    return address
+
+
+def _set_up(connection: Any, _: object) -> None:
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = NORMAL")

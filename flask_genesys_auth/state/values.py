@@ -1,0 +1,59 @@
+"""What every store holds its callers to: keys, terms and times, and values that are JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from ..chain.ports import Json
+
+MAX_KEY = 255
+
+
+def check_key(key: str) -> str:
+    """Return a key or an index term that every store can hold.
+
+    :raises ValueError: if it is empty, longer than 255 characters or not Unicode text (a lone surrogate).
+    """
+    if not 0 < len(key) <= MAX_KEY:
+        raise ValueError(f"a key has 1 to {MAX_KEY} characters, not {len(key)}")
+    if not key.isascii():
+        key.encode()
+    return key
+
+
+def check_terms(index: Iterable[str]) -> frozenset[str]:
+    """Return the index terms, each once.
+
+    :raises ValueError: as :func:`check_key`.
+    """
+    return frozenset(check_key(term) for term in index)
+
+
+def check_ttl(ttl: float) -> float:
+    """Return a time to live in seconds.
+
+    :raises ValueError: if it is not greater than 0.
+    """
+    if not ttl > 0:
+        raise ValueError("a time to live is greater than 0 seconds")
+    return ttl
+
+
+def dump(value: Json) -> str:
+    """Return the value as JSON text.
+
+    :raises ValueError: if it has numbers that JSON has not (NaN, infinities).
+    :raises TypeError: if it is not made of JSON values.
+    """
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def load(text: str) -> Json:
+    """Return the value that :func:`dump` made a text of; ``None`` for any other text, as if it were not there."""
+    try:
+        return cast("Json", json.loads(text))
+    except ValueError:
+        return None
