@@ -1,0 +1,279 @@
+"""Whether a message that its provider has signed is meant for us, for this request and for this moment.
+
+The rules are those of saml-profiles 4.1.4.3 and 4.1.4.5, each without the latitude that libraries allow: what is
+required is required, and names are equal, not similar.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lxml import etree
+
+from ..chain.ports import StateStore
+from .documents import SAML, ForbiddenXml, as_instant, instant, text_of
+from .errors import Fault, SamlError
+from .gate import SUCCESS
+from .requests import PendingLogin
+from .settings import ServiceProvider
+from .verify import Verified
+
+BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
+ENTITY = "urn:oasis:names:tc:SAML:2.0:nameid-format:entity"
+TRANSIENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
+
+_LONGEST_SUBJECT = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Whom the provider has authenticated, bound to us.
+
+    :param subject: the value that an account's linked identity carries.
+    :param name_id: the NameID, and ``session_index`` the provider's name of its own session.
+    :param not_on_or_after: unix time at which the provider says the session ends, or ``None``.
+    """
+
+    provider: str
+    subject: str
+    name_id: str
+    session_index: str
+    not_on_or_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Assertion:
+    """An assertion that is valid now, and until when (unix time, skew not counted)."""
+
+    element: etree._Element
+    ends: float
+
+
+def bind(message: Verified, service: ServiceProvider, request: PendingLogin, state: StateStore) -> Login:
+    """Check a verified message against us, the stored request and the clock, and that it is its first time.
+
+    :param request: the login that was begun, as it was stored.
+    :param state: where the assertion's id is kept until the assertion ends by itself.
+    :raises SamlError: with the first thing that is wrong.
+    :raises StateUnavailable: if nobody can tell whether it was here before.
+    """
+    now = service.clock()
+    try:
+        _check_request(service, request, now)
+        _check_response(message.response, service, request)
+        issuer = _only(message.assertion, "Issuer", Fault.ISSUER)
+        _check_issuer(issuer, service)
+        assertion = _Assertion(
+            message.assertion,
+            min(
+                _check_conditions(message.assertion, service, now),
+                _check_confirmation(message.assertion, service, request, now),
+            ),
+        )
+        session_index, session_end = _read_authentication(message.assertion, service, now)
+        login = _read_login(message.assertion, service, session_index, session_end)
+    except ForbiddenXml as error:
+        raise SamlError(Fault.STRUCTURE, str(error)) from error
+    _spend(assertion, service, state, now)
+    return login
+
+
+def _check_request(service: ServiceProvider, request: PendingLogin, now: float) -> None:
+    if request.contact_center != service.contact_center:
+        raise SamlError(
+            Fault.OTHER_CONTACT_CENTER,
+            f"the login was begun for {request.contact_center}, the message came to {service.contact_center}",
+        )
+    if request.provider != service.provider.name:
+        raise SamlError(Fault.ISSUER, f"the login was begun with {request.provider}, not {service.provider.name}")
+    if service.valid_until is not None and now >= service.valid_until:
+        raise SamlError(
+            Fault.METADATA_EXPIRED,
+            f"the provider's metadata ended at {as_instant(service.valid_until)}, it is {as_instant(now)}",
+        )
+
+
+def _check_response(response: etree._Element, service: ServiceProvider, request: PendingLogin) -> None:
+    status = response.find("{urn:oasis:names:tc:SAML:2.0:protocol}Status/*")
+    if status is None or status.get("Value") != SUCCESS:
+        raise SamlError(Fault.STATUS, "the signed status is not Success")
+    _check_issuer(_only(response, "Issuer", Fault.ISSUER), service)
+    if response.get("Destination") != service.acs_url:
+        raise SamlError(
+            Fault.DESTINATION, f"Destination is {response.get('Destination')!r}, our address is {service.acs_url!r}"
+        )
+    answered = response.get("InResponseTo")
+    if answered is not None and not _same(answered, request.request_id):
+        raise SamlError(Fault.IN_RESPONSE_TO, f"Response answers {answered!r}, not {request.request_id!r}")
+
+
+def _check_issuer(issuer: etree._Element, service: ServiceProvider) -> None:
+    found = text_of(issuer)
+    if found != service.idp_entity_id or issuer.get("Format", ENTITY) != ENTITY:
+        raise SamlError(Fault.ISSUER, f"issued by {found!r}, not by {service.idp_entity_id!r}")
+
+
+def _check_conditions(assertion: etree._Element, service: ServiceProvider, now: float) -> float:
+    """Check audience and time; return when they end (saml-core 2.5)."""
+    conditions = _only(assertion, "Conditions", Fault.CONDITIONS)
+    for condition in conditions:
+        if condition.tag not in {
+            f"{{{SAML}}}AudienceRestriction",
+            f"{{{SAML}}}OneTimeUse",
+            f"{{{SAML}}}ProxyRestriction",
+        }:
+            raise SamlError(Fault.CONDITIONS, f"a condition nobody here understands: {condition.tag!s}")
+    restrictions = conditions.findall(f"{{{SAML}}}AudienceRestriction")
+    if not restrictions:
+        raise SamlError(Fault.AUDIENCE, f"no audience is named, ours is {service.entity_id!r}")
+    for restriction in restrictions:
+        audiences = [text_of(audience) for audience in restriction.findall(f"{{{SAML}}}Audience")]
+        if service.entity_id not in audiences:
+            raise SamlError(Fault.AUDIENCE, f"meant for {', '.join(audiences)!r}, we are {service.entity_id!r}")
+    if conditions.get("NotBefore") is not None:
+        begins = _instant_of(conditions, "NotBefore")
+        if now < begins - service.clock_skew:
+            raise SamlError(Fault.NOT_YET_VALID, f"Conditions begin {_clocks(begins, now, service)}")
+    return _end_of(conditions, service, now)
+
+
+def _check_confirmation(
+    assertion: etree._Element, service: ServiceProvider, request: PendingLogin, now: float
+) -> float:
+    """Check that one bearer confirmation holds; return when it ends (saml-profiles 4.1.4.2)."""
+    subject = _only(assertion, "Subject", Fault.CONFIRMATION)
+    refused = SamlError(Fault.CONFIRMATION, "the subject has no bearer confirmation")
+    for confirmation in subject.findall(f"{{{SAML}}}SubjectConfirmation"):
+        if confirmation.get("Method") != BEARER:
+            continue
+        data = confirmation.find(f"{{{SAML}}}SubjectConfirmationData")
+        if data is None:
+            continue
+        try:
+            return _confirmed(data, service, request, now)
+        except SamlError as error:
+            refused = error
+    raise refused
+
+
+def _confirmed(data: etree._Element, service: ServiceProvider, request: PendingLogin, now: float) -> float:
+    if data.get("Recipient") != service.acs_url:
+        raise SamlError(Fault.RECIPIENT, f"Recipient is {data.get('Recipient')!r}, our address is {service.acs_url!r}")
+    answered = data.get("InResponseTo")
+    if answered is None:
+        raise SamlError(Fault.UNSOLICITED, "the signed confirmation names no request")
+    if not _same(answered, request.request_id):
+        raise SamlError(Fault.IN_RESPONSE_TO, f"the assertion answers {answered!r}, not {request.request_id!r}")
+    if data.get("NotBefore") is not None:
+        raise SamlError(Fault.CONFIRMATION, "SubjectConfirmationData has NotBefore, which a bearer's may not")
+    return _end_of(data, service, now)
+
+
+def _read_authentication(assertion: etree._Element, service: ServiceProvider, now: float) -> tuple[str, float | None]:
+    """Return SessionIndex and the session's end (saml-core 2.7.2)."""
+    statement = _only(assertion, "AuthnStatement", Fault.AUTHN_STATEMENT)
+    if statement.get("SessionNotOnOrAfter") is None:
+        return statement.get("SessionIndex", ""), None
+    ends = _instant_of(statement, "SessionNotOnOrAfter")
+    if now >= ends + service.clock_skew:
+        raise SamlError(Fault.SESSION_EXPIRED, f"the provider's session ended {_clocks(ends, now, service)}")
+    return statement.get("SessionIndex", ""), ends
+
+
+def _read_login(
+    assertion: etree._Element, service: ServiceProvider, session_index: str, session_end: float | None
+) -> Login:
+    """Return whom this is about; transient NameIDs match nothing."""
+    name_id = assertion.find(f"{{{SAML}}}Subject/{{{SAML}}}NameID")
+    value = text_of(name_id) if name_id is not None else ""
+    attributes = dict(_attributes(assertion))
+    match = service.provider.match
+    if match == "name_id":
+        if name_id is None or name_id.get("Format") == TRANSIENT:
+            raise SamlError(Fault.NAME_ID, "the subject has no NameID that lasts")
+        subject = value
+    else:
+        wanted = match.removeprefix("attribute:")
+        values = attributes.get(wanted, ())
+        if len(values) != 1:
+            raise SamlError(Fault.ATTRIBUTE, f"attribute {wanted!r} has {len(values)} values, not one")
+        subject = values[0]
+    if not subject or len(subject) > _LONGEST_SUBJECT or not subject.isprintable():
+        raise SamlError(Fault.NAME_ID, f"the value of {match} is empty, too long or not printable")
+    _check_domain(subject, service)
+    return Login(
+        provider=service.provider.name,
+        subject=subject,
+        name_id=value,
+        session_index=session_index,
+        not_on_or_after=session_end,
+    )
+
+
+def _check_domain(subject: str, service: ServiceProvider) -> None:
+    """Let a provider speak only for the e-mail domains listed, where any are."""
+    domains = service.provider.email_domains
+    if not domains:
+        return
+    local, _, domain = subject.rpartition("@")
+    if not local or "@" in local or domain.lower() not in domains:
+        raise SamlError(Fault.EMAIL_DOMAIN, f"{subject!r} is no address in {', '.join(sorted(domains))}")
+
+
+def _attributes(assertion: etree._Element) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield attributes with all their values, also those of an attribute that comes twice (saml-core 2.7.3).
+
+    :raises ForbiddenXml: if a value holds elements, but for a lone NameID (eduPersonTargetedID), which is no text.
+    """
+    merged: dict[str, list[str]] = {}
+    for attribute in assertion.findall(f"{{{SAML}}}AttributeStatement/{{{SAML}}}Attribute"):
+        values = merged.setdefault(attribute.get("Name", ""), [])
+        for value in attribute.findall(f"{{{SAML}}}AttributeValue"):
+            if [child.tag for child in value] != [f"{{{SAML}}}NameID"]:
+                values.append(text_of(value))
+    for name, values in merged.items():
+        yield name, tuple(values)
+
+
+def _spend(assertion: _Assertion, service: ServiceProvider, state: StateStore, now: float) -> None:
+    """Let each assertion be used once: its id is kept until it could not be used any more."""
+    identifier = assertion.element.get("ID", "")
+    key = hashlib.sha256(f"{len(service.idp_entity_id)}:{service.idp_entity_id}{identifier}".encode()).hexdigest()
+    until = max(assertion.ends + service.clock_skew - now, 1.0)
+    if not state.add(f"saml-assertion:{key}", True, until):
+        raise SamlError(Fault.REPLAYED, f"assertion {identifier!r} was used before")
+
+
+def _only(parent: etree._Element, name: str, fault: Fault) -> etree._Element:
+    found = parent.findall(f"{{{SAML}}}{name}")
+    if len(found) != 1:
+        raise SamlError(fault, f"{len(found)} {name} elements, not one")
+    return found[0]
+
+
+def _end_of(element: etree._Element, service: ServiceProvider, now: float) -> float:
+    if element.get("NotOnOrAfter") is None:
+        raise SamlError(Fault.CONDITIONS, f"{etree.QName(element).localname} never ends: NotOnOrAfter is missing")
+    ends = _instant_of(element, "NotOnOrAfter")
+    if now >= ends + service.clock_skew:
+        name = etree.QName(element).localname
+        raise SamlError(Fault.EXPIRED, f"{name} ended {_clocks(ends, now, service)}")
+    return ends
+
+
+def _instant_of(element: etree._Element, attribute: str) -> float:
+    try:
+        return instant(element.get(attribute, ""))
+    except ValueError as error:
+        raise SamlError(Fault.CONDITIONS, f"{attribute}: {error}") from error
+
+
+def _clocks(found: float, now: float, service: ServiceProvider) -> str:
+    return f"at {as_instant(found)}, our clock says {as_instant(now)}, {service.clock_skew} s of skew are allowed"
+
+
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())

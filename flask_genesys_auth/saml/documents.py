@@ -1,0 +1,147 @@
+"""Reading XML that nobody vouches for yet: names, a parser that does nothing on its own, limits, instants."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from lxml import etree
+
+SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
+SAMLP = "urn:oasis:names:tc:SAML:2.0:protocol"
+DS = "http://www.w3.org/2000/09/xmldsig#"
+MD = "urn:oasis:names:tc:SAML:2.0:metadata"
+EXCLUSIVE_C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
+
+# saml-core 1.3.3: an instant is UTC and carries no time zone but "Z".
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,12})?Z", re.ASCII)
+_DECLARED_ENCODING = re.compile(r"\A\ufeff?<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)[\"']", re.ASCII)
+_WHITE_SPACE = " \t\r\n"
+
+
+class ForbiddenXml(ValueError):
+    """The document has what none of ours may have; the text says what."""
+
+
+class MalformedXml(ValueError):
+    """The bytes are no well-formed XML in UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a document may hold.
+
+    :param size: bytes.
+    :param depth: of elements within elements; the root has depth 1.
+    :param attributes: of one element.
+    """
+
+    size: int
+    depth: int
+    elements: int
+    attributes: int
+
+
+def parse(data: bytes, limits: Limits) -> etree._Element:
+    """Return the root of a document of elements and text: no DTD, entity, network, comment or instruction.
+
+    Whoever reads a document must see what the signer saw, so that everything two readers could see differently
+    (document types, encodings, comments that split text) is refused rather than handled (CVE-2017-11427,
+    CVE-2025-25291, CVE-2025-29775).
+
+    :raises MalformedXml: if it is no XML.
+    :raises ForbiddenXml: if it is XML of the wrong kind or too much of it.
+    """
+    if len(data) > limits.size:
+        raise ForbiddenXml(f"{len(data)} bytes, more than {limits.size}")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MalformedXml("not in UTF-8") from error
+    declared = _DECLARED_ENCODING.match(text)
+    if declared and declared.group(1).lower() not in {"utf-8", "us-ascii"}:
+        raise ForbiddenXml(f"encoding {declared.group(1)!r}")
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ForbiddenXml("a document type")
+    root = _parsed(data)
+    tree = root.getroottree()
+    if tree.docinfo.internalDTD is not None or tree.docinfo.externalDTD is not None:
+        raise ForbiddenXml("a document type")
+    if root.getprevious() is not None or root.getnext() is not None:
+        raise ForbiddenXml("a comment or an instruction beside the root")
+    _check_limits(root, limits)
+    return root
+
+
+def _parsed(data: bytes) -> etree._Element:
+    # A parser keeps state while it parses: one for each document.
+    parser = etree.XMLParser(
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        dtd_validation=False,
+        attribute_defaults=False,
+        huge_tree=False,
+        recover=False,
+        remove_comments=False,
+        remove_pis=False,
+        encoding="utf-8",
+    )
+    try:
+        return etree.fromstring(data, parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise MalformedXml("not well-formed") from error
+
+
+def _check_limits(root: etree._Element, limits: Limits) -> None:
+    seen = 0
+    level: list[etree._Element] = [root]
+    depth = 1
+    while level:
+        if depth > limits.depth:
+            raise ForbiddenXml(f"elements nested deeper than {limits.depth}")
+        below: list[etree._Element] = []
+        for element in level:
+            if not isinstance(element.tag, str):
+                raise ForbiddenXml("a comment, an instruction or an entity")
+            if len(element.attrib) > limits.attributes:
+                raise ForbiddenXml(f"more than {limits.attributes} attributes on one element")
+            below.extend(element)
+        seen += len(level)
+        if seen > limits.elements:
+            raise ForbiddenXml(f"more than {limits.elements} elements")
+        level = below
+        depth += 1
+
+
+def local_name(element: etree._Element) -> str:
+    """Return an element's name without its namespace."""
+    return etree.QName(element).localname
+
+
+def text_of(element: etree._Element) -> str:
+    """Return the text of an element without surrounding white space.
+
+    :raises ForbiddenXml: if it holds elements as well: text cut at a child would be another text.
+    """
+    if len(element):
+        raise ForbiddenXml(f"{local_name(element)} holds elements where text is due")
+    return (element.text or "").strip(_WHITE_SPACE)
+
+
+def instant(value: str) -> float:
+    """Return the unix time of an instant as SAML writes it (saml-core 1.3.3).
+
+    :raises ValueError: if it is none.
+    """
+    found = _INSTANT.fullmatch(value.strip(_WHITE_SPACE))
+    if found is None:
+        raise ValueError(f"{value[:64]!r} is no instant in UTC")
+    whole = datetime.strptime(found.group(1), "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+    return whole.timestamp() + float(found.group(2) or 0)
+
+
+def as_instant(seconds: float) -> str:
+    """Return a unix time as SAML writes it, to the second."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

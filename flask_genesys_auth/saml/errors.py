@@ -1,0 +1,70 @@
+"""Every way in which a SAML message can be wrong: one error, whose reason is for the log alone."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from ..errors import GenesysAuthError
+
+_LONGEST_DETAIL = 500
+
+
+class Fault(str, Enum):
+    """Why a message was refused: a closed list of codes. No client ever sees one."""
+
+    # the gate: before anything is verified
+    TOO_LARGE = "too_large"
+    MALFORMED = "malformed"
+    FORBIDDEN_XML = "forbidden_xml"
+    STRUCTURE = "structure"
+    DUPLICATE_ID = "duplicate_id"
+    ENCRYPTED = "encrypted"
+    SIGNATURE_FORM = "signature_form"
+    ALGORITHM = "algorithm"
+    STATUS = "status"
+    # the signature
+    NOT_SIGNED = "not_signed"
+    BAD_SIGNATURE = "bad_signature"
+    SCHEMA = "schema"
+    # the binding to us, to the request and to this moment
+    UNSOLICITED = "unsolicited"
+    IN_RESPONSE_TO = "in_response_to"
+    RELAY_STATE = "relay_state"
+    ISSUER = "issuer"
+    OTHER_CONTACT_CENTER = "other_contact_center"
+    DESTINATION = "destination"
+    RECIPIENT = "recipient"
+    AUDIENCE = "audience"
+    CONFIRMATION = "confirmation"
+    CONDITIONS = "conditions"
+    NOT_YET_VALID = "not_yet_valid"
+    EXPIRED = "expired"
+    SESSION_EXPIRED = "session_expired"
+    METADATA_EXPIRED = "metadata_expired"
+    AUTHN_STATEMENT = "authn_statement"
+    NAME_ID = "name_id"
+    ATTRIBUTE = "attribute"
+    EMAIL_DOMAIN = "email_domain"
+    REPLAYED = "replayed"
+    # completing the login in the browser that began it
+    CODE = "code"
+    OTHER_BROWSER = "other_browser"
+    ACCOUNT = "account"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class SamlError(GenesysAuthError):
+    """A message that is not accepted.
+
+    :param reason: the code, for the log.
+    :param detail: one sentence for the operator; clocks and audiences name what was found and what was expected.
+        Text out of the message is cut and stripped of control characters.
+    """
+
+    def __init__(self, reason: Fault, detail: str) -> None:
+        printable = "".join(character if character.isprintable() else " " for character in detail)
+        self.reason = reason
+        self.detail = printable[:_LONGEST_DETAIL]
+        super().__init__(f"{reason}: {self.detail}")

@@ -1,0 +1,144 @@
+"""Metadata: the provider's, read from a file with distrust, and ours, written by python3-saml."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from lxml import etree
+
+from ..errors import ConfigurationError
+from .documents import DS, MD, SAMLP, ForbiddenXml, Limits, MalformedXml, as_instant, instant, parse, text_of
+from .verify import load_key
+
+LIMITS = Limits(size=10 * 1024 * 1024, depth=32, elements=200_000, attributes=64)
+REDIRECT = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect"
+
+_ENTITY = f"{{{MD}}}EntityDescriptor"
+_ENTITIES = f"{{{MD}}}EntitiesDescriptor"
+_ROLE = f"{{{MD}}}IDPSSODescriptor"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderMetadata:
+    """What an identity provider says of itself.
+
+    :param sso_url: where AuthnRequests go by HTTP-Redirect.
+    :param certificates: its signing certificates in DER; while it rolls over there are several.
+    :param valid_until: unix time, or ``None``: for good.
+    """
+
+    entity_id: str
+    sso_url: str
+    certificates: tuple[bytes, ...]
+    valid_until: float | None
+
+
+def read_metadata(path: Path, entity_id: str, now: float) -> ProviderMetadata:
+    """Read one identity provider from a file, which may be an aggregate of many.
+
+    :param entity_id: which one; may be empty where there is only one.
+    :param now: unix time.
+    :raises ConfigurationError: if it cannot be used, saying why.
+    """
+    try:
+        root = parse(_bytes_of(path), LIMITS)
+        entity, role = _choose(root, entity_id)
+        return ProviderMetadata(
+            entity_id=entity.get("entityID", ""),
+            sso_url=_redirect_endpoint(role),
+            certificates=tuple(dict.fromkeys(_signing_certificates(role))),
+            valid_until=_valid_until(role, now),
+        )
+    except MalformedXml as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    except ForbiddenXml as error:
+        raise ConfigurationError(f"{path}: metadata may not have {error}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(LIMITS.size + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from error
+
+
+def _choose(root: etree._Element, entity_id: str) -> tuple[etree._Element, etree._Element]:
+    if root.tag not in {_ENTITY, _ENTITIES}:
+        raise ValueError("is no SAML metadata: neither EntityDescriptor nor EntitiesDescriptor")
+    found = [
+        (entity, role)
+        for entity in root.iter(_ENTITY)
+        for role in entity.findall(_ROLE)
+        if SAMLP in role.get("protocolSupportEnumeration", "").split()
+    ]
+    names = [entity.get("entityID", "") for entity, _ in found]
+    if not found:
+        raise ValueError("names no SAML 2.0 identity provider (IDPSSODescriptor)")
+    if entity_id:
+        found = [(entity, role) for entity, role in found if entity.get("entityID") == entity_id]
+        if not found:
+            raise ValueError(f"does not name {entity_id!r}; it names {', '.join(names[:5])}")
+    if len(found) > 1:
+        raise ValueError(
+            f"names {len(found)} identity providers ({', '.join(names[:5])}): set entity_id to one of them"
+        )
+    if not found[0][0].get("entityID"):
+        raise ValueError("has no entityID")
+    return found[0]
+
+
+def _redirect_endpoint(role: etree._Element) -> str:
+    services = role.findall(f"{{{MD}}}SingleSignOnService")
+    for service in services:
+        if service.get("Binding") == REDIRECT:
+            return _web_address(service.get("Location", ""))
+    raise ValueError("the identity provider offers no SingleSignOnService by HTTP-Redirect")
+
+
+def _web_address(address: str) -> str:
+    """Return an endpoint that a browser may be sent to: nothing but http(s), no credentials, nothing unprintable."""
+    parts = urlsplit(address)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+        raise ValueError(f"endpoint {address[:200]!r} is no http(s) address")
+    if any(not character.isascii() or not character.isprintable() or character in ' "<>\\' for character in address):
+        raise ValueError(f"endpoint {address[:200]!r} has characters that an address may not have")
+    return address
+
+
+def _signing_certificates(role: etree._Element) -> Iterator[bytes]:
+    found = False
+    for descriptor in role.findall(f"{{{MD}}}KeyDescriptor"):
+        if descriptor.get("use", "signing") != "signing":
+            continue
+        for element in descriptor.iterfind(f"{{{DS}}}KeyInfo/{{{DS}}}X509Data/{{{DS}}}X509Certificate"):
+            found = True
+            try:
+                certificate = base64.b64decode("".join(text_of(element).split()).encode("ascii"), validate=True)
+            except (UnicodeEncodeError, binascii.Error) as error:
+                raise ValueError("a signing certificate is not in base64") from error
+            load_key(certificate)
+            yield certificate
+    if not found:
+        raise ValueError("the identity provider has no signing certificate (KeyDescriptor, X509Certificate)")
+
+
+def _valid_until(role: etree._Element, now: float) -> float | None:
+    """Return the earliest end of the role and all that it stands in (saml-metadata 2.3.1, 2.3.2, 2.4.1)."""
+    ends = [
+        instant(element.get("validUntil", ""))
+        for element in (role, *role.iterancestors())
+        if element.get("validUntil") is not None
+    ]
+    if not ends:
+        return None
+    if now >= min(ends):
+        raise ValueError(f"has expired: valid until {as_instant(min(ends))}, it is {as_instant(now)}")
+    return min(ends)

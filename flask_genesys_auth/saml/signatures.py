@@ -1,0 +1,157 @@
+"""The one form of XML signature that SAML allows (saml-core 5.4), read by allow-list before anything is computed."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from lxml import etree
+
+from .documents import DS, EXCLUSIVE_C14N, local_name, text_of
+from .errors import Fault, SamlError
+
+ENVELOPED = "http://www.w3.org/2000/09/xmldsig#enveloped-signature"
+_MORE = "http://www.w3.org/2001/04/xmldsig-more#"
+
+SIGNATURE_ALGORITHMS = frozenset(
+    f"{_MORE}{kind}-{digest}" for kind in ("rsa", "ecdsa") for digest in ("sha256", "sha384", "sha512")
+)
+DIGESTS: Mapping[str, str] = MappingProxyType(
+    {
+        "http://www.w3.org/2001/04/xmlenc#sha256": "sha256",
+        f"{_MORE}sha384": "sha384",
+        "http://www.w3.org/2001/04/xmlenc#sha512": "sha512",
+    }
+)
+"""The names that hashlib has for the digests."""
+
+_DIGEST_SIZES = {"sha256": 32, "sha384": 48, "sha512": 64}
+# What a key may say of itself; it is never used as a key, so that there is nothing to be fetched either.
+_KEY_INFO = frozenset(
+    f"{{{DS}}}{name}"
+    for name in (
+        "KeyInfo",
+        "KeyName",
+        "KeyValue",
+        "RSAKeyValue",
+        "Modulus",
+        "Exponent",
+        "X509Data",
+        "X509Certificate",
+        "X509IssuerSerial",
+        "X509IssuerName",
+        "X509SerialNumber",
+        "X509SubjectName",
+        "X509SKI",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureForm:
+    """A signature of the allowed form.
+
+    :param element: ``ds:Signature``.
+    :param signed: its parent, which is what it signs.
+    :param digest: the name that hashlib has for the digest algorithm.
+    :param digest_value: what the signer says the digest is.
+    :param prefixes: of InclusiveNamespaces, for exclusive canonicalization of what is signed.
+    """
+
+    element: etree._Element
+    signed: etree._Element
+    digest: str
+    digest_value: bytes
+    prefixes: tuple[str, ...]
+
+
+def read_form(signature: etree._Element, signed: etree._Element) -> SignatureForm:
+    """Check one signature's form.
+
+    :raises SamlError: unless it is one reference to its parent, enveloped, exclusively canonicalized, with
+        algorithms of the lists above and nothing else in it.
+    """
+    _attributes(signature, {"Id"})
+    children = _children(signature, ("SignedInfo", "SignatureValue"), ("KeyInfo",))
+    _attributes(children[1], {"Id"})
+    if not _binary(children[1]):
+        raise SamlError(Fault.SIGNATURE_FORM, "SignatureValue is empty")
+    for element in children[2].iter() if len(children) > 2 else ():
+        if element.tag not in _KEY_INFO:
+            raise SamlError(Fault.SIGNATURE_FORM, f"{local_name(element)} in KeyInfo")
+    signed_info = children[0]
+    _attributes(signed_info, {"Id"})
+    canonicalization, method, reference = _children(
+        signed_info, ("CanonicalizationMethod", "SignatureMethod", "Reference")
+    )
+    _algorithm(canonicalization, {EXCLUSIVE_C14N})
+    _prefixes(canonicalization)
+    _algorithm(method, SIGNATURE_ALGORITHMS)
+    _children(method, ())
+    return _read_reference(reference, signature, signed)
+
+
+def _read_reference(reference: etree._Element, signature: etree._Element, signed: etree._Element) -> SignatureForm:
+    _attributes(reference, {"URI"})
+    if reference.get("URI") != f"#{signed.get('ID')}":
+        raise SamlError(Fault.SIGNATURE_FORM, f"a reference to {reference.get('URI', '')!r}, not to its parent")
+    transforms, method, value = _children(reference, ("Transforms", "DigestMethod", "DigestValue"))
+    _attributes(transforms, set())
+    enveloped, canonicalization = _children(transforms, ("Transform", "Transform"))
+    _algorithm(enveloped, {ENVELOPED})
+    _children(enveloped, ())
+    _algorithm(canonicalization, {EXCLUSIVE_C14N})
+    _algorithm(method, DIGESTS)
+    _children(method, ())
+    _attributes(value, set())
+    digest = DIGESTS[method.get("Algorithm", "")]
+    digest_value = _binary(value)
+    if len(digest_value) != _DIGEST_SIZES[digest]:
+        raise SamlError(Fault.SIGNATURE_FORM, f"DigestValue is no {digest} digest")
+    return SignatureForm(signature, signed, digest, digest_value, _prefixes(canonicalization))
+
+
+def _children(
+    element: etree._Element, names: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> tuple[etree._Element, ...]:
+    """Return the children, which must be exactly these ``ds`` elements in this order."""
+    found = tuple(child.tag for child in element)
+    expected = tuple(f"{{{DS}}}{name}" for name in names)
+    if found not in {expected, expected + tuple(f"{{{DS}}}{name}" for name in optional)}:
+        listed = ", ".join(local_name(child) for child in element)
+        raise SamlError(Fault.SIGNATURE_FORM, f"{local_name(element)} holds [{listed}], not [{', '.join(names)}]")
+    return tuple(element)
+
+
+def _attributes(element: etree._Element, allowed: set[str]) -> None:
+    for name in element.attrib:
+        if name not in allowed:
+            raise SamlError(Fault.SIGNATURE_FORM, f"attribute {name!s} on {local_name(element)}")
+
+
+def _algorithm(element: etree._Element, allowed: set[str] | frozenset[str] | Mapping[str, str]) -> None:
+    _attributes(element, {"Algorithm"})
+    found = element.get("Algorithm", "")
+    if found not in allowed:
+        raise SamlError(Fault.ALGORITHM, f"{local_name(element)} {found!r} is not allowed")
+
+
+def _prefixes(element: etree._Element) -> tuple[str, ...]:
+    """Return the PrefixList of an exclusive canonicalization (xml-exc-c14n 3)."""
+    if len(element) == 0:
+        return ()
+    inclusive = element[0]
+    if len(element) > 1 or inclusive.tag != f"{{{EXCLUSIVE_C14N}}}InclusiveNamespaces" or len(inclusive):
+        raise SamlError(Fault.SIGNATURE_FORM, f"{local_name(inclusive)} in {local_name(element)}")
+    _attributes(inclusive, {"PrefixList"})
+    return tuple(inclusive.get("PrefixList", "").split())
+
+
+def _binary(element: etree._Element) -> bytes:
+    try:
+        return base64.b64decode("".join(text_of(element).split()).encode("ascii"), validate=True)
+    except (UnicodeEncodeError, binascii.Error) as error:
+        raise SamlError(Fault.SIGNATURE_FORM, f"{local_name(element)} is not in base64") from error

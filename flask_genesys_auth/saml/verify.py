@@ -1,0 +1,150 @@
+"""Who signed it: signatures are checked with configured keys only, and what is read is what they cover.
+
+A signature's bytes are computed twice: by libxmlsec, which verifies them, and here, where their digest must be the
+one that was signed; these bytes are then parsed anew, and nothing else of the assertion is ever looked at
+(CVE-2025-54369, CVE-2025-54419).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import hmac
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import xmlsec
+from lxml import etree
+from xmlsec import constants
+
+from .documents import DS, ForbiddenXml, MalformedXml, parse
+from .errors import Fault, SamlError
+from .gate import LIMITS, Admitted
+from .signatures import SignatureForm
+
+_REFERENCE_TRANSFORMS = (
+    constants.TransformEnveloped,
+    constants.TransformExclC14N,
+    constants.TransformSha256,
+    constants.TransformSha384,
+    constants.TransformSha512,
+)
+_SIGNATURE_TRANSFORMS = (
+    constants.TransformExclC14N,
+    constants.TransformRsaSha256,
+    constants.TransformRsaSha384,
+    constants.TransformRsaSha512,
+    constants.TransformEcdsaSha256,
+    constants.TransformEcdsaSha384,
+    constants.TransformEcdsaSha512,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What the provider has signed.
+
+    :param assertion: parsed from the very bytes that its signature covers.
+    :param response: likewise if the Response is signed too; else the message as it came, of which only such values
+        are read as can make us refuse.
+    """
+
+    assertion: etree._Element
+    response: etree._Element
+
+
+def load_key(certificate: bytes) -> xmlsec.Key:
+    """Return the public key of a certificate.
+
+    Its dates and issuer do not matter: the metadata is what says that the key is the provider's.
+
+    :param certificate: X.509 in DER.
+    :raises ValueError: if it is none.
+    """
+    try:
+        return xmlsec.Key.from_memory(certificate, constants.KeyDataFormatCertDer, None)
+    except (xmlsec.Error, TypeError) as error:
+        raise ValueError("no X.509 certificate with a key") from error
+
+
+@cache
+def protocol_schema() -> etree.XMLSchema:
+    """Return the schema of SAML's protocol, which python3-saml ships; parsed once per process."""
+    found = find_spec("onelogin.saml2")
+    folder = Path(next(iter(found.submodule_search_locations or ()))) if found else Path()
+    return etree.XMLSchema(etree.parse(folder / "schemas" / "saml-schema-protocol-2.0.xsd"))
+
+
+def verify(message: Admitted, keys: tuple[xmlsec.Key, ...], *, want_response_signed: bool) -> Verified:
+    """Check every signature and return what they cover.
+
+    The assertion itself must be signed, as our metadata says (``WantAssertionsSigned``, saml-metadata 2.4.4): a
+    signature around it alone is not enough. A Response that is signed as well must be signed well.
+
+    :param keys: the provider's, all of them: while it rolls over it has two.
+    :raises SamlError: if a signature is missing or bad, or the message is not valid against the schema.
+    """
+    if message.assertion_signature is None:
+        raise SamlError(Fault.NOT_SIGNED, "the assertion is not signed: let the provider sign assertions")
+    if message.response_signature is None and want_response_signed:
+        raise SamlError(Fault.NOT_SIGNED, "the Response is not signed and want_response_signed asks for it")
+    response = message.response
+    if message.response_signature is not None:
+        _check(message.response_signature, keys)
+        response = _covered(message.response_signature)
+    _check(message.assertion_signature, keys)
+    assertion = _covered(message.assertion_signature)
+    if not protocol_schema().validate(message.response):
+        raise SamlError(Fault.SCHEMA, "the message is not valid against saml-schema-protocol-2.0")
+    return Verified(assertion=assertion, response=response)
+
+
+def _check(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:
+    for key in keys:
+        context = xmlsec.SignatureContext()
+        for transform in _REFERENCE_TRANSFORMS:
+            context.enable_reference_transform(transform)
+        for transform in _SIGNATURE_TRANSFORMS:
+            context.enable_signature_transform(transform)
+        # The key is given, so that KeyInfo is not asked for one.
+        context.key = key
+        context.register_id(form.signed, "ID")
+        try:
+            context.verify(form.element)
+        except xmlsec.Error:
+            continue
+        return
+    raise SamlError(Fault.BAD_SIGNATURE, f"no configured key of the provider ({len(keys)}) made this signature")
+
+
+def _covered(form: SignatureForm) -> etree._Element:
+    """Return the signed element, parsed from the bytes whose digest is signed."""
+    data = _canonical(form)
+    if not hmac.compare_digest(hashlib.new(form.digest, data).digest(), form.digest_value):
+        raise SamlError(Fault.BAD_SIGNATURE, "the signature covers other bytes than the element it stands in")
+    try:
+        return parse(data, LIMITS)
+    except (ForbiddenXml, MalformedXml) as error:
+        raise SamlError(Fault.BAD_SIGNATURE, f"what is signed cannot be read: {error}") from error
+
+
+def _canonical(form: SignatureForm) -> bytes:
+    """Apply the two transforms: take the signature out, then exclusive canonicalization (xml-exc-c14n)."""
+    parent = form.signed.getparent()
+    root = copy.deepcopy(form.signed if parent is None else parent)
+    element = root if parent is None else root[parent.index(form.signed)]
+    for signature in element.findall(f"{{{DS}}}Signature"):
+        # lxml removes an element with the text behind it; that text stays signed.
+        before = signature.getprevious()
+        if before is not None:
+            before.tail = (before.tail or "") + (signature.tail or "")
+        element.remove(signature)
+    return etree.tostring(
+        element,
+        method="c14n",
+        exclusive=True,
+        with_comments=False,
+        inclusive_ns_prefixes=list(form.prefixes) or None,
+    )
