@@ -32,6 +32,8 @@ class SamlStep:
 
     def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
         """Return where the SAML login of this contact center begins, to come back to this request's address."""
-        wanted = request.full_path.removesuffix("?")
         begin = f"{request.root_path}{self._prefix}/{contact_center.name}/login"
-        return Challenge(location=f"{begin}?next={quote(request.root_path + wanted, safe='')}")
+        if request.method not in {"GET", "HEAD"}:
+            return Challenge(location=begin)
+        wanted = request.root_path + request.full_path.removesuffix("?")
+        return Challenge(location=f"{begin}?next={quote(wanted, safe='')}")

@@ -1,0 +1,511 @@
+"""The chain without Flask: order, outcomes, what is settled, throttled and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request
+
+from flask_genesys_auth.chain.contact_centers import ContactCenter, ContactCenters
+from flask_genesys_auth.chain.decision import (
+    Authenticated,
+    Identity,
+    NotApplicable,
+    Outcome,
+    Reason,
+    Rejected,
+    Unavailable,
+)
+from flask_genesys_auth.chain.evidence import BasicCredentials, Evidence, Malformed
+from flask_genesys_auth.chain.order import in_order
+from flask_genesys_auth.chain.ports import AccountState, Challenge, Step
+from flask_genesys_auth.chain.walk import AuthenticationChain
+from flask_genesys_auth.config.values import (
+    ContactCenterSettings,
+    SalesforceHeaders,
+    SessionSettings,
+    Settings,
+    ThrottleSettings,
+)
+from flask_genesys_auth.errors import AccountsUnavailable, ConfigurationError, HasherBusy, StateUnavailable
+from flask_genesys_auth.sessions import LoginSessions
+from flask_genesys_auth.state.memory import MemoryState
+from flask_genesys_auth.steps.disabled import DisabledStep
+from flask_genesys_auth.steps.login_session import LoginSessionStep
+from flask_genesys_auth.steps.saml import SamlStep
+from flask_genesys_auth.throttle import FailureThrottle
+from flask_genesys_auth.verified import VerifiedMemory
+
+Answer = Callable[[Evidence], Outcome]
+
+
+class ScriptedStep:
+    """A step whose answers the test writes; it counts how often it is asked."""
+
+    def __init__(self, name: str, answer: Answer, *, credentials: str = "", reuse: float = 0) -> None:
+        self.name = name
+        self.credentials = credentials
+        self.reuse_verified_for = reuse
+        self.answer = answer
+        self.asked = 0
+
+    def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> Outcome:
+        self.asked += 1
+        return self.answer(evidence)
+
+    def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
+        return None
+
+
+@dataclass
+class Person:
+    name: str
+    enabled: bool = True
+    contact_center: str | None = "acme"
+    roles: frozenset[str] = frozenset()
+    version: str = "1"
+
+
+@dataclass
+class People:
+    """An account store of the test's own, as an application may bring one."""
+
+    people: dict[str, Person] = field(default_factory=dict)
+    down: bool = False
+
+    def find(self, identity: Identity) -> Person | None:
+        return self.get(identity.subject)
+
+    def get(self, account_id: str) -> Person | None:
+        if self.down:
+            raise AccountsUnavailable("the accounts' server does not answer", retry_after=7)
+        return self.people.get(account_id)
+
+    def describe(self, user: Person) -> AccountState:
+        return AccountState(user.name, user.enabled, user.roles, user.contact_center, user.version)
+
+
+def proves(step: str, subject: str = "ann") -> Answer:
+    return lambda evidence: Authenticated(Identity(step, "acme", subject))
+
+
+def password_is(step: str, password: str) -> Answer:
+    """Answer as a step over Basic credentials does."""
+
+    def answer(evidence: Evidence) -> Outcome:
+        if evidence.basic is None:
+            return NotApplicable()
+        if isinstance(evidence.basic, Malformed):
+            return Rejected(Reason.MALFORMED_CREDENTIALS)
+        if evidence.basic.password == password:
+            return Authenticated(Identity(step, "acme", evidence.basic.name))
+        return Rejected(Reason.BAD_CREDENTIALS)
+
+    return answer
+
+
+class House:
+    """A chain over scripted steps and real rooms."""
+
+    def __init__(self, *steps: Step, per_account: str = "3 per 5 minutes") -> None:
+        table = ContactCenterSettings(name="acme", id="acme")
+        settings = Settings({"acme": table}, base_path=Path())
+        state = MemoryState("test")
+        self.people = People({"ann": Person("ann"), "bob": Person("bob")})
+        self.sessions = LoginSessions(state, SessionSettings())
+        self.chain = AuthenticationChain(
+            ContactCenters(settings, [ContactCenter(table, tuple(steps))]),
+            SalesforceHeaders(),
+            sessions=self.sessions,
+            accounts=self.people,
+            describe=self.people.describe,
+            throttle=FailureThrottle(ThrottleSettings(per_account=per_account), state),
+            verified=VerifiedMemory(),
+        )
+
+    def start(self, account: str = "ann", contact_center: str = "acme") -> str:
+        return self.sessions.start(contact_center=contact_center, account_id=account, step="saml")
+
+
+def request(password: str | None = None, *, user: str = "ann", address: str = "192.0.2.1", **headers: str) -> Request:
+    builder = EnvironBuilder(
+        headers=headers,
+        auth=(user, password) if password is not None else None,
+        environ_base={"REMOTE_ADDR": address},
+    )
+    return Request(builder.get_environ())
+
+
+def nothing(evidence: Evidence) -> Outcome:
+    return NotApplicable()
+
+
+def test_first_success_ends_the_walk() -> None:
+    last = ScriptedStep("web_services", proves("web_services"))
+    house = House(ScriptedStep("salesforce", nothing), ScriptedStep("other", proves("other")), last)
+    decision = house.chain.walk(request())
+    assert decision.user == Person("ann")
+    assert decision.authenticated_by == "other"
+    assert [record.step for record in decision.steps] == ["salesforce", "other"]
+    assert last.asked == 0
+    assert not decision.resumed
+
+
+def test_absent_disabled_rejected_and_unavailable_all_hand_over() -> None:
+    house = House(
+        ScriptedStep("a", nothing),
+        DisabledStep("b"),
+        ScriptedStep("c", lambda evidence: Rejected(Reason.BAD_CREDENTIALS)),
+        ScriptedStep("d", lambda evidence: Unavailable(Reason.TIMED_OUT)),
+        ScriptedStep("e", proves("e")),
+    )
+    decision = house.chain.walk(request())
+    assert decision.authenticated_by == "e"
+    assert [record.outcome_name for record in decision.steps] == [
+        "not_applicable",
+        "not_applicable",
+        "rejected",
+        "unavailable",
+        "authenticated",
+    ]
+    assert not decision.unavailable  # somebody is authenticated, so nothing is missing
+
+
+def test_nobody_proven_is_anonymous() -> None:
+    decision = House(ScriptedStep("a", nothing)).chain.walk(request())
+    assert not decision.authenticated
+    assert decision.authenticated_by is None
+    assert decision.contact_center == "acme"
+
+
+def test_a_step_that_raises_is_a_bug_and_no_next_step_hides_it() -> None:
+    def broken(evidence: Evidence) -> Outcome:
+        raise ZeroDivisionError
+
+    later = ScriptedStep("later", proves("later"))
+    with pytest.raises(ZeroDivisionError):
+        House(ScriptedStep("broken", broken), later).chain.walk(request())
+    assert later.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"enabled": False}, Reason.ACCOUNT_DISABLED),
+        ({"contact_center": "globex"}, Reason.OTHER_CONTACT_CENTER),
+        (None, Reason.NO_ACCOUNT),
+    ],
+)
+def test_a_proven_identity_needs_an_enabled_account_of_this_contact_center(
+    change: dict[str, object] | None, reason: Reason
+) -> None:
+    house = House(ScriptedStep("a", proves("a")))
+    assert house.chain.walk(request()).authenticated
+    if change is None:
+        del house.people.people["ann"]
+    else:
+        house.people.people["ann"] = Person("ann", **change)  # type: ignore[arg-type]
+    decision = house.chain.walk(request())
+    assert not decision.authenticated
+    assert decision.steps[-1].reason is reason
+
+
+def test_a_store_without_contact_centers_serves_all_of_them() -> None:
+    house = House(ScriptedStep("a", proves("a")))
+    house.people.people["ann"] = Person("ann", contact_center=None)
+    assert house.chain.walk(request()).authenticated
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (AccountsUnavailable("down"), Reason.ACCOUNTS_UNAVAILABLE),
+        (StateUnavailable("down"), Reason.STATE_UNAVAILABLE),
+        (HasherBusy("busy", retry_after=1), Reason.HASHER_BUSY),
+    ],
+)
+def test_a_store_that_does_not_answer_is_unavailable_not_anonymous(error: Exception, reason: Reason) -> None:
+    def fails(evidence: Evidence) -> Outcome:
+        raise error
+
+    decision = House(ScriptedStep("a", fails)).chain.walk(request())
+    assert decision.unavailable
+    assert not decision.throttled
+    assert decision.steps[0].reason is reason
+
+
+def test_an_unreadable_account_is_unavailable_and_well_again_by_itself() -> None:
+    house = House(ScriptedStep("a", proves("a")))
+    house.people.down = True
+    decision = house.chain.walk(request())
+    assert decision.unavailable
+    assert decision.retry_after == 7
+    house.people.down = False
+    assert house.chain.walk(request()).authenticated
+
+
+def test_a_login_session_is_resumed_and_keeps_the_step_that_made_it() -> None:
+    house = House(ScriptedStep("a", nothing), LoginSessionStep(), SamlStep("/saml"))
+    opaque = house.start()
+    decision = house.chain.walk(request(), lambda: opaque)
+    assert decision.authenticated_by == "saml"
+    assert decision.resumed
+    unknown = house.chain.walk(request(), lambda: opaque + "x")
+    assert unknown.steps[1].reason is Reason.SESSION_ENDED
+    assert unknown.steps[2].reason is Reason.BROWSER_LOGIN
+
+
+@pytest.mark.parametrize("outcome", [Rejected(Reason.BAD_CREDENTIALS), Unavailable(Reason.TIMED_OUT)])
+def test_explicit_credentials_outrank_the_cookie_also_when_they_are_wrong(outcome: Outcome) -> None:
+    explicit = ScriptedStep("a", lambda evidence: outcome)
+    house = House(explicit, LoginSessionStep())
+    opaque = house.start()
+    decision = house.chain.walk(request(), lambda: opaque)
+    assert not decision.authenticated
+    assert decision.steps[-1].reason is Reason.EXPLICIT_CREDENTIALS
+    explicit.answer = nothing
+    assert house.chain.walk(request(), lambda: opaque).resumed
+
+
+def test_a_session_of_another_contact_center_is_ignored() -> None:
+    house = House(LoginSessionStep())
+    foreign = house.start(contact_center="globex")
+    decision = house.chain.walk(request(), lambda: foreign)
+    assert not decision.authenticated
+    assert decision.steps[-1].reason is Reason.OTHER_CONTACT_CENTER
+    own = house.start()
+    assert house.chain.walk(request(), lambda: own).authenticated
+
+
+def test_the_browser_session_is_not_looked_at_when_headers_decide() -> None:
+    def must_not_be_called() -> str:
+        raise AssertionError("the session was read")
+
+    house = House(ScriptedStep("a", proves("a")), LoginSessionStep())
+    assert house.chain.walk(request(), must_not_be_called).authenticated
+
+
+def basic_house(**options: str) -> tuple[House, ScriptedStep, ScriptedStep]:
+    first = ScriptedStep(
+        "configuration_server", password_is("configuration_server", "cs"), credentials="basic", reuse=60
+    )
+    second = ScriptedStep("web_services", password_is("web_services", "ws"), credentials="basic", reuse=60)
+    return House(first, second, **options), first, second
+
+
+def test_good_credentials_are_remembered_with_the_rejections_before_them() -> None:
+    house, first, second = basic_house()
+    before = house.chain.walk(request("ws"))
+    after = house.chain.walk(request("ws"))
+    assert (first.asked, second.asked) == (1, 1)
+    assert [record.outcome for record in after.steps] == [record.outcome for record in before.steps]
+    assert after.authenticated_by == "web_services"
+
+
+def test_what_is_remembered_counts_for_its_own_address_name_and_password_only() -> None:
+    house, first, _ = basic_house()
+    assert house.chain.walk(request("ws")).authenticated
+    assert house.chain.walk(request("ws", address="192.0.2.2")).authenticated
+    assert first.asked == 2
+    assert not house.chain.walk(request("ws2")).authenticated
+    assert house.chain.walk(request("ws", user="bob")).authenticated
+    assert first.asked == 4
+
+
+def test_zero_seconds_remember_nothing_and_the_shortest_step_counts() -> None:
+    house, first, second = basic_house()
+    house.chain._stages = {  # the same steps, one of which is not to be remembered
+        "acme": tuple(
+            type(stage)(stage.step, stage.kind, 0 if stage.step is first else stage.reuse, stage.resumes)
+            for stage in house.chain._stages["acme"]
+        )
+    }
+    for _ in range(2):
+        assert house.chain.walk(request("ws")).authenticated
+    assert (first.asked, second.asked) == (2, 2)
+
+
+def test_the_account_is_read_anew_even_when_the_credentials_are_remembered() -> None:
+    house, _, second = basic_house()
+    assert house.chain.walk(request("ws")).authenticated
+    house.people.people["ann"].roles = frozenset({"ROLE_AGENT"})
+    assert house.chain.walk(request("ws")).roles == {"ROLE_AGENT"}
+    house.people.people["ann"].enabled = False
+    refused = house.chain.walk(request("ws"))
+    assert refused.steps[-1].reason is Reason.ACCOUNT_DISABLED
+    assert second.asked == 2  # what no longer held was forgotten and asked about afresh
+
+
+def test_a_new_password_version_is_asked_about_afresh() -> None:
+    house, _, second = basic_house()
+    assert house.chain.walk(request("ws")).authenticated
+    house.people.people["ann"].version = "2"
+    second.answer = password_is("web_services", "new")
+    assert not house.chain.walk(request("ws")).authenticated
+    assert house.chain.walk(request("new")).authenticated
+
+
+def test_an_unreadable_account_forgets_no_good_credentials() -> None:
+    house, _, second = basic_house()
+    assert house.chain.walk(request("ws")).authenticated
+    house.people.down = True
+    assert house.chain.walk(request("ws")).unavailable
+    house.people.down = False
+    assert house.chain.walk(request("ws")).authenticated
+    assert second.asked == 1
+
+
+def test_failures_are_throttled_and_nobody_is_asked_any_more() -> None:
+    house, first, second = basic_house(per_account="3 per 5 minutes")
+    for _ in range(3):
+        assert not house.chain.walk(request("wrong")).throttled
+    asked = (first.asked, second.asked)
+    decision = house.chain.walk(request("ws"))
+    assert decision.throttled
+    assert decision.retry_after > 1
+    assert (first.asked, second.asked) == asked
+    assert house.chain.walk(request("ws", user="bob")).authenticated
+    assert house.chain.walk(request("ws", address="192.0.2.2")).authenticated
+
+
+def test_success_returns_the_slot() -> None:
+    house, _, _ = basic_house(per_account="3 per 5 minutes")
+    for number in range(8):
+        assert house.chain.walk(request("ws", address="192.0.2.1")).authenticated, number
+        house.chain._verified = VerifiedMemory()
+
+
+def test_remembered_credentials_are_no_oracle_while_the_account_is_over_its_limit() -> None:
+    house, _, _ = basic_house(per_account="2 per 5 minutes")
+    assert house.chain.walk(request("ws")).authenticated
+    for _ in range(2):
+        house.chain.walk(request("wrong"))
+    assert house.chain.walk(request("ws")).throttled
+    assert house.chain.walk(request("wrong")).throttled
+
+
+def test_a_walk_that_nobody_could_judge_counts_no_failure() -> None:
+    house, first, second = basic_house(per_account="1 per 5 minutes")
+    first.answer = second.answer = lambda evidence: Unavailable(Reason.UNREACHABLE)
+    for _ in range(4):
+        decision = house.chain.walk(request("ws"))
+        assert decision.unavailable
+        assert not decision.throttled
+    second.answer = password_is("web_services", "ws")
+    assert house.chain.walk(request("ws")).authenticated
+
+
+def test_an_outage_beside_a_rejection_counts_the_failure() -> None:
+    house, first, _ = basic_house(per_account="1 per 5 minutes")
+    first.answer = lambda evidence: Unavailable(Reason.TIMED_OUT)
+    assert not house.chain.walk(request("wrong")).throttled
+    assert house.chain.walk(request("wrong")).throttled
+
+
+def test_bad_salesforce_headers_beside_a_good_password_cost_no_slot() -> None:
+    salesforce = ScriptedStep("salesforce", lambda evidence: Rejected(Reason.SESSION_REFUSED), credentials="salesforce")
+    second = ScriptedStep("web_services", password_is("web_services", "ws"), credentials="basic")
+    house = House(salesforce, second, per_account="1 per 5 minutes")
+    headers = {"ssid": "00D!session", "surl": "https://login.salesforce.com/id/x"}
+    for _ in range(3):
+        assert house.chain.walk(request("ws", **headers)).authenticated
+    assert salesforce.asked == 3
+    assert not house.chain.walk(request("wrong", **headers)).throttled
+    assert house.chain.walk(request("wrong", **headers)).throttled
+
+
+def test_malformed_credentials_are_rejected_and_no_session_is_resumed() -> None:
+    step = ScriptedStep("web_services", password_is("web_services", "ws"), credentials="basic")
+    house = House(step, LoginSessionStep())
+    opaque = house.start()
+    decision = house.chain.walk(request(Authorization="Basic !!!"), lambda: opaque)
+    assert [record.reason for record in decision.steps] == [
+        Reason.MALFORMED_CREDENTIALS,
+        Reason.EXPLICIT_CREDENTIALS,
+    ]
+    assert house.chain.walk(request(Authorization="Bearer token"), lambda: opaque).resumed
+
+
+def test_a_dry_run_counts_and_remembers_nothing() -> None:
+    house, first, _ = basic_house(per_account="1 per 5 minutes")
+    for _ in range(3):
+        assert not house.chain.walk(request("wrong"), dry_run=True).throttled
+    assert house.chain.walk(request("ws"), dry_run=True).authenticated
+    asked = first.asked
+    assert house.chain.walk(request("ws")).authenticated
+    assert first.asked == asked + 1
+
+
+def test_a_login_form_meets_the_basic_steps_alone() -> None:
+    salesforce = ScriptedStep("salesforce", proves("salesforce"), credentials="salesforce")
+    second = ScriptedStep("web_services", password_is("web_services", "ws"), credentials="basic")
+    house = House(salesforce, second, LoginSessionStep())
+    good = house.chain.check_password(request(), "ann", "ws")
+    assert good.authenticated_by == "web_services"
+    assert [record.step for record in good.steps] == ["web_services"]
+    assert not house.chain.check_password(request("ws"), "ann", "wrong").authenticated
+    assert not house.chain.check_password(request(), "", "ws").authenticated
+    assert salesforce.asked == 0
+
+
+def test_an_unreadable_session_is_unavailable() -> None:
+    class DownSessions(LoginSessions):
+        def resume(self, session_id: str, *, touch: bool = True) -> Rejected:
+            raise StateUnavailable("the state's server does not answer")
+
+    house = House(LoginSessionStep())
+    house.chain._sessions = DownSessions(MemoryState("test"), SessionSettings())
+    assert house.chain.walk(request(), lambda: "opaque").unavailable
+    assert not house.chain.walk(request()).unavailable  # without a session nothing has to be read
+
+
+def test_explain_tells_all_but_credentials() -> None:
+    house, _, _ = basic_house()
+    rows = house.chain.walk(request("s3cret-ish")).explain()
+    assert [row["outcome"] for row in rows] == ["rejected", "rejected"]
+    assert rows[0]["reason"] == "bad_credentials"
+    assert "s3cret-ish" not in repr(rows)
+
+
+def test_credentials_do_not_show_in_a_repr() -> None:
+    shown = repr(Evidence(request("s3cret-ish"), "192.0.2.1", basic=BasicCredentials("ann", "s3cret-ish", "ann")))
+    assert "s3cret-ish" not in shown
+    assert "ann" in shown
+
+
+class Early(ScriptedStep):
+    before = "salesforce"
+
+
+def flow() -> list[Step]:
+    return [
+        DisabledStep(name) for name in ("saml", "web_services", "login_session", "salesforce", "configuration_server")
+    ]
+
+
+def test_the_order_is_the_flows_and_extra_steps_stand_where_they_say() -> None:
+    extra: list[Step] = [ScriptedStep("api_key", nothing), Early("ip", nothing), ScriptedStep("mtls", nothing)]
+    assert [step.name for step in in_order(flow(), extra)] == [
+        "ip",
+        "salesforce",
+        "configuration_server",
+        "web_services",
+        "api_key",
+        "mtls",
+        "login_session",
+        "saml",
+    ]
+
+
+def test_extra_steps_need_a_name_of_their_own_and_a_known_place() -> None:
+    assert in_order(flow(), [ScriptedStep("mine", nothing)])
+    with pytest.raises(ConfigurationError, match="a name of its own"):
+        in_order(flow(), [ScriptedStep("saml", nothing)])
+    lost = Early("lost", nothing)
+    lost.before = "oracle"
+    with pytest.raises(ConfigurationError, match="'oracle'"):
+        in_order(flow(), [lost])
