@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 from flask import Flask, current_app
 
 if TYPE_CHECKING:
+    from flask_login import LoginManager
+
     from ..accounts.passwords import PasswordHasher
     from ..chain.contact_centers import ContactCenters
     from ..chain.ports import AccountStore, Describe, PasswordStore, StateStore
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from ..config.values import Settings
     from ..saml.settings import ServiceProvider
     from ..sessions import LoginSessions
+    from .access import PolicyTable
+    from .origin import Origins
 
 EXTENSION = "genesys_auth"
 
@@ -37,6 +41,9 @@ class Runtime:
     state: StateStore
     sessions: LoginSessions
     service_providers: Mapping[str, ServiceProvider]
+    policies: PolicyTable
+    origins: Origins
+    login_manager: LoginManager
 
 
 def runtime(app: Flask | None = None) -> Runtime:

@@ -1,0 +1,1 @@
+"""Speed, shown side by side with the peers in one run."""

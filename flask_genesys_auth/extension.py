@@ -1,0 +1,343 @@
+"""``GenesysAuth``: puts the parts together for an application; the only room that knows all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from flask import Blueprint, Flask, Response
+from sqlalchemy.engine import make_url
+from werkzeug.utils import import_string
+
+from . import signals
+from .accounts.passwords import PasswordHasher
+from .accounts.store import SqlAccounts
+from .chain.contact_centers import ContactCenter, ContactCenters
+from .chain.order import in_order
+from .chain.ports import AccountState, AccountStore, PasswordStore
+from .chain.walk import AuthenticationChain
+from .config.schemas import load_settings
+from .directories.genesys import GenesysDirectory
+from .errors import ConfigurationError
+from .sessions import LoginSessions
+from .state.memory import MemoryState
+from .state.sql import SqlState
+from .steps.configuration_server import ConfigurationServerStep
+from .steps.disabled import DisabledStep
+from .steps.login_session import LoginSessionStep
+from .steps.salesforce import SalesforceStep
+from .steps.saml import SamlStep
+from .steps.web_services import WebServicesStep
+from .throttle import FailureLimit, FailureThrottle
+from .verified import VerifiedMemory
+from .web import access, login, origin, refusals
+from .web.runtime import EXTENSION, Runtime, runtime
+
+if TYPE_CHECKING:
+    from .chain.decision import Decision
+    from .chain.ports import Describe, Directory, StateStore, Step
+    from .config.values import ContactCenterSettings, Settings
+    from .saml.settings import ServiceProvider
+
+CONFIG_KEY = "GENESYS_AUTH"
+
+StepFactory: TypeAlias = "Step | type[Step] | str"
+
+
+class GenesysAuth:
+    """The authentication of a Genesys Web Services contact center for Flask applications.
+
+    One object can serve several applications: nothing of one is kept here.
+
+    :param app: initialises it at once.
+    :param accounts: the application's own accounts (default: a SQLAlchemy store at ``accounts_url``). If it is a
+        ``PasswordStore`` too, the Web Services step uses it.
+    :param state: the application's own state store (default: the one at ``state_url``).
+    :param extra_steps: further steps of the chain: objects, classes, or ``"package.module:Class"``.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        accounts: AccountStore[Any] | None = None,
+        state: StateStore | None = None,
+        extra_steps: Sequence[StepFactory] = (),
+    ) -> None:
+        self._accounts = accounts
+        self._state = state
+        self._extra_steps = tuple(extra_steps)
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Protect this application.
+
+        Reads ``app.config["GENESYS_AUTH"]`` (see the configuration's page for every key), ``SECRET_KEY``,
+        ``SESSION_COOKIE_SAMESITE`` and ``SESSION_COOKIE_SECURE``, ``LOGIN_DISABLED``, ``REMEMBER_COOKIE_NAME``.
+
+        :raises ConfigurationError: if the configuration or the application cannot be served; all at once.
+        """
+        if EXTENSION in app.extensions:
+            raise ConfigurationError(
+                "GenesysAuth is set up for this application already: call init_app once, or make a new Flask object"
+            )
+        settings = load_settings(_configuration(app), base_path=Path(app.instance_path), app_name=app.name)
+        _check_application(app, settings)
+        here = self._put_together(app, settings)
+        app.extensions[EXTENSION] = here
+        _set_cookie_defaults(app, settings)
+        _register(app, settings)
+
+    def log_in_with_password(self, user_name: str, password: str) -> Decision:
+        """Check a login form's name and password by the Basic steps, and log the user in if they are good.
+
+        The throttle is the same as for Basic credentials. A form that another site sent is refused.
+
+        :returns: the decision of those steps; ``.authenticated`` tells, ``.throttled`` and ``.unavailable`` too.
+        :raises ForeignOrigin: if the form came from another site.
+        :raises DirectoryUnavailable: if the state cannot keep the login session.
+        """
+        return login.log_in_with_password(user_name, password)
+
+    def logout(self) -> Response | None:
+        """Log the current user out, here and on the server.
+
+        :returns: a redirect where a logout goes on elsewhere, else ``None``.
+        :raises DirectoryUnavailable: if the state cannot end the login session.
+        """
+        login.end_session()
+        return None
+
+    def revoke(self, account_id: str | None = None, contact_center: str | None = None) -> int:
+        """End login sessions of an account, of a contact center, or of an account there.
+
+        :returns: how many were ended.
+        :raises ValueError: if neither is named.
+        :raises StateUnavailable: if the state does not answer.
+        """
+        if account_id is None and contact_center is None:
+            raise ValueError("revoke() needs an account_id, a contact_center, or both")
+        count = runtime().sessions.revoke(account_id=account_id, contact_center=contact_center)
+        signals.session_revoked.send(
+            login.current_application(), account_id=account_id, contact_center=contact_center, count=count
+        )
+        return count
+
+    def _put_together(self, app: Flask, settings: Settings) -> Runtime:
+        state = self._state or _state(settings)
+        hasher = PasswordHasher(settings.passwords)
+        accounts = self._accounts or SqlAccounts(_prepared(settings.accounts_url), timeout=settings.state_timeout)
+        passwords = accounts if isinstance(accounts, PasswordStore) else None
+        extra = [_step(one) for one in (*self._extra_steps, *settings.extra_steps)]
+        providers = _service_providers(settings)
+        parts = _StepParts(settings, passwords, hasher)
+        centers = ContactCenters(
+            settings,
+            [ContactCenter(table, in_order(parts.steps(table), extra)) for table in settings.contact_centers.values()],
+        )
+        sessions = LoginSessions(state, settings.session)
+        describe = _describe(accounts)
+        chain = AuthenticationChain(
+            centers,
+            settings.salesforce_headers,
+            sessions=sessions,
+            accounts=accounts,
+            describe=describe,
+            throttle=FailureThrottle(settings.throttle, state),
+            verified=VerifiedMemory(),
+        )
+        return Runtime(
+            settings=settings,
+            contact_centers=centers,
+            chain=chain,
+            accounts=accounts,
+            describe=describe,
+            passwords=passwords,
+            hasher=hasher,
+            state=state,
+            sessions=sessions,
+            service_providers=providers,
+            policies=access.PolicyTable(),
+            origins=origin.Origins.of(settings),
+            login_manager=login.attach(app, take_over_loaders=settings.take_over_loaders),
+        )
+
+
+class _StepParts:
+    """Makes the steps of a contact center from what all of them share."""
+
+    def __init__(self, settings: Settings, passwords: PasswordStore | None, hasher: PasswordHasher) -> None:
+        self._settings = settings
+        self._passwords = passwords
+        self._hasher = hasher
+
+    def steps(self, table: ContactCenterSettings) -> list[Step]:
+        """Return one step for each name of the flow, a disabled one where the table has none."""
+        return [
+            SalesforceStep(table.salesforce) if table.salesforce else DisabledStep("salesforce"),
+            self._configuration_server(table),
+            self._web_services(table),
+            LoginSessionStep(),
+            SamlStep(self._settings.saml_url_prefix) if table.saml else DisabledStep("saml"),
+        ]
+
+    def _configuration_server(self, table: ContactCenterSettings) -> Step:
+        if table.configuration_server is None:
+            return DisabledStep("configuration_server")
+        wanted = table.configuration_server
+        directory: Directory
+        if wanted.directory == "genesys":
+            directory = GenesysDirectory(wanted)
+        else:
+            path = f"contact_centers.{table.name}.configuration_server.directory"
+            directory = cast("Directory", _imported(wanted.directory, path)(wanted))
+        return ConfigurationServerStep(wanted, directory, FailureLimit(wanted.max_failures))
+
+    def _web_services(self, table: ContactCenterSettings) -> Step:
+        if table.web_services is None:
+            return DisabledStep("web_services")
+        if self._passwords is None:
+            raise ConfigurationError(
+                f"contact_centers.{table.name}.web_services: the account store given to GenesysAuth keeps no "
+                "passwords; give it password_hash() and replace_password_hash(), or remove the table"
+            )
+        return WebServicesStep(self._passwords, self._hasher, self._settings.passwords)
+
+
+def _configuration(app: Flask) -> Any:
+    if CONFIG_KEY not in app.config:
+        raise ConfigurationError(
+            f'app.config["{CONFIG_KEY}"] is missing; the least is '
+            '{"contact_centers": {"acme": {"web_services": {}}}}'
+        )
+    return app.config[CONFIG_KEY]
+
+
+def _check_application(app: Flask, settings: Settings) -> None:
+    problems = []
+    if not app.secret_key:
+        problems.append("SECRET_KEY: set it before init_app, to at least 32 random bytes; it signs the session cookie")
+    if app.config.get("LOGIN_DISABLED") and not app.testing:
+        problems.append("LOGIN_DISABLED: it switches flask_login.login_required off; remove it (or set TESTING)")
+    if settings.saml_enabled and str(app.config["SESSION_COOKIE_SAMESITE"]).lower() == "strict":
+        problems.append(
+            "SESSION_COOKIE_SAMESITE: with 'Strict' the browser withholds the cookie when it comes back from the SAML "
+            "identity provider; use 'Lax'"
+        )
+    if problems:
+        raise ConfigurationError(*problems)
+
+
+def _set_cookie_defaults(app: Flask, settings: Settings) -> None:
+    if app.config["SESSION_COOKIE_SAMESITE"] is None:
+        app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
+    addresses = [settings.public_url, *(table.public_url for table in settings.contact_centers.values())]
+    named = [address for address in addresses if address]
+    if named and all(address.startswith("https://") for address in named):
+        app.config["SESSION_COOKIE_SECURE"] = True
+
+
+def _state(settings: Settings) -> StateStore:
+    if settings.state_url.startswith("memory:"):
+        return MemoryState(settings.state_namespace)
+    return SqlState(_prepared(settings.state_url), settings.state_namespace, settings.state_timeout)
+
+
+def _prepared(url: str) -> str:
+    """Make the folder of a SQLite file, which SQLite itself does not."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != ":memory:":
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    return url
+
+
+def _service_providers(settings: Settings) -> dict[str, ServiceProvider]:
+    if not settings.saml_enabled:
+        return {}
+    from .saml.settings import build_service_provider
+
+    return {
+        table.name: build_service_provider(
+            table, public_url=table.public_url or settings.public_url, prefix=settings.saml_url_prefix
+        )
+        for table in settings.contact_centers.values()
+        if table.saml is not None
+    }
+
+
+def _imported(name: str, path: str) -> Callable[..., object]:
+    try:
+        return cast("Callable[..., object]", import_string(name))
+    except ImportError as error:
+        raise ConfigurationError(f"{path}: {name!r} cannot be imported: {error}") from error
+
+
+def _step(given: StepFactory) -> Step:
+    made: object = _imported(given, "extra_steps") if isinstance(given, str) else given
+    if isinstance(made, type):
+        made = made()
+    if not callable(getattr(made, "authenticate", None)) or not callable(getattr(made, "challenge", None)):
+        raise ConfigurationError(f"extra_steps: {made!r} is no step; it needs name, authenticate() and challenge()")
+    return cast("Step", made)
+
+
+def _describe(accounts: AccountStore[Any]) -> Describe:
+    own = getattr(accounts, "describe", None)
+    return cast("Describe", own) if callable(own) else describe_by_convention
+
+
+def describe_by_convention(user: Any) -> AccountState:
+    """Read an account's state by Flask-Login's conventions: ``get_id()``, ``is_active``, and ``roles`` if any."""
+    return AccountState(
+        account_id=str(user.get_id()),
+        enabled=bool(user.is_active),
+        roles=frozenset(getattr(user, "roles", ())),
+    )
+
+
+def _register(app: Flask, settings: Settings) -> None:
+    pages = Blueprint(
+        "genesys_auth",
+        "flask_genesys_auth.web",
+        template_folder="templates",
+        static_folder="static",
+        static_url_path="/genesys-auth/static",
+    )
+    app.register_blueprint(pages)
+    if settings.saml_enabled:
+        from .web.saml_views import create_blueprint
+
+        app.register_blueprint(create_blueprint(settings.saml_url_prefix))
+    # Ours stand first: before any hook of the application sees a request, and after all of them have seen the answer.
+    app.before_request_funcs.setdefault(None, []).insert(0, _before_request)
+    app.after_request_funcs.setdefault(None, []).insert(0, _after_request)
+
+
+def _before_request() -> Response | None:
+    app = login.current_application()
+    if getattr(app, "login_manager", None) is not runtime(app).login_manager:
+        raise ConfigurationError(
+            "LoginManager: one was attached to the application after GenesysAuth; attach it before auth.init_app(app), "
+            "or leave it out"
+        )
+    login.forget_leaked_user()
+    answer = origin.preflight()
+    if answer is None:
+        access.check_request()
+    return answer
+
+
+def _after_request(answer: Response) -> Response:
+    here = runtime()
+    decision = login.decided()
+    if decision is not None:
+        for name in origin.vary_names(here.settings):
+            answer.vary.add(name)
+        if "Cache-Control" not in answer.headers:
+            answer.headers["Cache-Control"] = "private, no-store"
+        login.leave_no_cookie(decision)
+    refusals.complete_answer(answer)
+    origin.add_cors(answer, decision)
+    return answer

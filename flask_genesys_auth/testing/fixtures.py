@@ -1,0 +1,39 @@
+"""Fixtures to opt in to: ``pytest_plugins = ["flask_genesys_auth.testing.fixtures"]``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .genesys import GenesysEmulator
+from .identity_provider import DevelopmentIdentityProvider
+from .salesforce import SalesforceEmulator
+from .server import LoopbackServer
+
+
+@pytest.fixture
+def salesforce_emulator() -> Iterator[SalesforceEmulator]:
+    """Serve Salesforce's identity service on a loopback port of its own; ``.url`` is for ``identity_hosts``."""
+    emulator = SalesforceEmulator()
+    with LoopbackServer(emulator) as server:
+        emulator.url = server.url
+        yield emulator
+
+
+@pytest.fixture
+def genesys_emulator() -> Iterator[GenesysEmulator]:
+    """Serve the Genesys Authentication REST on a loopback port of its own; ``.url`` is for ``configuration_server``."""
+    emulator = GenesysEmulator()
+    with LoopbackServer(emulator) as server:
+        emulator.url = server.url
+        yield emulator
+
+
+@pytest.fixture
+def development_identity_provider() -> Iterator[DevelopmentIdentityProvider]:
+    """Serve a SAML identity provider on ``localhost``: another site than an application on ``127.0.0.1``."""
+    provider = DevelopmentIdentityProvider()
+    with LoopbackServer(provider, host="localhost") as server:
+        provider.url = server.url
+        yield provider

@@ -1,0 +1,283 @@
+"""The seam with Flask-Login: a decision becomes ``current_user``, a login becomes a session of the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import flask_login
+from flask import Flask, current_app, g, request, session
+from flask.globals import request_ctx
+from flask_login import AnonymousUserMixin, LoginManager, user_logged_in, user_logged_out
+from flask_login.utils import decode_cookie
+from werkzeug.local import LocalProxy
+
+from .. import signals
+from ..chain.decision import Authenticated, Decision, LoginSession
+from ..errors import BackendUnavailable, ConfigurationError
+from . import events, origin, refusals
+from .runtime import Runtime, runtime
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Response
+
+    from ..accounts.models import Account
+
+LOGIN = "_genesys_login"
+"""The key of the browser's session under which the login session's opaque id survives Flask-Login's own log-out."""
+
+PENDING = "_genesys_pending"
+"""The key under which the SAML logins that were begun in this browser keep their nonces."""
+
+KEPT = frozenset({"_flashes", "_permanent", "_user_id", "_fresh", "_id", PENDING})
+"""What a browser's session keeps when somebody logs in; all else belonged to whoever had the browser before."""
+
+_DECISION = "_genesys_auth_decision"
+_DETAILS = "_genesys_auth_login"
+
+
+@dataclass(frozen=True, slots=True)
+class LoginDetails:
+    """What the login session that is about to be made will say of itself."""
+
+    contact_center: str
+    step: str
+    provider: str = ""
+    name_id: str = ""
+    session_index: str = ""
+    not_on_or_after: float | None = None
+
+
+class Anonymous(AnonymousUserMixin):  # type: ignore[misc]  # Flask-Login has no type hints
+    """Nobody: what ``current_user`` is on unprotected endpoints, with the names that templates ask for."""
+
+    user_name = ""
+    first_name = ""
+    last_name = ""
+    roles: frozenset[str] = frozenset()
+
+
+class OwnLoginManager(LoginManager):  # type: ignore[misc]  # Flask-Login has no type hints
+    """The manager of an application that brings none: the walk alone decides.
+
+    Session protection and remember cookie are off: login sessions live on the server, where they can be revoked.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.session_protection = None
+        self.anonymous_user = Anonymous
+
+    def _load_user(self) -> None:
+        self._update_request_context_with_user(decide().user)
+
+    def _update_remember_cookie(self, response: Response) -> Response:
+        return response
+
+
+def attach(app: Flask, *, take_over_loaders: bool) -> LoginManager:
+    """Give the application a login manager, or its own one our loaders.
+
+    :raises ConfigurationError: if its own already has loaders and ``take_over_loaders`` is off.
+    """
+    manager: LoginManager | None = getattr(app, "login_manager", None)
+    if manager is None:
+        manager = OwnLoginManager()
+        manager.init_app(app)
+    elif not take_over_loaders and (manager.user_callback or manager.request_callback):
+        raise ConfigurationError(
+            "take_over_loaders: the application's LoginManager already has a user_loader or a request_loader; "
+            "remove it, or set take_over_loaders = true to let the authentication chain take its place"
+        )
+    manager.user_loader(_load)
+    manager.request_loader(_load)
+    if manager.unauthorized_callback is None:
+        manager.unauthorized_handler(_unauthorized)
+    user_logged_in.connect(_on_logged_in, app)
+    user_logged_out.connect(_on_logged_out, app)
+    return manager
+
+
+def _load(_: object) -> Any:
+    return decide().user
+
+
+def _unauthorized() -> Any:
+    raise refusals.for_anonymous(decide())
+
+
+def current_application() -> Flask:
+    """Return the current application itself, not the proxy."""
+    return cast("Flask", current_app._get_current_object())  # type: ignore[attr-defined]  # Flask's documented way
+
+
+def decide() -> Decision:
+    """Return the decision of the current request; the chain is walked at most once.
+
+    :raises ForeignOrigin: if another site sent the request with the user's session or password.
+    """
+    notes = vars(request)
+    known: Decision | None = notes.get(_DECISION)
+    if known is None:
+        # A store that looks at current_user while it is being asked who that is meets nobody.
+        notes[_DECISION] = Decision(None)
+        try:
+            known = runtime().chain.walk(request, login_session_id)
+        except BaseException:
+            del notes[_DECISION]
+            raise
+        notes[_DECISION] = known
+        events.report(known)
+        origin.check(known)
+    return known
+
+
+def decided() -> Decision | None:
+    """Return the decision if somebody has asked for it during this request."""
+    return vars(request).get(_DECISION)
+
+
+current_decision: Decision = cast("Decision", LocalProxy(decide))
+"""The decision of the current request; looking at it walks the chain if nobody has before."""
+
+current_user: Account = cast("Account", flask_login.current_user)
+"""Flask-Login's ``current_user``, typed as our own account."""
+
+
+def login_session_id() -> str | None:
+    """Return the opaque id of the login session that this browser carries, from its session or remember cookie."""
+    opaque = session.get(LOGIN)
+    if opaque is None and not isinstance(current_application().login_manager, OwnLoginManager):  # type: ignore[attr-defined]
+        cookie = request.cookies.get(current_app.config.get("REMEMBER_COOKIE_NAME", flask_login.COOKIE_NAME))
+        opaque = decode_cookie(cookie) if cookie and session.get("_remember") != "clear" else None
+    return opaque if isinstance(opaque, str) else None
+
+
+def hand_to_flask_login() -> None:
+    """Make the decision's user Flask-Login's ``current_user`` without a detour through its cookies."""
+    if decide().user is not None:
+        current_application().login_manager._update_request_context_with_user(decide().user)  # type: ignore[attr-defined]
+
+
+def leave_no_cookie(decision: Decision) -> None:
+    """Keep Flask from renewing a permanent session's cookie on a request that did not use it."""
+    if decision.resumed or not session.permanent or session.modified:
+        return
+    context = request_ctx._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
+    context.session = context.app.session_interface.make_null_session(context.app)
+
+
+def forget_leaked_user() -> None:
+    """Drop the user that an outer application context may have left behind (an application under test)."""
+    g.pop("_login_user", None)
+
+
+def begin_session(
+    user: Any,
+    *,
+    contact_center: str,
+    step: str,
+    provider: str = "",
+    name_id: str = "",
+    session_index: str = "",
+    not_on_or_after: float | None = None,
+) -> None:
+    """Log this user in: a new login session of the server, and a browser's session without the past.
+
+    :param step: the step that proved the user: ``saml``, ``web_services``, ``configuration_server``.
+    :param not_on_or_after: unix time at which the identity provider wants the session to end at the latest.
+    :raises DirectoryUnavailable: if the state cannot keep the session.
+    """
+    details = LoginDetails(contact_center, step, provider, name_id, session_index, not_on_or_after)
+    vars(request)[_DETAILS] = details
+    flask_login.login_user(user, force=True)
+
+
+def end_session() -> LoginSession | None:
+    """Log the current browser out, here and on the server; return the login session that it had."""
+    opaque = login_session_id()
+    found = runtime().sessions.resume(opaque, touch=False) if opaque else None
+    flask_login.logout_user()
+    return found if isinstance(found, LoginSession) else None
+
+
+def log_in_with_password(user_name: str, password: str) -> Decision:
+    """See :meth:`flask_genesys_auth.GenesysAuth.log_in_with_password`."""
+    origin.check_form()
+    decision = runtime().chain.check_password(request, user_name, password)
+    events.report(decision, user_name=user_name)
+    outcome = decision.steps[-1].outcome if decision.steps else None
+    if decision.user is not None and isinstance(outcome, Authenticated):
+        begin_session(decision.user, contact_center=outcome.identity.contact_center, step=outcome.identity.step)
+    return decision
+
+
+def _on_logged_in(app: Flask, user: Any, **_: object) -> None:
+    """Put a login session of the server in the place of the id that ``login_user`` has written."""
+    session.pop("_user_id", None)
+    here = runtime(app)
+    details: LoginDetails | None = vars(request).pop(_DETAILS, None)
+    if details is None:
+        origin.check_form()
+        details = _application_login(here, user)
+    try:
+        former = session.pop(LOGIN, None)
+        if isinstance(former, str):
+            here.sessions.end(former)
+        opaque = here.sessions.start(
+            contact_center=details.contact_center,
+            account_id=here.describe(user).account_id,
+            step=details.step,
+            provider=details.provider,
+            name_id=details.name_id,
+            session_index=details.session_index,
+            not_on_or_after=details.not_on_or_after,
+        )
+    except BackendUnavailable as error:
+        raise _unavailable(error) from error
+    _start_afresh(app)
+    session["_user_id"] = session[LOGIN] = opaque
+    vars(request).pop(_DECISION, None)
+    signals.logged_in.send(app, user=user, contact_center=details.contact_center, step=details.step)
+
+
+def _application_login(here: Runtime, user: Any) -> LoginDetails:
+    contact_center = here.describe(user).contact_center or decide().contact_center
+    if contact_center is None:
+        raise ConfigurationError(
+            "login_user: it is not clear which contact center this login counts for; set default_contact_center, "
+            "or let the account store's describe() name the account's contact center"
+        )
+    return LoginDetails(contact_center, "application")
+
+
+def _start_afresh(app: Flask) -> None:
+    for key in [key for key in session if key not in KEPT]:
+        del session[key]
+    regenerate = getattr(app.session_interface, "regenerate", None)
+    if regenerate is not None:
+        regenerate(session)
+
+
+def _on_logged_out(app: Flask, **_: object) -> None:
+    """End the server's session too, so that the cookie is worth nothing any more."""
+    opaque = session.pop(LOGIN, None)
+    vars(request).pop(_DECISION, None)
+    if not isinstance(opaque, str):
+        return
+    session[refusals.SIGNED_OUT] = True
+    try:
+        ended = runtime(app).sessions.end(opaque)
+    except BackendUnavailable as error:
+        raise _unavailable(error) from error
+    if ended is not None:
+        signals.logged_out.send(app, account_id=ended.account_id, contact_center=ended.contact_center, step=ended.step)
+
+
+def _unavailable(error: BackendUnavailable) -> refusals.DirectoryUnavailable:
+    from ..chain.decision import StepRecord
+    from ..chain.walk import unavailable
+
+    decision = Decision(None, steps=(StepRecord("login_session", unavailable(error), 0.0),))
+    events.report(decision)
+    return refusals.DirectoryUnavailable(decision)

@@ -1,0 +1,238 @@
+"""The refusals: exceptions that are also the answer, as an envelope, a page or a redirect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flask import Response, jsonify, make_response, redirect, render_template, request, session, url_for
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    HTTPException,
+    ServiceUnavailable,
+    TooManyRequests,
+    Unauthorized,
+)
+
+from ..chain.decision import Decision, Reason, Rejected
+from .runtime import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from ..chain.ports import Challenge
+
+_RAISED = "_genesys_auth_refusal"
+SIGNED_OUT = "_genesys_signed_out"
+"""The key of the browser's session that says: do not log in again in silence."""
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+class Refusal(HTTPException):
+    """What all refusals are.
+
+    :param decision: how the walk ended; its reasons are for logs, the client learns none of them.
+    """
+
+    status_code = 20
+    message = "Access denied"
+    title = "Access denied"
+    advice = "You do not have access to this page."
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(description=self.message)
+        self.decision = decision
+        vars(request)[_RAISED] = self
+
+    def get_headers(
+        self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
+    ) -> list[tuple[str, str]]:
+        """Return the headers that every answer to this refusal carries."""
+        return []
+
+    def get_response(self, environ: Any = None, scope: Any = None) -> Any:
+        """Return the answer that suits who asks: a page for a navigation, the envelope for everybody else."""
+        return self.page() if is_navigation() else self.envelope()
+
+    def envelope(self) -> Response:
+        """Return ``{"statusCode": N, "statusMessage": "..."}`` (Web Services API conventions)."""
+        answer = jsonify(statusCode=self.status_code, statusMessage=self.message)
+        answer.status_code = self.code or 500
+        return answer
+
+    def page(self) -> Response:
+        """Return a page for a person."""
+        return _page(self.code or 500, self.title, self.advice)
+
+
+class AuthenticationRequired(Refusal, Unauthorized):
+    """Nobody is authenticated: 401 (or ``unauthenticated_status``)."""
+
+    title = "Please sign in"
+    advice = "You have to sign in to see this page."
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision)
+        self.code = runtime().settings.unauthenticated_status
+
+    def get_headers(
+        self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
+    ) -> list[tuple[str, str]]:
+        """Offer Basic (RFC 7617) to API clients only: a browser would open its own dialog."""
+        if self.code != 401 or is_navigation() or _is_script():
+            return []
+        offered = dict.fromkeys(challenge.scheme for challenge in _challenges(self.decision) if challenge.scheme)
+        return [("WWW-Authenticate", scheme) for scheme in offered]
+
+    def page(self) -> Response:
+        """Send the browser where it can log in; after a logout or a time-out it is asked first."""
+        location = self._login_location()
+        if location is None:
+            return super().page()
+        if self._signed_out():
+            return no_store(make_response(render_template("genesys_auth/signed_out.html", login_url=location), 401))
+        return no_store(make_response(redirect(location, 302)))
+
+    def _login_location(self) -> str | None:
+        for challenge in _challenges(self.decision):
+            if challenge.location:
+                return challenge.location
+        login_view = runtime().settings.login_view
+        if not login_view or request.endpoint == login_view:
+            return None
+        wanted = request.root_path + request.full_path.removesuffix("?")
+        return url_for(login_view, next=wanted) if request.method == "GET" else url_for(login_view)
+
+    def _signed_out(self) -> bool:
+        ended = any(
+            isinstance(record.outcome, Rejected) and record.outcome.reason is Reason.SESSION_ENDED
+            for record in self.decision.steps
+        )
+        return ended or SIGNED_OUT in session
+
+
+class RoleRequired(Refusal, Forbidden):
+    """Somebody is authenticated and lacks a role that the endpoint asks for: 403."""
+
+    status_code = 5
+    message = "No permission"
+    title = "No permission"
+    advice = "Your account does not have the role that this page asks for."
+
+
+class ForeignOrigin(Refusal, Forbidden):
+    """A script or form of another site sent this request with the user's credentials: 403."""
+
+    status_code = 3
+    message = "Forbidden"
+    title = "Forbidden"
+    advice = "This request came from another site. Go back to the page and try again."
+
+
+class DirectoryUnavailable(Refusal, ServiceUnavailable):
+    """Who had to answer did not, so nobody can say who this is: 503 with ``Retry-After``."""
+
+    status_code = 4
+    message = "Temporarily unavailable"
+    title = "Temporarily unavailable"
+    advice = "We cannot check who you are at the moment. Your password may well be right: please try again shortly."
+
+    def get_headers(
+        self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
+    ) -> list[tuple[str, str]]:
+        """Say when asking again makes sense (RFC 9110 10.2.3), in seconds."""
+        return [("Retry-After", str(self.decision.retry_after))]
+
+
+class Throttled(Refusal, TooManyRequests):
+    """Too many failures: 429 with ``Retry-After`` (RFC 6585 4)."""
+
+    status_code = 3
+    message = "Too many requests"
+    title = "Too many attempts"
+    advice = "Signing in has failed too often. Please wait a little before you try again."
+
+    def get_headers(
+        self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
+    ) -> list[tuple[str, str]]:
+        """Say when asking again makes sense (RFC 9110 10.2.3), in seconds."""
+        return [("Retry-After", str(self.decision.retry_after))]
+
+
+def for_anonymous(decision: Decision) -> Refusal:
+    """Return the refusal that an anonymous decision is on a protected endpoint."""
+    if decision.throttled:
+        return Throttled(decision)
+    if decision.unavailable:
+        return DirectoryUnavailable(decision)
+    return AuthenticationRequired(decision)
+
+
+def saml_failed(reference: str) -> Response:
+    """Return the one public answer to every SAML message that is wrong: 400, with a reference for the log."""
+    return _page(
+        BadRequest.code,
+        "Signing in did not work",
+        "The answer of the identity provider could not be accepted. Please try again.",
+        reference=reference,
+    )
+
+
+def is_navigation() -> bool:
+    """Tell whether a browser asks for a page that a person will see (Fetch Metadata, else ``Accept``)."""
+    mode = request.headers.get("Sec-Fetch-Mode")
+    if mode is not None:
+        return mode == "navigate"
+    if request.method != "GET" or "X-Requested-With" in request.headers:
+        return False
+    accepted = request.accept_mimetypes
+    return accepted.quality("text/html") > accepted.quality("application/json")
+
+
+def _is_script() -> bool:
+    return "Sec-Fetch-Mode" in request.headers or "X-Requested-With" in request.headers
+
+
+def _challenges(decision: Decision) -> Iterator[Challenge]:
+    center = runtime().contact_centers.get(decision.contact_center or "")
+    if center is None:
+        return
+    for step in center.steps:
+        challenge = step.challenge(request, center)
+        if challenge is not None:
+            yield challenge
+
+
+def _page(status: int, title: str, message: str, **more: str) -> Response:
+    text = render_template("genesys_auth/refusal.html", status=status, title=title, message=message, **more)
+    return no_store(make_response(text, status))
+
+
+def no_store(answer: Response) -> Response:
+    """Keep a page of ours out of caches and frames, and free of anything it does not bring itself."""
+    answer.headers["Cache-Control"] = "no-store"
+    answer.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    answer.headers["X-Frame-Options"] = "DENY"
+    answer.headers["Referrer-Policy"] = "same-origin"
+    return answer
+
+
+def raised() -> Refusal | None:
+    """Return the refusal that was raised during the current request, whoever answered it."""
+    found: Refusal | None = vars(request).get(_RAISED)
+    return found
+
+
+def complete_answer(answer: Response) -> None:
+    """Add what a refusal's answer must carry, also where an application's ``errorhandler`` wrote it."""
+    refusal = raised()
+    if refusal is None or answer.status_code < 400:
+        return
+    for name, value in refusal.get_headers():
+        if name not in answer.headers or name == "WWW-Authenticate":
+            answer.headers.add(name, value)
