@@ -1,0 +1,164 @@
+"""Asks Salesforce's identity service whose session a session id is (Salesforce help, "Identity URLs")."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin
+
+from ..chain.decision import Reason, Rejected, Unavailable
+from ..chain.identity_url import IdentityUrl, parse_identity_url
+from ..config.salesforce_ids import short_id
+from ..upstream import Answer, Deadline, Upstream
+from .answers import AnswerSchema, Flag, known_text, optional_text, read_answer, required_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ..config.values import AllowedHost, Salesforce
+
+MAX_REDIRECTS = 2
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_WORD = re.compile(rb"\s*([A-Za-z_]{1,40})\s*")
+_HINT = (
+    "if this goes on: Salesforce refuses session ids of Lightning pages, sessions without API access, "
+    'and with "Lock sessions to the IP address" every session id that comes from a server'
+)
+
+
+class _IdentitySchema(AnswerSchema):
+    user_id = required_text()
+    organization_id = required_text()
+    asserted_user = Flag(required=True)
+    active = Flag(load_default=True)
+    username = optional_text()
+    email = optional_text()
+    email_verified = Flag(load_default=False, allow_none=True)
+    display_name = optional_text()
+    first_name = optional_text()
+    last_name = optional_text()
+
+
+_SCHEMA = _IdentitySchema()
+
+
+@dataclass(frozen=True, slots=True)
+class SalesforceUser:
+    """The person whose session it is: asserted, active, and the one that the identity URL names.
+
+    :param identity: ``<organization>/<user>``, both ids of 15 characters.
+    :param email: only where Salesforce has verified it, else empty.
+    :param attributes: for display: ``display_name``, ``first_name``, ``last_name``, ``username``, ``email``.
+    """
+
+    identity: str
+    username: str
+    email: str
+    attributes: Mapping[str, str]
+
+
+class SalesforceDirectory:
+    """The identity service, as one contact center trusts it.
+
+    :param settings: whom to ask, and how long to wait.
+    :param upstream: the HTTP client; default: one of its own.
+    """
+
+    def __init__(self, settings: Salesforce, upstream: Upstream | None = None) -> None:
+        self._settings = settings
+        self._upstream = upstream or Upstream()
+
+    def look_up(self, session_id: str, address: IdentityUrl | None) -> SalesforceUser | Rejected | Unavailable:
+        """Ask who this is; the session id goes to the listed hosts only, and all ends within the step's time-out.
+
+        :param session_id: visible ASCII.
+        :param address: where the client wants it to be asked; it is checked before anything is sent.
+        """
+        checked = self._check(address)
+        if isinstance(checked, Rejected):
+            return checked
+        answer = self._ask(session_id, checked)
+        if not isinstance(answer, Answer):
+            return answer
+        if answer.status == 200:
+            return _read(answer, checked)
+        if 400 <= answer.status < 500:
+            return Rejected(Reason.SESSION_REFUSED, _refusal(answer, session_id))
+        return Unavailable(Reason.UNREADABLE_ANSWER, detail=f"the identity service answered HTTP {answer.status}")
+
+    def _check(self, address: IdentityUrl | None) -> IdentityUrl | Rejected:
+        if address is None:
+            return Rejected(Reason.IDENTITY_URL_NOT_ALLOWED, "it is not https://<host>/id/<organization>/<user>")
+        if not _listed(address, self._settings.identity_hosts):
+            return Rejected(Reason.IDENTITY_URL_NOT_ALLOWED, "its host is not on identity_hosts")
+        if address.organization not in self._settings.organizations:
+            return Rejected(Reason.ORGANIZATION_NOT_LISTED, f"{address.organization} is not on organizations")
+        return address
+
+    def _ask(self, session_id: str, address: IdentityUrl) -> Answer | Rejected | Unavailable:
+        deadline = Deadline(self._settings.timeout)
+        headers = {"Authorization": f"Bearer {session_id}", "Accept": "application/json"}
+        for _ in range(1 + MAX_REDIRECTS):
+            answer = self._upstream.send("GET", _url(address), headers=headers, deadline=deadline)
+            if isinstance(answer, Unavailable) or answer.status not in _REDIRECTS:
+                return answer
+            target = self._follow(address, answer)
+            if isinstance(target, Rejected):
+                return target
+            address = target
+        return Rejected(Reason.UNEXPECTED_REDIRECT, f"more than {MAX_REDIRECTS} redirects")
+
+    def _follow(self, address: IdentityUrl, answer: Answer) -> IdentityUrl | Rejected:
+        """Return where to ask next, rebuilt from its checked parts."""
+        try:
+            target = parse_identity_url(urljoin(_url(address), answer.headers.get("Location", "")))
+        except ValueError:
+            target = None
+        if target is None or target.path != address.path:
+            return Rejected(Reason.UNEXPECTED_REDIRECT, "to an address of another path or form")
+        if not _listed(target, self._settings.identity_hosts + self._settings.redirect_hosts):
+            return Rejected(Reason.UNEXPECTED_REDIRECT, "to a host on neither identity_hosts nor redirect_hosts")
+        return target
+
+
+def _listed(address: IdentityUrl, allowed: Iterable[AllowedHost]) -> bool:
+    return any(entry.matches(address.scheme, address.host, address.port) for entry in allowed)
+
+
+def _url(address: IdentityUrl) -> str:
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{address.scheme}://{host}:{address.port}{address.path}"
+
+
+def _refusal(answer: Answer, session_id: str) -> str:
+    """Describe a refusal by its one word (``Bad_OAuth_Token``), unless that could be a piece of the session id."""
+    found = _WORD.fullmatch(answer.body)
+    word = found[1].decode() if found else ""
+    said = f": {word}" if word and word not in session_id else ""
+    return f"HTTP {answer.status}{said}; {_HINT}"
+
+
+def _read(answer: Answer, address: IdentityUrl) -> SalesforceUser | Rejected | Unavailable:
+    found = read_answer(_SCHEMA, answer)
+    if isinstance(found, Unavailable):
+        return found
+    if not found["asserted_user"]:
+        return Rejected(Reason.FOREIGN_IDENTITY, "asserted_user is false: the session is another user's")
+    if short_id(found["user_id"]) != address.user or short_id(found["organization_id"]) != address.organization:
+        return Rejected(Reason.FOREIGN_IDENTITY, "the answer's ids are not those of the identity URL")
+    if not found["active"]:
+        return Rejected(Reason.INACTIVE_IDENTITY)
+    email = found["email"] if found["email_verified"] else None
+    return SalesforceUser(
+        identity=f"{address.organization}/{address.user}",
+        username=found["username"] or "",
+        email=email or "",
+        attributes=known_text(
+            username=found["username"],
+            email=email,
+            display_name=found["display_name"],
+            first_name=found["first_name"],
+            last_name=found["last_name"],
+        ),
+    )

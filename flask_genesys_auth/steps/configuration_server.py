@@ -1,0 +1,85 @@
+"""The second step: a user name and a password that Configuration Server is asked about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ..chain.decision import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected, Unavailable
+from ..chain.evidence import Malformed
+from .basic import basic_challenge
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request
+
+    from ..chain.contact_centers import ContactCenter
+    from ..chain.evidence import BasicCredentials, Evidence
+    from ..chain.ports import Challenge, Directory, DirectoryEntry, Reservation
+    from ..config.values import ConfigurationServer
+
+
+class Limiter(Protocol):
+    """What bounds the failures that may reach Genesys, which locks accounts."""
+
+    def reserve(self, key: str) -> Reservation | Unavailable:
+        """Take a slot for this key, or say that it has none left."""
+        ...
+
+
+class ConfigurationServerStep:
+    """Proves the user whose password the contact center's directory finds good.
+
+    :param settings: of this contact center.
+    :param directory: whom to ask.
+    :param limiter: of ``configuration_server.max_failures``.
+    """
+
+    name = "configuration_server"
+    credentials = "basic"
+
+    def __init__(self, settings: ConfigurationServer, directory: Directory, limiter: Limiter) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._limiter = limiter
+        self.reuse_verified_for = settings.reuse_verified_for
+
+    def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> Outcome:
+        """Take a slot, then ask the directory; a slot that is not returned counts as a failure."""
+        sent = evidence.basic
+        if sent is None:
+            return NotApplicable(Reason.NO_EVIDENCE)
+        if isinstance(sent, Malformed):
+            return Rejected(Reason.MALFORMED_CREDENTIALS, sent.finding)
+        if evidence.dry_run:
+            return self._ask(sent, contact_center.name)
+        # No control character can stand in a name, so the key is unambiguous.
+        slot = self._limiter.reserve(f"{contact_center.name}\n{sent.name}")
+        if isinstance(slot, Unavailable):
+            return slot
+        outcome = self._ask(sent, contact_center.name)
+        if isinstance(outcome, Authenticated):
+            slot.succeeded()
+        elif outcome.reason is Reason.UNREACHABLE:
+            slot.void()
+        return outcome
+
+    def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
+        """Offer Basic, as the Web Services step does."""
+        return basic_challenge(contact_center.name)
+
+    def _ask(self, sent: BasicCredentials, contact_center: str) -> Authenticated | Rejected | Unavailable:
+        found = self._directory.verify(sent.name, sent.password)
+        return found if isinstance(found, (Rejected, Unavailable)) else self._identity(found, contact_center)
+
+    def _identity(self, entry: DirectoryEntry, contact_center: str) -> Authenticated | Rejected:
+        match = self._settings.match
+        subject = entry.attributes.get(match, "")
+        if not subject:
+            # As with an account that is missing here: another answer would tell a guesser that the password is good.
+            return Rejected(Reason.NO_ACCOUNT, f"the directory knows no {match} of this person")
+        if match == "identity":
+            return Authenticated(
+                Identity(
+                    self.name, contact_center, subject, entry.attributes, matched_by="identity", provider=self.name
+                )
+            )
+        return Authenticated(Identity(self.name, contact_center, subject, entry.attributes))
