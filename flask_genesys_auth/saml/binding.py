@@ -17,7 +17,7 @@ from ..chain.ports import StateStore
 from .documents import SAML, ForbiddenXml, as_instant, instant, text_of
 from .errors import Fault, SamlError
 from .gate import SUCCESS
-from .requests import PendingLogin
+from .requests import Login, PendingLogin
 from .settings import ServiceProvider
 from .verify import Verified
 
@@ -26,22 +26,6 @@ ENTITY = "urn:oasis:names:tc:SAML:2.0:nameid-format:entity"
 TRANSIENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
 
 _LONGEST_SUBJECT = 255
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """Whom the provider has authenticated, bound to us.
-
-    :param subject: the value that an account's linked identity carries.
-    :param name_id: the NameID, and ``session_index`` the provider's name of its own session.
-    :param not_on_or_after: unix time at which the provider says the session ends, or ``None``.
-    """
-
-    provider: str
-    subject: str
-    name_id: str
-    session_index: str
-    not_on_or_after: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The login that was begun: the AuthnRequest that goes to the provider, and what is kept of it meanwhile."""
+"""The login on its way: the AuthnRequest that goes to the provider, and what is kept of it in the state meanwhile."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onelogin.saml2.auth import OneLogin_Saml2_Auth
 from onelogin.saml2.authn_request import OneLogin_Saml2_Authn_Request
@@ -47,6 +47,22 @@ class PendingLogin:
     def begun_by(self, nonce: str) -> bool:
         """Tell whether the browser that keeps this nonce began the login."""
         return hmac.compare_digest(digest(nonce), self.nonce_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Whom the provider has authenticated, bound to us.
+
+    :param subject: the value that an account's linked identity carries.
+    :param name_id: the NameID, and ``session_index`` the provider's name of its own session.
+    :param not_on_or_after: unix time at which the provider says the session ends, or ``None``.
+    """
+
+    provider: str
+    subject: str
+    name_id: str
+    session_index: str
+    not_on_or_after: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +113,29 @@ def begin_login(
 
 def find_login(state: StateStore, request_id: str) -> PendingLogin | None:
     """Return the login that was begun with this AuthnRequest, or ``None``: never begun, finished, or too long ago."""
-    stored = state.get(_key(request_id)) if request_id else None
-    return PendingLogin(**stored) if isinstance(stored, dict) else None  # type: ignore[arg-type]  # our own JSON
+    stored: Any = state.get(_key(request_id)) if request_id else None
+    return PendingLogin(**stored) if stored else None
 
 
 def finish_login(state: StateStore, pending: PendingLogin) -> bool:
     """Take the login away: one answer to each request. Tell whether it was still there."""
     return state.take(_key(pending.request_id)) is not None
+
+
+def keep_proven(state: StateStore, pending: PendingLogin, proven: Login, lifetime: float) -> str:
+    """Keep a verified login for the browser that began it; return the one-time code for it, of 256 bits.
+
+    :param lifetime: seconds.
+    """
+    code = secrets.token_urlsafe(32)
+    state.put(f"saml-code:{digest(code)}", {"pending": asdict(pending), "proven": asdict(proven)}, lifetime)
+    return code
+
+
+def take_proven(state: StateStore, code: str) -> tuple[PendingLogin, Login] | None:
+    """Return what is kept under this code and forget it: a code is good once, whoever brings it."""
+    kept: Any = state.take(f"saml-code:{digest(code)}")
+    return (PendingLogin(**kept["pending"]), Login(**kept["proven"])) if kept else None
 
 
 def _key(request_id: str) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from flask_genesys_auth.config.values import ContactCenterSettings, IdentityProvider, Saml
-from flask_genesys_auth.saml.binding import Login, bind
+from flask_genesys_auth.saml.binding import bind
 from flask_genesys_auth.saml.gate import admit
-from flask_genesys_auth.saml.requests import PendingLogin, digest
+from flask_genesys_auth.saml.requests import Login, PendingLogin, digest
 from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
 from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.state.memory import MemoryState
