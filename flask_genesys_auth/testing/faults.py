@@ -1,0 +1,184 @@
+"""What can go wrong with a server, on purpose: faults that an emulator plays, and a raw server for worse ones."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from werkzeug.datastructures import EnvironHeaders, Headers, MultiDict
+from werkzeug.wrappers import Request, Response
+
+from .server import LoopbackServer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from typing_extensions import Self
+
+MAX_HANG = 600.0
+_REMEMBERED_REQUESTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRequest:
+    """A request that an emulator got."""
+
+    method: str
+    path: str
+    headers: Headers = field(repr=False)
+    form: MultiDict[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    path: str
+    response: Response | None
+    interval: float
+
+
+class Emulator:
+    """A WSGI application that plays a server: it records what it is asked, and fails when told to.
+
+    Serve it by :meth:`serve`, or by any WSGI server. The last requests are in ``requests``.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.requests: deque[RecordedRequest] = deque(maxlen=_REMEMBERED_REQUESTS)
+        self._fault: _Fault | None = None
+        self._repaired = threading.Event()
+
+    def serve(self, *, host: str = "127.0.0.1", port: int = 0) -> LoopbackServer:
+        """Return a server of this emulator, to be started or used as a context; ``url`` is its address."""
+        server = LoopbackServer(self, host=host, port=port)
+        self.url = server.url
+        return server
+
+    def fail(
+        self,
+        status: int = 200,
+        *,
+        body: str | bytes = b"",
+        headers: dict[str, str] | None = None,
+        hang: bool = False,
+        drip: float = 0.0,
+        path: str = "",
+    ) -> None:
+        """Answer every request so until :meth:`repair`.
+
+        :param status: with ``body`` and ``headers``: the answer.
+        :param hang: answer nothing at all.
+        :param drip: seconds between the single bytes of the body.
+        :param path: fail only where the request's path ends so.
+        """
+        self.repair()
+        response = None if hang else Response(body, status, headers, content_type="text/plain")
+        self._repaired = threading.Event()
+        self._fault = _Fault(path, response, drip)
+
+    def repair(self) -> None:
+        """Answer as usual again; who hangs is let go."""
+        self._fault = None
+        self._repaired.set()
+
+    def respond(self, request: Request) -> Response:
+        """Answer a request as the server that is emulated would."""
+        raise NotImplementedError
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Record the request and answer it, or fail (PEP 3333)."""
+        request = Request(environ)
+        recorded = Headers(EnvironHeaders(environ))
+        self.requests.append(RecordedRequest(request.method, request.path, recorded, request.form))
+        fault = self._fault
+        if fault is None or not request.path.endswith(fault.path):
+            return self.respond(request)(environ, start_response)
+        repaired = self._repaired
+        if fault.response is None:
+            repaired.wait(MAX_HANG)
+            return Response("the emulator hung", 503)(environ, start_response)
+        if not fault.interval:
+            return fault.response(environ, start_response)
+        start_response(f"{fault.response.status_code} Dripping", [("Content-Type", "text/plain")])
+        return _drip(fault.response.get_data(), fault.interval, repaired)
+
+
+def _drip(body: bytes, interval: float, repaired: threading.Event) -> Iterator[bytes]:
+    for octet in body:
+        repaired.wait(interval)
+        yield bytes([octet])
+
+
+class RawServer:
+    """Sends prepared bytes to whoever connects and sends something, whatever it is.
+
+    :param pieces: sent one after the other.
+    :param interval: seconds before each piece.
+    :param hold: keep the connection open after the last piece until stopped; else it is closed.
+    """
+
+    def __init__(self, pieces: Sequence[bytes] = (), *, interval: float = 0.0, hold: bool = False) -> None:
+        self._pieces = pieces
+        self._interval = interval
+        self._hold = hold
+        self._stopped = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def start(self) -> Self:
+        """Begin to answer."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Let everybody go and give the port back."""
+        self._stopped.set()
+        # Closing alone does not wake a thread that waits in accept().
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _accept(self) -> None:
+        serving: list[threading.Thread] = []
+        while not self._stopped.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                break
+            serving.append(threading.Thread(target=self._serve, args=(connection,), daemon=True))
+            serving[-1].start()
+        for thread in serving:
+            thread.join()
+
+    def _serve(self, connection: socket.socket) -> None:
+        # The other side may leave at any time: that is what it is tested for.
+        with connection, suppress(OSError):
+            connection.settimeout(MAX_HANG)
+            connection.recv(65536)
+            for piece in self._pieces:
+                if self._stopped.wait(self._interval):
+                    return
+                connection.sendall(piece)
+            if self._hold:
+                self._stopped.wait(MAX_HANG)
+
+
+def unused_url() -> str:
+    """Return an address on loopback where nobody listens: a connection is refused."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
