@@ -47,7 +47,7 @@ class Build:
     def __init__(self, data: dict[str, Any], problems: Problems, *, base_path: Path, app_name: str) -> None:
         self._data = data
         self._problems = problems
-        self._base_path = base_path / data.pop("base_path", ".")
+        self._base_path = (base_path / data.pop("base_path", ".")).absolute()
         self._app_name = app_name
         self._centers: dict[str, dict[str, Any]] = data.pop("contact_centers", {})
 

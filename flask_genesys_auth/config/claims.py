@@ -21,8 +21,12 @@ def conflicts(centers: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, s
         path = dotted("contact_centers", name)
         for place, kind, value in _claims(name, table):
             owner = owners.setdefault((kind, value), path)
-            if owner != path:
-                yield dotted(path, place) if place else path, f"{shown(value)} belongs to {owner} already"
+            if owner == path:
+                continue
+            if kind == "name":
+                yield path, f"differs from {owner} by upper and lower case alone"
+            else:
+                yield dotted(path, place), f"{shown(value)} belongs to {owner} already"
 
 
 def _claims(name: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -28,7 +28,7 @@ def state_url(text: str, base_path: Path) -> str:
     if text == MEMORY:
         return text
     url = _parsed(text)
-    if url is None or url.drivername not in {"sqlite", "sqlite+pysqlite"} or _in_memory(url) or _is_uri(url):
+    if url is None or url.drivername not in {"sqlite", "sqlite+pysqlite"} or not _plain_file(url):
         raise ValidationError(_STATE)
     return _absolute(url, base_path)
 
@@ -45,8 +45,8 @@ def accounts_url(text: str, base_path: Path) -> str:
     finding = _driver_missing(url)
     if finding:
         raise ValidationError(finding)
-    if url.get_backend_name() != "sqlite" or _in_memory(url) or _is_uri(url):
-        return url.render_as_string(hide_password=False)
+    if url.get_backend_name() != "sqlite" or not _plain_file(url):
+        return text
     return _absolute(url, base_path)
 
 
@@ -63,23 +63,21 @@ def _driver_missing(url: URL) -> str:
         if dialect.is_async:
             return "must name a driver that is not asynchronous"
         dialect.import_dbapi()
-    except NoSuchModuleError:
+    except (NoSuchModuleError, AttributeError):
         return "names a database or a driver that SQLAlchemy does not know"
     except ImportError:
         return "names a driver that is not installed"
     return ""
 
 
-def _in_memory(url: URL) -> bool:
-    return not url.database or url.database == ":memory:"
-
-
-def _is_uri(url: URL) -> bool:
-    return (url.database or "").startswith("file:")
+def _plain_file(url: URL) -> bool:
+    named = url.database not in {None, "", ":memory:"} and not str(url.database).startswith("file:")
+    return named and (url.host, url.username, url.password) == (None, None, None)
 
 
 def _absolute(url: URL, base_path: Path) -> str:
-    rendered = url.set(database=str(base_path / (url.database or ""))).render_as_string(hide_password=False)
-    if _parsed(rendered) != url.set(database=str(base_path / (url.database or ""))):
+    absolute = url.set(database=str(base_path / str(url.database)))
+    rendered = absolute.render_as_string(hide_password=False)
+    if _parsed(rendered) != absolute:
         raise ValidationError("names a path that an address cannot carry (a question mark in it, perhaps)")
     return rendered

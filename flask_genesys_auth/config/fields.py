@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -73,14 +72,18 @@ class Text(Strict):
         return ""
 
 
-class Folder(Strict):
+class Location(Text):
     """A path, as text or (from Python) as a path object."""
 
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> Path:
-        text = plain_text(str(value) if isinstance(value, Path) else value)
-        if not text:
-            raise ValidationError("must not be empty")
-        return Path(text)
+    def __init__(self, parse: Callable[[str], Any]) -> None:
+        super().__init__(parse, needed=True)
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> Any:
+        return super()._deserialize(_path_text(value), attr, data, **kwargs)
+
+
+def _path_text(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
 
 
 class Listing(Strict):
@@ -173,7 +176,7 @@ class Seconds(Strict):
             raise ValidationError(f"must be a number of seconds, not {kind(value)}")
         if value < 0 or (value == 0 and not self._zero):
             raise ValidationError("must not be negative" if self._zero else "must be greater than 0")
-        if math.isnan(value) or value > self._most:
+        if not value <= self._most:  # as NaN is not
             raise ValidationError(f"must be at most {self._most} seconds")
         return float(value)
 
@@ -191,7 +194,7 @@ class SecretField(Strict):
             # A key may be a secret in the wrong place: none is quoted.
             raise ValidationError('must be text, {file = "path"} or {env = "NAME"}, with exactly one of the two')
         key, place = entries[0]
-        text = plain_text(place)
+        text = plain_text(_path_text(place))
         if not text:
             raise ValidationError("must not name an empty place")
         return SecretSource("file", text) if key.lower() == "file" else SecretSource("env", text)

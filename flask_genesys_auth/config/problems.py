@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 
 from ..errors import ConfigurationError
 
-_SHOWN = 60
+_SHOWN = 80
 
 
-def shown(value: object) -> str:
+def shown(value: str) -> str:
     """Return a name from the configuration as it may stand in a message: quoted, printable and short."""
     text = ascii(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
@@ -18,13 +18,16 @@ def shown(value: object) -> str:
 
 def dotted(path: str, key: object) -> str:
     """Return the path of a key below another."""
-    text = key if isinstance(key, str) and key.isprintable() and len(key) <= _SHOWN else shown(key)
-    return f"{path}.{text}" if path else str(text)
+    if not isinstance(key, str):
+        text = f"<{type(key).__name__}>"
+    else:
+        text = key if key.isprintable() and len(key) <= _SHOWN else shown(key)
+    return f"{path}.{text}" if path else text
 
 
-def nearest(name: object, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean ...?"`` where something known is near, else nothing."""
-    found = difflib.get_close_matches(str(name)[:_SHOWN].lower(), list(known), n=1)
+    found = difflib.get_close_matches(name[:_SHOWN].lower(), list(known), n=1)
     return f"; did you mean {found[0]}?" if found else ""
 
 

@@ -16,6 +16,8 @@ _TABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", re.ASCII)
+_MOST = 1_000_000
+_LONGEST = 366 * 24 * 3600
 _TAKEN_HEADERS = frozenset({"authorization", "cookie", "contactcenterid", "host", "origin"})
 
 
@@ -59,7 +61,7 @@ def limit(text: str) -> str:
         found = parse_many(text)
     except ValueError:
         found = []
-    if len(found) != 1 or found[0].amount < 1 or found[0].get_expiry() < 1:
+    if len(found) != 1 or not 1 <= found[0].amount <= _MOST or not 1 <= found[0].get_expiry() <= _LONGEST:
         raise ValidationError('must be one limit such as "10 per 5 minutes"')
     return text
 

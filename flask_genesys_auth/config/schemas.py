@@ -10,7 +10,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, vali
 
 from . import addresses, rules
 from .build import Build
-from .fields import Choice, Flag, Folder, Listing, Seconds, SecretField, Tables, Text, Whole
+from .fields import Choice, Flag, Listing, Location, Seconds, SecretField, Tables, Text, Whole
 from .problems import Problems, nearest
 from .values import Settings
 
@@ -58,7 +58,8 @@ class Table(Schema):
         for key in original:
             known = self._known(key)
             if known is None:
-                errors[key] = [f"is not a known key{nearest(key, self.fields)}"]
+                close = nearest(key, self.fields) if isinstance(key, str) else ""
+                errors[key] = [f"is not a known key{close}"]
             elif known != key and known in original:
                 errors[known] = [f"is given twice, as {known} and as {key}"]
         if errors:
@@ -137,7 +138,7 @@ class _WebServices(Table):
 
 
 class _IdentityProvider(Table):
-    metadata = Text(rules.metadata)
+    metadata = Location(rules.metadata)
     entity_id = Text(rules.uri)
     match = Text(rules.saml_match, needed=True)
     email_domains = Listing(rules.domain)
@@ -171,7 +172,7 @@ class _ContactCenter(Table):
 
 
 class _Root(Table):
-    base_path = Folder()
+    base_path = Location(Path)
     public_url = Text(addresses.base_url)
     allow_http = Flag()
     default_contact_center = Text()

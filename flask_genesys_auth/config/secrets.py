@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-MAX_FILE = 1024 * 1024
+MAX_FILE = 10 * 1024 * 1024
 
 
 class Secret:
@@ -49,7 +49,7 @@ class Unreadable:
 
 
 def read_file(path: Path) -> bytes | Unreadable:
-    """Return what a file of the configuration holds (at most 1 MiB)."""
+    """Return what a file of the configuration holds (at most 10 MiB)."""
     try:
         if not path.exists():
             return Unreadable(f"there is no file {path}")

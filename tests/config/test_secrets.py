@@ -1,0 +1,155 @@
+"""A secret is read from where the configuration says, and shows nowhere."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_genesys_auth.config.schemas import load_settings
+from flask_genesys_auth.config.secrets import MAX_FILE, Secret, SecretSource, Unreadable, read_file
+from flask_genesys_auth.errors import ConfigurationError
+
+from .conftest import Load, Mapping
+from .test_settings_refused import CENTER, CS, IDP, changed
+
+SECRET = "hunter2-hunter2"
+
+
+def found(source: SecretSource, folder: Path) -> str:
+    secret = source.read(folder)
+    return secret.reveal() if isinstance(secret, Secret) else secret.finding
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"secret", "secret"),
+        (b"secret\n", "secret"),
+        (b"secret\r\n", "secret"),
+        (b"secret\n\n", "secret\n"),
+        (b" secret ", " secret "),
+        ("pässwörd €\n".encode(), "pässwörd €"),
+    ],
+)
+def test_a_file_is_read_without_its_last_line_end(tmp_path: Path, content: bytes, expected: str) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    assert found(SecretSource("file", "secret"), tmp_path) == expected
+    assert found(SecretSource("file", str(tmp_path / "secret")), Path("/elsewhere")) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "finding"),
+    [(b"", "is empty"), (b"\n", "is empty"), (b" \t\n", "is empty"), (b"\xff\xfeabc", "is not UTF-8 text")],
+)
+def test_a_file_that_holds_no_text_is_refused(tmp_path: Path, content: bytes, finding: str) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    assert found(SecretSource("file", "secret"), tmp_path) == f"{tmp_path / 'secret'} {finding}"
+
+
+def test_a_file_that_is_not_there_or_no_file_is_refused(tmp_path: Path) -> None:
+    assert found(SecretSource("file", "gone"), tmp_path) == f"there is no file {tmp_path / 'gone'}"
+    assert found(SecretSource("file", "."), tmp_path) == f"{tmp_path} is not a file"
+
+
+def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(MAX_FILE + 1)
+    assert isinstance(read_file(tmp_path / "large"), Unreadable)
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(MAX_FILE)
+    assert read_file(tmp_path / "large") == bytes(MAX_FILE)
+
+
+def test_a_path_that_cannot_be_one_is_refused() -> None:
+    assert isinstance(read_file(Path("nul\0")), Unreadable)
+
+
+def test_an_environment_variable_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = SecretSource("env", "PORTAL_SECRET")
+    assert found(source, tmp_path) == "the environment variable PORTAL_SECRET is not set"
+    monkeypatch.setenv("PORTAL_SECRET", "")
+    assert found(source, tmp_path) == "the environment variable PORTAL_SECRET is empty"
+    monkeypatch.setenv("PORTAL_SECRET", SECRET)
+    assert found(source, tmp_path) == SECRET
+
+
+def test_text_is_the_secret_itself(tmp_path: Path) -> None:
+    assert found(SecretSource("text", SECRET), tmp_path) == SECRET
+    assert found(SecretSource("text", ""), tmp_path) == "the secret is empty"
+    assert found(SecretSource("text", "\ud800"), tmp_path) == "the secret is not text in UTF-8"
+
+
+def test_a_secret_does_not_show() -> None:
+    secret = Secret(SECRET)
+    assert SECRET not in f"{secret} {secret!r} {[secret]} {secret!s:>40} {SecretSource('text', SECRET)!r}"
+    with pytest.raises(TypeError) as caught:
+        pickle.dumps(secret)
+    assert SECRET not in str(caught.value)
+
+
+def test_secrets_are_compared_by_what_they_hold() -> None:
+    assert Secret("a") == Secret("a")
+    assert Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert hash(Secret("a")) == hash(Secret("a"))
+    assert Secret("\xe4") == Secret("\xe4")
+
+
+def test_the_settings_do_not_show_their_secrets(load: Load, full: Mapping) -> None:
+    mapping = changed(full, f"{CS}.client_secret", SECRET)
+    mapping["accounts_url"] = "sqlite:///people.sqlite3?password=" + SECRET
+    settings = load(mapping)
+    assert SECRET in settings.accounts_url
+    assert SECRET not in repr(settings)
+    assert "PRIVATE KEY" not in repr(settings)
+    assert "cl13nt" not in repr(load(full))
+
+
+def everything(error: BaseException) -> Iterator[str]:
+    """What a log, a debugger's page or an error tracker would show of an exception and of those behind it."""
+    yield "".join(traceback.format_exception(error))
+    yield repr(error) + str(error) + repr(error.__dict__)
+    for behind in (error.__cause__, error.__context__):
+        if behind is not None:
+            yield from everything(behind)
+
+
+SPOILED: list[tuple[str, Any]] = [
+    (f"{CS}.client_secret", [SECRET]),
+    (f"{CS}.client_secret", {SECRET: SECRET}),
+    (f"{CS}.client_secret", {"text": SECRET}),
+    (f"{CS}.client_secret", {"file": "client-secret", "text": SECRET}),
+    (f"{CS}.client_secret", SECRET + "\ud800"),
+    (f"{CS}.client_secret", SECRET.encode()),
+    (f"{CS}.timeout", SECRET),
+    (f"{CENTER}.saml.signing_key", SECRET),
+    (f"{CENTER}.saml.signing_key", {"file": "binary"}),
+    (f"{CENTER}.saml.signing_certificate", SECRET),
+    ("accounts_url", f"postgresql+nosuch://portal:{SECRET}@db.internal/people"),
+    ("accounts_url", f"postgresql://portal:{SECRET}@db.internal:port/people"),
+    ("accounts_url", f"portal:{SECRET}@db.internal"),
+    ("state_url", f"redis://:{SECRET}@redis.internal/0"),
+    ("public_url", f"https://portal:{SECRET}@portal.acme.example"),
+    (f"{CS}.url", f"https://portal:{SECRET}@gws.internal"),
+    (f"{IDP}.match", SECRET),
+    ("state_timeout", SECRET),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), SPOILED)
+def test_no_error_shows_a_secret(folder: Path, full: Mapping, path: str, value: object) -> None:
+    (folder / "binary").write_bytes(SECRET.encode() + b"\xff")
+    mapping = changed(full, path, value)
+    mapping["session"] = {"idle_timeout": 0}  # something is wrong elsewhere too
+    mapping["contact_centers"]["beta"]["configuration_server"] = {"client_secret": SECRET}
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(mapping, base_path=folder, app_name="portal")
+    assert any(problem.startswith(path) for problem in caught.value.problems)
+    shown = "".join(everything(caught.value))
+    assert SECRET not in shown
+    assert caught.value.__context__ is None

@@ -1,0 +1,441 @@
+"""What is refused: each with its dotted path and a sentence; the same configuration without it is accepted."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from flask_genesys_auth.config.schemas import load_settings
+from flask_genesys_auth.errors import ConfigurationError
+
+from .conftest import Load, Mapping, Refused
+
+CENTER = "contact_centers.acme"
+TABLES = ["", "salesforce_headers", "session", "passwords", "throttle", "contact_centers", CENTER]
+TABLES += [f"{CENTER}.{step}" for step in ("salesforce", "configuration_server", "web_services", "saml")]
+TABLES += [f"{CENTER}.saml.identity_providers", f"{CENTER}.saml.identity_providers.okta"]
+
+
+def changed(mapping: Mapping, path: str, value: object) -> Mapping:
+    """Return the mapping with one value put at a dotted path."""
+    copied = copy.deepcopy(mapping)
+    *above, last = path.split(".")
+    table: Any = copied
+    for key in above:
+        table = table[key]
+    table[last] = value
+    return copied
+
+
+def without(mapping: Mapping, path: str) -> Mapping:
+    copied = copy.deepcopy(mapping)
+    *above, last = path.split(".")
+    table: Any = copied
+    for key in above:
+        table = table[key]
+    del table[last]
+    return copied
+
+
+TEXT = "must be text, not a number (in quotes it is text)"
+ADDRESS = "must be an address that begins with https://"
+HOST = "must be a host name in ASCII letters, digits, dots and hyphens (IDNA in its xn-- form)"
+LIMIT = 'must be one limit such as "10 per 5 minutes"'
+ID = "must be an id of 15 characters, or of 18 with the right checksum"
+STATE = 'must be "memory://" or the address of a SQLite file such as "sqlite:///state.sqlite3"'
+CLASS = 'must be of the form "package.module:Class"'
+PREFIX = 'must be a path such as "/saml", of letters, digits, hyphens, underscores and dots'
+PLAIN_HTTP = "is plain http and could leave the machine: use https, or set allow_http = true beside it"
+SECRET = 'must be text, {file = "path"} or {env = "NAME"}'
+NAME = "this name must be at most 64 letters, digits, hyphens, underscores and dots, and begin with a letter or digit"
+PATH = "has a path of unexpected characters, empty segments or dot segments"
+SF = f"{CENTER}.salesforce"
+CS = f"{CENTER}.configuration_server"
+IDP = f"{CENTER}.saml.identity_providers.okta"
+
+WRONG: list[tuple[str, object, str]] = [
+    ("public_url", 5, TEXT),
+    ("public_url", None, "must not be null: leave it out for the default"),
+    ("public_url", "portal.acme.example", ADDRESS),
+    ("public_url", "ftp://portal.acme.example", ADDRESS),
+    ("public_url", "https://", HOST),
+    ("public_url", "https://portal.acme.example?x", "must have no query and no fragment"),
+    ("public_url", "https://portal.acme.example/#x", "must have no query and no fragment"),
+    ("public_url", "https://u:p@portal.acme.example", "must carry no user name and no password"),
+    ("public_url", "https://portal.acme.example:x", "must name a host, and a port of digits if any"),
+    ("public_url", "https://portal.acme.example:70000", "has a port outside of 1 to 65535"),
+    ("public_url", "https://portal.acme.example:0", "has a port outside of 1 to 65535"),
+    ("public_url", "https://p\xf6rtal.example", HOST),
+    ("public_url", "https://portal.acme.example/a//b", PATH),
+    ("public_url", "https://portal.acme.example/a/../b", PATH),
+    ("public_url", "https://portal.acme.example\\@evil.example", "must carry no user name and no password"),
+    ("public_url", "https://portal.acme.example\\evil.example", HOST),
+    ("public_url", "https://[::1%25eth0]", "has brackets around what is no IPv6 address"),
+    ("public_url", "https://[fe80::1%eth0]", "has brackets around what is no IPv6 address"),
+    ("public_url", " https://portal.acme.example", "must not have white space around it"),
+    ("public_url", "https://portal.acme.example\n", "must not contain control characters"),
+    ("public_url", "https://" + "a." * 600, "must be at most 1024 characters"),
+    ("public_url", "http://portal.acme.example", PLAIN_HTTP),
+    ("default_contact_center", "acne", "is the name of no contact center; did you mean acme?"),
+    ("default_contact_center", "zzz", "is the name of no contact center"),
+    ("base_path", "", "must not be empty"),
+    ("base_path", 1, TEXT),
+    ("state_url", "", "must not be empty"),
+    ("state_url", "memory://x", STATE),
+    ("state_url", "redis://localhost", STATE),
+    ("state_url", "postgresql+psycopg://u:p@localhost/db", STATE),
+    ("state_url", "sqlite://", STATE),
+    ("state_url", "sqlite:///:memory:", STATE),
+    ("state_url", "sqlite:///file:x?uri=true", STATE),
+    ("state_url", "sqlite://u:p@host/x", STATE),
+    ("state_url", "state.sqlite3", STATE),
+    ("state_url", "postgresql://u:p@h:port/d", STATE),
+    ("state_namespace", "a:b", "must be at most 100 characters without a colon"),
+    ("state_timeout", 0, "must be greater than 0"),
+    ("state_timeout", -1, "must be greater than 0"),
+    ("state_timeout", 61, "must be at most 60 seconds"),
+    ("state_timeout", 10**400, "must be at most 60 seconds"),
+    ("state_timeout", float("inf"), "must be at most 60 seconds"),
+    ("state_timeout", float("nan"), "must be at most 60 seconds"),
+    ("state_timeout", True, "must be a number of seconds, not true or false"),
+    ("state_timeout", "1.0", "must be a number of seconds, not text"),
+    ("accounts_url", "accounts.sqlite3", 'must be an address of SQLAlchemy such as "sqlite:///accounts.sqlite3"'),
+    ("accounts_url", "nosuch://x", "names a database or a driver that SQLAlchemy does not know"),
+    ("accounts_url", "sqlite+json:///x", "names a database or a driver that SQLAlchemy does not know"),
+    ("accounts_url", "mssql+pymssql://u:p@h/d", "names a driver that is not installed"),
+    ("accounts_url", "sqlite+aiosqlite:///x", "must name a driver that is not asynchronous"),
+    ("extra_steps", "a.b:C", 'must be a list such as ["..."], not text'),
+    ("extra_steps", {"a": 1}, 'must be a list such as ["..."], not a table'),
+    ("protect_by_default", "false", "must be true or false, not text"),
+    ("protect_by_default", 0, "must be true or false, not a number (in quotes it is text)"),
+    ("unauthenticated_status", 404, "must be 401 or 403"),
+    ("unauthenticated_status", "401", "must be 401 or 403"),
+    ("unauthenticated_status", 401.0, "must be 401 or 403"),
+    ("saml_url_prefix", "/", PREFIX),
+    ("saml_url_prefix", "/a/../b", PREFIX),
+    ("saml_url_prefix", "/a b", PREFIX),
+    ("saml_url_prefix", "/<cc>", PREFIX),
+    ("login_view", 7, TEXT),
+    ("salesforce_headers.session", "", "must not be empty"),
+    ("salesforce_headers.session", "s s", "must be the name of a header"),
+    ("salesforce_headers.session", "cookie", "is a header with a meaning of its own: choose another"),
+    ("salesforce_headers", {"session": "surl"}, "session and identity must be two different headers"),
+    ("session", [], "must be a table"),
+    ("session.idle_timeout", 0, "must be from 1 to 31622400"),
+    ("session.idle_timeout", 1800.0, "must be a whole number, not a number (in quotes it is text)"),
+    ("session.idle_timeout", "1800", "must be a whole number, not text"),
+    ("session.idle_timeout", True, "must be a whole number, not true or false"),
+    ("passwords.memory_kib", 15, "must be at least 8 for each of the lanes (RFC 9106 3.1)"),
+    ("passwords.iterations", 0, "must be from 1 to 1000"),
+    ("passwords.reuse_verified_for", -1, "must not be negative"),
+    ("throttle.per_account", "ten", LIMIT),
+    ("throttle.per_account", "", "must not be empty"),
+    ("throttle.per_account", "0 per minute", LIMIT),
+    ("throttle.per_account", "1 per 1000 years", LIMIT),
+    ("throttle.per_account", "1 per minute; 5 per hour", LIMIT),
+    ("throttle.per_address", "9" * 900 + " per minute", LIMIT),
+    ("contact_centers", {}, "is required: a table for each contact center, at least one"),
+    ("contact_centers", [], "must be a table of tables, not a list"),
+    ("contact_centers.a b", {}, NAME),
+    ("contact_centers.-a", {}, NAME),
+    ("contact_centers." + "a" * 65, {}, NAME),
+    ("contact_centers.acme/x", {}, NAME),
+    ("contact_centers.ACME", {}, "differs from contact_centers.acme by upper and lower case alone"),
+    ("contact_centers.beta", "x", "must be a table"),
+    ("contact_centers.beta.id", "acme 7", f"'acme 7' belongs to {CENTER} already"),
+    ("contact_centers.beta.hosts", ["portal.ACME.example"], f"'portal.acme.example' belongs to {CENTER} already"),
+    ("contact_centers.beta.domains", ["Acme.example"], f"'acme.example' belongs to {CENTER} already"),
+    ("contact_centers.beta.realms", ["Acme"], f"'acme' belongs to {CENTER} already"),
+    (f"{CENTER}.id", "\xe4", "must be ASCII, for a header carries it"),
+    (f"{CENTER}.domains", "acme.example", 'must be a list such as ["..."], not text'),
+    (f"{SF}.organizations", [], "is required"),
+    (f"{SF}.identity_hosts", [], "must name at least one host"),
+    (f"{SF}.match", "user_name", 'must be "username", "email" or "identity"'),
+    (f"{SF}.timeout", 0, "must be greater than 0"),
+    (f"{CS}.directory", "ldap", 'must be "genesys" or "package.module:Class"'),
+    (f"{CS}.url", "", "is required"),
+    (f"{CS}.url", "http://gws.internal", PLAIN_HTTP),
+    (f"{CS}.client_id", "", "is required"),
+    (f"{CS}.client_secret", 5, f"{SECRET}, not a number (in quotes it is text)"),
+    (f"{CS}.client_secret", [], f"{SECRET}, not a list"),
+    (f"{CS}.client_secret", {}, f"{SECRET}, with exactly one of the two"),
+    (f"{CS}.client_secret", {"file": "a", "env": "B"}, f"{SECRET}, with exactly one of the two"),
+    (f"{CS}.client_secret", {"path": "a"}, f"{SECRET}, with exactly one of the two"),
+    (f"{CS}.client_secret", {"file": 5}, TEXT),
+    (f"{CS}.client_secret", {"env": ""}, "must not name an empty place"),
+    (f"{CS}.client_secret", "", "the secret is empty"),
+    (f"{CS}.client_secret", " \n", "the secret is empty"),
+    (f"{CS}.client_secret", "\ud800", "the secret is not text in UTF-8"),
+    (f"{CS}.tenant", "A\\B", "must not contain a backslash"),
+    (f"{CS}.match", "email", 'must be "username", "login_name", "cme_user_name" or "identity"'),
+    (f"{CS}.max_failures", "often", LIMIT),
+    (f"{CENTER}.web_services", True, "must be a table"),
+    (f"{CENTER}.saml.entity_id", "my sp", "must not contain white space"),
+    (f"{CENTER}.saml.clock_skew", -1, "must be from 0 to 600"),
+    (f"{CENTER}.saml.signing_key", "no pem", "must be a private key in PEM form, without a passphrase"),
+    (f"{CENTER}.saml.signing_certificate", {"file": "sp.key"}, "must be a certificate in PEM form and nothing else"),
+    (f"{CENTER}.saml.identity_providers", {}, "must have exactly one identity provider today, not 0"),
+    (f"{IDP}.metadata", "https://idp.example/metadata", "must be a file; an address is not accepted"),
+    (f"{IDP}.match", "mail", 'must be "name_id" or "attribute:NAME"'),
+    (f"{IDP}.match", "attribute:", 'must be "name_id" or "attribute:NAME"'),
+    (f"{IDP}.name_id_format", "a b", "must not contain white space"),
+]
+
+WRONG_ENTRIES: list[tuple[str, object, str]] = [
+    ("extra_steps", "a.b", CLASS),
+    ("extra_steps", "a.b:c d", CLASS),
+    ("extra_steps", ".a:B", CLASS),
+    ("extra_steps", 3, TEXT),
+    ("extra_steps", "", "must not be empty"),
+    ("unprotected_endpoints", None, "must be text, not a NoneType"),
+    (f"{CENTER}.hosts", "https://a.example", "must be a host such as portal.acme.example, without a scheme or a path"),
+    (f"{CENTER}.hosts", "a_b.example", HOST),
+    (f"{CENTER}.hosts", "a.example:x", "must name a host, and a port of digits if any"),
+    (f"{CENTER}.domains", "@acme.example", "must be what stands after the @, such as acme.example"),
+    (f"{CENTER}.realms", "ACME\\", "must be what stands before the backslash, such as ACME"),
+    (f"{CENTER}.allowed_origins", "*", ADDRESS),
+    (f"{CENTER}.allowed_origins", "null", ADDRESS),
+    (
+        f"{CENTER}.allowed_origins",
+        "https://a.example/",
+        "must be an origin such as https://app.acme.example, without a path",
+    ),
+    (f"{SF}.organizations", "00D0000000000", ID),
+    (f"{SF}.organizations", "00D000000000001AAA", ID),
+    (f"{SF}.organizations", "005000000000001", "must begin with 00D, as ids of organizations do"),
+    (f"{SF}.identity_hosts", ".salesforce.com", "must be a whole host: only redirect_hosts takes a suffix"),
+    (
+        f"{SF}.identity_hosts",
+        "login.salesforce.com:443",
+        "must be a bare host (https on port 443) or a loopback origin with its scheme",
+    ),
+    (f"{SF}.identity_hosts", "https://login.salesforce.com/id", "must be a host or an origin, without a path"),
+    (f"{SF}.identity_hosts", "https://login.salesforce.com:8443", "must be on port 443"),
+    (f"{SF}.redirect_hosts", ".com", "must be a suffix of at least two labels, such as .my.salesforce.com"),
+    (f"{SF}.redirect_hosts", "*.salesforce.com", HOST),
+    (f"{IDP}.email_domains", "ann@acme.example", "must be what stands after the @, such as acme.example"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "finding"), WRONG)
+def test_a_wrong_value_is_refused_at_its_path(
+    load: Load, refused: Refused, full: Mapping, path: str, value: object, finding: str
+) -> None:
+    problems = refused(changed(full, path, value))
+    assert [problem for problem in problems if problem.startswith(path)] == [f"{path}: {finding}"]
+    assert load(full).contact_centers
+
+
+@pytest.mark.parametrize(("path", "entry", "finding"), WRONG_ENTRIES)
+def test_a_wrong_entry_of_a_list_is_refused_at_its_place(
+    refused: Refused, full: Mapping, path: str, entry: object, finding: str
+) -> None:
+    assert refused(changed(full, path, [entry])) == [f"{path}.0: {finding}"]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_that_is_none_is_refused(load: Load, refused: Refused, full: Mapping, table: str) -> None:
+    wrong: list[object] = ["text", 5, [], None]
+    for value in wrong:
+        problems = refused(changed(full, table, value) if table else value)
+        assert problems
+        assert all(problem.startswith((table or "GENESYS_AUTH", "default_contact_center")) for problem in problems)
+    assert load(full).contact_centers
+
+
+@pytest.mark.parametrize(
+    "table", [table for table in TABLES if table not in {"contact_centers", f"{CENTER}.saml.identity_providers"}]
+)
+def test_an_unknown_key_is_refused_in_every_table(refused: Refused, full: Mapping, table: str) -> None:
+    path = f"{table}.zzzzzz".lstrip(".")
+    assert refused(changed(full, path, 1)) == [f"{path}: is not a known key"]
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("public_ur", "public_url"),
+        ("Public_Url", "public_url"),
+        ("PUBLIC-URL", "public_url"),
+        ("contact_centres", "contact_centers"),
+        ("session.idle_timout", "idle_timeout"),
+        (f"{SF}.organisations", "organizations"),
+        (f"{CENTER}.sam", "saml"),
+        (f"{IDP}.email_domain", "email_domains"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(
+    refused: Refused, full: Mapping, path: str, near: str
+) -> None:
+    assert refused(changed(full, path, 1)) == [f"{path}: is not a known key; did you mean {near}?"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("session.revocation_delay", 0),
+        ("throttle.storage_url", "memory://"),
+        (f"{CENTER}.saml.encryption_keys", []),
+        (f"{CENTER}.saml.cross_check", False),
+        (f"{IDP}.binding", "redirect"),
+        (f"{IDP}.allow_unsolicited", False),
+        (f"{IDP}.link_by", ""),
+        (f"{IDP}.provision", False),
+        (f"{IDP}.role_map", {}),
+        (f"{IDP}.metadata_refresh", 3600),
+    ],
+)
+def test_what_does_nothing_yet_is_refused_rather_than_ignored(
+    refused: Refused, full: Mapping, path: str, value: object
+) -> None:
+    (problem,) = refused(changed(full, path, value))
+    assert problem.startswith(f"{path}: is not a known key")
+
+
+def test_keys_that_are_no_text_are_refused(refused: Refused, full: Mapping) -> None:
+    unknown = "<int>: is not a known key"
+    odd: dict[object, object] = {5: 1, 10**5000: 2, ("a",): 3}
+    assert refused({**full, **odd}) == [unknown, unknown, "<tuple>: is not a known key"]
+    full["contact_centers"][5] = {}
+    assert refused(full) == ["contact_centers.<int>: this name must be text, not a number (in quotes it is text)"]
+
+
+def test_long_and_unprintable_keys_are_shown_short_and_quoted(refused: Refused, full: Mapping) -> None:
+    first, second = refused({**full, "x" * 500: 1, "a\x1b[31m\n": 2})
+    assert first == f"'{'x' * 79}...: is not a known key"
+    assert second == r"'a\x1b[31m\n': is not a known key"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [f"{SF}.organizations", f"{CS}.url", f"{CS}.client_id", f"{CS}.client_secret", f"{IDP}.metadata"],
+)
+def test_what_a_step_needs_is_required(refused: Refused, full: Mapping, path: str) -> None:
+    assert refused(without(full, path)) == [f"{path}: is required"]
+
+
+def test_the_signing_key_and_its_certificate_need_each_other(load: Load, refused: Refused, full: Mapping) -> None:
+    key, certificate = f"{CENTER}.saml.signing_key", f"{CENTER}.saml.signing_certificate"
+    assert refused(without(full, certificate)) == [f"{certificate}: is required beside signing_key"]
+    assert refused(without(full, key)) == [f"{key}: is required beside signing_certificate"]
+    assert load(without(without(full, key), certificate)).contact_centers["acme"].saml is not None
+
+
+def test_a_key_with_a_passphrase_is_refused(refused: Refused, full: Mapping) -> None:
+    pem = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----"
+    path = f"{CENTER}.saml.signing_key"
+    assert refused(changed(full, path, pem)) == [f"{path}: must be a private key in PEM form, without a passphrase"]
+
+
+def test_a_certificate_with_its_private_key_behind_is_refused(
+    refused: Refused, full: Mapping, key_pair: tuple[str, str]
+) -> None:
+    path = f"{CENTER}.saml.signing_certificate"
+    assert refused(changed(full, path, key_pair[1] + key_pair[0])) == [
+        f"{path}: must be a certificate in PEM form and nothing else"
+    ]
+
+
+@pytest.mark.parametrize(
+    "name", ["salesforce", "configuration_server", "web_services", "login_session", "saml", "SAML"]
+)
+def test_a_step_lends_its_name_to_no_provider(refused: Refused, full: Mapping, name: str) -> None:
+    path = f"{CENTER}.saml.identity_providers"
+    assert refused(changed(full, path, {name: {"metadata": "idp.xml"}})) == [
+        f"{path}.{name}: this name is the name of a step: choose another"
+    ]
+
+
+def test_there_is_exactly_one_identity_provider_today(load: Load, refused: Refused, full: Mapping) -> None:
+    path = f"{CENTER}.saml.identity_providers"
+    assert refused(changed(full, f"{path}.entra", {"metadata": "idp.xml"})) == [
+        f"{path}: must have exactly one identity provider today, not 2"
+    ]
+    assert load(full).saml_enabled
+
+
+def test_the_metadata_file_must_be_there_and_readable(folder: Path, refused: Refused, full: Mapping) -> None:
+    path = f"{IDP}.metadata"
+    assert refused(changed(full, path, "gone.xml")) == [f"{path}: there is no file {folder}/gone.xml"]
+    assert refused(changed(full, path, ".")) == [f"{path}: {folder} is not a file"]
+    long = "x" * 300
+    assert refused(changed(full, path, long)) == [f"{path}: {folder}/{long} cannot be read: File name too long"]
+
+
+def test_an_organization_in_two_contact_centers_is_refused(refused: Refused, full: Mapping) -> None:
+    organizations = {"organizations": ["00D000000000001EAA"]}
+    path = "contact_centers.beta.salesforce"
+    assert refused(changed(full, path, organizations)) == [
+        f"{path}.organizations: '00D000000000001' belongs to {CENTER} already"
+    ]
+
+
+def test_an_id_that_is_another_ones_name_is_refused(refused: Refused, full: Mapping) -> None:
+    assert refused(changed(full, f"{CENTER}.id", "beta")) == [
+        f"contact_centers.beta.id: 'beta' belongs to {CENTER} already"
+    ]
+
+
+def test_an_application_whose_name_cannot_be_a_namespace_must_set_one(folder: Path, full: Mapping) -> None:
+    nameless = without(full, "state_namespace")
+    with pytest.raises(ConfigurationError, match="state_namespace: must be set"):
+        load_settings(nameless, base_path=folder, app_name="a:b")
+    assert load_settings(full, base_path=folder, app_name="a:b").state_namespace == "portal-1"
+
+
+def test_a_path_with_a_question_mark_is_kept_or_refused_but_never_cut(tmp_path: Path) -> None:
+    folder = tmp_path / "what? 100%"
+    mapping: Mapping = {"contact_centers": {"acme": {}}}
+    if make_url("sqlite:///what%3F").database == "what?":  # SQLAlchemy 2.1 and later can write such an address
+        settings = load_settings(mapping, base_path=folder, app_name="portal")
+        assert make_url(settings.state_url).database == str(folder / "state.sqlite3")
+    else:
+        with pytest.raises(ConfigurationError, match="state_url: names a path that an address cannot carry"):
+            load_settings(mapping, base_path=folder, app_name="portal")
+
+
+def test_every_problem_is_reported_at_once(refused: Refused) -> None:
+    mapping: Mapping = {
+        "public_ur": 1,
+        "public_url": 5,
+        "state_timeout": 0,
+        "contact_centers": {
+            "acme": {
+                "hosts": ["a/b"],
+                "salesforce": {"timeout": "x", "identity_hosts": ["http://sf.internal"]},
+                "saml": {"signing_key": {"file": "gone"}, "identity_providers": {"saml": {}}},
+            },
+            "beta": {"id": "acme"},
+            "a b": {},
+        },
+    }
+    assert sorted(problem.partition(":")[0] for problem in refused(mapping)) == sorted(
+        [
+            "public_ur",
+            "public_url",
+            "state_timeout",
+            f"{CENTER}.hosts.0",
+            f"{CENTER}.salesforce.timeout",
+            f"{CENTER}.salesforce.organizations",
+            f"{CENTER}.salesforce.identity_hosts",
+            f"{CENTER}.saml.signing_key",
+            f"{CENTER}.saml.signing_certificate",
+            f"{CENTER}.saml.identity_providers.saml",
+            f"{CENTER}.public_url",
+            "contact_centers.beta.id",
+            "contact_centers.a b",
+        ]
+    )
+
+
+@pytest.mark.parametrize("mapping", [None, 5, "text", [], [("contact_centers", {})]])
+def test_what_is_no_table_is_refused(refused: Refused, mapping: object) -> None:
+    assert refused(mapping) == ["GENESYS_AUTH: must be a table"]
+
+
+def test_an_empty_table_says_what_is_needed(refused: Refused) -> None:
+    assert refused({}) == ["contact_centers: is required: a table for each contact center, at least one"]
