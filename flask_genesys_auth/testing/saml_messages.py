@@ -15,7 +15,8 @@ import xmlsec
 from lxml import etree
 from xmlsec import constants
 
-from ..saml.documents import DS, MD, SAML, SAMLP, as_instant
+from ..saml.documents import DS, EXCLUSIVE_C14N, MD, SAML, SAMLP, as_instant
+from ..saml.signatures import ENVELOPED
 from .signing_keys import SigningKey
 
 EMAIL = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress"
@@ -167,27 +168,45 @@ def sign(
     digest_algorithm: str = "Sha256",
     *,
     uri: str | None = None,
+    prefixes: str = "",
 ) -> etree._Element:
     """Put an enveloped signature behind the Issuer of a Response or an Assertion (saml-core 5.4); return it.
 
     :param signature_algorithm: libxmlsec's name, such as ``RsaSha512`` or ``EcdsaSha256``; digests likewise.
     :param uri: what the reference points to, unless to the element itself.
+    :param prefixes: the PrefixList of the exclusive canonicalization (xml-exc-c14n 3).
     """
-    method = getattr(constants, f"Transform{signature_algorithm}")
-    signature = xmlsec.template.create(element, constants.TransformExclC14N, method, ns="ds")
-    element.insert(1, signature)
-    reference = xmlsec.template.add_reference(
-        signature,
-        getattr(constants, f"Transform{digest_algorithm}"),
+    signature = _template(
         uri=f"#{element.get('ID')}" if uri is None else uri,
+        method=getattr(constants, f"Transform{signature_algorithm}").href,
+        digest=getattr(constants, f"Transform{digest_algorithm}").href,
+        prefixes=prefixes,
     )
-    xmlsec.template.add_transform(reference, constants.TransformEnveloped)
-    xmlsec.template.add_transform(reference, constants.TransformExclC14N)
+    element.insert(1, signature)
     context = xmlsec.SignatureContext()
     context.key = key.load()
     context.register_id(element, "ID")
     context.sign(signature)
     add_key_info(signature, key)
+    return signature
+
+
+def _template(*, uri: str, method: str, digest: str, prefixes: str) -> etree._Element:
+    # Built here: lxml cannot search for names that libxmlsec itself has put into a tree.
+    signature = etree.Element(f"{{{DS}}}Signature", nsmap={"ds": DS})
+    signed_info = etree.SubElement(signature, f"{{{DS}}}SignedInfo")
+    etree.SubElement(signed_info, f"{{{DS}}}CanonicalizationMethod", Algorithm=EXCLUSIVE_C14N)
+    etree.SubElement(signed_info, f"{{{DS}}}SignatureMethod", Algorithm=method)
+    reference = etree.SubElement(signed_info, f"{{{DS}}}Reference", URI=uri)
+    transforms = etree.SubElement(reference, f"{{{DS}}}Transforms")
+    etree.SubElement(transforms, f"{{{DS}}}Transform", Algorithm=ENVELOPED)
+    canonicalization = etree.SubElement(transforms, f"{{{DS}}}Transform", Algorithm=EXCLUSIVE_C14N)
+    if prefixes:
+        name = f"{{{EXCLUSIVE_C14N}}}InclusiveNamespaces"
+        etree.SubElement(canonicalization, name, nsmap={"ec": EXCLUSIVE_C14N}, PrefixList=prefixes)
+    etree.SubElement(reference, f"{{{DS}}}DigestMethod", Algorithm=digest)
+    etree.SubElement(reference, f"{{{DS}}}DigestValue")
+    etree.SubElement(signature, f"{{{DS}}}SignatureValue")
     return signature
 
 

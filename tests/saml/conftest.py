@@ -1,14 +1,19 @@
+"""A service provider, a signer, and the way of a message through gate, verification and binding."""
+
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from onelogin.saml2.response import OneLogin_Saml2_Response
 
 from flask_genesys_auth.config.values import ContactCenterSettings, IdentityProvider, Saml
 from flask_genesys_auth.saml.binding import bind
+from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.gate import admit
 from flask_genesys_auth.saml.requests import Login, PendingLogin, digest
 from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
@@ -21,7 +26,8 @@ IDP = "https://idp.example/metadata"
 SSO = "https://idp.example/sso?tenant=1&lang=en"
 PUBLIC_URL = "https://portal.acme.example"
 REQUEST_ID = "_request-1"
-NOW = 1_900_000_000.0
+# python3-saml, the referee, knows no clock but the machine's.
+NOW = float(int(time.time()))
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +82,14 @@ def genuine(service: ServiceProvider) -> Message:
     )
 
 
+def referee_accepts(service: ServiceProvider, encoded: str) -> bool:
+    """Whether python3-saml accepts a message, too."""
+    address = urlsplit(service.acs_url)
+    posted = {"https": "on", "http_host": address.netloc, "script_name": address.path, "get_data": {}}
+    message = OneLogin_Saml2_Response(service.toolkit, encoded)
+    return bool(message.is_valid(posted, REQUEST_ID, raise_exceptions=True))
+
+
 @dataclass(frozen=True)
 class Door:
     """All three rooms, as the assertion consumer service walks them."""
@@ -84,21 +98,37 @@ class Door:
     key: SigningKey
     state: MemoryState
 
-    def enter(self, message: Message | str, *, service: ServiceProvider | None = None, **request: str) -> Login:
+    def enter(
+        self,
+        message: Message | str,
+        *,
+        service: ServiceProvider | None = None,
+        request: PendingLogin | None = None,
+        referee: bool = True,
+    ) -> Login:
+        """Accept a message or raise; what is accepted, python3-saml must accept as well."""
         service = service or self.service
         encoded = message if isinstance(message, str) else message.encoded(self.key)
         admitted = admit(encoded)
         verified = verify(admitted, service.keys, want_response_signed=service.provider.want_response_signed)
-        return bind(verified, service, pending(self.service, **request), self.state)
+        login = bind(verified, service, request or pending(service), self.state)
+        assert not referee or referee_accepts(service, encoded)
+        return login
 
     @property
     def genuine(self) -> Message:
+        """A new one each time."""
         return genuine(self.service)
+
+    def refuses(self, message: Message | str, *faults: Fault, service: ServiceProvider | None = None) -> SamlError:
+        """Check that the genuine message is accepted and this one is not, for the right reason."""
+        assert self.enter(self.genuine).subject == "ann@acme.example"
+        with pytest.raises(SamlError) as refusal:
+            self.enter(message, service=service)
+        assert refusal.value.reason in faults, refusal.value
+        return refusal.value
 
 
 @pytest.fixture
 def door(service: ServiceProvider, key: SigningKey) -> Door:
     return Door(service, key, MemoryState("tests"))
-
-
-Referee = Callable[[Message | str], bool]
