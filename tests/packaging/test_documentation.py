@@ -1,0 +1,76 @@
+"""What the pages show: programs that compile, imports that work, reasons that exist, a step that walks."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_genesys_auth import GenesysAuth, current_decision
+from flask_genesys_auth.chain.decision import Reason
+
+ROOT = Path(__file__).parents[2]
+PAGES = {path.name: path.read_text("utf-8") for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
+PROGRAMS = [
+    pytest.param(program, id=f"{name}-{place}")
+    for name, page in PAGES.items()
+    for place, program in enumerate(re.findall(r"^ *```python\n(.+?)^ *```", page, re.DOTALL | re.MULTILINE))
+]
+
+
+def dedent(program: str) -> str:
+    margin = len(program) - len(program.lstrip(" "))
+    return "\n".join(line[margin:] for line in program.splitlines())
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_compiles_and_what_it_imports_is_there(program: str) -> None:
+    tree = ast.parse(dedent(program))
+    imports: list[ast.stmt] = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names: dict[str, Any] = {}
+    exec(compile(ast.Module(imports, []), "<page>", "exec"), names)
+    wanted = {alias.asname or alias.name for node in imports for alias in node.names}  # type: ignore[attr-defined]
+    assert wanted <= set(names)
+
+
+def test_every_reason_is_explained_and_no_other() -> None:
+    tables = PAGES["operations.md"] + PAGES["salesforce.md"]
+    explained = {
+        code for row in re.findall(r"^\| (`\w+`[^|]*) \|", tables, re.MULTILINE) for code in re.findall(r"`(\w+)`", row)
+    }
+    assert {str(reason) for reason in Reason} <= explained
+
+
+def test_the_step_of_the_flow_page_walks(tmp_path: Path) -> None:
+    (program,) = re.findall(r"^```python\n(.+?)^```", PAGES["flow.md"], re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    app = Flask("portal", instance_path=str(tmp_path))
+    app.secret_key = "k" * 32
+    app.config["GENESYS_AUTH"] = {"state_url": "memory://", "contact_centers": {"acme": {"web_services": {}}}}
+    app.add_url_rule("/", "home", lambda: str(current_decision.authenticated_by))
+    GenesysAuth(app, extra_steps=[names["BadgeStep"]])
+    runner = app.test_cli_runner()
+    assert runner.invoke(args=["genesys-auth", "init-db"]).exit_code == 0
+    added = runner.invoke(args=["genesys-auth", "accounts", "add", "acme", "ann", "--identity", "badge=B7"])
+    assert added.exit_code == 0, added.output
+    client = app.test_client()
+    assert client.get("/", headers={"X-Badge": "B7"}).text == "badge"
+    assert client.get("/", headers={"X-Badge": "B8"}).status_code == 401
+    assert client.get("/", headers={"X-Badge": "B-7"}).status_code == 401
+
+
+def test_a_refused_basic_walk_names_the_steps_of_the_flow_page_in_its_order(tmp_path: Path) -> None:
+    documented = re.findall(r"^\| \d? \| `(\w+)` \|", PAGES["flow.md"], re.MULTILINE)
+    app = Flask("portal", instance_path=str(tmp_path))
+    app.secret_key = "k" * 32
+    app.config["GENESYS_AUTH"] = {"state_url": "memory://", "contact_centers": {"acme": {}}}
+    GenesysAuth(app)
+    credentials = base64.b64encode(b"ann:a password").decode()
+    with app.test_request_context("/", headers={"Authorization": f"Basic {credentials}"}):
+        assert [record.step for record in current_decision.steps] == documented

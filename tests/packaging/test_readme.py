@@ -1,0 +1,73 @@
+"""The README's ten lines, run as they stand there."""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from flask import Flask
+
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+
+
+@pytest.fixture
+def portal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The code block as the module that the README tells to save it as."""
+    block = re.search(r"^## Ten lines\n\n```python\n(?P<code>.+?)^```", README, re.DOTALL | re.MULTILINE)
+    assert block is not None
+    monkeypatch.setenv("SECRET_KEY", "k" * 32)
+    source = tmp_path / "portal.py"
+    source.write_text(block["code"], "utf-8")
+    spec = spec_from_file_location("portal", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "portal", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def app(portal: ModuleType) -> Flask:
+    made: Flask = portal.create_app()
+    return made
+
+
+def basic(user_name: str, password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{user_name}:{password}".encode()).decode()}
+
+
+def test_without_tables_the_error_names_the_command_that_makes_them(
+    app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = app.test_client().get("/", headers=basic("ann@acme.example", "a long password"))
+    assert answer.status_code in {500, 503}
+    assert "flask genesys-auth init-db" in caplog.text
+
+
+def test_the_commands_of_the_readme_make_an_account_that_is_let_in(app: Flask) -> None:
+    runner = app.test_cli_runner()
+    made = runner.invoke(args=["genesys-auth", "init-db"])
+    assert made.exit_code == 0, made.output
+    added = runner.invoke(
+        args=["genesys-auth", "accounts", "add", "acme", "ann@acme.example", "--password-stdin"],
+        input="a long password\n",
+    )
+    assert added.exit_code == 0, added.output
+    client = app.test_client()
+    assert client.get("/", headers=basic("ann@acme.example", "a long password")).text == "Hello ann@acme.example"
+    assert client.get("/", headers=basic("ann@acme.example", "another password")).status_code == 401
+    assert client.get("/").status_code == 401
+    assert client.get("/healthz").text == "ok"
+
+
+def test_every_file_that_the_readme_points_to_is_there() -> None:
+    root = Path(__file__).parents[2]
+    targets = [target for target in re.findall(r"\]\((?P<target>[^)#]+)\)", README) if "://" not in target]
+    assert targets
+    assert [target for target in targets if not (root / target).is_file()] == []
