@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 import flask_login
 from flask import Flask
-from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_httpauth import HTTPBasicAuth
+from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 
 from flask_genesys_auth import GenesysAuth, current_user, unprotected
+from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.testing import AuthClient, LoopbackServer, SalesforceEmulator
 from flask_genesys_auth.web.runtime import runtime
 
@@ -83,7 +84,7 @@ def ask(contender: Contender) -> bytes:
 
 def environment(path: str = "/", **headers: str) -> Callable[[], WSGIEnvironment]:
     """Return what makes a fresh copy of a request's environment."""
-    builder = EnvironBuilder(path=path, headers=headers)
+    builder = EnvironBuilder(path=path, headers=Headers(headers))
     prepared = builder.get_environ()
     builder.close()
 
@@ -122,7 +123,7 @@ def with_flask_login(folder: Path) -> Contender:
     manager.user_loader(users.get)
 
     @app.get("/")
-    @flask_login.login_required
+    @flask_login.login_required  # type: ignore[untyped-decorator]  # Flask-Login has no type hints
     def home() -> str:
         return str(flask_login.current_user.user_name)
 

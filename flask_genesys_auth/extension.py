@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from flask import Blueprint, Flask, Response
-from sqlalchemy.engine import make_url
 from werkzeug.utils import import_string
 
 from . import signals
@@ -126,9 +125,11 @@ class GenesysAuth:
         return count
 
     def _put_together(self, app: Flask, settings: Settings) -> Runtime:
-        state = self._state or _state(settings)
+        state = _state(settings) if self._state is None else self._state
         hasher = PasswordHasher(settings.passwords)
-        accounts = self._accounts or SqlAccounts(_prepared(settings.accounts_url), timeout=settings.state_timeout)
+        accounts = self._accounts
+        if accounts is None:
+            accounts = SqlAccounts(settings.accounts_url, timeout=settings.state_timeout)
         passwords = accounts if isinstance(accounts, PasswordStore) else None
         extra = [_step(one) for one in (*self._extra_steps, *settings.extra_steps)]
         providers = _service_providers(settings)
@@ -242,15 +243,7 @@ def _set_cookie_defaults(app: Flask, settings: Settings) -> None:
 def _state(settings: Settings) -> StateStore:
     if settings.state_url.startswith("memory:"):
         return MemoryState(settings.state_namespace)
-    return SqlState(_prepared(settings.state_url), settings.state_namespace, settings.state_timeout)
-
-
-def _prepared(url: str) -> str:
-    """Make the folder of a SQLite file, which SQLite itself does not."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    return url
+    return SqlState(settings.state_url, settings.state_namespace, settings.state_timeout)
 
 
 def _service_providers(settings: Settings) -> dict[str, ServiceProvider]:
@@ -337,7 +330,6 @@ def _after_request(answer: Response) -> Response:
             answer.vary.add(name)
         if "Cache-Control" not in answer.headers:
             answer.headers["Cache-Control"] = "private, no-store"
-        login.leave_no_cookie(decision)
     refusals.complete_answer(answer)
     origin.add_cors(answer, decision)
     return answer

@@ -85,11 +85,7 @@ def roles_required(*roles: str) -> Callable[[T], T]:
 
 def _require(target: T, roles: frozenset[str]) -> T:
     _put_mark(target, _Mark(protected=True, roles=roles | _roles_of(target)))
-    if isinstance(target, Blueprint):
-        return target
-    if isinstance(target, type):
-        if not issubclass(target, View):
-            raise ConfigurationError(f"{target.__name__} is no view class: mark views, flask.views.View or blueprints")
+    if isinstance(target, (Blueprint, type)):
         return target
     return cast("T", _checking(cast("Callable[..., Any]", target), roles))
 
@@ -139,7 +135,8 @@ def _roles_of(target: object) -> frozenset[str]:
 
 
 def _put_mark(target: object, mark: _Mark) -> None:
-    if not (callable(target) or isinstance(target, Blueprint)):
+    is_view = issubclass(target, View) if isinstance(target, type) else callable(target)
+    if not is_view and not isinstance(target, Blueprint):
         raise ConfigurationError(f"{target!r} is neither a view, nor a view class, nor a blueprint")
     former = _own_mark(target)
     if former is not None and former.protected is not mark.protected:
@@ -147,8 +144,8 @@ def _put_mark(target: object, mark: _Mark) -> None:
         raise ConfigurationError(f"{name} is marked both protected and unprotected: keep one of the two")
     try:
         setattr(target, _MARK, mark)
-    except AttributeError as error:
-        raise ConfigurationError(f"{target!r} cannot be marked: wrap it in a function") from error
+    except (AttributeError, TypeError) as error:
+        raise ConfigurationError(f"{target!r} cannot be marked: mark views, view classes and blueprints") from error
 
 
 class PolicyTable:

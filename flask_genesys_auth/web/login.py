@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import flask_login
-from flask import Flask, current_app, g, request, session
-from flask.globals import request_ctx
+from flask import Flask, current_app, g, request, request_finished, session
 from flask_login import AnonymousUserMixin, LoginManager, user_logged_in, user_logged_out
 from flask_login.utils import decode_cookie
 from werkzeug.local import LocalProxy
@@ -29,7 +28,7 @@ LOGIN = "_genesys_login"
 PENDING = "_genesys_pending"
 """The key under which the SAML logins that were begun in this browser keep their nonces."""
 
-KEPT = frozenset({"_flashes", "_permanent", "_user_id", "_fresh", "_id", PENDING})
+KEPT = frozenset({"_flashes", "_permanent", "_user_id", "_fresh", "_id", "_remember", "_remember_seconds", PENDING})
 """What a browser's session keeps when somebody logs in; all else belonged to whoever had the browser before."""
 
 _DECISION = "_genesys_auth_decision"
@@ -95,6 +94,7 @@ def attach(app: Flask, *, take_over_loaders: bool) -> LoginManager:
         manager.unauthorized_handler(_unauthorized)
     user_logged_in.connect(_on_logged_in, app)
     user_logged_out.connect(_on_logged_out, app)
+    request_finished.connect(leave_no_cookie, app)
     return manager
 
 
@@ -159,12 +159,14 @@ def hand_to_flask_login() -> None:
         current_application().login_manager._update_request_context_with_user(decide().user)  # type: ignore[attr-defined]
 
 
-def leave_no_cookie(decision: Decision) -> None:
-    """Keep Flask from renewing a permanent session's cookie on a request that did not use it."""
-    if decision.resumed or not session.permanent or session.modified:
+def leave_no_cookie(app: Flask, response: Response, **_: object) -> None:
+    """Take back the renewal of a permanent session's cookie on a request that did not use it (``request_finished``)."""
+    decision = decided()
+    if decision is None or decision.resumed or session.modified or not session.permanent:
         return
-    context = request_ctx._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
-    context.session = context.app.session_interface.make_null_session(context.app)
+    name = app.session_interface.get_cookie_name(app) + "="
+    kept = [cookie for cookie in response.headers.getlist("Set-Cookie") if not cookie.startswith(name)]
+    response.headers.setlist("Set-Cookie", kept)
 
 
 def forget_leaked_user() -> None:

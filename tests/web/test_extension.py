@@ -1,0 +1,270 @@
+"""What ``init_app`` refuses, sets and keeps apart."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy.engine import make_url
+
+from flask_genesys_auth import (
+    Authenticated,
+    ConfigurationError,
+    DirectoryEntry,
+    GenesysAuth,
+    Identity,
+    NotApplicable,
+    Outcome,
+    Rejected,
+    authenticated,
+    rejected,
+    unavailable,
+)
+from flask_genesys_auth.chain.ports import Challenge
+from flask_genesys_auth.state.memory import MemoryState
+from flask_genesys_auth.web.runtime import runtime
+
+from .conftest import MakeApp, accounts_of
+
+ANN = ("ann@acme.example", "ann's: password")
+
+
+class Person:
+    """A directory of the application's own."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    def verify(self, user_name: str, password: str) -> DirectoryEntry | Rejected:
+        if password == "from the directory":
+            return DirectoryEntry({"username": user_name})
+        return Rejected()
+
+
+class Token:
+    """A step of the application's own."""
+
+    name = "token"
+
+    def authenticate(self, evidence: Any, contact_center: Any) -> Outcome:
+        if evidence.request.headers.get("X-Token") == "good":
+            return Authenticated(Identity("token", contact_center.name, ANN[0]))
+        return NotApplicable()
+
+    def challenge(self, request: Any, contact_center: Any) -> Challenge | None:
+        return Challenge(scheme="Token")
+
+
+class TokenFirst(Token):
+    before = "salesforce"
+
+
+not_a_step = object()
+
+
+def test_a_second_init_app_on_one_application_is_an_error_that_says_the_cure(make_app: MakeApp) -> None:
+    app = make_app()
+    with pytest.raises(ConfigurationError, match="call init_app once"):
+        GenesysAuth().init_app(app)
+
+
+def test_one_extension_serves_several_applications(make_app: MakeApp, tmp_path: Path) -> None:
+    auth = GenesysAuth()
+    apps = []
+    for name in ("one", "two"):
+        app = Flask(name, instance_path=str(tmp_path / name))
+        app.secret_key = name
+        app.config["GENESYS_AUTH"] = {"state_url": "memory://", "contact_centers": {name: {}}}
+        auth.init_app(app)
+        apps.append(app)
+    assert [list(runtime(app).contact_centers) for app in apps] == [["one"], ["two"]]
+    assert runtime(apps[0]).state is not runtime(apps[1]).state
+
+
+def test_two_applications_on_one_store_never_accept_each_others_sessions(make_app: MakeApp, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
+    first, second = (make_app({"state_url": url, "state_namespace": name}) for name in ("first", "second"))
+    same = make_app(
+        {"state_url": url, "state_namespace": "first", "accounts_url": str(runtime(first).settings.accounts_url)}
+    )
+    client = first.test_client(user=ANN[0])
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    assert client.get("/private").status_code == 200
+    for other, status in ((second, 401), (same, 200)):
+        theirs = other.test_client()
+        theirs.set_cookie("session", cookie.value)
+        assert theirs.get("/private").status_code == status
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    app = Flask("bare", instance_path=str(tmp_path))
+    with pytest.raises(ConfigurationError, match="GENESYS_AUTH"):
+        GenesysAuth(app)
+    app.config["GENESYS_AUTH"] = {"contact_centers": {"acme": {}}, "state_url": "memory://"}
+    with pytest.raises(ConfigurationError, match="SECRET_KEY"):
+        GenesysAuth(app)
+    app.secret_key = "now there"
+    GenesysAuth(app)
+    assert runtime(app).contact_centers.default is not None
+
+
+def test_login_disabled_is_refused_outside_testing(make_app: MakeApp) -> None:
+    with pytest.raises(ConfigurationError, match="LOGIN_DISABLED"):
+        make_app(flask_config={"LOGIN_DISABLED": True, "TESTING": False})
+    app = make_app(flask_config={"LOGIN_DISABLED": True})
+    assert app.test_client().get("/private").status_code == 401  # ours refuses all the same
+
+
+def test_cookies_are_lax_http_only_and_secure_where_the_address_is(make_app: MakeApp) -> None:
+    plain = make_app()
+    assert plain.config["SESSION_COOKIE_SAMESITE"] == "Lax"
+    assert plain.config["SESSION_COOKIE_HTTPONLY"] is True
+    assert plain.config["SESSION_COOKIE_SECURE"] is False
+    public = make_app({"public_url": "https://portal.acme.example"}, flask_config={"SESSION_COOKIE_SAMESITE": "Strict"})
+    assert public.config["SESSION_COOKIE_SECURE"] is True
+    assert public.config["SESSION_COOKIE_SAMESITE"] == "Strict"  # nothing here needs Lax
+
+
+def test_the_walk_waits_until_somebody_asks(make_app: MakeApp) -> None:
+    asked: list[str] = []
+
+    class Counting(Token):
+        def authenticate(self, evidence: Any, contact_center: Any) -> Outcome:
+            asked.append(evidence.request.path)
+            return NotApplicable()
+
+    client = make_app(extra_steps=[Counting()]).test_client()
+    client.get("/open")
+    assert asked == []
+    client.get("/who")
+    client.get("/private")
+    assert asked == ["/who", "/private"]
+
+
+@pytest.mark.parametrize("given", [Token, Token(), "tests.web.test_extension:Token"])
+def test_extra_steps_are_objects_classes_or_names(make_app: MakeApp, given: Any) -> None:
+    app = make_app(extra_steps=[given])
+    assert [step.name for step in runtime(app).contact_centers["acme"].steps][3] == "token"
+    answer = app.test_client().get("/private", headers={"X-Token": "good"})
+    assert answer.get_json()["by"] == "token"
+    refused = app.test_client().get("/private", headers={"X-Token": "bad"})
+    assert refused.status_code == 401
+    assert "Token" in refused.headers.getlist("WWW-Authenticate")
+
+
+def test_extra_steps_of_the_configuration_stand_where_they_say(make_app: MakeApp) -> None:
+    app = make_app({"extra_steps": ["tests.web.test_extension:TokenFirst"]})
+    assert runtime(app).contact_centers["acme"].steps[0].name == "token"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("tests.web.nowhere:Token", "cannot be imported"),
+        ("tests.web.test_extension:not_a_step", "is no step"),
+    ],
+)
+def test_extra_steps_that_are_none_are_an_error(make_app: MakeApp, given: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make_app({"extra_steps": [given]})
+
+
+def test_a_directory_of_ones_own(make_app: MakeApp) -> None:
+    table = {
+        "configuration_server": {"directory": "tests.web.test_extension:Person", "url": "https://gws.internal"},
+        "web_services": {},
+    }
+    app = make_app({"contact_centers": {"acme": table}})
+    client = app.test_client()
+    assert client.get("/private", auth=(ANN[0], "from the directory")).get_json()["by"] == "configuration_server"
+    assert client.get("/private", auth=ANN).get_json()["by"] == "web_services"
+    assert client.get("/private", auth=(ANN[0], "wrong")).status_code == 401
+    table["configuration_server"]["directory"] = "tests.web.nowhere:Person"
+    with pytest.raises(ConfigurationError, match=r"contact_centers\.acme\.configuration_server\.directory"):
+        make_app({"contact_centers": {"acme": table}})
+
+
+def test_web_services_needs_a_store_with_passwords(make_app: MakeApp) -> None:
+    class NoPasswords:
+        def find(self, identity: Identity) -> None:
+            return None
+
+        def get(self, account_id: str) -> None:
+            return None
+
+    with pytest.raises(ConfigurationError, match="keeps no passwords"):
+        make_app(accounts=NoPasswords())
+    app = make_app({"contact_centers": {"acme": {}}}, accounts=NoPasswords())
+    assert runtime(app).passwords is None
+
+
+def test_a_state_of_ones_own(make_app: MakeApp) -> None:
+    state = MemoryState("mine")
+    app = make_app(state=state)
+    assert runtime(app).state is state
+    assert app.test_client(user=ANN[0]).get("/private").status_code == 200
+
+
+def test_the_state_makes_its_own_tables_and_folder(make_app: MakeApp, tmp_path: Path) -> None:
+    app = make_app({"state_url": f"sqlite:///{tmp_path / 'new' / 'state.sqlite3'}"})
+    client = app.test_client(user=ANN[0])
+    assert client.get("/private").status_code == 200
+    assert make_url(runtime(app).settings.state_url).database == str(tmp_path / "new" / "state.sqlite3")
+    assert (tmp_path / "new" / "state.sqlite3").exists()
+
+
+def test_walks_end_in_one_signal_each(make_app: MakeApp) -> None:
+    app = make_app()
+    heard: list[str] = []
+
+    def note(name: str) -> Any:
+        def listen(sender: Flask, **_: object) -> None:
+            heard.append(name)
+
+        return listen
+
+    listeners = [note("authenticated"), note("rejected"), note("unavailable")]
+    for signal, listener in zip((authenticated, rejected, unavailable), listeners, strict=True):
+        signal.connect(listener, app)
+    client = app.test_client()
+    client.get("/private", auth=ANN)
+    client.get("/private", auth=(ANN[0], "wrong"))
+    client.get("/private")
+    assert heard == ["authenticated", "rejected"]
+    accounts_of(app).close()
+
+
+def test_why_a_login_failed_is_in_the_log_without_secrets(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    client = make_app().test_client()
+    client.get("/private", auth=("ann@acme.example", "s3cret-guess"))
+    client.get("/private", headers={"ssid": "00Dxx!s3cret", "surl": "https://evil.example/id/x"})
+    client.get("/private", auth=("evil\u2028name", "s3cret-guess"))
+    assert "bad_credentials" in caplog.text
+    assert "ann@acme.example" in caplog.text
+    assert "s3cret" not in caplog.text
+    assert "\u2028" not in caplog.text
+    fields = caplog.records[0].__dict__["genesys_auth"]
+    assert {"event", "step", "reason", "contact_center", "account", "address", "elapsed"} <= set(fields)
+
+
+def test_heavy_libraries_are_imported_only_when_configured(tmp_path: Path) -> None:
+    program = """
+import sys
+import flask_genesys_auth
+from flask import Flask
+app = Flask("lean", instance_path=sys.argv[1])
+app.secret_key = "lean"
+app.config["GENESYS_AUTH"] = {"contact_centers": {"acme": {"web_services": {}}}}
+flask_genesys_auth.GenesysAuth(app)
+heavy = {"lxml", "xmlsec", "onelogin", "ldap3", "redis", "psycopg"} & {name.partition(".")[0] for name in sys.modules}
+print(sorted(heavy))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "[]"
