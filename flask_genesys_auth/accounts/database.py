@@ -1,0 +1,278 @@
+"""The account tables and the way to them: connections, transactions, and what their trouble is called here."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Executable,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+    inspect,
+)
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from ..errors import AccountsUnavailable, ConfigurationError
+from ..forks import watch_forks
+
+INIT_DB = "flask genesys-auth init-db"
+IDLE_CONNECTIONS = 32
+
+metadata = MetaData()
+
+accounts = Table(
+    "genesys_auth_accounts",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("contact_center", String(100), nullable=False),
+    Column("user_key", String(255), nullable=False),
+    Column("user_name", String(255), nullable=False),
+    Column("first_name", String(255), nullable=False),
+    Column("last_name", String(255), nullable=False),
+    Column("roles", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("password_hash", String(512)),
+    UniqueConstraint("contact_center", "user_key", name="genesys_auth_accounts_name"),
+)
+
+identities = Table(
+    "genesys_auth_identities",
+    metadata,
+    Column("contact_center", String(100), primary_key=True),
+    Column("provider", String(100), primary_key=True),
+    Column("value", String(512), primary_key=True),
+    Column("account_id", String(32), ForeignKey(accounts.c.id), nullable=False),
+    Index("genesys_auth_identities_account", "account_id"),
+)
+
+
+class Database:
+    """Lends connections to the account tables; safe to share between threads and to carry over a fork.
+
+    :param url: a SQLAlchemy address; of SQLite only files (memory would be another database for every connection).
+    :param timeout: seconds to wait for a connection, for another writer, and (PostgreSQL) for each statement.
+    :raises ConfigurationError: if the address cannot be used, or its driver is not installed.
+    """
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        address = _address(url)
+        self._sqlite = address.get_backend_name() == "sqlite"
+        self._path = Path(str(address.database)) if self._sqlite else None
+        self._password = address.password or ""
+        self.name = _shown(address)
+        try:
+            self._engine = create_engine(
+                address, poolclass=NullPool, hide_parameters=True, connect_args=_connect_args(address, timeout)
+            )
+        except (ImportError, SQLAlchemyError) as error:
+            raise ConfigurationError(f"accounts_url: {address.drivername} cannot be used: {error}") from None
+        if self._sqlite:
+            event.listen(self._engine, "connect", _enforce_foreign_keys)
+        elif address.get_backend_name() == "postgresql":
+            event.listen(self._engine, "connect", _statement_timeout(timeout))
+        self._reader = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        # Idle connections wait in a deque of our own: a checkout from SQLAlchemy's pool costs as much as the read.
+        self._idle: deque[Connection] = deque()
+        self._in_use: set[Connection] = set()
+        self._inherited: list[Connection] = []
+        watch_forks(self)
+
+    def first(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Any] | None:
+        """Return the first row of a read.
+
+        :raises AccountsUnavailable: for whatever the database says.
+        :raises ConfigurationError: if the tables have not been made.
+        """
+        while True:
+            idle = self._idle
+            try:
+                connection, used = idle.pop(), True
+            except IndexError:
+                connection, used = self._connect(), False
+            self._in_use.add(connection)
+            try:
+                row = connection.execute(statement, parameters).first()
+            except SQLAlchemyError as error:
+                self._discard(connection)
+                if used and isinstance(error, DBAPIError) and error.connection_invalidated:
+                    # The server has gone and may be back: the connections that waited are as dead as this one.
+                    self.close()
+                    continue
+                raise self._trouble(error) from None
+            except BaseException:
+                self._discard(connection)
+                raise
+            self._in_use.discard(connection)
+            if idle is self._idle and len(idle) < IDLE_CONNECTIONS:
+                idle.append(connection)
+            else:
+                self._discard(connection)
+            return row
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Hold one transaction; it is committed at the end, and undone by any exception.
+
+        :raises AccountsUnavailable: for whatever the database says, but for broken constraints (``IntegrityError``).
+        :raises ConfigurationError: if the tables have not been made.
+        """
+        connection = self._connect()
+        try:
+            if self._sqlite:
+                # From before the first look on: SQLite's own beginning would be as late as the first change.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                yield connection
+                connection.exec_driver_sql("COMMIT")
+            else:
+                with connection.execution_options(isolation_level=self._engine.dialect.default_isolation_level).begin():
+                    yield connection
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as error:
+            raise self._trouble(error) from None
+        finally:
+            self._discard(connection)
+
+    def create_tables(self) -> None:
+        """Make the tables, and SQLite's file with its parents, where they are missing.
+
+        :raises AccountsUnavailable: if the database cannot be reached or written.
+        """
+        try:
+            if self._path is not None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                # Password hashes are nobody else's business; SQLite gives its other files the same mode.
+                self._path.touch(mode=0o600, exist_ok=True)
+            with self._reader.connect() as connection:
+                if self._sqlite:
+                    connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+                metadata.create_all(connection)
+        except OSError as error:
+            raise AccountsUnavailable(f"{self.name} cannot be written: {error.strerror or error}") from None
+        except SQLAlchemyError as error:
+            raise AccountsUnavailable(self._finding(error)) from None
+
+    def check_tables(self) -> None:
+        """Look whether the tables are there.
+
+        :raises ConfigurationError: if not; names the command that makes them.
+        :raises AccountsUnavailable: if the database does not answer.
+        """
+        connection = self._connect()
+        try:
+            found = inspect(connection)
+            missing = [table.name for table in metadata.sorted_tables if not found.has_table(table.name)]
+        except SQLAlchemyError as error:
+            raise AccountsUnavailable(self._finding(error)) from None
+        finally:
+            self._discard(connection)
+        if missing:
+            raise self._not_made()
+
+    def close(self) -> None:
+        """Let go of connections; they are opened anew when they are needed again."""
+        idle, self._idle = self._idle, deque()
+        while idle:
+            with suppress(IndexError):
+                self._discard(idle.pop())
+
+    def before_fork(self) -> None:
+        """Close what is idle: a child must not use its parent's connections, not even to close them."""
+        self.close()
+
+    def after_fork(self) -> None:
+        """Keep the connections of threads that are not in this process from being closed by it."""
+        self._inherited.extend(self._in_use)
+        self._in_use.clear()
+        self._idle = deque()
+
+    def _connect(self) -> Connection:
+        if self._path is not None and not self._path.exists():
+            raise self._not_made()
+        try:
+            return self._reader.connect()
+        except SQLAlchemyError as error:
+            raise AccountsUnavailable(self._finding(error)) from None
+
+    def _discard(self, connection: Connection) -> None:
+        self._in_use.discard(connection)
+        # Closing rolls back; a connection that cannot even do that is let go as it is.
+        with suppress(SQLAlchemyError):
+            connection.close()
+
+    def _trouble(self, error: SQLAlchemyError) -> AccountsUnavailable | ConfigurationError:
+        try:
+            self.check_tables()
+        except (ConfigurationError, AccountsUnavailable) as found:
+            return found
+        return AccountsUnavailable(self._finding(error))
+
+    def _not_made(self) -> ConfigurationError:
+        return ConfigurationError(f"{self.name} has no account tables: make them with `{INIT_DB}`")
+
+    def _finding(self, error: SQLAlchemyError) -> str:
+        said = type(error).__name__
+        if isinstance(error, DBAPIError) and error.orig is not None:
+            said = str(error.orig).partition("\n")[0][:200] or type(error.orig).__name__
+        if self._password:
+            said = said.replace(self._password, "***")
+        return f"the accounts in {self.name} did not answer: {said}"
+
+
+def _address(url: str) -> URL:
+    try:
+        address = make_url(url)
+    except ArgumentError:
+        raise ConfigurationError("accounts_url: is not a database's address") from None
+    database = address.database or ""
+    if address.get_backend_name() == "sqlite" and (database in {"", ":memory:"} or database.startswith("file:")):
+        raise ConfigurationError("accounts_url: must name a SQLite file by its path")
+    return address
+
+
+def _shown(address: URL) -> str:
+    """Return the address without whatever may be secret: neither user, password nor query."""
+    if address.get_backend_name() == "sqlite":
+        return str(address.database)
+    bare = URL.create(address.drivername, host=address.host, port=address.port, database=address.database)
+    return bare.render_as_string()
+
+
+def _connect_args(address: URL, timeout: float) -> dict[str, Any]:
+    if address.get_backend_name() == "sqlite":
+        return {"timeout": timeout, "check_same_thread": False}
+    if address.get_backend_name() == "postgresql" and address.get_driver_name() in {"psycopg", "psycopg2"}:
+        # libpq counts whole seconds, and two at least.
+        return {"connect_timeout": max(2, math.ceil(timeout)), "tcp_user_timeout": max(2000, int(timeout * 1000))}
+    return {}
+
+
+def _enforce_foreign_keys(connection: Any, _: object) -> None:
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _statement_timeout(timeout: float) -> Any:
+    def set_up(connection: Any, _: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET statement_timeout = {max(1, int(timeout * 1000))}")
+        connection.commit()
+
+    return set_up

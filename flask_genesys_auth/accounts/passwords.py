@@ -1,0 +1,128 @@
+"""Password hashing with argon2id: one hash of equal cost for every question, and not too many at a time."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import secrets
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING
+
+import argon2
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+
+from ..errors import HasherBusy
+from ..forks import watch_forks
+
+if TYPE_CHECKING:
+    from ..config.values import PasswordSettings
+
+PATIENCE = 0.5
+"""Seconds for which a verification waits for its turn."""
+LARGEST_MEMORY = 1024 * 1024
+"""KiB; a stored hash that asks for more is no hash of ours."""
+MOST_ITERATIONS = 64
+MOST_LANES = 64
+LONGEST = 512
+SHORTEST_SALT = 8
+SHORTEST_DIGEST = 12
+
+logger = logging.getLogger(__name__)
+
+
+class PasswordHasher:
+    """Hashes and verifies with argon2id (RFC 9106).
+
+    :param settings: its parameters, and how many hashes may run in this process at once.
+    """
+
+    def __init__(self, settings: PasswordSettings) -> None:
+        self._concurrent = settings.concurrent_hashes
+        self._argon2 = argon2.PasswordHasher(
+            time_cost=settings.iterations, memory_cost=settings.memory_kib, parallelism=settings.lanes
+        )
+        self._dummy = self._argon2.hash(secrets.token_hex(16))
+        self._turns = BoundedSemaphore(self._concurrent)
+        watch_forks(self)
+
+    def hash(self, password: str) -> str:
+        """Return the PHC string of this password under a new salt.
+
+        :raises HasherBusy: if too many passwords are being hashed.
+        """
+        with self.slot():
+            return self._argon2.hash(_bytes(password))
+
+    def verify(self, stored: str | None, password: str) -> bool:
+        """Tell whether this is the password, by one call of argon2 whatever is stored.
+
+        :param stored: a PHC string, or ``None`` where there is no account or no password.
+        :raises HasherBusy: if too many passwords are being hashed.
+        """
+        known = stored if stored is not None and is_argon2(stored) else None
+        if stored is not None and known is None:
+            logger.error("A stored password hash is not one of argon2id: its account needs a new password")
+        with self.slot():
+            try:
+                self._argon2.verify(known or self._dummy, _bytes(password))
+            except VerifyMismatchError:
+                return False
+            except VerificationError as error:
+                raise HasherBusy(f"argon2 could not verify a password: {error}", retry_after=1) from None
+        return known is not None
+
+    def needs_rehash(self, stored: str) -> bool:
+        """Tell whether this hash was made under other parameters than today's."""
+        return is_argon2(stored) and self._argon2.check_needs_rehash(stored)
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Wait for a turn to hash, for a short time.
+
+        :raises HasherBusy: if there is none.
+        """
+        turns = self._turns
+        if not turns.acquire(timeout=PATIENCE):
+            raise HasherBusy(f"more than {self._concurrent} passwords are being hashed at once", retry_after=1)
+        try:
+            yield
+        finally:
+            turns.release()
+
+    def before_fork(self) -> None:
+        """Do nothing: the parent goes on."""
+
+    def after_fork(self) -> None:
+        """Begin with all turns free: whoever held one is not in this process."""
+        self._turns = BoundedSemaphore(self._concurrent)
+
+
+def is_argon2(stored: str) -> bool:
+    """Tell whether a text is the PHC string of an argon2id hash, and one that asks for no absurd work."""
+    if len(stored) > LONGEST or not stored.isascii():
+        return False
+    try:
+        parameters = argon2.extract_parameters(stored)
+        salt, digest = (_decoded(part) for part in stored.split("$")[-2:])
+    except (InvalidHashError, ValueError, KeyError):
+        return False
+    return (
+        parameters.type is argon2.Type.ID
+        and 1 <= parameters.time_cost <= MOST_ITERATIONS
+        and 1 <= parameters.parallelism <= MOST_LANES
+        and 8 * parameters.parallelism <= parameters.memory_cost <= LARGEST_MEMORY
+        and len(salt) >= SHORTEST_SALT
+        and len(digest) >= SHORTEST_DIGEST
+    )
+
+
+def _decoded(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+
+
+def _bytes(password: str) -> bytes:
+    """Return what is hashed: the password in NFC (RFC 8265 4.2), as UTF-8."""
+    return unicodedata.normalize("NFC", password).encode("utf-8")

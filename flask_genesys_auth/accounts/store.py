@@ -1,0 +1,123 @@
+"""The accounts in SQL: SQLite by default, any database that SQLAlchemy knows."""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, select, update
+
+from ..chain.decision import Identity
+from ..chain.ports import AccountState
+from ..config.names import fold
+from .database import Database, accounts, identities
+from .management import AccountManagement
+from .models import Account
+from .rows import ACCOUNT, to_account
+
+_NAMED = (accounts.c.contact_center == bindparam("center"), accounts.c.user_key == bindparam("name"))
+_BY_ID = select(*ACCOUNT).where(accounts.c.id == bindparam("id"))
+_BY_NAME = select(*ACCOUNT, accounts.c.user_key).where(*_NAMED)
+_BY_IDENTITY = (
+    select(*ACCOUNT, identities.c.provider, identities.c.value)
+    .join(identities, identities.c.account_id == accounts.c.id)
+    .where(
+        identities.c.contact_center == bindparam("center"),
+        identities.c.provider == bindparam("provider"),
+        identities.c.value == bindparam("value"),
+    )
+)
+_HASH = select(accounts.c.password_hash, accounts.c.user_key).where(*_NAMED)
+_REPLACE_HASH = (
+    update(accounts).where(*_NAMED, accounts.c.password_hash == bindparam("old")).values(password_hash=bindparam("new"))
+)
+
+
+class SqlAccounts(AccountManagement):
+    """Implements ``AccountStore`` and ``PasswordStore``; each read is one query, roles included.
+
+    Our own accounts have one name, which is an e-mail address where the contact center follows Genesys' rule
+    (``userName`` is an e-mail address): an identity matched by e-mail is compared with it too.
+
+    :param url: a SQLAlchemy address.
+    :param timeout: seconds to wait for the database.
+    :raises ConfigurationError: if the address cannot be used. Whether the database answers is seen at its first use.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 1.0) -> None:
+        super().__init__(Database(url, timeout=timeout))
+
+    def __repr__(self) -> str:
+        return f"SqlAccounts({self._database.name!r})"
+
+    def find(self, identity: Identity) -> Account | None:
+        """Return the account that this identity is in its contact center, or ``None``.
+
+        :raises AccountsUnavailable: if the database does not answer.
+        """
+        if identity.matched_by == "account_id":
+            found = self.get(identity.subject)
+            return found if found is not None and found.contact_center == identity.contact_center else None
+        if identity.matched_by == "identity":
+            return self._find_linked(identity)
+        return self.get_by_name(identity.contact_center, identity.subject)
+
+    def get(self, account_id: str) -> Account | None:
+        """Return the account of this id, or ``None``.
+
+        :raises AccountsUnavailable: if the database does not answer.
+        """
+        row = self._database.first(_BY_ID, {"id": account_id})
+        return None if row is None else to_account(row)
+
+    def get_by_name(self, contact_center: str, user_name: str) -> Account | None:
+        """Return the account of this user name, whatever its case, or ``None``.
+
+        :raises AccountsUnavailable: if the database does not answer.
+        """
+        name = fold(user_name)
+        row = self._database.first(_BY_NAME, {"center": contact_center, "name": name})
+        # Some databases compare text loosely (MySQL: without accents); names and linked values never are.
+        exact = row is not None and row[-1] == name and row[1] == contact_center
+        return to_account(row) if row is not None and exact else None
+
+    def describe(self, user: Account) -> AccountState:
+        """Return what the chain must know of this account."""
+        return AccountState(
+            account_id=user.id,
+            enabled=user.enabled,
+            roles=user.roles,
+            contact_center=user.contact_center,
+            version=user.version,
+        )
+
+    def password_hash(self, contact_center: str, user_name: str) -> str | None:
+        """Return the PHC string of this account, or ``None`` without an account or a password.
+
+        :raises AccountsUnavailable: if the database does not answer.
+        """
+        name = fold(user_name)
+        row = self._database.first(_HASH, {"center": contact_center, "name": name})
+        if row is None or row[1] != name:
+            return None
+        stored: str | None = row[0]
+        return stored
+
+    def replace_password_hash(self, contact_center: str, user_name: str, old: str, new: str) -> None:
+        """Store ``new`` if the account's hash is still ``old``; the account's version stays.
+
+        :raises AccountsUnavailable: if the database does not answer.
+        """
+        named = {"center": contact_center, "name": fold(user_name)}
+        with self._database.transaction() as connection:
+            connection.execute(_REPLACE_HASH, {**named, "old": old, "new": new})
+
+    def close(self) -> None:
+        """Let go of connections; the store opens them anew when it is used again."""
+        self._database.close()
+
+    def _find_linked(self, identity: Identity) -> Account | None:
+        row = self._database.first(
+            _BY_IDENTITY,
+            {"center": identity.contact_center, "provider": identity.provider, "value": identity.subject},
+        )
+        if row is None or (row[-2], row[-1]) != (identity.provider, identity.subject):
+            return None
+        return to_account(row)

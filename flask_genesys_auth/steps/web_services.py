@@ -1,0 +1,82 @@
+"""Verifies a Basic header against the passwords of the accounts here."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from ..accounts.foreign import ForeignHashes
+from ..chain.decision import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected
+from ..chain.evidence import Malformed
+from ..errors import AccountsUnavailable, HasherBusy
+from .basic import basic_challenge
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request
+
+    from ..accounts.passwords import PasswordHasher
+    from ..chain.contact_centers import ContactCenter
+    from ..chain.evidence import Evidence
+    from ..chain.ports import Challenge, PasswordStore
+    from ..config.values import PasswordSettings
+
+logger = logging.getLogger(__name__)
+
+
+class WebServicesStep:
+    """The third step: the account is our own (Genesys, "Web Services authentication flow").
+
+    An unknown user, an account without a password and a wrong password are one refusal after the same work;
+    whether the account is enabled is looked at later, when the walk settles the identity.
+
+    :param passwords: where the hashes are. One that has :class:`~flask_genesys_auth.accounts.foreign.ForeignHashes`
+        as ``foreign_hashes`` keeps another format than ours, which is verified as it says and never re-hashed.
+    :param hasher: verifies, and bounds how many hashes run at once.
+    :param settings: for how long a good password may be remembered.
+    """
+
+    name = "web_services"
+    credentials = "basic"
+
+    def __init__(self, passwords: PasswordStore, hasher: PasswordHasher, settings: PasswordSettings) -> None:
+        self._passwords = passwords
+        self._hasher = hasher
+        self._foreign: ForeignHashes | None = getattr(passwords, "foreign_hashes", None)
+        self.reuse_verified_for = settings.reuse_verified_for
+
+    def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> Outcome:
+        """Verify the name and the password of the Basic header.
+
+        :raises AccountsUnavailable: if the hashes cannot be read.
+        :raises HasherBusy: if too many passwords are being hashed.
+        """
+        basic = evidence.basic
+        if basic is None:
+            return NotApplicable()
+        if isinstance(basic, Malformed):
+            return Rejected(Reason.MALFORMED_CREDENTIALS, basic.finding)
+        stored = self._passwords.password_hash(contact_center.name, basic.name)
+        if not self._verify(stored, basic.password):
+            return Rejected(Reason.BAD_CREDENTIALS)
+        if stored is not None and not evidence.dry_run:
+            self._renew(contact_center.name, basic.name, stored, basic.password)
+        return Authenticated(Identity(step=self.name, contact_center=contact_center.name, subject=basic.name))
+
+    def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
+        """Offer Basic."""
+        return basic_challenge(contact_center.name)
+
+    def _verify(self, stored: str | None, password: str) -> bool:
+        if self._foreign is None:
+            return self._hasher.verify(stored, password)
+        with self._hasher.slot():
+            return self._foreign.check(stored, password)
+
+    def _renew(self, contact_center: str, name: str, stored: str, password: str) -> None:
+        """Hash anew where the parameters have changed; the login stands whether or not that works out."""
+        if self._foreign is not None or not self._hasher.needs_rehash(stored):
+            return
+        try:
+            self._passwords.replace_password_hash(contact_center, name, stored, self._hasher.hash(password))
+        except (AccountsUnavailable, HasherBusy) as error:
+            logger.warning("A password could not be hashed anew: %s", error)
