@@ -35,6 +35,7 @@ _PIECE = 16 * 1024
 _DEFAULT_RETRY_AFTER = 5
 _MAX_RETRY_AFTER = 300
 _MAX_DETAIL = 120
+_TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError)
 _DECODERS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
 
@@ -306,7 +307,7 @@ def _failure(error: BaseException, exchange: _Exchange) -> Unavailable:
         return Unavailable(Reason.UNREADABLE_ANSWER, detail=f"the answer is larger than {MAX_BODY} bytes")
     if not exchange.sent:
         return Unavailable(Reason.UNREACHABLE, detail=f"no connection: {_explain(error)}")
-    if isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError)):
+    if isinstance(error, _TIMEOUTS):
         return Unavailable(Reason.TIMED_OUT, detail="no whole answer in time")
     if isinstance(error, OSError):
         return Unavailable(Reason.SERVER_ERROR, detail=f"the connection broke: {_explain(error)}")
@@ -326,7 +327,7 @@ def _explain(error: BaseException) -> str:
         return f"TLS failed, {printable(error.reason or '')}"
     if isinstance(error, socket.gaierror):
         return "its name does not resolve"
-    if isinstance(error, TimeoutError):
+    if isinstance(error, _TIMEOUTS):
         return "not within the time allowed"
     return printable(getattr(error, "strerror", None) or type(error).__name__)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_REDIRECTS = 2
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WORD = re.compile(rb"\s*([A-Za-z_]{1,40})\s*")
+_VISIBLE = re.compile(r"[!-~]*")
 _HINT = (
     "if this goes on: Salesforce refuses session ids of Lightning pages, sessions without API access, "
     'and with "Lock sessions to the IP address" every session id that comes from a server'
@@ -111,8 +112,10 @@ class SalesforceDirectory:
 
     def _follow(self, address: IdentityUrl, answer: Answer) -> IdentityUrl | Rejected:
         """Return where to ask next, rebuilt from its checked parts."""
+        location = answer.headers.get("Location", "")
         try:
-            target = parse_identity_url(urljoin(_url(address), answer.headers.get("Location", "")))
+            # What urljoin would mend (tabs, line ends) is refused first.
+            target = parse_identity_url(urljoin(_url(address), location)) if _VISIBLE.fullmatch(location) else None
         except ValueError:
             target = None
         if target is None or target.path != address.path:

@@ -37,7 +37,10 @@ class RecordedRequest:
 @dataclass(frozen=True, slots=True)
 class _Fault:
     path: str
-    response: Response | None
+    hang: bool
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
     interval: float
 
 
@@ -77,9 +80,10 @@ class Emulator:
         :param path: fail only where the request's path ends so.
         """
         self.repair()
-        response = None if hang else Response(body, status, headers, content_type="text/plain")
         self._repaired = threading.Event()
-        self._fault = _Fault(path, response, drip)
+        sent = {"Content-Type": "text/plain", **(headers or {})}
+        octets = body.encode() if isinstance(body, str) else body
+        self._fault = _Fault(path, hang, f"{status} On Purpose", list(sent.items()), octets, drip)
 
     def repair(self) -> None:
         """Answer as usual again; who hangs is let go."""
@@ -99,13 +103,13 @@ class Emulator:
         if fault is None or not request.path.endswith(fault.path):
             return self.respond(request)(environ, start_response)
         repaired = self._repaired
-        if fault.response is None:
+        if fault.hang:
             repaired.wait(MAX_HANG)
             return Response("the emulator hung", 503)(environ, start_response)
-        if not fault.interval:
-            return fault.response(environ, start_response)
-        start_response(f"{fault.response.status_code} Dripping", [("Content-Type", "text/plain")])
-        return _drip(fault.response.get_data(), fault.interval, repaired)
+        # Not by a Response: it would repair some of the headers that are wrong on purpose.
+        length = [] if fault.interval else [("Content-Length", str(len(fault.body)))]
+        start_response(fault.status, fault.headers + length)
+        return _drip(fault.body, fault.interval, repaired) if fault.interval else [fault.body]
 
 
 def _drip(body: bytes, interval: float, repaired: threading.Event) -> Iterator[bytes]:

@@ -1,0 +1,365 @@
+"""The Configuration Server step against an emulated Authentication REST: each refusal beside what is accepted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from flask_genesys_auth.chain.contact_centers import ContactCenter
+from flask_genesys_auth.chain.decision import (
+    Authenticated,
+    Identity,
+    NotApplicable,
+    Outcome,
+    Reason,
+    Rejected,
+    Unavailable,
+)
+from flask_genesys_auth.chain.evidence import Evidence
+from flask_genesys_auth.chain.ports import Challenge, DirectoryEntry
+from flask_genesys_auth.config.secrets import Secret
+from flask_genesys_auth.config.values import ConfigurationServer
+from flask_genesys_auth.directories.genesys import TOKEN_PATH, USERINFO_PATH, GenesysDirectory
+from flask_genesys_auth.steps.basic import basic_challenge
+from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep
+from flask_genesys_auth.testing.faults import RawServer, unused_url
+from flask_genesys_auth.testing.genesys import GenesysEmulator
+from flask_genesys_auth.throttle import FailureLimit
+
+Build = Callable[..., Evidence]
+PASSWORD = "pass:wörd &=%+\\"
+
+
+class Asked:
+    """A directory, and a step with a limit of two failures that asks it, both about ann."""
+
+    def __init__(self, emulator: GenesysEmulator, build: Build, center: ContactCenter) -> None:
+        self.emulator = emulator
+        self.build = build
+        self.center = center
+        self.settings = ConfigurationServer(
+            url=emulator.url, client_id=emulator.client_id, client_secret=Secret(emulator.client_secret), timeout=5
+        )
+        self.ann = emulator.add_user("ann", PASSWORD, loginName="ann.login", cmeUserName="ann.cme", dbid=1017)
+        self.limiter = FailureLimit("2 per 15 minutes")
+
+    def verify(self, password: str = PASSWORD, name: str = "ann", **changes: Any) -> object:
+        return GenesysDirectory(replace(self.settings, **changes)).verify(name, password)
+
+    def entry(self, password: str = PASSWORD, **changes: Any) -> dict[str, str]:
+        found = self.verify(password, **changes)
+        assert isinstance(found, DirectoryEntry), found
+        return dict(found.attributes)
+
+    def unavailable(self, **changes: Any) -> Unavailable:
+        found = self.verify(**changes)
+        assert isinstance(found, Unavailable), found
+        return found
+
+    def step(self, headers: dict[str, str] | None = None, *, dry_run: bool = False, **changes: Any) -> Outcome:
+        settings = replace(self.settings, **changes)
+        step = ConfigurationServerStep(settings, GenesysDirectory(settings), self.limiter)
+        return step.authenticate(self.build(self.ann if headers is None else headers, dry_run=dry_run), self.center)
+
+    def wrong(self, **changes: Any) -> Outcome:
+        return self.step({"Authorization": "Basic YW5uOndyb25n"}, **changes)
+
+
+@pytest.fixture
+def ask(genesys: GenesysEmulator, evidence: Build, center: ContactCenter) -> Asked:
+    return Asked(genesys, evidence, center)
+
+
+# The directory
+
+
+def test_a_good_password_brings_what_genesys_knows(ask: Asked) -> None:
+    assert ask.entry() == {
+        "username": "ann",
+        "login_name": "ann.login",
+        "cme_user_name": "ann.cme",
+        "identity": "1017",
+        "contact_center_id": "contact-center-1",
+        "environment_id": "environment-1",
+    }
+    grant, userinfo = ask.emulator.requests
+    assert (grant.method, grant.path) == ("POST", TOKEN_PATH)
+    assert grant.form.to_dict() == {
+        "grant_type": "password",
+        "client_id": "flask-genesys-auth",
+        "scope": "*",
+        "username": "Environment\\ann",
+        "password": PASSWORD,
+    }
+    assert (userinfo.method, userinfo.path) == ("GET", USERINFO_PATH)
+    assert userinfo.headers["Authorization"].startswith("Bearer ")
+
+
+def test_a_base_address_may_end_in_a_slash_and_have_a_path(ask: Asked) -> None:
+    assert ask.entry(url=ask.emulator.url + "/")
+    assert ask.entry(url=ask.emulator.url + "/gws")
+    assert ask.emulator.requests[-1].path == "/gws" + USERINFO_PATH
+
+
+@pytest.mark.parametrize("status_errors", [False, True])
+def test_a_wrong_password_and_an_unknown_name_are_rejected_alike(ask: Asked, status_errors: bool) -> None:
+    ask.emulator.status_errors = status_errors
+    wrong = ask.verify("wrong")
+    assert isinstance(wrong, Rejected)
+    assert wrong.reason is Reason.BAD_CREDENTIALS
+    assert ask.verify(name="nobody") == wrong
+    assert ask.entry()
+
+
+def test_another_tenant_is_rejected_and_none_is_sent_when_empty(ask: Asked) -> None:
+    assert ask.verify(tenant="Other") == Rejected(Reason.BAD_CREDENTIALS, "invalid_grant")
+    ask.emulator.tenant = ""
+    assert ask.verify(tenant="") == Rejected(Reason.BAD_CREDENTIALS, "invalid_grant")
+    assert ask.emulator.requests[-1].form["username"] == "ann"
+
+
+def test_the_contact_center_is_compared_when_set(ask: Asked) -> None:
+    assert ask.entry(contact_center_id="contact-center-1")
+    for other in ("contact-center-2", None):
+        ask.emulator.alter(contactCenterId=other)
+        found = ask.verify(contact_center_id="contact-center-1")
+        assert isinstance(found, Rejected)
+        assert found.reason is Reason.OTHER_TENANT
+        assert ask.entry(contact_center_id="")
+
+
+@pytest.mark.parametrize("changes", [{"client_id": "other"}, {"client_secret": Secret("stale-s3cret")}])
+def test_a_refused_client_is_our_misconfiguration(ask: Asked, changes: dict[str, Any]) -> None:
+    outcome = ask.unavailable(**changes)
+    assert outcome.reason is Reason.SERVER_ERROR
+    assert "configuration_server.client_id" in outcome.detail
+    assert "s3cret" not in repr(outcome)
+    assert ask.entry()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ("invalid_grant", Reason.BAD_CREDENTIALS),
+        ("access_denied", Reason.BAD_CREDENTIALS),
+        ("Odd\x1b\r\n", Reason.BAD_CREDENTIALS),
+        ("invalid_client", Reason.SERVER_ERROR),
+        ("unauthorized_client", Reason.SERVER_ERROR),
+        ("unsupported_grant_type", Reason.SERVER_ERROR),
+        ("invalid_scope", Reason.SERVER_ERROR),
+        ("invalid_request", Reason.SERVER_ERROR),
+        ("server_error", Reason.SERVER_ERROR),
+        ("temporarily_unavailable", Reason.SERVER_ERROR),
+    ],
+)
+def test_oauth_errors_tell_the_person_from_the_client(ask: Asked, error: str, expected: Reason) -> None:
+    for status in (400, 401, 403):
+        ask.emulator.fail(status, body=json.dumps({"error": error, "error_description": "long"}))
+        found = ask.verify()
+        assert isinstance(found, (Rejected, Unavailable))
+        assert found.reason is expected
+        assert found.detail.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"status": {"code": 603, "message": "Unauthorized"}}, Reason.BAD_CREDENTIALS),
+        ({"status": {"code": 604}}, Reason.SERVER_ERROR),
+        ({}, Reason.SERVER_ERROR),
+        ({"status": None, "error": None}, Reason.SERVER_ERROR),
+        ({"status": 401, "error": "Unauthorized"}, Reason.UNREADABLE_ANSWER),
+        ({"status": {"code": "603"}}, Reason.UNREADABLE_ANSWER),
+        ({"error": 5}, Reason.UNREADABLE_ANSWER),
+        ([], Reason.UNREADABLE_ANSWER),
+    ],
+)
+def test_only_603_is_a_bad_password(ask: Asked, body: object, expected: Reason) -> None:
+    ask.emulator.fail(401, body=json.dumps(body))
+    found = ask.verify()
+    assert isinstance(found, (Rejected, Unavailable))
+    assert found.reason is expected
+
+
+@pytest.mark.parametrize("path", [TOKEN_PATH, USERINFO_PATH])
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ({"status": 500}, Reason.SERVER_ERROR),
+        ({"status": 404}, Reason.SERVER_ERROR),
+        ({"status": 429, "headers": {"Retry-After": "9"}}, Reason.SERVER_ERROR),
+        ({"status": 302, "headers": {"Location": "/elsewhere"}}, Reason.UNREADABLE_ANSWER),
+        ({"status": 204}, Reason.UNREADABLE_ANSWER),
+        ({"body": "garbage"}, Reason.UNREADABLE_ANSWER),
+        ({"body": "[]"}, Reason.UNREADABLE_ANSWER),
+        ({"body": "x" * 70000}, Reason.UNREADABLE_ANSWER),
+        ({"hang": True}, Reason.TIMED_OUT),
+        ({"body": "x" * 1000, "drip": 0.02}, Reason.TIMED_OUT),
+    ],
+    ids=str,
+)
+def test_every_fault_of_either_call_is_unavailable(
+    ask: Asked, path: str, fault: dict[str, Any], expected: Reason
+) -> None:
+    ask.emulator.fail(**fault, path=path)
+    outcome = ask.unavailable(timeout=0.4 if expected is Reason.TIMED_OUT else 5)
+    assert outcome.reason is expected
+    assert outcome.retry_after == (9 if "429" in outcome.detail else 5)
+    assert all("elsewhere" not in sent.path for sent in ask.emulator.requests)
+    ask.emulator.repair()
+    assert ask.entry()
+
+
+def test_a_refused_token_says_nothing_of_the_person(ask: Asked) -> None:
+    ask.emulator.fail(401, body=json.dumps({"error": "invalid_token"}), path=USERINFO_PATH)
+    assert ask.unavailable().reason is Reason.SERVER_ERROR
+
+
+@pytest.mark.parametrize("token", [None, 5, "", "a b", "a\r\nX: y", "tök"])
+def test_a_token_that_cannot_be_one_is_not_sent(ask: Asked, token: object) -> None:
+    ask.emulator.fail(body=json.dumps({"access_token": token}), path=TOKEN_PATH)
+    assert ask.unavailable().reason is Reason.UNREADABLE_ANSWER
+    assert [sent.path for sent in ask.emulator.requests] == [TOKEN_PATH]
+
+
+def test_fields_of_other_types_are_unreadable_and_named(ask: Asked) -> None:
+    for name in ("username", "loginName", "cmeUserName", "contactCenterId", "dbid"):
+        wrongs: tuple[object, ...] = ([1], {}, True)
+        for wrong in wrongs:
+            ask.emulator.alter(**{name: wrong})
+            outcome = ask.unavailable()
+            assert outcome.reason is Reason.UNREADABLE_ANSWER
+            assert name in outcome.detail
+    ask.emulator.alter(dbid="1017", authorities="odd", unheard_of={})
+    assert ask.entry()["identity"] == "1017"
+
+
+def test_the_cme_user_name_may_come_with_the_token(ask: Asked) -> None:
+    ask.emulator.alter(cmeUserName=None)
+    assert ask.entry()["cme_user_name"] == "ann.cme"
+    ask.emulator.alter(cmeUserName="other")
+    assert ask.entry()["cme_user_name"] == "other"
+
+
+def test_nobody_there_is_unreachable(ask: Asked) -> None:
+    assert ask.unavailable(url=unused_url()).reason is Reason.UNREACHABLE
+
+
+def test_no_outcome_shows_a_secret(ask: Asked) -> None:
+    found = [ask.verify(), ask.verify("wr0ngpass"), ask.verify(client_id="other")]
+    ask.emulator.fail(401, body=json.dumps({"error": "wr0ngpass"}))
+    found.append(ask.verify("wr0ngpass"))
+    assert all(secret not in repr(found) for secret in (PASSWORD, "wr0ngpass", ask.emulator.client_secret))
+
+
+# The step
+
+
+def test_a_good_password_proves_its_user(ask: Asked) -> None:
+    outcome = ask.step()
+    assert isinstance(outcome, Authenticated)
+    assert outcome.identity == Identity("configuration_server", "acme", "ann", outcome.identity.attributes)
+    assert outcome.identity.attributes["login_name"] == "ann.login"
+
+
+@pytest.mark.parametrize(
+    ("match", "subject", "matched_by", "provider"),
+    [
+        ("username", "ann", "user_name", ""),
+        ("login_name", "ann.login", "user_name", ""),
+        ("cme_user_name", "ann.cme", "user_name", ""),
+        ("identity", "1017", "identity", "configuration_server"),
+    ],
+)
+def test_what_an_account_is_matched_by(ask: Asked, match: str, subject: str, matched_by: str, provider: str) -> None:
+    outcome = ask.step(match=match)
+    assert isinstance(outcome, Authenticated)
+    found = outcome.identity
+    assert (found.subject, found.matched_by, found.provider) == (subject, matched_by, provider)
+
+
+def test_a_person_without_the_matched_attribute_has_no_account(ask: Asked) -> None:
+    ask.emulator.alter(loginName=None)
+    assert ask.step(match="login_name") == Rejected(
+        Reason.NO_ACCOUNT, "the directory knows no login_name of this person"
+    )
+    assert isinstance(ask.step(match="username"), Authenticated)
+
+
+def test_absent_and_malformed_credentials_ask_nobody(ask: Asked) -> None:
+    assert ask.step({}) == NotApplicable(Reason.NO_EVIDENCE)
+    malformed = ask.step({"Authorization": "Basic !"})
+    assert isinstance(malformed, Rejected)
+    assert malformed.reason is Reason.MALFORMED_CREDENTIALS
+    assert not ask.emulator.requests
+
+
+def test_failures_beyond_the_limit_do_not_reach_genesys(ask: Asked) -> None:
+    ask.emulator.lock_after = 3
+    assert ask.wrong() == ask.wrong() == Rejected(Reason.BAD_CREDENTIALS, "invalid_grant")
+    reached = len(ask.emulator.requests)
+    for outcome in (ask.wrong(), ask.step()):
+        assert isinstance(outcome, Unavailable)
+        assert outcome.reason is Reason.THROTTLED
+    assert len(ask.emulator.requests) == reached
+    bob = ask.emulator.add_user("bob", "secret")
+    assert isinstance(ask.step(bob), Authenticated)
+    assert isinstance(ask.step(dry_run=True), Authenticated)
+
+
+def test_good_passwords_are_not_limited(ask: Asked) -> None:
+    assert all(isinstance(ask.step(), Authenticated) for _ in range(4))
+
+
+def test_the_same_name_in_another_contact_center_has_its_own_limit(ask: Asked) -> None:
+    ask.wrong()
+    ask.wrong()
+    assert isinstance(ask.step(), Unavailable)
+    ask.center = ContactCenter(replace(ask.center.settings, name="other"), ())
+    assert isinstance(ask.step(), Authenticated)
+
+
+def test_only_what_did_not_reach_genesys_returns_the_slot(ask: Asked) -> None:
+    nobody = unused_url()
+    for _ in range(4):
+        outcome = ask.step(url=nobody)
+        assert isinstance(outcome, Unavailable)
+        assert outcome.reason is Reason.UNREACHABLE
+    with RawServer() as mute:
+        for expected in (Reason.SERVER_ERROR, Reason.SERVER_ERROR, Reason.THROTTLED):
+            outcome = ask.step(url=mute.url)
+            assert isinstance(outcome, Unavailable)
+            assert outcome.reason is expected
+
+
+def test_an_explained_request_takes_no_slot(ask: Asked) -> None:
+    for _ in range(4):
+        assert ask.wrong(dry_run=True) == Rejected(Reason.BAD_CREDENTIALS, "invalid_grant")
+    assert isinstance(ask.step(), Authenticated)
+
+
+def test_what_the_walk_must_know_of_the_step(ask: Asked) -> None:
+    settings = replace(ask.settings, reuse_verified_for=7)
+    step = ConfigurationServerStep(settings, GenesysDirectory(settings), ask.limiter)
+    assert (step.name, step.credentials, step.reuse_verified_for) == ("configuration_server", "basic", 7)
+    assert step.challenge(ask.build({}).request, ask.center) == basic_challenge("acme")
+
+
+def test_the_challenge_is_basic_in_utf_8_and_its_realm_cannot_break_out() -> None:
+    assert basic_challenge("acme") == Challenge('Basic realm="acme", charset="UTF-8"')
+    assert basic_challenge('a"b\\c\r\nd') == Challenge('Basic realm="a\\"b\\\\cd", charset="UTF-8"')
+
+
+def test_the_emulator_locks_and_refuses_as_genesys_does(ask: Asked) -> None:
+    ask.emulator.lock_after = 2
+    ask.verify("wrong")
+    assert ask.entry()
+    ask.verify("wrong")
+    ask.verify("wrong")
+    assert ask.verify() == Rejected(Reason.BAD_CREDENTIALS, "invalid_grant")
+    assert urlsplit(ask.emulator.url).hostname == "127.0.0.1"

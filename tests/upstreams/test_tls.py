@@ -1,0 +1,116 @@
+"""Certificates are verified: against real https servers on loopback."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.wrappers import Request, Response
+
+from flask_genesys_auth.chain.decision import Reason, Unavailable
+from flask_genesys_auth.testing.faults import RawServer
+from flask_genesys_auth.upstream import Answer, Deadline, Upstream
+
+
+class Quiet(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the name is Werkzeug's
+        """Say nothing."""
+
+
+def make_certificate(folder: Path) -> Path:
+    """Write a self-signed certificate of 127.0.0.1, and not of localhost, with its key behind it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "server.pem"
+    path.write_bytes(
+        certificate.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def port(certificate: Path) -> Iterator[int]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    @Request.application
+    def answer(request: Request) -> Response:
+        return Response("over TLS")
+
+    server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=Quiet, ssl_context=context)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def get(client: Upstream, url: str, seconds: float = 10) -> Answer | Unavailable:
+    outcome = client.send("GET", url, headers={}, deadline=Deadline(seconds))
+    client.close()
+    return outcome
+
+
+def test_a_certificate_of_a_trusted_authority_is_accepted(port: int, certificate: Path) -> None:
+    outcome = get(Upstream(certificates=str(certificate)), f"https://127.0.0.1:{port}/")
+    assert isinstance(outcome, Answer)
+    assert outcome.body == b"over TLS"
+
+
+def test_a_self_signed_certificate_is_refused_before_anything_is_sent(port: int) -> None:
+    outcome = get(Upstream(), f"https://127.0.0.1:{port}/")
+    assert isinstance(outcome, Unavailable)
+    assert outcome.reason is Reason.UNREACHABLE
+    assert "certificate is refused" in outcome.detail
+
+
+def test_a_certificate_of_another_host_is_refused(port: int, certificate: Path) -> None:
+    outcome = get(Upstream(certificates=str(certificate)), f"https://localhost:{port}/")
+    assert isinstance(outcome, Unavailable)
+    assert outcome.reason is Reason.UNREACHABLE
+    assert "certificate is refused" in outcome.detail
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_a_server_that_speaks_no_tls_is_unreachable(hold: bool) -> None:
+    with RawServer([] if hold else [b"HTTP/1.1 400 Bad Request\r\n\r\n"], hold=hold) as server:
+        outcome = get(Upstream(), server.url.replace("http://", "https://"), 0.3 if hold else 10)
+    assert isinstance(outcome, Unavailable)
+    assert outcome.reason is Reason.UNREACHABLE
+    assert ("not within the time allowed" if hold else "TLS failed") in outcome.detail
+
+
+def test_a_slow_handshake_ends_at_the_deadline() -> None:
+    with RawServer([b"\x16\x03\x03\x10\x00", *[b"x"] * 500], interval=0.02) as server:
+        outcome = get(Upstream(), server.url.replace("http://", "https://"), 0.4)
+    assert isinstance(outcome, Unavailable)
+    assert outcome.reason is Reason.UNREACHABLE
