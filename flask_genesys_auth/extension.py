@@ -30,7 +30,8 @@ from .steps.saml import SamlStep
 from .steps.web_services import WebServicesStep
 from .throttle import FailureLimit, FailureThrottle
 from .verified import VerifiedMemory
-from .web import access, login, origin, refusals
+from .web import access, login, origin
+from .web.hooks import Hooks
 from .web.runtime import EXTENSION, Runtime, runtime
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class GenesysAuth:
         here = self._put_together(app, settings)
         app.extensions[EXTENSION] = here
         _set_cookie_defaults(app, settings)
-        _register(app, settings)
+        _register(app, here)
 
     def log_in_with_password(self, user_name: str, password: str) -> Decision:
         """Check a login form's name and password by the Basic steps, and log the user in if they are good.
@@ -290,7 +291,7 @@ def describe_by_convention(user: Any) -> AccountState:
     )
 
 
-def _register(app: Flask, settings: Settings) -> None:
+def _register(app: Flask, here: Runtime) -> None:
     pages = Blueprint(
         "genesys_auth",
         "flask_genesys_auth.web",
@@ -299,37 +300,8 @@ def _register(app: Flask, settings: Settings) -> None:
         static_url_path="/genesys-auth/static",
     )
     app.register_blueprint(pages)
-    if settings.saml_enabled:
+    if here.settings.saml_enabled:
         from .web.saml_views import create_blueprint
 
-        app.register_blueprint(create_blueprint(settings.saml_url_prefix))
-    # Ours stand first: before any hook of the application sees a request, and after all of them have seen the answer.
-    app.before_request_funcs.setdefault(None, []).insert(0, _before_request)
-    app.after_request_funcs.setdefault(None, []).insert(0, _after_request)
-
-
-def _before_request() -> Response | None:
-    app = login.current_application()
-    if getattr(app, "login_manager", None) is not runtime(app).login_manager:
-        raise ConfigurationError(
-            "LoginManager: one was attached to the application after GenesysAuth; attach it before auth.init_app(app), "
-            "or leave it out"
-        )
-    login.forget_leaked_user()
-    answer = origin.preflight()
-    if answer is None:
-        access.check_request()
-    return answer
-
-
-def _after_request(answer: Response) -> Response:
-    here = runtime()
-    decision = login.decided()
-    if decision is not None:
-        for name in origin.vary_names(here.settings):
-            answer.vary.add(name)
-        if "Cache-Control" not in answer.headers:
-            answer.headers["Cache-Control"] = "private, no-store"
-    refusals.complete_answer(answer)
-    origin.add_cors(answer, decision)
-    return answer
+        app.register_blueprint(create_blueprint(here.settings.saml_url_prefix))
+    Hooks(app, here).install()

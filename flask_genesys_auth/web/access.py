@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
-from flask import Blueprint, Flask, request
+from flask import Blueprint, Flask, Request
 from flask.views import View
 
 from ..errors import ConfigurationError
 from . import login, refusals
-from .runtime import runtime
+from .runtime import Runtime, runtime
 
 _MARK = "__genesys_access__"
 _NO_ROLES: frozenset[str] = frozenset()
@@ -217,18 +217,17 @@ def _is_static(app: Flask, endpoint: str) -> bool:
     return scaffold is not None and scaffold.has_static_folder
 
 
-def check_request() -> None:
-    """Refuse the current request if its endpoint's policy says so; Flask answers 404, 405 and automatic OPTIONS.
+def check_request(app: Flask, here: Runtime, sent: Request) -> None:
+    """Refuse a request if its endpoint's policy says so; Flask answers 404, 405 and automatic OPTIONS.
 
     :raises Refusal: one of the refusals, which is also the answer.
     """
-    rule = request.url_rule
-    if rule is None or request.routing_exception is not None:
+    rule = sent.url_rule
+    if rule is None or sent.routing_exception is not None:
         return
-    if request.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
+    if sent.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
         return
-    app = login.current_application()
-    policy = runtime(app).policies.of(app, rule.endpoint, request.method)
+    policy = here.policies.of(app, rule.endpoint, sent.method)
     if policy.protected:
         enforce(policy.roles)
-        login.hand_to_flask_login()
+        login.hand_to_flask_login(here)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import flask_login
-from flask import Flask, current_app, g, request, request_finished, session
+from flask import Flask, Request, current_app, request, request_finished, session
 from flask_login import AnonymousUserMixin, LoginManager, user_logged_in, user_logged_out
 from flask_login.utils import decode_cookie
 from werkzeug.local import LocalProxy
@@ -94,7 +94,6 @@ def attach(app: Flask, *, take_over_loaders: bool) -> LoginManager:
         manager.unauthorized_handler(_unauthorized)
     user_logged_in.connect(_on_logged_in, app)
     user_logged_out.connect(_on_logged_out, app)
-    request_finished.connect(leave_no_cookie, app)
     return manager
 
 
@@ -116,25 +115,27 @@ def decide() -> Decision:
 
     :raises ForeignOrigin: if another site sent the request with the user's session or password.
     """
-    notes = vars(request)
+    sent = request._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
+    notes = vars(sent)
     known: Decision | None = notes.get(_DECISION)
     if known is None:
         # A store that looks at current_user while it is being asked who that is meets nobody.
         notes[_DECISION] = Decision(None)
         try:
-            known = runtime().chain.walk(request, login_session_id)
+            known = runtime().chain.walk(sent, login_session_id)
         except BaseException:
             del notes[_DECISION]
             raise
         notes[_DECISION] = known
         events.report(known)
-        origin.check(known)
+        if sent.method not in origin.SAFE_METHODS:
+            origin.check(known)
     return known
 
 
-def decided() -> Decision | None:
+def decision_of(sent: Request) -> Decision | None:
     """Return the decision if somebody has asked for it during this request."""
-    return vars(request).get(_DECISION)
+    return vars(sent).get(_DECISION)
 
 
 current_decision: Decision = cast("Decision", LocalProxy(decide))
@@ -153,25 +154,24 @@ def login_session_id() -> str | None:
     return opaque if isinstance(opaque, str) else None
 
 
-def hand_to_flask_login() -> None:
+def hand_to_flask_login(here: Runtime) -> None:
     """Make the decision's user Flask-Login's ``current_user`` without a detour through its cookies."""
-    if decide().user is not None:
-        current_application().login_manager._update_request_context_with_user(decide().user)  # type: ignore[attr-defined]
+    here.login_manager._update_request_context_with_user(decide().user)
 
 
-def leave_no_cookie(app: Flask, response: Response, **_: object) -> None:
-    """Take back the renewal of a permanent session's cookie on a request that did not use it (``request_finished``)."""
-    decision = decided()
-    if decision is None or decision.resumed or session.modified or not session.permanent:
+def leave_no_cookie(app: Flask, decision: Decision) -> None:
+    """Keep Flask from renewing a permanent session's cookie on a request that did not use it."""
+    if not decision.resumed and session.permanent and not session.modified:
+        request_finished.connect(_take_back_renewal, app)
+
+
+def _take_back_renewal(app: Flask, response: Response, **_: object) -> None:
+    decision = decision_of(request)
+    if decision is None or decision.resumed or session.modified:
         return
     name = app.session_interface.get_cookie_name(app) + "="
     kept = [cookie for cookie in response.headers.getlist("Set-Cookie") if not cookie.startswith(name)]
     response.headers.setlist("Set-Cookie", kept)
-
-
-def forget_leaked_user() -> None:
-    """Drop the user that an outer application context may have left behind (an application under test)."""
-    g.pop("_login_user", None)
 
 
 def begin_session(

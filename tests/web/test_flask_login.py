@@ -7,7 +7,7 @@ from typing import Any
 
 import flask_login
 import pytest
-from flask import Flask, g, jsonify, session
+from flask import Flask, g, jsonify, request, session
 from flask_login import LoginManager, UserMixin, login_user, logout_user, user_logged_in, user_logged_out
 
 from flask_genesys_auth import (
@@ -39,8 +39,6 @@ def add_login_views(app: Flask, auth: GenesysAuth | None = None) -> None:
     @app.post("/login")
     @unprotected
     def log_in() -> Any:
-        from flask import request
-
         decision = auth.log_in_with_password(request.form["user"], request.form["password"])
         return jsonify(authenticated=decision.authenticated, by=decision.authenticated_by)
 
@@ -512,5 +510,5 @@ def test_decisions_are_values_of_one_request(app: Flask) -> None:
         assert login.decide() is decision
         assert decision.steps[2].reason is Reason.MALFORMED_CREDENTIALS
     with app.test_request_context("/"):
-        assert login.decided() is None
+        assert login.decision_of(request) is None
         assert isinstance(app.test_client(), AuthClient)

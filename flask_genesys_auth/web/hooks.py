@@ -1,0 +1,79 @@
+"""What happens before and after every request of an application; the hot path, so it looks nothing up twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from flask import Flask, Request, g, request
+
+from ..errors import ConfigurationError
+from . import access, login, origin, refusals
+
+if TYPE_CHECKING:
+    from flask import Response
+
+    from .runtime import Runtime
+
+
+class Hooks:
+    """The two hooks of one application.
+
+    :param here: the extension's state for it.
+    """
+
+    def __init__(self, app: Flask, here: Runtime) -> None:
+        self._app = app
+        self._here = here
+        self._vary = tuple(origin.vary_names(here.settings))
+        self._vary_text = ", ".join(self._vary)
+
+    def install(self) -> None:
+        """Stand first: before any hook of the application sees a request, after all of them have seen the answer."""
+        self._app.before_request_funcs.setdefault(None, []).insert(0, self.before_request)
+        self._app.after_request_funcs.setdefault(None, []).insert(0, self.after_request)
+
+    def before_request(self) -> Response | None:
+        """Answer a preflight, or refuse what the endpoint's policy refuses.
+
+        :raises Refusal: one of the refusals, which is also the answer.
+        :raises ConfigurationError: if a login manager was attached after ours.
+        """
+        sent = _the_request()
+        if vars(self._app).get("login_manager") is not self._here.login_manager:
+            raise ConfigurationError(
+                "LoginManager: one was attached to the application after GenesysAuth; attach it before "
+                "auth.init_app(app), or leave it out"
+            )
+        # An outer application context (an application under test) may have left a user behind.
+        g.pop("_login_user", None)
+        if sent.method == "OPTIONS":
+            answer = origin.preflight()
+            if answer is not None:
+                return answer
+        access.check_request(self._app, self._here, sent)
+        return None
+
+    def after_request(self, answer: Response) -> Response:
+        """Add what depends on the decision: ``Vary``, ``Cache-Control``, a refusal's headers, CORS."""
+        decision = login.decision_of(_the_request())
+        if decision is not None:
+            self._mark_private(answer)
+            login.leave_no_cookie(self._app, decision)
+        if answer.status_code >= 400:
+            refusals.complete_answer(answer)
+        if self._here.origins.everybody:
+            origin.add_cors(answer, decision)
+        return answer
+
+    def _mark_private(self, answer: Response) -> None:
+        headers = answer.headers
+        if "Vary" in headers:
+            answer.vary.update(self._vary)
+        else:
+            headers["Vary"] = self._vary_text
+        if "Cache-Control" not in headers:
+            headers["Cache-Control"] = "private, no-store"
+
+
+def _the_request() -> Request:
+    return cast("Request", request._get_current_object())  # type: ignore[attr-defined]  # Flask's documented way
