@@ -1,4 +1,4 @@
-"""What holds for the whole suite: with REQUIRE_SERVERS set, a skipped test is a failed one."""
+"""What holds for the whole suite: browser tests are marked; with REQUIRE_SERVERS set, a skipped test is a failed one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import os
 from collections.abc import Generator
 
 import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what drives Chromium, so that `-m "not browser"` leaves it out."""
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
 
 
 @pytest.hookimpl(wrapper=True)
