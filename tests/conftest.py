@@ -1,4 +1,4 @@
-"""What holds for the whole suite: browser tests are marked; with REQUIRE_SERVERS set, a skipped test is a failed one."""
+"""What holds for the whole suite: browser tests are marked; with REQUIRE_SERVERS set, skipping is failing."""
 
 from __future__ import annotations
 
