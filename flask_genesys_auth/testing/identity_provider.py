@@ -1,7 +1,7 @@
 """A SAML identity provider for development and tests: real messages over real HTTP, and no passwords at all.
 
-It signs for whoever asks, with a key of its own making. Serve it on loopback only
-(:class:`~flask_genesys_auth.testing.server.LoopbackServer` does).
+It signs for whoever asks, with a key of its own making, so that it answers nobody but its own machine
+(:class:`~flask_genesys_auth.testing.server.LoopbackServer` serves it there).
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from html import escape
+from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Request, Response
 
 from ..saml.documents import SAML, SAMLP, ForbiddenXml, Limits, MalformedXml, parse, text_of
@@ -41,7 +42,8 @@ _PAGE = """<!doctype html>
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 1.05rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 0 auto; padding: 2rem 1rem; }}
+body {{ font: 1.05rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 0 auto; padding: 2rem 1rem;
+  overflow-wrap: anywhere; }}
 button {{ font: inherit; min-height: 2.75rem; padding: .4rem 1rem; margin: .25rem 0; width: 100%; text-align: start;
   cursor: pointer; }}
 ul {{ list-style: none; padding: 0; }}
@@ -150,6 +152,8 @@ class DevelopmentIdentityProvider:
         request = Request(environ)
         request.max_content_length = request.max_form_memory_size = 256 * 1024
         try:
+            if not _is_loopback(request.remote_addr):
+                raise Forbidden("This identity provider asks for no password: it answers its own machine only.")
             answer = self._answer(request)
         except HTTPException as error:
             answer = Response(error.get_body(), error.code, error.get_headers())
@@ -271,6 +275,13 @@ def _read_request(request: Request, binding: str) -> _Asked:
         acs_url=acs_url,
         force_authn=root.get("ForceAuthn") in {"true", "1"},
     )
+
+
+def _is_loopback(address: str | None) -> bool:
+    try:
+        return ip_address(address or "").is_loopback
+    except ValueError:
+        return False
 
 
 def _hidden(**fields: str) -> str:

@@ -1,0 +1,85 @@
+"""Reads the configuration and puts the application together."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from flask_genesys_auth import GenesysAuth
+from flask_genesys_auth.errors import ConfigurationError
+
+from . import api, pages
+
+CONFIGURATION = "GENESYS_AUTH_CONFIG"
+"""The environment variable that names the configuration of :func:`create_app`."""
+
+
+def create_app() -> Flask:
+    """Build the application from the file that the environment variable ``GENESYS_AUTH_CONFIG`` names.
+
+    :raises ConfigurationError: if it names none, or what it names cannot be served.
+    """
+    named = os.environ.get(CONFIGURATION)
+    if not named:
+        raise ConfigurationError(
+            f"{CONFIGURATION}: names no configuration; set it to a TOML file, "
+            "or run `python -m sample_app`, which brings a demonstration of its own"
+        )
+    path = Path(named)
+    return build_app(read_configuration(path), path.absolute().parent)
+
+
+def build_app(configuration: Mapping[str, Any], folder: Path) -> Flask:
+    """Build the application.
+
+    :param configuration: ``SECRET_KEY``, ``GENESYS_AUTH`` and whatever else Flask knows. ``SAMPLE_DEMONSTRATION``
+        shows everybody the reasons of the walk, which are otherwise for ``ROLE_ADMIN``.
+    :param folder: the absolute folder that relative paths of the configuration are relative to.
+    :raises ConfigurationError: if it cannot be served, with all that is wrong.
+    """
+    app = Flask(__name__, instance_path=str(folder))
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    app.config.from_mapping(configuration)
+    app.config.from_prefixed_env()
+    auth = GenesysAuth()
+    demonstration = app.config.get("SAMPLE_DEMONSTRATION") is True
+    app.register_blueprint(pages.create_blueprint(auth, demonstration=demonstration))
+    app.register_blueprint(api.create_blueprint(auth, demonstration=demonstration))
+    auth.init_app(app)
+    return app
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """Read a configuration: TOML, or JSON where the name ends in ``.json``.
+
+    :raises ConfigurationError: if the file cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        found: Any = json.loads(text) if path.suffix == ".json" else _parse_toml(text)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"{path}: must hold a table of settings")
+    return found
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        try:
+            import tomli as tomllib
+        except ImportError as error:
+            raise ConfigurationError(
+                "TOML needs the package tomli before Python 3.11: pip install 'flask-genesys-auth[sample]'"
+            ) from error
+    return tomllib.loads(text)

@@ -1,0 +1,120 @@
+"""The pages: home with the walk of its own request, signing in and out, one page for agents, one for supervisors."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Response, current_app, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from flask_genesys_auth import (
+    Decision,
+    GenesysAuth,
+    current_decision,
+    current_user,
+    protected,
+    roles_required,
+    unprotected,
+)
+
+from . import flow
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+def create_blueprint(auth: GenesysAuth, *, demonstration: bool) -> Blueprint:
+    """Return the pages.
+
+    :param demonstration: everybody may see why the steps of the walk ended as they did, not only ``ROLE_ADMIN``.
+    """
+    pages = Blueprint("pages", __name__)
+    pages.after_app_request(_secure)
+
+    @pages.get("/")
+    @unprotected
+    def home() -> str:
+        reasons = demonstration or "ROLE_ADMIN" in current_decision.roles
+        drawn = flow.draw(current_decision, reasons=reasons)
+        return _render("home", steps=drawn, by=flow.label(current_decision.authenticated_by))
+
+    @pages.get("/agent")
+    @protected
+    def agent() -> str:
+        return _render("agent", by=flow.label(current_decision.authenticated_by))
+
+    @pages.get("/supervisor")
+    @roles_required("ROLE_SUPERVISOR")
+    def supervisor() -> str:
+        return _render("supervisor")
+
+    @pages.get("/login")
+    @unprotected
+    def login() -> str:
+        return _login_form(_local(request.args.get("next")))
+
+    @pages.post("/login")
+    @unprotected
+    def log_in() -> AnyResponse:
+        wanted = _local(request.form.get("next"))
+        decision = auth.log_in_with_password(request.form.get("user_name", ""), request.form.get("password", ""))
+        return redirect(wanted, 303) if decision.authenticated else _not_logged_in(decision, wanted)
+
+    @pages.post("/logout")
+    @unprotected
+    def log_out() -> AnyResponse:
+        signed_out = redirect(url_for(".signed_out"), 303)
+        # To look at the decision is to check where the request comes from: another site's form logs nobody out.
+        return (auth.logout() or signed_out) if current_decision.authenticated else signed_out
+
+    @pages.get("/signed-out")
+    @unprotected
+    def signed_out() -> str:
+        return render_template("genesys_auth/signed_out.html", login_url=url_for(".login"))
+
+    return pages
+
+
+def _render(page: str, **values: Any) -> str:
+    return render_template(f"sample/{page}.html", user=current_user, decision=current_decision, **values)
+
+
+def _login_form(wanted: str, **values: str) -> str:
+    """Return the form, with the way to SAML where this contact center has it."""
+    contact_center = current_decision.contact_center
+    saml_url = ""
+    if contact_center in current_app.extensions["genesys_auth"].service_providers:
+        saml_url = url_for("genesys_saml.login", contact_center=contact_center, next=wanted)
+    return _render("login", next=wanted, saml_url=saml_url, **values)
+
+
+def _not_logged_in(decision: Decision, wanted: str) -> Response:
+    """Show the form again: 401, or 429 or 503 with ``Retry-After``, where the password may well be right."""
+    if decision.throttled:
+        status, message = 429, "Signing in has failed too often. Please wait a little before you try again."
+    elif decision.unavailable:
+        status, message = 503, "We cannot check your password at the moment. Please try again shortly."
+    else:
+        status, message = 401, "User name and password do not match an account."
+    page = _login_form(wanted, message=message, user_name=request.form.get("user_name", ""))
+    answer = make_response(page, status)
+    if status != 401:
+        answer.headers["Retry-After"] = str(decision.retry_after)
+    return answer
+
+
+def _local(wanted: str | None) -> str:
+    r"""Return a path on this host, or home: no scheme, host, ``//``, ``/\`` or control character leads elsewhere."""
+    if not wanted or not wanted.startswith("/") or wanted[1:2] in {"/", "\\"} or not wanted.isprintable():
+        return url_for(".home")
+    return url_for(".home") if urlsplit(wanted).netloc else wanted
+
+
+def _secure(answer: Response) -> Response:
+    """Let pages bring nothing but our own styles, and keep them out of frames."""
+    answer.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    answer.headers.setdefault("X-Content-Type-Options", "nosniff")
+    answer.headers.setdefault("Referrer-Policy", "same-origin")
+    return answer

@@ -1,0 +1,130 @@
+"""Chromium, as a person uses it, and axe-core for what a person may not see."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+from urllib.parse import urlsplit
+
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
+PATIENCE = 20.0
+MINOR = {None, "minor"}
+AXE = "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then(done, e => done(String(e)));"
+
+
+def start_chromium(binary: str, driver: str, profile: str) -> webdriver.Chrome:
+    """Start a headless Chromium with a profile of its own."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options=options, service=Service(driver))
+
+
+class Browser:
+    """One browser without a past: no cookie of an earlier test is left."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self._driver = driver
+        self._axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+        driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+        driver.get("about:blank")
+        self.complaints()
+
+    def look(self, *, width: int, scheme: str) -> None:
+        """See pages in a window of this width and in this colour scheme."""
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    def open(self, url: str) -> None:
+        """Go to an address."""
+        self._driver.get(url)
+
+    @property
+    def url(self) -> str:
+        """Where the browser is."""
+        return self._driver.current_url
+
+    @property
+    def host(self) -> str:
+        """The host and port where the browser is."""
+        return urlsplit(self.url).netloc
+
+    @property
+    def heading(self) -> str:
+        """The page's one ``h1``."""
+        [heading] = self._driver.find_elements(By.TAG_NAME, "h1")
+        return heading.text
+
+    @property
+    def text(self) -> str:
+        """What can be read on the page."""
+        return self._driver.find_element(By.TAG_NAME, "body").text
+
+    def press(self, label: str) -> None:
+        """Press the button, or follow the link, of this label, and wait for the next page."""
+        path = f"//main//*[self::a or self::button][normalize-space()='{label}']"
+        found = self._driver.find_elements(By.XPATH, path) or self._driver.find_elements(
+            By.XPATH, path.replace("//main", "//header")
+        )
+        assert found, f"there is no {label!r} on {self.url}"
+        page = self._driver.find_element(By.TAG_NAME, "html").id
+        found[0].click()
+        WebDriverWait(self._driver, PATIENCE).until(lambda driver: driver.find_element(By.TAG_NAME, "html").id != page)
+
+    def fill(self, **fields: str) -> None:
+        """Type into the form's fields."""
+        for name, text in fields.items():
+            field = self._driver.find_element(By.NAME, name)
+            field.clear()
+            field.send_keys(text)
+
+    def wait_for(self, heading: str) -> None:
+        """Wait until a page with this heading is there: a page may send the browser on by itself."""
+        WebDriverWait(self._driver, PATIENCE).until(
+            lambda driver: [found.text for found in driver.find_elements(By.TAG_NAME, "h1")] == [heading],
+            f"{self.url} says {self.text!r}, not {heading!r}",
+        )
+
+    def scrolls_sideways(self) -> bool:
+        """Tell whether the page is wider than the window."""
+        script = "const e = document.documentElement; return e.scrollWidth > e.clientWidth"
+        return bool(self._driver.execute_script(script))
+
+    def findings(self) -> list[str]:
+        """Return what axe-core finds above minor, each with the place."""
+        self._driver.execute_script(self._axe)
+        result: Any = self._driver.execute_async_script(AXE)
+        assert isinstance(result, dict), result
+        return [
+            f"{found['impact']}: {found['id']}: {found['help']}: {[node['html'] for node in found['nodes']]}"
+            for found in result["violations"]
+            if found["impact"] not in MINOR
+        ]
+
+    def complaints(self) -> list[str]:
+        """Return what the console has said since the last call, refusals of pages that are meant to refuse apart."""
+        driver: Any = self._driver
+        return [
+            entry["message"]
+            for entry in driver.get_log("browser")
+            if "the server responded with a status of 40" not in entry["message"]
+        ]

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+
+from ..sample.running import RunningSample, running_sample
+from .chromium import Browser, start_chromium
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSample]:
+    with running_sample(Path(tmp_path_factory.mktemp("sample"))) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not binary or not driver:
+        pytest.skip("chromium or chromedriver is not installed")
+    started = start_chromium(binary, driver, str(tmp_path_factory.mktemp("chromium")))
+    yield started
+    started.quit()
+
+
+@pytest.fixture
+def browser(chromium: webdriver.Chrome) -> Iterator[Browser]:
+    """A browser without cookies, whose console must stay silent."""
+    fresh = Browser(chromium)
+    fresh.look(width=1280, scheme="light")
+    yield fresh
+    assert fresh.complaints() == []

@@ -1,0 +1,71 @@
+"""Signing in and out in a real browser, with the identity provider on another site."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from ..sample.running import RunningSample
+from .chromium import Browser
+
+SIMON = "Sign in as simon@acme.example"
+
+
+def test_a_saml_login_comes_back_to_the_page_asked_for_and_logging_out_ends_it(
+    sample: RunningSample, browser: Browser
+) -> None:
+    browser.open(sample.url + "/agent?shift=late")
+    assert browser.host == urlsplit(sample.ready["addresses"]["identity_provider"]).netloc
+    assert browser.host.startswith("localhost:")
+
+    browser.press(SIMON)
+    browser.wait_for("Agent desk")
+    assert browser.url == sample.url + "/agent?shift=late"
+    assert "SAML, resumed from a login session" in browser.text
+
+    browser.press("Sign out")
+    assert browser.heading == "You are signed out"
+
+    browser.open(sample.url + "/agent")
+    assert browser.heading == "You are signed out"
+    assert browser.host == urlsplit(sample.url).netloc
+
+    browser.press("Sign in again")
+    browser.wait_for("Agent desk")
+    assert browser.url == sample.url + "/agent"
+
+
+def test_a_stranger_is_shown_a_page_and_a_reference(sample: RunningSample, browser: Browser) -> None:
+    browser.open(sample.url + "/agent")
+    browser.press("Sign in as stranger@acme.example")
+    browser.wait_for("Signing in did not work")
+
+    assert browser.host == urlsplit(sample.url).netloc
+    assert "Reference" in browser.text
+    assert "stranger" not in browser.text
+    browser.open(sample.url + "/")
+    assert browser.heading == "Hello, anonymous"
+
+
+def test_the_form_refuses_a_wrong_password_and_takes_the_right_one(sample: RunningSample, browser: Browser) -> None:
+    wendy = sample.ready["credentials"]["web_services"]
+    browser.open(sample.url + "/login?next=/agent")
+    browser.fill(user_name=wendy["user_name"], password="wrong")
+    browser.press("Sign in")
+    assert "do not match an account" in browser.text
+
+    browser.fill(password=wendy["password"])
+    browser.press("Sign in")
+    browser.wait_for("Agent desk")
+    assert "Web Services, resumed" in browser.text
+
+    browser.open(sample.url + "/supervisor")
+    assert browser.heading == "No permission"
+
+
+def test_the_form_also_leads_to_saml(sample: RunningSample, browser: Browser) -> None:
+    browser.open(sample.url + "/login?next=/supervisor")
+    browser.press("Sign in with SAML")
+    browser.press(SIMON)
+    browser.wait_for("Supervisor board")
+
+    assert browser.url == sample.url + "/supervisor"
