@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from flask.cli import FlaskGroup
 
 from flask_genesys_auth import GenesysAuth, current_decision
 from flask_genesys_auth.chain.decision import Reason
@@ -56,8 +57,9 @@ def test_the_step_of_the_flow_page_walks(tmp_path: Path) -> None:
     app.add_url_rule("/", "home", lambda: str(current_decision.authenticated_by))
     GenesysAuth(app, extra_steps=[names["BadgeStep"]])
     runner = app.test_cli_runner()
-    assert runner.invoke(args=["genesys-auth", "init-db"]).exit_code == 0
-    added = runner.invoke(args=["genesys-auth", "accounts", "add", "acme", "ann", "--identity", "badge=B7"])
+    flask = FlaskGroup(create_app=lambda: app, load_dotenv=False, set_debug_flag=False)
+    assert runner.invoke(flask, ["genesys-auth", "init-db"]).exit_code == 0
+    added = runner.invoke(flask, ["genesys-auth", "accounts", "add", "acme", "ann", "--identity", "badge=B7"])
     assert added.exit_code == 0, added.output
     client = app.test_client()
     assert client.get("/", headers={"X-Badge": "B7"}).text == "badge"
