@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
@@ -133,7 +134,7 @@ class House:
 
 def request(password: str | None = None, *, user: str = "ann", address: str = "192.0.2.1", **headers: str) -> Request:
     builder = EnvironBuilder(
-        headers=headers,
+        headers=Headers(headers),
         auth=(user, password) if password is not None else None,
         environ_base={"REMOTE_ADDR": address},
     )

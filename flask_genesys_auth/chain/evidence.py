@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Categories Cc and Cs of Unicode."""
+_VISIBLE = re.compile(r"[!-~]+")
 
 MAX_USER_NAME = 255
 MAX_PASSWORD = 1024
@@ -138,7 +139,7 @@ def parse_salesforce(session_id: str | None, identity_url: str | None) -> Salesf
         return None
     if len(session_id) > MAX_SESSION_ID or len(identity_url) > MAX_IDENTITY_URL:
         return Malformed("a Salesforce header is too long")
-    if not all("!" <= character <= "~" for character in session_id + identity_url):
+    if not _VISIBLE.fullmatch(session_id) or not _VISIBLE.fullmatch(identity_url):
         return Malformed("a Salesforce header has characters other than visible ASCII")
     return SalesforceCredentials(session_id=session_id, identity_url=identity_url)
 

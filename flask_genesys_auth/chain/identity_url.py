@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..config.salesforce_ids import short_id
 
@@ -33,6 +34,7 @@ class IdentityUrl:
     user: str
 
 
+@lru_cache(maxsize=1024)
 def parse_identity_url(url: str) -> IdentityUrl | None:
     """Return the parts of an identity URL, or ``None`` if it is of any other form.
 

@@ -208,12 +208,12 @@ class _Walk:
         """Walk; ``None`` where what was remembered no longer holds."""
         for stage in stages:
             began = perf_counter()
-            settled = self._chain.settle(self._ask(stage))
+            door = self._door(stage.kind) if stage.kind else None
+            settled = self._chain.settle(self._ask(stage, door))
             self._records.append(StepRecord(stage.step.name, settled.outcome, perf_counter() - began))
-            door = self._doors.get(stage.kind)
-            if door is not None and door.stale(stage, settled):
-                return None
             if door is not None:
+                if door.stale(stage, settled):
+                    return None
                 door.note(stage, settled.outcome)
             if settled.state is not None:
                 self._close(stage, settled.state)
@@ -228,26 +228,27 @@ class _Walk:
         self._close_anonymous()
         return Decision(self._center.name, steps=tuple(self._records))
 
-    def _ask(self, stage: _Stage) -> Outcome:
+    def _ask(self, stage: _Stage, door: _Door | None) -> Outcome:
         if stage.resumes and self._explicit():
             return NotApplicable(Reason.EXPLICIT_CREDENTIALS)
         try:
-            if stage.kind:
-                known = self._door(stage.kind).answer(stage)
-                if known is not None:
-                    return known
-            return stage.step.authenticate(self._evidence, self._center)
+            known = door.answer(stage) if door is not None else None
+            return stage.step.authenticate(self._evidence, self._center) if known is None else known
         except BackendUnavailable as error:
             return unavailable(error)
 
     def _explicit(self) -> bool:
         return any(isinstance(record.outcome, (Rejected, Unavailable)) for record in self._records)
 
-    def _door(self, kind: str) -> _Door:
-        door = self._doors.get(kind)
-        if door is None:
-            door = self._doors[kind] = _Door(self._chain, self._evidence, self._center.name, kind)
-            door.open(recall=self._recall)
+    def _door(self, kind: str) -> _Door | None:
+        """Return the door before the steps of this kind, opened once; none where there are no such credentials."""
+        if kind in self._doors:
+            return self._doors[kind]
+        name, secrets = _credentials(self._evidence, kind)
+        if not secrets or self._evidence.dry_run:
+            return None
+        door = self._doors[kind] = _Door(self._chain, self._evidence, self._center.name, kind, name, secrets)
+        door.open(recall=self._recall)
         return door
 
     def _close(self, stage: _Stage, state: AccountState) -> None:
@@ -268,13 +269,22 @@ class _Walk:
 class _Door:
     """What stands before the steps of one kind of credentials: the throttle and what is remembered."""
 
-    def __init__(self, chain: AuthenticationChain, evidence: Evidence, center: str, kind: str) -> None:
+    def __init__(
+        self,
+        chain: AuthenticationChain,
+        evidence: Evidence,
+        center: str,
+        kind: str,
+        name: str,
+        secrets: tuple[str, ...],
+    ) -> None:
         self._throttle: Throttle = chain._throttle
         self._verified: VerifiedCredentials = chain._verified
         self._evidence = evidence
         self._center = center
         self._kind = kind
-        self._name, self._secrets = _credentials(evidence, kind)
+        self._name = name
+        self._secrets = secrets
         self._remembered: Remembered | None = None
         self._refused: Unavailable | None = None
         self._slot: Reservation | None = None
@@ -288,8 +298,6 @@ class _Door:
 
     def open(self, *, recall: bool) -> None:
         """Recall what is known of the credentials, or take a slot before anybody is asked."""
-        if not self._secrets or self._evidence.dry_run:
-            return
         address = self._evidence.address
         self._refused = self._throttle.over_limit(self._center, self._name, address)
         if self._refused is not None:

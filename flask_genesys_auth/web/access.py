@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flask import Blueprint, Flask, Request
 from flask.views import View
@@ -14,6 +14,9 @@ from flask.views import View
 from ..errors import ConfigurationError
 from . import login, refusals
 from .runtime import Runtime, runtime
+
+if TYPE_CHECKING:
+    from ..chain.decision import Decision
 
 _MARK = "__genesys_access__"
 _NO_ROLES: frozenset[str] = frozenset()
@@ -109,9 +112,10 @@ def _checking(view: Callable[..., Any], roles: frozenset[str]) -> Callable[..., 
     return checked
 
 
-def enforce(roles: frozenset[str] = _NO_ROLES) -> None:
+def enforce(roles: frozenset[str] = _NO_ROLES) -> Decision:
     """Refuse the current request unless somebody is authenticated and has all of these roles.
 
+    :returns: the decision that let it through.
     :raises Refusal: one of the refusals, which is also the answer.
     """
     decision = login.decide()
@@ -119,6 +123,7 @@ def enforce(roles: frozenset[str] = _NO_ROLES) -> None:
         raise refusals.for_anonymous(decision)
     if not roles <= decision.roles:
         raise refusals.RoleRequired(decision)
+    return decision
 
 
 def _mark_of(target: object) -> _Mark | None:
@@ -229,5 +234,4 @@ def check_request(app: Flask, here: Runtime, sent: Request) -> None:
         return
     policy = here.policies.of(app, rule.endpoint, sent.method)
     if policy.protected:
-        enforce(policy.roles)
-        login.hand_to_flask_login(here)
+        login.hand_to_flask_login(here, enforce(policy.roles))

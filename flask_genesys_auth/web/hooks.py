@@ -55,10 +55,12 @@ class Hooks:
 
     def after_request(self, answer: Response) -> Response:
         """Add what depends on the decision: ``Vary``, ``Cache-Control``, a refusal's headers, CORS."""
-        decision = login.decision_of(_the_request())
+        sent = _the_request()
+        decision = login.decision_of(sent)
         if decision is not None:
             self._mark_private(answer)
-            login.leave_no_cookie(self._app, decision)
+            if "HTTP_COOKIE" in sent.environ:
+                login.leave_no_cookie(self._app, decision)
         if answer.status_code >= 400:
             refusals.complete_answer(answer)
         if self._here.origins.everybody:

@@ -154,9 +154,9 @@ def login_session_id() -> str | None:
     return opaque if isinstance(opaque, str) else None
 
 
-def hand_to_flask_login(here: Runtime) -> None:
+def hand_to_flask_login(here: Runtime, decision: Decision) -> None:
     """Make the decision's user Flask-Login's ``current_user`` without a detour through its cookies."""
-    here.login_manager._update_request_context_with_user(decide().user)
+    here.login_manager._update_request_context_with_user(decision.user)
 
 
 def leave_no_cookie(app: Flask, decision: Decision) -> None:
