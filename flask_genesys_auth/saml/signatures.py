@@ -30,23 +30,14 @@ DIGESTS: Mapping[str, str] = MappingProxyType(
 
 _DIGEST_SIZES = {"sha256": 32, "sha384": 48, "sha512": 64}
 # What a key may say of itself; it is never used as a key, so that there is nothing to be fetched either.
+_DSIG11 = "http://www.w3.org/2009/xmldsig11#"
 _KEY_INFO = frozenset(
-    f"{{{DS}}}{name}"
-    for name in (
-        "KeyInfo",
-        "KeyName",
-        "KeyValue",
-        "RSAKeyValue",
-        "Modulus",
-        "Exponent",
-        "X509Data",
-        "X509Certificate",
-        "X509IssuerSerial",
-        "X509IssuerName",
-        "X509SerialNumber",
-        "X509SubjectName",
-        "X509SKI",
-    )
+    {
+        *(f"{{{DS}}}{name}" for name in ("KeyInfo", "KeyName", "KeyValue", "RSAKeyValue", "Modulus", "Exponent")),
+        *(f"{{{DS}}}X509{name}" for name in ("Data", "Certificate", "CRL", "SubjectName", "SKI")),
+        *(f"{{{DS}}}X509{name}" for name in ("IssuerSerial", "IssuerName", "SerialNumber")),
+        *(f"{{{_DSIG11}}}{name}" for name in ("ECKeyValue", "NamedCurve", "PublicKey", "X509Digest")),
+    }
 )
 
 

@@ -129,6 +129,8 @@ def log_out(contact_center: str) -> Response:
     service = _service(contact_center)
     # Looking at the decision also refuses a POST that another site sent.
     decision = login.decide()
+    if decision.unavailable:
+        raise refusals.for_anonymous(decision)
     if request.method == "POST":
         _kept(login.end_session)
     elif decision.authenticated:

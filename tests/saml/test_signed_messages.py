@@ -6,6 +6,7 @@ import base64
 import copy
 import dataclasses
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from flask_genesys_auth.saml.documents import DS, SAML, SAMLP
 from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.gate import admit
 from flask_genesys_auth.saml.settings import build_service_provider
-from flask_genesys_auth.saml.verify import _covered
+from flask_genesys_auth.saml.verify import _covered, verify
 from flask_genesys_auth.testing.saml_messages import Hook, add_key_info, encode, provider_metadata, sign
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
 
@@ -192,6 +193,18 @@ def test_key_info_is_not_needed(door: Door) -> None:
         signature.remove(find(signature, "ds:KeyInfo"))
 
     assert door.enter(door.genuine.but(after_signing=anonymous)).subject == "ann@acme.example"
+
+
+def test_what_a_key_says_of_itself_is_accepted_and_not_used(door: Door) -> None:
+    def describe(response: etree._Element) -> None:
+        information = find(response, "saml:Assertion/ds:Signature/ds:KeyInfo")
+        etree.SubElement(information, f"{{{DS}}}KeyName").text = "the key"
+        value = etree.SubElement(information, f"{{{DS}}}KeyValue")
+        curve = etree.SubElement(value, "{http://www.w3.org/2009/xmldsig11#}ECKeyValue")
+        etree.SubElement(curve, "{http://www.w3.org/2009/xmldsig11#}NamedCurve", URI="urn:oid:1.2.840.10045.3.1.7")
+        etree.SubElement(curve, "{http://www.w3.org/2009/xmldsig11#}PublicKey").text = "AA=="
+
+    assert door.enter(door.genuine.but(after_signing=describe)).subject == "ann@acme.example"
 
 
 def test_one_bad_signature_beside_a_good_one_is_refused(door: Door, other_key: SigningKey) -> None:
@@ -539,3 +552,20 @@ def test_key_made_for_the_occasion_signs_and_carries_its_name() -> None:
     assert b"for the occasion" in base64.b64decode(made.certificate)
     assert "PRIVATE" not in repr(made)
     assert encode(etree.Element("x")) == "PHgvPg=="
+
+
+def test_messages_are_verified_in_many_threads_at_once(door: Door, other_key: SigningKey) -> None:
+    good = [door.genuine.but(sign_response=True).encoded(door.key) for _ in range(4)]
+    bad = door.genuine.encoded(other_key)
+
+    def attempt(number: int) -> str:
+        try:
+            message = admit(bad if number % 2 else good[number % 4])
+            found = verify(message, door.service.keys, want_response_signed=False)
+        except SamlError as error:
+            return str(error.reason)
+        return find(found.assertion, "saml:Subject/saml:NameID").text or ""
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(attempt, range(200)))
+    assert outcomes == ["ann@acme.example", "bad_signature"] * 100

@@ -519,6 +519,10 @@ def test_state_that_does_not_answer_is_no_refusal(browser: Browser, app: Flask) 
     broken(lambda: browser.get("/saml/acme/login"))
     broken(lambda: browser.answer(message, relay_state))
     broken(lambda: browser.get(path))
+    browser.log_in()
+    broken(lambda: browser.get("/saml/acme/logout"))
+    broken(lambda: browser.post("/saml/acme/logout", headers={"Origin": PUBLIC_URL}))
+    assert browser.user == ANN
     assert browser.answer(message, relay_state).status_code == 303
     assert browser.get(path).status_code == 303
 
