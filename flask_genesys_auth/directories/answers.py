@@ -20,7 +20,7 @@ class AnswerSchema(Schema):
         unknown = EXCLUDE
 
 
-class Flag(fields.Field[bool]):
+class Flag(fields.Boolean):
     """``true`` or ``false``: neither ``1`` nor ``"true"``, which marshmallow's own field would take."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
@@ -29,7 +29,7 @@ class Flag(fields.Field[bool]):
         return value
 
 
-class Identifier(fields.Field[str]):
+class Identifier(fields.String):
     """A stable id, written as a number or as text."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
