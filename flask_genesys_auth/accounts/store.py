@@ -47,6 +47,11 @@ class SqlAccounts(AccountManagement):
     def __repr__(self) -> str:
         return f"SqlAccounts({self._database.name!r})"
 
+    @property
+    def name(self) -> str:
+        """Where the accounts are: a file, or an address without user, password and query."""
+        return self._database.name
+
     def find(self, identity: Identity) -> Account | None:
         """Return the account that this identity is in its contact center, or ``None``.
 

@@ -1,0 +1,232 @@
+"""Accounts out of a JSON or CSV file: every row is checked, and every finding named, before any is written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..chain.decision import Identity
+from ..config.names import fold
+from . import rows
+from .models import AccountError, NewAccount
+
+if TYPE_CHECKING:
+    from .store import SqlAccounts
+
+TEXTS = ("contact_center", "user_name", "first_name", "last_name", "password", "password_hash")
+FIELDS = (*TEXTS, "roles", "enabled", "identities")
+_TRUTH = {"": True, "true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_SPACE = re.compile(r"\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one row; never holds a password or a hash."""
+
+    line: int
+    field: str
+    finding: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}, {self.field}: {self.finding}"
+
+
+class ImportRefused(AccountError):
+    """Nothing was written: some rows are wrong.
+
+    :param problems: all that were found, in the file's order.
+    """
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One row as it stands in the file."""
+
+    line: int
+    values: Mapping[str, Any] = field(repr=False)
+
+
+def import_file(
+    path: Path, store: SqlAccounts, contact_centers: Mapping[str, object], hash_password: Callable[[str], str]
+) -> int:
+    """Make the accounts of a file, all in one transaction, and return how many there were.
+
+    Fields: ``contact_center``, ``user_name``, and if wanted ``first_name``, ``last_name``, ``roles``, ``enabled``,
+    ``password`` or ``password_hash`` (argon2id in PHC form), ``identities``. In CSV (UTF-8, a header line) roles and
+    ``PROVIDER=VALUE`` identities are separated by semicolons; in JSON (an array of objects) they are an array and an
+    object of texts or arrays of texts.
+
+    :param path: ends in ``.json`` or ``.csv``.
+    :raises ImportRefused: if a row is wrong; names all that are.
+    :raises AccountsUnavailable: if the database does not answer.
+    """
+    _check(path, store, contact_centers)
+    new = [_new(row, hash_password)[0] for row in _read(path)]
+    return len(store.import_rows(new))
+
+
+def _check(path: Path, store: SqlAccounts, contact_centers: Mapping[str, object]) -> None:
+    """Go through the whole file and keep nothing of it but what must be unique."""
+    found: list[Problem] = []
+    names: dict[tuple[str, str], int] = {}
+    linked: dict[tuple[str, str, str], int] = {}
+    for row in _read(path):
+        new, problems = _new(row, None)
+        found += problems
+        if problems:
+            continue
+        if new.contact_center not in contact_centers:
+            found.append(Problem(row.line, "contact_center", f"{new.contact_center!r} is not configured"))
+        former = names.setdefault((new.contact_center, fold(new.user_name)), row.line)
+        if former != row.line:
+            found.append(Problem(row.line, "user_name", f"{new.user_name!r} is on line {former} too"))
+        elif store.get_by_name(new.contact_center, new.user_name) is not None:
+            found.append(Problem(row.line, "user_name", f"{new.contact_center} has {new.user_name!r} already"))
+        for provider, value in new.identities:
+            former = linked.setdefault((new.contact_center, provider, value), row.line)
+            sought = Identity("import", new.contact_center, value, matched_by="identity", provider=provider)
+            if former != row.line:
+                found.append(Problem(row.line, "identities", f"{provider}={value} is on line {former} too"))
+            elif store.find(sought) is not None:
+                found.append(Problem(row.line, "identities", f"{provider}={value} is linked already"))
+    if found:
+        raise ImportRefused(*found)
+
+
+def _new(row: _Row, hash_password: Callable[[str], str] | None) -> tuple[NewAccount, list[Problem]]:
+    """Return the account that a row describes, and what is wrong with it."""
+    found: list[tuple[str, str]] = [
+        (str(name), "is no field; there are " + ", ".join(FIELDS)) for name in row.values if name not in FIELDS
+    ]
+    texts: dict[str, str] = {}
+    for name in TEXTS:
+        value = row.values.get(name)
+        if not isinstance(value, (str, type(None))):
+            found.append((name, "must be text"))
+        texts[name] = value if isinstance(value, str) else ""
+    password, stored = texts.pop("password"), texts.pop("password_hash") or None
+    if password and stored:
+        found.append(("password", "stands beside a password_hash: keep one of the two"))
+    elif password:
+        problem = rows.password_problem(password)
+        found += [("password", problem)] if problem else []
+        stored = hash_password(password) if hash_password and not problem else None
+    enabled = _enabled(row.values.get("enabled"))
+    roles = _roles(row.values.get("roles"))
+    identities = _identities(row.values.get("identities"))
+    found += [(name, value) for name, value in (("enabled", enabled), ("roles", roles)) if isinstance(value, str)]
+    if isinstance(identities, str):
+        found.append(("identities", identities))
+    new = NewAccount(
+        **texts,
+        roles=frozenset() if isinstance(roles, str) else roles,
+        enabled=enabled is True,
+        password_hash=stored,
+        identities=() if isinstance(identities, str) else identities,
+    )
+    found += rows.problems(new)
+    return new, [Problem(row.line, name, finding) for name, finding in found]
+
+
+def _enabled(value: object) -> bool | str:
+    if isinstance(value, str):
+        value = _TRUTH.get(value.strip().lower(), value)
+    if value is None:
+        return True
+    return value if isinstance(value, bool) else "must be true or false"
+
+
+def _roles(value: object) -> frozenset[str] | str:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(";") if part.strip()]
+    if value is None:
+        return frozenset()
+    if not isinstance(value, list) or not all(isinstance(role, str) for role in value):
+        return "must be an array of texts"
+    return frozenset(value)
+
+
+def _identities(value: object) -> tuple[tuple[str, str], ...] | str:
+    if isinstance(value, str):
+        pairs = [part.strip().partition("=") for part in value.split(";") if part.strip()]
+        if not all(separator for _, separator, _ in pairs):
+            return "must be PROVIDER=VALUE, separated by semicolons"
+        return tuple((provider, linked) for provider, _, linked in pairs)
+    if value is None:
+        return ()
+    if not isinstance(value, dict):
+        return "must be an object: provider to value, or to an array of values"
+    flat = [(provider, one) for provider, many in value.items() for one in (many if isinstance(many, list) else [many])]
+    if not all(isinstance(one, str) for _, one in flat):
+        return "must be an object: provider to value, or to an array of values"
+    return tuple(flat)
+
+
+def _read(path: Path) -> Iterator[_Row]:
+    kind = {".json": _read_json, ".csv": _read_csv}.get(path.suffix.lower())
+    if kind is None:
+        raise AccountError(f"{path.name}: the name must end in .json or .csv")
+    try:
+        yield from kind(path)
+    except UnicodeDecodeError:
+        raise AccountError(f"{path.name}: is not UTF-8") from None
+    except OSError as error:
+        raise AccountError(f"{path.name}: {error.strerror}") from None
+
+
+def _read_csv(path: Path) -> Iterator[_Row]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            unknown = [name for name in reader.fieldnames or () if name not in FIELDS]
+            if unknown or not reader.fieldnames:
+                listed = ", ".join(map(repr, unknown)) or "nothing"
+                raise ImportRefused(Problem(1, "header", f"has {listed}; the columns are " + ", ".join(FIELDS)))
+            for values in reader:
+                if None in values or None in values.values():
+                    finding = "has more or fewer values than the header has columns"
+                    raise ImportRefused(Problem(reader.line_num, "row", finding))
+                yield _Row(reader.line_num, values)
+        except csv.Error as error:
+            raise ImportRefused(Problem(reader.line_num, "row", f"is no CSV: {error}")) from None
+
+
+def _read_json(path: Path) -> Iterator[_Row]:
+    """Yield the elements of the array one by one, so that each can be named by the line where it begins."""
+    text = path.read_text(encoding="utf-8-sig")
+    decoder = json.JSONDecoder()
+    place = _after_space(text, 0)
+    if text[place : place + 1] != "[":
+        raise ImportRefused(Problem(1, "file", "must be an array of objects"))
+    place = _after_space(text, place + 1)
+    line, counted, first = 1, 0, True
+    while text[place : place + 1] != "]":
+        if not first:
+            if text[place : place + 1] != ",":
+                raise ImportRefused(Problem(line, "file", "is no JSON: a comma or a closing bracket is missing"))
+            place = _after_space(text, place + 1)
+        line, counted, first = line + text.count("\n", counted, place), place, False
+        try:
+            values, end = decoder.raw_decode(text, place)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ImportRefused(Problem(line, "file", f"is no JSON: {getattr(error, 'msg', 'too deep')}")) from None
+        if not isinstance(values, dict):
+            raise ImportRefused(Problem(line, "row", "must be an object"))
+        yield _Row(line, values)
+        place = _after_space(text, end)
+    if text[place + 1 :].strip():
+        raise ImportRefused(Problem(line, "file", "goes on after the array"))
+
+
+def _after_space(text: str, place: int) -> int:
+    found = _SPACE.match(text, place)
+    return found.end() if found else place

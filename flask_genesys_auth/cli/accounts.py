@@ -1,0 +1,299 @@
+"""``accounts ...``: the accounts that we keep ourselves."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import signals
+from ..accounts.importing import import_file
+from ..accounts.models import Account, AccountDetails
+from ..accounts.rows import password_problem
+from ..accounts.store import SqlAccounts
+from ..errors import StateUnavailable
+from ..state.memory import MemoryState
+from ..web.login import current_application
+from ..web.runtime import Runtime
+from .common import Commands, as_json, own_accounts, parts, print_json, print_table
+
+NO_PROVIDERS = frozenset({"web_services", "login_session", "saml"})
+
+accounts = Commands("accounts", help="The accounts of the Web Services step.")
+
+
+def named(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command take the two arguments that name an account."""
+    return click.argument("contact_center")(click.argument("user_name")(command))
+
+
+password_stdin = click.option(
+    "--password-stdin", is_flag=True, help="Read the password from the first line of standard input."
+)
+
+
+@accounts.command("add")
+@named
+@click.option("--first-name", default="")
+@click.option("--last-name", default="")
+@click.option("--role", "roles", multiple=True, help="Such as ROLE_AGENT; may be repeated.")
+@click.option("--identity", "identities", multiple=True, metavar="PROVIDER=VALUE", help="May be repeated.")
+@password_stdin
+def add(
+    contact_center: str,
+    user_name: str,
+    first_name: str,
+    last_name: str,
+    roles: tuple[str, ...],
+    identities: tuple[str, ...],
+    password_stdin: bool,
+) -> None:
+    """Make an account; without --password-stdin it has no password."""
+    here, store = parts(), own_accounts()
+    _check_contact_center(here, contact_center)
+    linked = [_identity(here, contact_center, text) for text in identities]
+    made = store.add(
+        contact_center,
+        user_name,
+        first_name=first_name,
+        last_name=last_name,
+        roles=roles,
+        password_hash=here.hasher.hash(_read_password()) if password_stdin else None,
+        identities=linked,
+    )
+    click.echo(f"Added {made.user_name} to {contact_center}" + ("." if password_stdin else ", without a password."))
+
+
+@accounts.command("list")
+@click.argument("contact_center", required=False)
+@as_json
+def list_(contact_center: str | None, as_json: bool) -> None:
+    """List the accounts, of one contact center or of all."""
+    store = own_accounts()
+    if contact_center is not None:
+        _check_contact_center(parts(), contact_center)
+    found = store.list(contact_center)
+    if as_json:
+        print_json([_plain(account) for account in found])
+        return
+    print_table(
+        ("CONTACT CENTER", "USER NAME", "NAME", "ROLES", "ENABLED"),
+        [
+            (
+                account.contact_center,
+                account.user_name,
+                f"{account.first_name} {account.last_name}".strip(),
+                ", ".join(sorted(account.roles)),
+                "yes" if account.enabled else "no",
+            )
+            for account in found
+        ],
+    )
+
+
+@accounts.command("show")
+@named
+@as_json
+def show(contact_center: str, user_name: str, as_json: bool) -> None:
+    """Show one account."""
+    store = own_accounts()
+    details = store.details(_account(store, contact_center, user_name).id)
+    plain = _plain_details(details)
+    if as_json:
+        print_json(plain)
+        return
+    linked = ", ".join(f"{provider}={value}" for provider, value in details.identities)
+    shown = {**plain, "roles": ", ".join(plain["roles"]), "identities": linked}
+    print_table(
+        ("FIELD", "VALUE"),
+        [(name, {True: "yes", False: "no"}.get(value, str(value))) for name, value in shown.items()],
+    )
+
+
+@accounts.command("set-password")
+@named
+@password_stdin
+def set_password(contact_center: str, user_name: str, password_stdin: bool) -> None:
+    """Give an account another password, and end its login sessions."""
+    here, store = parts(), own_accounts()
+    account = _account(store, contact_center, user_name)
+    password = _read_password() if password_stdin else _ask_password()
+    store.set_password(account.id, here.hasher.hash(password))
+    click.echo(f"{account.user_name} has a new password{_end_sessions(here, account)}.")
+
+
+@accounts.command("disable")
+@named
+def disable(contact_center: str, user_name: str) -> None:
+    """Keep an account out, and end its login sessions."""
+    here, store = parts(), own_accounts()
+    account = _account(store, contact_center, user_name)
+    store.set_enabled(account.id, False)
+    click.echo(f"{account.user_name} is disabled{_end_sessions(here, account)}.")
+
+
+@accounts.command("enable")
+@named
+def enable(contact_center: str, user_name: str) -> None:
+    """Let a disabled account in again."""
+    store = own_accounts()
+    account = _account(store, contact_center, user_name)
+    store.set_enabled(account.id, True)
+    click.echo(f"{account.user_name} is enabled.")
+
+
+@accounts.command("roles")
+@named
+@click.argument("roles", nargs=-1, metavar="[ROLE]...")
+@click.option("--none", "no_roles", is_flag=True, help="Take all roles away.")
+def roles_(contact_center: str, user_name: str, roles: tuple[str, ...], no_roles: bool) -> None:
+    """Give an account exactly these roles; without any, show those it has."""
+    if roles and no_roles:
+        raise click.UsageError("name roles or --none, not both")
+    store = own_accounts()
+    account = _account(store, contact_center, user_name)
+    if roles or no_roles:
+        store.set_roles(account.id, roles)
+        account = _account(store, contact_center, user_name)
+    click.echo(f"{account.user_name}: {', '.join(sorted(account.roles)) or 'no roles'}")
+
+
+@accounts.command("link")
+@named
+@click.argument("identities", nargs=-1, required=True, metavar="PROVIDER=VALUE...")
+def link(contact_center: str, user_name: str, identities: tuple[str, ...]) -> None:
+    """Link values by which Salesforce, Configuration Server or a SAML identity provider know the person."""
+    here, store = parts(), own_accounts()
+    account = _account(store, contact_center, user_name)
+    for provider, value in [_identity(here, contact_center, text) for text in identities]:
+        store.link(account.id, provider, value)
+        click.echo(f"{account.user_name} is linked to {provider}={value}.")
+
+
+@accounts.command("unlink")
+@named
+@click.argument("identities", nargs=-1, required=True, metavar="PROVIDER=VALUE...")
+def unlink(contact_center: str, user_name: str, identities: tuple[str, ...]) -> None:
+    """Take linked values away."""
+    store = own_accounts()
+    account = _account(store, contact_center, user_name)
+    for provider, value in [_pair(text) for text in identities]:
+        if not store.unlink(account.id, provider, value):
+            raise click.ClickException(f"{account.user_name} is not linked to {provider}={value}")
+        click.echo(f"{account.user_name} is no longer linked to {provider}={value}.")
+
+
+@accounts.command("delete")
+@named
+def delete(contact_center: str, user_name: str) -> None:
+    """Delete an account with its linked values, and end its login sessions."""
+    here, store = parts(), own_accounts()
+    account = _account(store, contact_center, user_name)
+    store.delete(account.id)
+    click.echo(f"{account.user_name} is deleted{_end_sessions(here, account)}.")
+
+
+@accounts.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_(file: Path) -> None:
+    """Make the accounts of a .json or .csv FILE: all of them, or none."""
+    here, store = parts(), own_accounts()
+    count = import_file(file, store, here.contact_centers, here.hasher.hash)
+    click.echo(f"Added {count} account{'' if count == 1 else 's'}.")
+
+
+def _account(store: SqlAccounts, contact_center: str, user_name: str) -> Account:
+    found = store.get_by_name(contact_center, user_name)
+    if found is None:
+        raise click.ClickException(f"{contact_center!r} has no account {user_name!r}")
+    return found
+
+
+def _check_contact_center(here: Runtime, name: str) -> None:
+    if name not in here.contact_centers:
+        raise click.ClickException(
+            f"no contact center is called {name!r}; configured: {', '.join(sorted(here.contact_centers))}"
+        )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    provider, separator, value = text.partition("=")
+    if not (provider and separator and value):
+        raise click.ClickException(f"{text!r} is not PROVIDER=VALUE")
+    return provider, value
+
+
+def _identity(here: Runtime, contact_center: str, text: str) -> tuple[str, str]:
+    provider, value = _pair(text)
+    center = here.contact_centers.get(contact_center)
+    known = _providers(center) if center is not None else set()
+    if provider not in known:
+        raise click.ClickException(
+            f"{contact_center} has no provider {provider!r}; there are {', '.join(sorted(known))}"
+        )
+    return provider, value
+
+
+def _providers(center: Any) -> set[str]:
+    """Return whose values an account may be linked to: steps that prove one, and the SAML identity provider."""
+    saml = center.settings.saml
+    steps = {step.name for step in center.steps} - NO_PROVIDERS
+    return steps | ({saml.identity_provider.name} if saml is not None else set())
+
+
+def _read_password() -> str:
+    return _checked(sys.stdin.readline().rstrip("\r\n"))
+
+
+def _ask_password() -> str:
+    return _checked(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+def _checked(password: str) -> str:
+    problem = password_problem(password)
+    if problem:
+        raise click.ClickException(f"the password {problem}")
+    return password
+
+
+def _end_sessions(here: Runtime, account: Account) -> str:
+    """End the login sessions of an account that has just been changed; return what came of it, to end a sentence."""
+    if isinstance(here.state, MemoryState):
+        return "; login sessions are in the memory of the processes that serve, and were not ended"
+    try:
+        count = here.sessions.revoke(account_id=account.id)
+    except StateUnavailable as error:
+        raise click.ClickException(
+            f"{account.user_name} was changed, but the login sessions could not be ended: {error}"
+        ) from None
+    finally:
+        here.state.close()
+    signals.session_revoked.send(
+        current_application(),
+        account_id=account.id,
+        contact_center=account.contact_center,
+        count=count,
+    )
+    return f"; login sessions ended: {count}"
+
+
+def _plain(account: Account) -> dict[str, Any]:
+    return {
+        "id": account.id,
+        "contact_center": account.contact_center,
+        "user_name": account.user_name,
+        "first_name": account.first_name,
+        "last_name": account.last_name,
+        "roles": sorted(account.roles),
+        "enabled": account.enabled,
+    }
+
+
+def _plain_details(details: AccountDetails) -> dict[str, Any]:
+    identities: dict[str, list[str]] = {}
+    for provider, value in details.identities:
+        identities.setdefault(provider, []).append(value)
+    return {**_plain(details.account), "has_password": details.has_password, "identities": identities}

@@ -1,0 +1,70 @@
+"""What the commands share: errors in one line, the application's parts, answers as text or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from ..accounts.store import SqlAccounts
+from ..errors import GenesysAuthError
+from ..web.runtime import EXTENSION, runtime
+
+if TYPE_CHECKING:
+    from ..web.runtime import Runtime
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Commands(AppGroup):
+    """A group whose commands run in the application's context and whose errors are a line, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command.
+
+        :raises click.ClickException: for whatever this package raises on purpose.
+        """
+        try:
+            return super().invoke(ctx)
+        except GenesysAuthError as error:
+            raise click.ClickException(str(error)) from None
+
+
+def parts() -> Runtime:
+    """Return the application's authentication.
+
+    :raises click.ClickException: if the application has none.
+    """
+    if EXTENSION not in current_app.extensions:
+        raise click.ClickException(f"the application {current_app.name!r} has no GenesysAuth: call auth.init_app(app)")
+    return runtime()
+
+
+def own_accounts() -> SqlAccounts:
+    """Return the built-in account store.
+
+    :raises click.ClickException: if the application has its own.
+    """
+    store = parts().accounts
+    if not isinstance(store, SqlAccounts):
+        raise click.ClickException(
+            f"the application has its own account store ({store!r}): manage accounts there, not here"
+        )
+    return store
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_table(titles: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    """Print lines under their titles, each column as wide as it must be."""
+    table = [list(titles), *(list(line) for line in lines)]
+    widths = [max(len(line[place]) for line in table) for place in range(len(titles))]
+    for line in table:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,25 @@
+"""``init-db``: makes the tables."""
+
+from __future__ import annotations
+
+import click
+from flask.cli import with_appcontext
+
+from ..accounts.store import SqlAccounts
+from .common import parts
+
+
+@click.command("init-db")
+@with_appcontext
+def init_db() -> None:
+    """Make the tables of accounts and state where they are missing."""
+    here = parts()
+    if isinstance(here.accounts, SqlAccounts):
+        here.accounts.create_tables()
+        click.echo(f"The account tables are ready: {here.accounts.name}")
+    else:
+        click.echo("The application has its own account store: no account tables are made.")
+    # The state makes its tables when it is used; used here, what is wrong with it shows now.
+    here.state.purge()
+    click.echo("The state is ready.")
+    here.state.close()

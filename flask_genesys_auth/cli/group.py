@@ -1,0 +1,12 @@
+"""The group of all commands; one file holds each group of them."""
+
+from __future__ import annotations
+
+from .accounts import accounts
+from .common import Commands
+from .database import init_db
+from .inspect import endpoints, explain
+
+genesys_auth = Commands("genesys-auth", help="Accounts, and how requests are authenticated.")
+for command in (init_db, accounts, endpoints, explain):
+    genesys_auth.add_command(command)
