@@ -22,9 +22,11 @@ from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import Message, provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
 
-IDP = "https://idp.example/metadata"
-SSO = "https://idp.example/sso?tenant=1&lang=en"
-PUBLIC_URL = "https://portal.acme.example"
+from .desk import app, browser, make_app
+from .places import IDP, PUBLIC_URL, SSO
+
+__all__ = ["app", "browser", "make_app"]
+
 REQUEST_ID = "_request-1"
 # python3-saml, the referee, knows no clock but the machine's.
 NOW = float(int(time.time()))

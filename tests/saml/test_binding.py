@@ -17,7 +17,8 @@ from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.testing.saml_messages import PERSISTENT, Hook, provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey
 
-from .conftest import NOW, PUBLIC_URL, SSO, Door, center, pending
+from .conftest import NOW, Door, center, pending
+from .places import PUBLIC_URL, SSO
 
 ACS = f"{PUBLIC_URL}/saml/acme/acs"
 TRANSIENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"

@@ -35,7 +35,8 @@ from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey
 
-from .conftest import IDP, NOW, PUBLIC_URL, SSO, center
+from .conftest import NOW, center
+from .places import IDP, PUBLIC_URL, SSO
 
 
 @pytest.fixture

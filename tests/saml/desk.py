@@ -1,0 +1,201 @@
+"""An application with a SAML login, a browser in front of it and the provider behind it, in one process."""
+
+from __future__ import annotations
+
+import base64
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+from flask import Flask, session
+from flask.testing import FlaskClient
+from lxml import etree
+from werkzeug.test import TestResponse
+
+from flask_genesys_auth import GenesysAuth, current_user, unprotected
+from flask_genesys_auth.accounts.models import Account
+from flask_genesys_auth.accounts.store import SqlAccounts
+from flask_genesys_auth.chain.decision import Identity
+from flask_genesys_auth.errors import AccountsUnavailable, StateUnavailable
+from flask_genesys_auth.state.memory import MemoryState
+from flask_genesys_auth.testing.saml_messages import Message, provider_metadata
+from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.web.runtime import runtime
+
+from .places import IDP, PUBLIC_URL, SSO
+
+ANN = "ann@acme.example"
+REFUSED = "could not be accepted"
+
+
+class BreakableState(MemoryState):
+    """Memory that can be told not to answer."""
+
+    broken = False
+
+    def get(self, key: str) -> Any:
+        self._fail()
+        return super().get(key)
+
+    def put(self, *args: Any, **more: Any) -> None:
+        self._fail()
+        super().put(*args, **more)
+
+    def take(self, key: str) -> Any:
+        self._fail()
+        return super().take(key)
+
+    def add(self, *args: Any, **more: Any) -> bool:
+        self._fail()
+        return super().add(*args, **more)
+
+    def _fail(self) -> None:
+        if self.broken:
+            raise StateUnavailable("told to fail")
+
+
+class BreakableAccounts(SqlAccounts):
+    """Accounts that can be told not to answer."""
+
+    broken = False
+
+    def find(self, identity: Identity) -> Account | None:
+        if self.broken:
+            raise AccountsUnavailable("told to fail")
+        return super().find(identity)
+
+
+MakeApp = Callable[..., Flask]
+
+
+@pytest.fixture
+def make_app(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
+    made: list[Flask] = []
+    (tmp_path / "idp.xml").write_text(provider_metadata(IDP, SSO, (key.certificate,)))
+
+    def make(centers: tuple[str, ...] = ("acme",), **saml: Any) -> Flask:
+        app = Flask("desk", instance_path=str(tmp_path / f"instance{len(made)}"))
+        app.secret_key = "a secret key of the tests"
+        app.testing = True
+        table = {"identity_providers": {"okta": {"metadata": str(tmp_path / "idp.xml")}}, **saml}
+        hosts = {"acme": "portal.acme.example", "umbra": "umbra.example"}
+        app.config["GENESYS_AUTH"] = {
+            "default_contact_center": "acme",
+            "state_url": "memory://",
+            "contact_centers": {
+                name: {"hosts": [hosts[name]], "public_url": f"https://{hosts[name]}", "saml": table}
+                for name in centers
+            },
+        }
+        database = tmp_path / f"accounts{len(made)}.sqlite3"
+        GenesysAuth(app, state=BreakableState("desk"), accounts=BreakableAccounts(f"sqlite:///{database}"))
+        made.append(app)
+        store = accounts(app)
+        store.create_tables()
+        store.link(store.add("acme", ANN, roles={"ROLE_AGENT"}).id, "okta", ANN)
+
+        @app.get("/private")
+        def private() -> str:
+            return current_user.user_name
+
+        @app.get("/keep")
+        @unprotected
+        def keep() -> str:
+            session["basket"] = "full"
+            return "kept"
+
+        return app
+
+    yield make
+    for app in made:
+        accounts(app).close()
+        runtime(app).state.close()
+
+
+def accounts(app: Flask) -> BreakableAccounts:
+    store = runtime(app).accounts
+    assert isinstance(store, BreakableAccounts)
+    return store
+
+
+@pytest.fixture
+def app(make_app: MakeApp) -> Flask:
+    return make_app()
+
+
+class Browser:
+    """A client of the application, and the identity provider behind it."""
+
+    def __init__(self, app: Flask, key: SigningKey, url: str = PUBLIC_URL, contact_center: str = "acme") -> None:
+        self.client: FlaskClient = app.test_client()
+        self.key = key
+        self.url = url
+        self.base = f"/saml/{contact_center}"
+
+    def get(self, path: str, **more: Any) -> TestResponse:
+        return self.client.get(path, base_url=self.url, **more)
+
+    def post(self, path: str, **more: Any) -> TestResponse:
+        return self.client.post(path, base_url=self.url, **more)
+
+    def begin(self, next_: str = "/private") -> tuple[etree._Element, str]:
+        """Begin a login; return the AuthnRequest and RelayState."""
+        answer = self.get(f"{self.base}/login?next={quote(next_, safe='')}")
+        assert answer.status_code == 302
+        fields = parse_qs(urlsplit(answer.headers["Location"]).query)
+        request = zlib.decompress(base64.b64decode(fields["SAMLRequest"][0]), -zlib.MAX_WBITS)
+        return etree.fromstring(request), fields["RelayState"][0]
+
+    def message(self, request: etree._Element, **changes: Any) -> Message:
+        acs = request.get("AssertionConsumerServiceURL", "")
+        audience = request.findtext("{*}Issuer") or ""
+        return Message(IDP, acs, audience, request.get("ID")).but(**changes)
+
+    def answer(self, message: Message, relay_state: str | None, **more: Any) -> TestResponse:
+        """Post the provider's answer, as from another site: without this browser's cookie."""
+        fields = {"SAMLResponse": message.encoded(self.key)}
+        if relay_state is not None:
+            fields["RelayState"] = relay_state
+        stranger = self.client.application.test_client(use_cookies=False)
+        return stranger.post(f"{self.base}/acs", base_url=self.url, data=fields, **more)
+
+    def code(self, next_: str = "/private", **changes: Any) -> str:
+        """Log in up to the one-time code; return the path with it."""
+        request, relay_state = self.begin(next_)
+        answer = self.answer(self.message(request, **changes), relay_state)
+        assert answer.status_code == 303, answer.text
+        assert "Set-Cookie" not in answer.headers
+        location = urlsplit(answer.headers["Location"])
+        assert f"{location.scheme}://{location.netloc}" == self.url
+        return f"{location.path}?{location.query}"
+
+    def log_in(self, next_: str = "/private", **changes: Any) -> TestResponse:
+        return self.get(self.code(next_, **changes))
+
+    @property
+    def user(self) -> str:
+        """Who is logged in, or nothing."""
+        answer = self.get("/private")
+        return answer.text if answer.status_code == 200 else ""
+
+
+@pytest.fixture
+def browser(app: Flask, key: SigningKey) -> Browser:
+    return Browser(app, key)
+
+
+def assert_refused(answer: TestResponse, log: pytest.LogCaptureFixture, reason: str) -> None:
+    """One public answer, whatever the reason; the reason is in the log alone, under the same reference."""
+    record = log.records[-1]
+    assert (record.name, vars(record)["saml_reason"]) == ("flask_genesys_auth.saml", reason), record.getMessage()
+    assert answer.status_code == 400
+    assert REFUSED in answer.text
+    assert vars(record)["saml_reference"] in answer.text
+    assert reason not in re.sub("<[^>]*>", "", answer.text)
+    assert vars(record)["saml_detail"] not in answer.text
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Location" not in answer.headers

@@ -1,0 +1,30 @@
+"""Trees of messages: finding a part, and making the copies that attackers make."""
+
+from __future__ import annotations
+
+import copy
+
+from lxml import etree
+
+from flask_genesys_auth.saml.documents import DS, SAML, SAMLP
+
+EVIL = "mallory@acme.example"
+
+
+def find(root: etree._Element, path: str) -> etree._Element:
+    found = root.find(path, {"saml": SAML, "samlp": SAMLP, "ds": DS})
+    assert found is not None, path
+    return found
+
+
+def evil_twin(assertion: etree._Element) -> etree._Element:
+    """A copy of the assertion, for somebody else, under another ID and without a signature."""
+    twin = copy.deepcopy(assertion)
+    twin.set("ID", "_evil")
+    find(twin, "saml:Subject/saml:NameID").text = EVIL
+    for signature in twin.findall(f"{{{DS}}}Signature"):
+        twin.remove(signature)
+    return twin
+
+
+REFERENCE = "ds:SignedInfo/ds:Reference"
