@@ -88,7 +88,13 @@ class Browser:
         assert found, f"there is no {label!r} on {self.url}"
         page = self._driver.find_element(By.TAG_NAME, "html").id
         found[0].click()
-        WebDriverWait(self._driver, PATIENCE).until(lambda driver: driver.find_element(By.TAG_NAME, "html").id != page)
+        self._wait_for_another(page)
+
+    def submit(self, field: str) -> None:
+        """Send the form that this field is in, and wait for the next page."""
+        page = self._driver.find_element(By.TAG_NAME, "html").id
+        self._driver.find_element(By.NAME, field).submit()
+        self._wait_for_another(page)
 
     def fill(self, **fields: str) -> None:
         """Type into the form's fields."""
@@ -103,6 +109,9 @@ class Browser:
             lambda driver: [found.text for found in driver.find_elements(By.TAG_NAME, "h1")] == [heading],
             f"{self.url} says {self.text!r}, not {heading!r}",
         )
+
+    def _wait_for_another(self, page: str) -> None:
+        WebDriverWait(self._driver, PATIENCE).until(lambda driver: driver.find_element(By.TAG_NAME, "html").id != page)
 
     def scrolls_sideways(self) -> bool:
         """Tell whether the page is wider than the window."""
