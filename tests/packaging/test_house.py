@@ -22,7 +22,7 @@ def test_a_module_says_what_it_is_for_and_is_short(module: Path) -> None:
 
 
 def test_no_module_is_a_grab_bag() -> None:
-    assert [name(module) for module in MODULES if module.stem in {"utils", "util", "helpers", "misc", "common"}] == []
+    assert [name(module) for module in MODULES if module.stem in {"utils", "util", "helpers", "misc"}] == []
 
 
 def test_what_is_unfinished_is_not_committed() -> None:
