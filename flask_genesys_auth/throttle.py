@@ -12,7 +12,7 @@ from hashlib import blake2b, sha256
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
-from limits import RateLimitItem, parse_many
+from limits import RateLimitItem, parse
 
 from .chain.decision import Reason, Unavailable
 from .errors import StateUnavailable
@@ -78,10 +78,8 @@ class _Window:
                 del self._slots[key]
 
     def _make_room(self, now: float) -> None:
-        while self._slots:
-            oldest = next(iter(self._slots))
-            if self._slots[oldest][-1] + self._span > now:
-                break
+        # Ends with the slot that has just been taken, if not before.
+        while self._slots[oldest := next(iter(self._slots))][-1] + self._span <= now:
             del self._slots[oldest]
         if len(self._slots) > self._max_keys:
             # Whoever floods us with names must not wash away the one that is nearly at its limit.
@@ -108,11 +106,10 @@ class _Ledger:
                 window.take(key, now)
         return _Slots(self, wanted, now)
 
-    def wait(self, wanted: list[tuple[_Window, bytes]]) -> float:
-        """Return the seconds until all have a slot; 0 if they do. Takes none."""
+    def wait(self, window: _Window, key: bytes) -> float:
+        """Return the seconds until there is a slot; 0 if there is one. Takes none."""
         with self._lock:
-            now = self._clock()
-            return max([window.wait(key, now) for window, key in wanted], default=0.0)
+            return window.wait(key, self._clock())
 
     def give_back(self, slots: list[tuple[_Window, bytes]], taken_at: float) -> None:
         """Return what :meth:`reserve` took at that moment."""
@@ -170,7 +167,7 @@ class FailureThrottle:
     address where the account has logged in within 30 days; whether it has is read from the state only when that
     limit alone would refuse. Until then failures at such an address are counted there as well.
 
-    :param settings: the limits, in the notation of ``limits``; several may be joined by ``;``.
+    :param settings: the limits, in the notation of ``limits``.
     :param state: where the addresses of good logins are kept, hashed.
     :param clock: seconds that never go back.
     :param max_keys: how many accounts and addresses each limit keeps count of. When there are more within its span,
@@ -187,9 +184,9 @@ class FailureThrottle:
         max_keys: int = MAX_KEYS,
     ) -> None:
         self._ledger = _Ledger(clock)
-        self._per_account = _windows(settings.per_account, max_keys)
-        self._per_account_anywhere = _windows(settings.per_account_anywhere, max_keys)
-        self._per_address = _windows(settings.per_address, max_keys)
+        self._per_account = _Window(parse(settings.per_account), max_keys)
+        self._per_account_anywhere = _Window(parse(settings.per_account_anywhere), max_keys)
+        self._per_address = _Window(parse(settings.per_address), max_keys)
         self._known = _KnownAddresses(state, clock)
 
     def reserve(self, contact_center: str, user_name: str, address: str) -> Reservation | Unavailable:
@@ -199,13 +196,13 @@ class FailureThrottle:
         :param address: the client's address; IPv6 counts by /64 (RFC 6177: a site has at least that much).
         """
         place = _place(address)
-        wanted = _slots(self._per_address, place)
+        wanted = [(self._per_address, _digest(place))]
         if not user_name:
             taken = self._ledger.reserve(wanted)
             return taken if isinstance(taken, _Slots) else _throttled(taken)
-        wanted += _slots(self._per_account, contact_center, user_name, place)
-        anywhere = _slots(self._per_account_anywhere, contact_center, user_name)
-        taken = self._ledger.reserve(wanted + anywhere)
+        wanted.append((self._per_account, _digest(contact_center, user_name, place)))
+        anywhere = (self._per_account_anywhere, _digest(contact_center, user_name))
+        taken = self._ledger.reserve([*wanted, anywhere])
         if not isinstance(taken, _Slots) and not any(taken[: len(wanted)]):
             if not self._known.holds(contact_center, user_name, place):
                 return _throttled(taken)
@@ -219,9 +216,9 @@ class FailureThrottle:
 
         Slots of walks that have not ended yet count: a guess that came while they run is one guess too many.
         """
-        if not user_name or not any(map(len, self._per_account)):
+        if not user_name or not len(self._per_account):
             return None
-        wait = self._ledger.wait(_slots(self._per_account, contact_center, user_name, _place(address)))
+        wait = self._ledger.wait(self._per_account, _digest(contact_center, user_name, _place(address)))
         return _throttled([wait]) if wait else None
 
 
@@ -236,11 +233,11 @@ class FailureLimit:
 
     def __init__(self, limit: str, *, clock: Callable[[], float] = time.monotonic, max_keys: int = MAX_KEYS) -> None:
         self._ledger = _Ledger(clock)
-        self._windows = _windows(limit, max_keys)
+        self._window = _Window(parse(limit), max_keys)
 
     def reserve(self, key: str) -> Reservation | Unavailable:
         """Take a slot (atomic), or say until when there is none."""
-        taken = self._ledger.reserve(_slots(self._windows, key))
+        taken = self._ledger.reserve([(self._window, _digest(key))])
         return taken if isinstance(taken, _Slots) else _throttled(taken)
 
 
@@ -279,14 +276,9 @@ class _KnownAddresses:
         return "known-address:" + sha256(_message(parts)).hexdigest()
 
 
-def _windows(limit: str, max_keys: int) -> list[_Window]:
-    return [_Window(item, max_keys) for item in parse_many(limit)]
-
-
-def _slots(windows: list[_Window], *key: str) -> list[tuple[_Window, bytes]]:
+def _digest(*key: str) -> bytes:
     # Of one length however long the name: what a guesser sends does not decide how much memory a count takes.
-    digest = blake2b(_message(key), digest_size=16).digest()
-    return [(window, digest) for window in windows]
+    return blake2b(_message(key), digest_size=16).digest()
 
 
 def _message(parts: tuple[str, ...]) -> bytes:

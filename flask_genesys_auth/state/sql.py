@@ -218,9 +218,9 @@ class SqlState:
         self.close()
 
     def after_fork(self) -> None:
-        """Keep the connections of threads that are not in this process from being closed by it."""
-        self._inherited.extend(self._in_use)
-        self._in_use.clear()
+        """Keep what was in use, or came back, at that very moment from ever being used or closed in this process."""
+        self._inherited += [*self._in_use, *self._idle]
+        self._in_use = set()
         self._idle = deque()
 
     def _at(self, key: str) -> dict[str, Any]:

@@ -1,0 +1,355 @@
+"""SqlState against the contract, in several processes, and in bad company: locked, foreign and broken files."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_genesys_auth.chain.ports import StateStore
+from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
+from flask_genesys_auth.state import sql
+from flask_genesys_auth.state.sql import SqlState
+
+from . import racers as racers_module
+from .contract import Clock, StateContract
+from .racers import race_threads
+
+PATIENCE = 30.0
+"""Seconds that a store of these tests waits for others: long, so that a slow machine fails nothing."""
+
+
+class SqlBackend:
+    """Stores of one file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "deep" / "state.sqlite3"
+        self.url = f"sqlite:///{self.path}"
+        self.clock = Clock()
+        self._opened: list[SqlState] = []
+
+    def open(self, namespace: str) -> SqlState:
+        self._opened.append(SqlState(self.url, namespace, PATIENCE, clock=self.clock))
+        return self._opened[-1]
+
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    def race(self, operation: str, *, racers: int, inherit: bool = False) -> list[Any]:
+        order = {
+            "store": "flask_genesys_auth.state.sql:SqlState",
+            "arguments": [self.url, "one", PATIENCE],
+            "operation": operation,
+            "racers": racers,
+            "inherit": inherit,
+        }
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", racers_module.__name__, json.dumps(order)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            cwd=Path(__file__).parents[2],
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return list(json.loads(done.stdout))
+
+    def close(self) -> None:
+        for store in self._opened:
+            store.close()
+
+    def rows(self, table: str) -> int:
+        with closing(sqlite3.connect(self.path)) as connection:
+            count: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        return count
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[SqlBackend]:
+    made = SqlBackend(tmp_path)
+    yield made
+    made.close()
+
+
+class TestSqlState(StateContract):
+    """The fixture above is the backend."""
+
+
+def test_threads_share_one_store_and_one_wins(backend: SqlBackend) -> None:
+    store = backend.open("one")
+    results = race_threads(store, "add", 50)
+    assert [won for _, won in results].count(True) == 1
+    assert len(results) == 50
+    results = race_threads(store, "take", 50)
+    assert [value for _, value in results].count(None) == 49
+
+
+@pytest.mark.parametrize("operation", ["add", "take"])
+def test_forked_workers_use_the_store_they_inherit(backend: SqlBackend, operation: str) -> None:
+    if operation == "take":
+        backend.open("one").put("contested", "prize", 600)
+    results = backend.race(operation, racers=20, inherit=True)
+    assert [bool(won) for _, won in results].count(True) == 1
+    assert len(results) == 20
+
+
+def test_what_one_store_writes_the_next_one_reads(backend: SqlBackend) -> None:
+    first = backend.open("one")
+    first.put("key", {"a": [1]}, 60, index=["term"])
+    first.close()
+    second = backend.open("one")
+    assert second.get("key") == {"a": [1]}
+    assert second.find("term") == ["key"]
+
+
+def test_the_file_is_made_at_first_use_for_its_owner_only_and_in_wal_mode(backend: SqlBackend) -> None:
+    store = backend.open("one")
+    assert not backend.path.exists()
+    store.put("key", 1, 60)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in backend.path.parent.iterdir()}
+    assert modes == {"state.sqlite3": 0o600, "state.sqlite3-wal": 0o600, "state.sqlite3-shm": 0o600}
+    with closing(sqlite3.connect(backend.path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_expired_rows_go_in_passing_and_take_their_terms_with_them(
+    backend: SqlBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = backend.open("one")
+    for number in range(sql.PURGE_BATCH * 2 + 5):
+        store.put(f"key-{number}", number, 10, index=["a", "b"])
+    backend.advance(11)
+    monkeypatch.setattr(store, "_next_purge", 0.0)
+    left = []
+    for _ in range(4):
+        store.put("writer", 1, 10, index=["c"])
+        left.append((backend.rows("genesys_auth_state"), backend.rows("genesys_auth_state_index")))
+    # One batch with each write while there is more, then one look per interval.
+    assert left == [(106, 211), (6, 11), (1, 1), (1, 1)]
+
+
+def test_purging_is_not_tried_at_every_write(backend: SqlBackend) -> None:
+    store = backend.open("one")
+    store.put("first", 1, 1)
+    backend.advance(2)
+    store.put("second", 1, 1)
+    assert backend.rows("genesys_auth_state") == 2
+    assert store.purge() == 1
+
+
+def test_purge_leaves_the_living_of_other_namespaces(backend: SqlBackend) -> None:
+    one, two = backend.open("one"), backend.open("two")
+    two.put("short", 1, 10)
+    two.put("long", 1, 100)
+    backend.advance(11)
+    assert one.purge() == 1
+    assert two.get("long") == 1
+
+
+def test_a_writer_elsewhere_blocks_writes_for_the_time_out_and_reads_not_at_all(backend: SqlBackend) -> None:
+    patient, hasty = backend.open("one"), SqlState(backend.url, "one", 0.05, clock=backend.clock)
+    patient.put("key", 1, 60)
+    with closing(sqlite3.connect(backend.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert hasty.get("key") == 1
+        writes: list[Callable[[], object]] = [
+            lambda: hasty.put("key", 2, 60),
+            lambda: hasty.add("other", 2, 60),
+            lambda: hasty.replace("key", 2, 60),
+            lambda: hasty.take("key"),
+            lambda: hasty.delete("key"),
+            hasty.purge,
+        ]
+        for write in writes:
+            with pytest.raises(StateUnavailable, match="locked") as refused:
+                write()
+            assert refused.value.retry_after >= 1
+        other.execute("ROLLBACK")
+    assert hasty.take("key") == 1
+    hasty.close()
+
+
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+def test_a_locked_new_file_is_unavailable_after_the_time_out_and_well_again_by_itself(
+    backend: SqlBackend, lock: str
+) -> None:
+    backend.path.parent.mkdir()
+    store = SqlState(backend.url, "one", 0.05)
+    with closing(sqlite3.connect(backend.path, isolation_level=None)) as other:
+        other.execute(f"BEGIN {lock}")
+        with pytest.raises(StateUnavailable, match="locked"):
+            store.get("key")
+        other.execute("ROLLBACK")
+    assert store.add("key", 1, 60)
+    store.close()
+
+
+def test_a_failed_write_changes_nothing(backend: SqlBackend) -> None:
+    store = backend.open("one")
+    store.put("key", 1, 60, index=["term"])
+    with closing(sqlite3.connect(backend.path)) as connection:
+        connection.execute(
+            "CREATE TRIGGER fail BEFORE INSERT ON genesys_auth_state_index BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    with pytest.raises(StateUnavailable):
+        store.put("key", 2, 60, index=["other"])
+    with closing(sqlite3.connect(backend.path)) as connection:
+        connection.execute("DROP TRIGGER fail")
+    assert store.get("key") == 1
+    assert store.find("term") == ["key"]
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
+def test_a_memory_of_sqlite_is_refused_because_connections_would_not_share_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"state_url: .*memory://"):
+        SqlState(url, "one", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "finding"),
+    [
+        ("postgresql+psycopg://ann:hidden@db/state", "postgresql"),
+        ("no address with hidden in it", "not a database's address"),
+    ],
+)
+def test_other_addresses_are_refused_without_showing_their_password(url: str, finding: str) -> None:
+    with pytest.raises(ConfigurationError, match=finding) as refused:
+        SqlState(url, "one", 1.0)
+    assert "hidden" not in str(refused.value)
+
+
+def test_tables_of_another_version_are_refused_at_the_start(backend: SqlBackend) -> None:
+    backend.open("one").put("key", 1, 60)
+    late = backend.open("one")
+    with closing(sqlite3.connect(backend.path)) as connection:
+        connection.execute("UPDATE genesys_auth_state_schema SET version = 99")
+        connection.commit()
+    with pytest.raises(ConfigurationError, match="version 99, this release needs 1"):
+        SqlState(backend.url, "one", 1.0)
+    late.close()
+    with closing(sqlite3.connect(backend.path)) as connection:
+        connection.execute("UPDATE genesys_auth_state_schema SET version = 1")
+        connection.commit()
+    assert late.get("key") == 1
+
+
+def test_tables_of_another_version_that_came_later_are_refused_at_first_use(backend: SqlBackend) -> None:
+    early = backend.open("one")
+    backend.open("one").put("key", 1, 60)
+    with closing(sqlite3.connect(backend.path)) as connection:
+        connection.execute("DELETE FROM genesys_auth_state_schema")
+        connection.commit()
+    with pytest.raises(ConfigurationError, match="version None"):
+        early.get("key")
+
+
+def test_a_file_that_is_no_database_is_unavailable_and_left_alone(backend: SqlBackend) -> None:
+    backend.path.parent.mkdir()
+    backend.path.write_text("a text of somebody's, and a long one at that " * 50)
+    before = backend.path.read_bytes()
+    store = backend.open("one")
+    with pytest.raises(StateUnavailable, match="not a database"):
+        store.get("key")
+    assert backend.path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_made_is_unavailable(backend: SqlBackend) -> None:
+    backend.path.parent.write_text("a file where a folder is due")
+    with pytest.raises(StateUnavailable, match="did not answer"):
+        backend.open("one").get("key")
+
+
+def test_a_vanished_file_is_made_anew(backend: SqlBackend) -> None:
+    store = backend.open("one")
+    store.put("key", 1, 60)
+    store.close()
+    with closing(sqlite3.connect(backend.path)) as connection:
+        connection.executescript(
+            "DROP TABLE genesys_auth_state_index; DROP TABLE genesys_auth_state; DROP TABLE genesys_auth_state_schema"
+        )
+    with pytest.raises(StateUnavailable, match="no such table"):
+        store.get("key")
+    assert store.add("key", 2, 60)
+    assert store.get("key") == 2
+
+
+def test_a_value_that_is_not_json_is_as_if_it_were_not_there(backend: SqlBackend) -> None:
+    store = backend.open("one")
+    store.put("key", 1, 60)
+    with closing(sqlite3.connect(backend.path)) as connection:
+        connection.execute("UPDATE genesys_auth_state SET value = '{broken'")
+        connection.commit()
+    assert store.get("key") is None
+    assert store.take("key") is None
+    assert store.add("key", 2, 60) is True
+
+
+def test_an_error_shows_no_value_and_no_key(backend: SqlBackend) -> None:
+    store = backend.open("one")
+    store.put("key", 1, 60)
+    with closing(sqlite3.connect(backend.path)) as connection:
+        connection.execute("DROP TABLE genesys_auth_state")
+    with pytest.raises(StateUnavailable) as refused:
+        store.put("private-key", "private-value", 60, index=["private-term"])
+    assert "private" not in str(refused.value)
+    assert "private" not in str(refused.value.__cause__)
+    assert "private" not in repr(store)
+
+
+def test_many_threads_leave_a_bounded_number_of_connections_and_close_gives_them_back(
+    backend: SqlBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "IDLE_CONNECTIONS", 3)
+    store = backend.open("one")
+    store.put("key", 1, 60)
+    inside = threading.Barrier(8)
+
+    def hold() -> None:
+        with store._connection():
+            inside.wait()
+
+    threads = [threading.Thread(target=hold) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(store._idle) == 3
+    store.close()
+    assert not store._idle
+    assert not list(backend.path.parent.glob("*-wal")), "SQLite removes the log with the last connection"
+
+
+def test_a_connection_that_is_out_while_the_store_closes_is_closed_when_it_returns(backend: SqlBackend) -> None:
+    store = backend.open("one")
+    with store._connection() as connection:
+        store.close()
+        assert not connection.closed
+    assert connection.closed
+    assert not store._idle
+
+
+def test_a_store_of_a_protocol(backend: SqlBackend) -> None:
+    kept: StateStore = backend.open("one")
+    assert repr(kept) == f"SqlState({str(backend.path)!r}, 'one')"
+
+
+def test_a_child_neither_uses_nor_closes_what_was_in_use_at_the_fork(backend: SqlBackend) -> None:
+    store = backend.open("one")
+    store.put("key", 1, 60)
+    store.before_fork()
+    assert not store._idle
+    with store._connection() as lent:
+        store.after_fork()
+        assert store.get("key") == 1
+        assert lent in store._inherited
+        assert not lent.closed
+    assert lent.closed

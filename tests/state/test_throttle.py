@@ -1,0 +1,464 @@
+"""The three limits and the directory's own: exact under a parallel burst, and no slot given back twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from flask_genesys_auth.chain.decision import Reason, Unavailable
+from flask_genesys_auth.chain.ports import Reservation, StateStore, Throttle
+from flask_genesys_auth.config.values import ThrottleSettings
+from flask_genesys_auth.errors import StateUnavailable
+from flask_genesys_auth.state.memory import MemoryState
+from flask_genesys_auth.state.sql import SqlState
+from flask_genesys_auth.throttle import KNOWN_ADDRESS_TTL, FailureLimit, FailureThrottle
+
+from .contract import Clock
+from .test_forks import in_child
+
+HERE, THERE = "192.0.2.1", "198.51.100.7"
+Ask = Callable[[], "Reservation | Unavailable"]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def state(clock: Clock) -> MemoryState:
+    return MemoryState("one", clock=clock)
+
+
+def make(clock: Clock, state: StateStore, **limits: str) -> FailureThrottle:
+    return FailureThrottle(ThrottleSettings(**limits), state, clock=clock)
+
+
+def taken(answer: Reservation | Unavailable) -> Reservation:
+    assert not isinstance(answer, Unavailable)
+    return answer
+
+
+def refused(answer: Reservation | Unavailable | None) -> Unavailable:
+    assert isinstance(answer, Unavailable)
+    assert answer.reason is Reason.THROTTLED
+    assert answer.retry_after >= 1
+    return answer
+
+
+def passed(ask: Ask, attempts: int) -> int:
+    return sum(not isinstance(ask(), Unavailable) for _ in range(attempts))
+
+
+def from_(addresses: int) -> Iterator[str]:
+    for number in range(addresses):
+        yield f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+
+
+def test_an_account_fails_ten_times_at_one_address_and_then_waits(clock: Clock, state: MemoryState) -> None:
+    throttle: Throttle = make(clock, state)
+    assert throttle.over_limit("acme", "ann", HERE) is None
+    for _ in range(10):
+        assert throttle.over_limit("acme", "ann", HERE) is None
+        taken(throttle.reserve("acme", "ann", HERE))
+        clock.advance(1)
+    assert refused(throttle.reserve("acme", "ann", HERE)).retry_after == 290
+    assert refused(throttle.over_limit("acme", "ann", HERE)).retry_after == 290
+    clock.advance(289)
+    refused(throttle.reserve("acme", "ann", HERE))
+    clock.advance(1.1)
+    taken(throttle.reserve("acme", "ann", HERE))
+    refused(throttle.reserve("acme", "ann", HERE))
+
+
+@pytest.mark.parametrize(
+    "other", [("acme", "bob", HERE), ("acme", "ann", THERE), ("globex", "ann", HERE), ("acme", "ann2", HERE)]
+)
+def test_others_are_not_held_up(clock: Clock, state: MemoryState, other: tuple[str, str, str]) -> None:
+    throttle = make(clock, state)
+    assert passed(lambda: throttle.reserve("acme", "ann", HERE), 20) == 10
+    refused(throttle.over_limit("acme", "ann", HERE))
+    assert throttle.over_limit(*other) is None
+    taken(throttle.reserve(*other))
+
+
+def test_a_name_does_not_run_into_the_contact_center(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state)
+    assert passed(lambda: throttle.reserve("ab", "c", HERE), 20) == 10
+    assert throttle.over_limit("a", "bc", HERE) is None
+    taken(throttle.reserve("a", "bc", HERE))
+
+
+@pytest.mark.parametrize("way", ["succeeded", "void"])
+def test_a_returned_slot_is_free_again_and_returned_once(clock: Clock, state: MemoryState, way: str) -> None:
+    throttle = make(clock, state)
+    slots = [taken(throttle.reserve("acme", "ann", HERE)) for _ in range(10)]
+    refused(throttle.reserve("acme", "ann", HERE))
+    for _ in range(3):
+        getattr(slots[4], way)()
+        slots[4].void()
+        slots[4].succeeded()
+    assert passed(lambda: throttle.reserve("acme", "ann", HERE), 5) == 1
+
+
+def test_good_logins_are_never_throttled(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state)
+    for _ in range(1000):
+        taken(throttle.reserve("acme", "ann", HERE)).succeeded()
+    assert throttle.over_limit("acme", "ann", HERE) is None
+
+
+def test_a_success_does_not_wipe_out_the_failures_before(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state)
+    for _ in range(9):
+        taken(throttle.reserve("acme", "ann", HERE))
+    taken(throttle.reserve("acme", "ann", HERE)).succeeded()
+    taken(throttle.reserve("acme", "ann", HERE))
+    refused(throttle.reserve("acme", "ann", HERE))
+
+
+def test_a_slot_returned_after_its_window_gives_no_extra_guess(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state)
+    old = [taken(throttle.reserve("acme", "ann", HERE)) for _ in range(10)]
+    clock.advance(301)
+    assert passed(lambda: throttle.reserve("acme", "ann", HERE), 20) == 10
+    for slot in old:
+        slot.void()
+    refused(throttle.reserve("acme", "ann", HERE))
+    refused(throttle.over_limit("acme", "ann", HERE))
+
+
+def test_no_span_of_five_minutes_has_more_than_ten_failures(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state)
+    moments = []
+    began = clock()
+    while clock() < began + 3000:
+        if not isinstance(throttle.reserve("acme", "ann", HERE), Unavailable):
+            moments.append(clock())
+        clock.advance(7)
+    worst = max(sum(start <= moment < start + 300 for moment in moments) for start in moments)
+    assert worst == 10
+
+
+@pytest.mark.parametrize("what", ["account", "address", "directory"])
+def test_a_parallel_burst_gets_exactly_the_limit(clock: Clock, state: MemoryState, what: str) -> None:
+    throttle = make(clock, state, per_address="30 per minute")
+    limit = FailureLimit("2 per 15 minutes", clock=clock)
+    asks: dict[str, tuple[Callable[[str], Reservation | Unavailable], int]] = {
+        "account": (lambda _: throttle.reserve("acme", "ann", HERE), 10),
+        "address": (lambda name: throttle.reserve("acme", name, HERE), 30),
+        "directory": (lambda _: limit.reserve("ann"), 2),
+    }
+    ask, expected = asks[what]
+    barrier = threading.Barrier(100)
+    answers: list[Any] = []
+
+    def guess(number: int) -> None:
+        barrier.wait()
+        answers.append(ask(str(number)))
+
+    threads = [threading.Thread(target=guess, args=(number,)) for number in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(not isinstance(answer, Unavailable) for answer in answers) == expected
+    assert len(answers) == 100
+
+
+def test_all_slots_are_taken_or_none(clock: Clock, state: MemoryState) -> None:
+    throttle = make(
+        clock, state, per_account="1 per 5 minutes", per_account_anywhere="2 per hour", per_address="3 per day"
+    )
+    taken(throttle.reserve("acme", "ann", HERE))
+    for _ in range(50):
+        refused(throttle.reserve("acme", "ann", HERE))  # takes none of the other two limits
+    taken(throttle.reserve("acme", "ann", THERE))
+    taken(throttle.reserve("acme", "bob", HERE))
+    taken(throttle.reserve("acme", "cy", HERE))
+    assert refused(throttle.reserve("acme", "dee", HERE)).retry_after == 86400
+    assert refused(throttle.reserve("acme", "ann", "203.0.113.1")).retry_after == 3600
+    taken(throttle.reserve("acme", "dee", THERE))
+
+
+def test_the_longest_wait_is_told(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state, per_account="1 per minute", per_address="1 per hour")
+    taken(throttle.reserve("acme", "ann", HERE))
+    assert refused(throttle.reserve("acme", "ann", HERE)).retry_after == 3600
+    assert refused(throttle.over_limit("acme", "ann", HERE)).retry_after == 60
+    clock.advance(59.99)
+    assert refused(throttle.over_limit("acme", "ann", HERE)).retry_after == 1
+
+
+def test_an_address_is_limited_over_all_names_and_without_one(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state)
+    names = iter(range(1000))
+    assert passed(lambda: throttle.reserve("acme", str(next(names)) if next(names) % 2 else "", HERE), 400) == 300
+    refused(throttle.reserve("acme", "", HERE))
+    assert throttle.over_limit("acme", "", HERE) is None
+    taken(throttle.reserve("acme", "", THERE))
+    clock.advance(60)
+    taken(throttle.reserve("acme", "ann", HERE))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:DB8:1:2::1", "2001:0db8:0001:0002::1", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("fe80::1%eth0", "fe80::2", True),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("", "", True),
+        ("unix:", "192.0.2.1", False),
+    ],
+)
+def test_what_counts_as_one_address(clock: Clock, state: MemoryState, one: str, other: str, same: bool) -> None:
+    throttle = make(clock, state, per_address="1 per minute", per_account="1 per minute")
+    taken(throttle.reserve("acme", "ann", one))
+    assert isinstance(throttle.reserve("acme", "", other), Unavailable) is same
+    assert isinstance(throttle.over_limit("acme", "ann", other), Unavailable) is same
+
+
+def test_guesses_from_many_addresses_end_at_fifty(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state)
+    addresses = from_(1000)
+    assert passed(lambda: throttle.reserve("acme", "ann", next(addresses)), 1000) == 50
+    assert throttle.over_limit("acme", "ann", HERE) is None, "what is remembered is a matter of its own address"
+    taken(throttle.reserve("acme", "bob", HERE))
+
+
+def test_a_guesser_elsewhere_locks_nobody_out_of_the_address_they_work_from(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state)
+    taken(throttle.reserve("acme", "ann", HERE)).succeeded()
+    for address in from_(1000):
+        throttle.reserve("acme", "ann", address)
+    refused(throttle.reserve("acme", "ann", THERE))
+    taken(throttle.reserve("acme", "ann", HERE)).succeeded()
+    assert passed(lambda: throttle.reserve("acme", "ann", HERE), 20) == 10, "the limit at the address itself stays"
+    refused(throttle.reserve("acme", "ann", HERE))
+    taken(throttle.reserve("acme", "bob", THERE)).succeeded()
+    refused(throttle.reserve("acme", "ann", THERE))
+
+
+def test_only_a_good_login_makes_an_address_known(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state, per_account_anywhere="3 per hour")
+    slot = taken(throttle.reserve("acme", "ann", HERE))
+    slot.void()
+    slot.succeeded()
+    for _ in range(3):
+        taken(throttle.reserve("acme", "ann", HERE))
+    refused(throttle.reserve("acme", "ann", HERE))
+    assert len(state) == 0
+
+
+def test_a_known_address_is_forgotten_after_30_days_without_a_login(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state, per_account_anywhere="1 per hour")
+    taken(throttle.reserve("acme", "ann", HERE)).succeeded()
+    clock.advance(KNOWN_ADDRESS_TTL - 1)
+    taken(throttle.reserve("acme", "ann", THERE))
+    taken(throttle.reserve("acme", "ann", HERE)).void()
+    clock.advance(2)
+    refused(throttle.reserve("acme", "ann", HERE))
+
+
+def test_each_login_prolongs_it_and_is_written_down_once_a_day(clock: Clock) -> None:
+    writes: list[str] = []
+
+    class Counting(MemoryState):
+        def put(self, key: str, value: Any, ttl: float, *, index: Any = ()) -> None:
+            writes.append(key)
+            super().put(key, value, ttl, index=index)
+
+    state = Counting("one", clock=clock)
+    throttle = make(clock, state, per_account_anywhere="1 per hour")
+    for _ in range(40 * 24):
+        taken(throttle.reserve("acme", "ann", HERE)).succeeded()
+        clock.advance(3600)
+    assert 39 <= len(writes) <= 41
+    assert len(set(writes)) == 1
+    assert "ann" not in writes[0]
+    taken(throttle.reserve("acme", "ann", THERE))
+    taken(throttle.reserve("acme", "ann", HERE))
+
+
+def test_it_does_not_grow_with_the_addresses_it_has_noted(
+    clock: Clock, state: MemoryState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_genesys_auth.throttle.MAX_FRESH", 10)
+    throttle = make(clock, state)
+    for address in from_(100):
+        taken(throttle.reserve("acme", "ann", address)).succeeded()
+    assert len(throttle._known._fresh) == 10
+    assert len(state) == 100
+
+
+def test_the_state_is_read_only_when_that_limit_alone_refuses(clock: Clock) -> None:
+    reads: list[str] = []
+
+    class Counting(MemoryState):
+        def get(self, key: str) -> Any:
+            reads.append(key)
+            return super().get(key)
+
+    throttle = make(clock, Counting("one", clock=clock), per_account="5 per minute", per_account_anywhere="10 per hour")
+    assert passed(lambda: throttle.reserve("acme", "ann", HERE), 8) == 5
+    assert passed(lambda: throttle.reserve("acme", "ann", THERE), 8) == 5
+    assert reads == []
+    refused(throttle.reserve("acme", "ann", "203.0.113.1"))
+    assert len(reads) == 1
+    refused(throttle.reserve("acme", "ann", HERE))
+    assert len(reads) == 1
+
+
+def test_a_state_that_does_not_answer_knows_no_address_and_stops_no_login(tmp_path: Path, clock: Clock) -> None:
+    broken = tmp_path / "file"
+    broken.write_text("no folder")
+    with closing(SqlState(f"sqlite:///{broken / 'state'}", "one", 0.01)) as state:
+        with pytest.raises(StateUnavailable):
+            state.get("key")
+        throttle = make(clock, state, per_account_anywhere="2 per hour")
+        taken(throttle.reserve("acme", "ann", HERE)).succeeded()
+        for _ in range(2):
+            taken(throttle.reserve("acme", "ann", HERE))
+        refused(throttle.reserve("acme", "ann", HERE))
+        taken(throttle.reserve("acme", "bob", HERE))
+        broken.unlink()
+        taken(throttle.reserve("acme", "bob", HERE)).succeeded()
+        for _ in range(2):
+            throttle.reserve("acme", "bob", THERE)
+        taken(throttle.reserve("acme", "bob", HERE))
+
+
+def test_two_applications_on_one_store_know_their_own_addresses(clock: Clock, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'state'}"
+    with closing(SqlState(url, "one", 5)) as one, closing(SqlState(url, "two", 5)) as two:
+        throttles = [make(clock, state, per_account_anywhere="1 per hour") for state in (one, two)]
+        taken(throttles[0].reserve("acme", "ann", HERE)).succeeded()
+        for throttle in throttles:
+            taken(throttle.reserve("acme", "ann", THERE))
+        taken(throttles[0].reserve("acme", "ann", HERE))
+        refused(throttles[1].reserve("acme", "ann", HERE))
+
+
+def test_memory_is_bounded_and_a_flood_of_names_does_not_wash_away_who_is_at_the_limit(
+    clock: Clock, state: MemoryState
+) -> None:
+    throttle = FailureThrottle(ThrottleSettings(per_address="1000000 per minute"), state, clock=clock, max_keys=200)
+    for _ in range(10):
+        taken(throttle.reserve("acme", "ann", HERE))
+    for number in range(20_000):
+        throttle.reserve("acme", f"name-{number}" * 10, HERE)
+    refused(throttle.over_limit("acme", "ann", HERE))
+    refused(throttle.reserve("acme", "ann", HERE))
+    windows = (throttle._per_account, throttle._per_account_anywhere, throttle._per_address)
+    assert [len(window) for window in windows] == [200, 200, 1]
+
+
+def test_what_has_expired_goes_in_passing(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state, per_address="1000000 per minute")
+    for number in range(1000):
+        throttle.reserve("acme", str(number), HERE)
+    clock.advance(901)
+    throttle.reserve("acme", "ann", HERE)
+    assert len(throttle._per_account) == len(throttle._per_account_anywhere) == 1
+
+
+def test_the_directory_s_limit_is_per_key(clock: Clock) -> None:
+    limit = FailureLimit("2 per 15 minutes", clock=clock)
+    first = taken(limit.reserve("acme/ann"))
+    taken(limit.reserve("acme/ann"))
+    assert refused(limit.reserve("acme/ann")).retry_after == 900
+    taken(limit.reserve("acme/bob"))
+    first.succeeded()
+    first.void()
+    taken(limit.reserve("acme/ann"))
+    refused(limit.reserve("acme/ann"))
+
+
+def test_a_limit_of_0_lets_nothing_through(clock: Clock) -> None:
+    assert refused(FailureLimit("0 per minute", clock=clock).reserve("ann")).retry_after == 60
+
+
+def test_a_limit_in_another_notation_is_an_error(state: MemoryState) -> None:
+    with pytest.raises(ValueError, match="often"):
+        FailureLimit("often")
+    with pytest.raises(ValueError, match="now and then"):
+        FailureThrottle(ThrottleSettings(per_address="now and then"), state)
+
+
+def test_the_clock_it_has_by_itself_runs() -> None:
+    limit = FailureLimit("1 per hour")
+    taken(limit.reserve("ann"))
+    assert 3590 <= refused(limit.reserve("ann")).retry_after <= 3600
+
+
+def test_no_thread_stays_behind(state: MemoryState) -> None:
+    before = set(threading.enumerate())
+    throttle = FailureThrottle(ThrottleSettings(), state)
+    taken(throttle.reserve("acme", "ann", HERE))
+    assert set(threading.enumerate()) == before
+
+
+def test_a_forked_worker_goes_on_counting_from_where_it_was(clock: Clock) -> None:
+    limit = FailureLimit("2 per hour", clock=clock)
+    taken(limit.reserve("ann"))
+    assert in_child(lambda: passed(lambda: limit.reserve("ann"), 5) == 1)
+    assert passed(lambda: limit.reserve("ann"), 5) == 1
+
+
+class LimitAndModel(RuleBasedStateMachine):
+    """A limit of three against a list of the moments at which slots were taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.limit = FailureLimit("3 per minute", clock=self.clock)
+        self.slots: list[tuple[float, Reservation]] = []
+        self.returned: set[int] = set()
+
+    def living(self) -> list[float]:
+        return [
+            moment
+            for moment, slot in self.slots
+            if id(slot) not in self.returned and moment + 60 > self.clock() + 0.001
+        ]
+
+    @rule()
+    def reserve(self) -> None:
+        answer = self.limit.reserve("ann")
+        if len(self.living()) < 3:
+            self.slots.append((self.clock(), taken(answer)))
+        else:
+            wait = self.living()[-3] + 60 - self.clock()
+            assert wait - 0.01 <= refused(answer).retry_after <= wait + 1.01
+
+    @rule(pick=st.integers(0, 30), good=st.booleans())
+    def give_back(self, pick: int, good: bool) -> None:
+        if self.slots:
+            slot = self.slots[pick % len(self.slots)][1]
+            slot.succeeded() if good else slot.void()
+            self.returned.add(id(slot))
+
+    @rule(seconds=st.sampled_from([1, 20, 59, 61]))
+    def wait(self, seconds: int) -> None:
+        # Never quite to a slot's end: moments are told apart by less than this.
+        self.clock.advance(seconds + 0.125)
+
+    @invariant()
+    def never_more_than_three_live(self) -> None:
+        assert len(self.living()) <= 3
+
+
+TestLimitAndModel = LimitAndModel.TestCase
+TestLimitAndModel.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

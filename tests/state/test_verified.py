@@ -1,0 +1,205 @@
+"""Remembered credentials: keys that cannot be confused, a bound, an end, and nothing secret kept."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flask_genesys_auth.chain.decision import Authenticated, Identity
+from flask_genesys_auth.chain.ports import Remembered, VerifiedCredentials
+from flask_genesys_auth.verified import VerifiedMemory
+
+from .contract import Clock
+
+ANN = ("basic", "acme", "192.0.2.1", "ann", "a secret")
+RESULT = Remembered({"web_services": Authenticated(Identity("web_services", "acme", "ann"))}, "1")
+PARTS = st.lists(st.text(max_size=6), min_size=3, max_size=7)
+
+
+def test_what_is_remembered_is_recalled_until_its_end() -> None:
+    clock = Clock()
+    memory: VerifiedCredentials = VerifiedMemory(clock=clock)
+    assert memory.recall(*ANN) is None
+    memory.remember(*ANN, result=RESULT, seconds=60)
+    assert memory.recall(*ANN) is RESULT
+    clock.advance(59.9)
+    assert memory.recall(*ANN) is RESULT
+    clock.advance(0.1)
+    assert memory.recall(*ANN) is None
+
+
+def test_being_recalled_does_not_prolong() -> None:
+    clock = Clock()
+    memory = VerifiedMemory(clock=clock)
+    memory.remember(*ANN, result=RESULT, seconds=60)
+    for _ in range(59):
+        clock.advance(1)
+        assert memory.recall(*ANN) is RESULT
+    clock.advance(1)
+    assert memory.recall(*ANN) is None
+    assert len(memory) == 0
+
+
+@pytest.mark.parametrize("position", range(5))
+def test_any_other_part_is_another_entry(position: int) -> None:
+    memory = VerifiedMemory()
+    memory.remember(*ANN, result=RESULT, seconds=60)
+    other = list(ANN)
+    other[position] += "x"
+    assert memory.recall(*other) is None
+    assert memory.recall(*ANN[:4]) is None
+    assert memory.recall(*ANN, "") is None
+    assert memory.recall(*ANN) is RESULT
+
+
+@given(PARTS, PARTS)
+def test_different_sequences_have_different_keys(one: list[str], other: list[str]) -> None:
+    memory = VerifiedMemory()
+    memory.remember(one[0], one[1], one[2], *one[3:], result=RESULT, seconds=60)
+    assert (memory.recall(other[0], other[1], other[2], *other[3:]) is RESULT) == (one == other)
+
+
+@given(PARTS, st.data())
+def test_moving_a_border_between_parts_makes_another_key(parts: list[str], data: st.DataObject) -> None:
+    memory = VerifiedMemory()
+    memory.remember(parts[0], parts[1], parts[2], *parts[3:], result=RESULT, seconds=60)
+    whole = "".join(parts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), min_size=2, max_size=6)))
+    other = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+    assert (memory.recall(other[0], other[1], other[2], *other[3:]) is RESULT) == (parts == other)
+
+
+def test_lone_surrogates_are_no_error_and_their_own() -> None:
+    memory = VerifiedMemory()
+    memory.remember("basic", "acme", "", "\ud800", "?", result=RESULT, seconds=60)
+    assert memory.recall("basic", "acme", "", "\ud800", "?") is RESULT
+    assert memory.recall("basic", "acme", "", "?", "?") is None
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 0.0])
+def test_0_seconds_remember_nothing(seconds: float) -> None:
+    memory = VerifiedMemory()
+    memory.remember(*ANN, result=RESULT, seconds=seconds)
+    assert memory.recall(*ANN) is None
+    assert len(memory) == 0
+
+
+def test_forget_forgets_exactly_these() -> None:
+    memory = VerifiedMemory()
+    memory.remember(*ANN, result=RESULT, seconds=60)
+    memory.remember(*ANN, "more", result=RESULT, seconds=60)
+    memory.forget(*ANN)
+    memory.forget(*ANN)
+    assert memory.recall(*ANN) is None
+    assert memory.recall(*ANN, "more") is RESULT
+
+
+def test_the_newest_result_counts() -> None:
+    memory = VerifiedMemory()
+    memory.remember(*ANN, result=Remembered({}, "old"), seconds=60)
+    memory.remember(*ANN, result=RESULT, seconds=60)
+    assert memory.recall(*ANN) is RESULT
+    assert len(memory) == 1
+
+
+def test_the_least_recently_used_goes_when_there_are_too_many() -> None:
+    memory = VerifiedMemory(max_entries=3)
+    for name in ("ann", "bob", "cy"):
+        memory.remember("basic", "acme", "", name, result=RESULT, seconds=60)
+    assert memory.recall("basic", "acme", "", "ann") is RESULT
+    memory.remember("basic", "acme", "", "dee", result=RESULT, seconds=60)
+    found = [memory.recall("basic", "acme", "", name) is not None for name in ("ann", "bob", "cy", "dee")]
+    assert found == [True, False, True, True]
+    assert repr(memory) == "VerifiedMemory(3 of 3)"
+
+
+def test_expired_entries_go_in_passing() -> None:
+    clock = Clock()
+    memory = VerifiedMemory(clock=clock)
+    for name in range(100):
+        memory.remember("basic", "acme", "", str(name), result=RESULT, seconds=10)
+    clock.advance(11)
+    memory.remember(*ANN, result=RESULT, seconds=10)
+    assert len(memory) == 1
+
+
+def test_a_time_too_short_for_the_clock_is_no_time() -> None:
+    clock = Clock()
+    memory = VerifiedMemory(clock=clock)
+    memory.remember(*ANN, result=RESULT, seconds=1e-12)
+    assert len(memory) == 0
+
+
+def test_it_holds_at_least_one() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        VerifiedMemory(max_entries=0)
+    memory = VerifiedMemory(max_entries=1)
+    memory.remember(*ANN, result=RESULT, seconds=60)
+    assert memory.recall(*ANN) is RESULT
+
+
+def test_nothing_it_holds_has_the_secret_in_it() -> None:
+    secret = "correct horse " + os.urandom(8).hex()
+    memory = VerifiedMemory()
+    memory.remember("basic", "acme", "", "ann", secret, result=RESULT, seconds=60)
+    assert memory.recall("basic", "acme", "", "ann", secret) is RESULT
+    seen: set[int] = set()
+    waiting: list[object] = [memory.__dict__]
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen or isinstance(found, type):
+            continue
+        seen.add(id(found))
+        assert not (isinstance(found, str) and secret in found)
+        assert not (isinstance(found, (bytes, bytearray)) and secret.encode() in found)
+        if isinstance(found, (dict, list, tuple, set)):
+            waiting += gc.get_referents(found)
+    assert len(seen) > 5
+
+
+def test_two_processes_have_two_keys() -> None:
+    one, two = VerifiedMemory(), VerifiedMemory()
+    assert one._digest("a") == one._digest("a")
+    assert one._digest("a") != two._digest("a")
+
+
+def test_after_a_fork_it_begins_empty_under_another_key_and_the_parent_keeps_its_own() -> None:
+    memory = VerifiedMemory()
+    memory.remember(*ANN, result=RESULT, seconds=60)
+    before = memory._digest("a")
+    memory.before_fork()
+    assert memory.recall(*ANN) is RESULT
+    memory.after_fork()
+    assert memory.recall(*ANN) is None
+    assert len(memory) == 0
+    assert memory._digest("a") != before
+
+
+def test_threads_may_use_it_at_once() -> None:
+    memory = VerifiedMemory(max_entries=50)
+    begin = threading.Barrier(8)
+    wrong: list[object] = []
+
+    def work(worker: int) -> None:
+        begin.wait()
+        for turn in range(300):
+            credentials = ("basic", "acme", "", str((worker * 7 + turn) % 80))
+            expected = Remembered({}, credentials[3])
+            memory.remember(*credentials, result=expected, seconds=60)
+            found = memory.recall(*credentials)
+            if found not in (None, expected):
+                wrong.append(found)
+            memory.forget("basic", "acme", "", str(turn % 80))
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(memory) <= 50
