@@ -51,12 +51,13 @@ def _signals() -> Iterator[socket.socket]:
     with heard, said:
         said.setblocking(False)
         former = signal.set_wakeup_fd(said.fileno())
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
+        handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield heard
         finally:
             signal.set_wakeup_fd(former)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 def _complain(error: Exception, status: int) -> int:

@@ -92,11 +92,10 @@ class Demonstration:
         self.configuration: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
+        with ExitStack() as stack:
+            self._start(stack)
+            # Only what has started whole is left running.
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -182,14 +181,14 @@ class Demonstration:
         password = who.get("password", "no password")
         return f"  {STEPS[person.step][0]:22}{person.user_name:24}{password:14}{', '.join(person.roles)}"
 
-    def _start(self) -> None:
-        temporary = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="genesys-sample-"))
+    def _start(self, stack: ExitStack) -> None:
+        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="genesys-sample-"))
         self.folder = Path(temporary)
         for emulator in (self._salesforce, self._genesys):
-            self._stack.enter_context(emulator.serve())
+            stack.enter_context(emulator.serve())
         # To a browser, 127.0.0.1 and localhost are two sites: the SAML login is a cross-site one, as in earnest.
         other_site = "127.0.0.1" if urlsplit(self._url).hostname == "localhost" else "localhost"
-        served = self._stack.enter_context(LoopbackServer(self._identity_provider, host=other_site))
+        served = stack.enter_context(LoopbackServer(self._identity_provider, host=other_site))
         self._identity_provider.url = served.url
         self._identity_provider.write_metadata(self.folder / METADATA)
         self._add_people()

@@ -9,7 +9,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .running import RunningSample, run
+from sample_app.__main__ import main
+from sample_app.server import is_loopback
+
+from .asking import ask_like_curl
+from .running import RunningSample, run, running_sample
 
 
 def listens(url: str) -> bool:
@@ -49,27 +53,39 @@ def test_a_taken_port_is_one_plain_sentence() -> None:
     )
 
 
-def test_a_host_of_another_machine_is_one_plain_sentence(tmp_path: Path) -> None:
-    status, _, errors = run("--host", "192.0.2.1", "--port", "0", "--config", str(tmp_path / "none.toml"))
+def test_a_host_of_another_machine_is_one_plain_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--host", "192.0.2.1", "--port", "0", "--config", str(tmp_path / "none.toml")]) == 1
+    errors = capsys.readouterr().err
 
-    assert status == 1
     assert errors.startswith("sample_app: Port 0 of 192.0.2.1 cannot be had: ")
     assert errors.count("\n") == 1
 
 
-def test_the_demonstration_stays_on_loopback() -> None:
-    status, _, errors = run("--host", "0.0.0.0", "--port", "0")
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "portal.acme.example"])
+def test_the_demonstration_stays_on_loopback(capsys: pytest.CaptureFixture[str], host: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--host", host, "--port", "0"])
 
-    assert status == 2
-    assert "stays on loopback" in errors
+    assert ended.value.code == 2
+    assert "stays on loopback" in capsys.readouterr().err
+    assert all(is_loopback(other) for other in ("127.0.0.1", "127.0.0.2", "::1", "localhost"))
+
+
+@pytest.mark.parametrize(("host", "provider"), [("localhost", "127.0.0.1"), ("[::1]", "localhost")])
+def test_its_identity_provider_is_always_another_site(tmp_path: Path, host: str, provider: str) -> None:
+    with running_sample(tmp_path, "--host", host.strip("[]")) as running:
+        assert running.url.startswith(f"http://{host}:")
+        assert running.ready["addresses"]["identity_provider"].startswith(f"http://{provider}:")
+        assert ask_like_curl(running.ready["curl"]["web_services"]).json["authenticated"] is True
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http", "5000.0"])
-def test_a_port_is_a_number(port: str) -> None:
-    status, _, errors = run(f"--port={port}")
+def test_a_port_is_a_number(capsys: pytest.CaptureFixture[str], port: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([f"--port={port}"])
 
-    assert status == 2
-    assert "is no port" in errors
+    assert ended.value.code == 2
+    assert "is no port" in capsys.readouterr().err
 
 
 def test_a_ready_file_in_no_folder_is_one_plain_sentence(tmp_path: Path) -> None:
@@ -93,16 +109,26 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_configuration_says_what_is_wrong_with_it(tmp_path: Path, name: str) -> None:
+def test_a_bad_configuration_says_what_is_wrong_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     text, finding = BAD[name]
     path = tmp_path / name
     if text is not None:
         path.write_text(text)
 
-    status, output, errors = run("--port", "0", "--config", str(path))
+    handler = signal.getsignal(signal.SIGINT)
+    assert main(["--port", "0", "--config", str(path)]) == 2
 
-    assert status == 2
+    output, errors = capsys.readouterr()
     assert output == ""
     assert errors.startswith("sample_app: ")
     assert finding in errors
-    assert "Traceback" not in errors
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_missing_configuration_ends_the_command_with_status_2(tmp_path: Path) -> None:
+    status, output, errors = run("--port", "0", "--config", str(tmp_path / "missing.toml"))
+
+    assert (status, output) == (2, "")
+    assert errors == f"sample_app: {tmp_path / 'missing.toml'}: cannot be read (No such file or directory)\n"
