@@ -1,14 +1,17 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
 
+from ..saml.simplesaml import simplesamlphp
 from ..sample.running import RunningSample, running_sample
+from ..servers import require
 from .chromium import Browser, start_chromium
+
+__all__ = ["simplesamlphp"]
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +22,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSample]:
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("chromium or chromedriver is not installed")
+    binary, driver = require("chromium", "chromium"), require("chromedriver", "chromium-driver")
     started = start_chromium(binary, driver, str(tmp_path_factory.mktemp("chromium")))
     yield started
     started.quit()
