@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -13,10 +14,10 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
-    Executable,
     ForeignKey,
     Index,
     MetaData,
+    Select,
     String,
     Table,
     Text,
@@ -93,14 +94,19 @@ class Database:
         self._idle: deque[Connection] = deque()
         self._in_use: set[Connection] = set()
         self._inherited: list[Connection] = []
+        self._texts: dict[Select[Any], tuple[str, Sequence[str]]] = {}
         watch_forks(self)
 
-    def first(self, statement: Executable, parameters: Mapping[str, Any]) -> Sequence[Any] | None:
-        """Return the first row of a read.
+    def first(self, statement: Select[Any], parameters: Mapping[str, str]) -> Sequence[Any] | None:
+        """Return the first row of a read, its values as the driver gives them.
 
+        :param statement: one of a fixed number: it is kept.
+        :param parameters: text that no database could hold (surrogates, NUL) finds nothing.
         :raises AccountsUnavailable: for whatever the database says.
         :raises ConfigurationError: if the tables have not been made.
         """
+        if not _storable("".join(parameters.values())):
+            return None
         while True:
             idle = self._idle
             try:
@@ -109,7 +115,7 @@ class Database:
                 connection, used = self._connect(), False
             self._in_use.add(connection)
             try:
-                row = connection.execute(statement, parameters).first()
+                row = self._row(connection, statement, parameters)
             except SQLAlchemyError as error:
                 self._discard(connection)
                 if used and isinstance(error, DBAPIError) and error.connection_invalidated:
@@ -126,6 +132,28 @@ class Database:
             else:
                 self._discard(connection)
             return row
+
+    def _row(
+        self, connection: Connection, statement: Select[Any], parameters: Mapping[str, Any]
+    ) -> Sequence[Any] | None:
+        if not self._sqlite:
+            return connection.execute(statement, parameters).first()
+        # One row of SQLite is read at every request; what SQLAlchemy does around it would take twice as long again.
+        text, names = self._texts.get(statement) or self._compiled(statement)
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(text, [parameters[name] for name in names])
+            row: Sequence[Any] | None = cursor.fetchone()
+        except sqlite3.Error as error:
+            raise DBAPIError(text, None, error, hide_parameters=True) from error
+        finally:
+            cursor.close()
+        return row
+
+    def _compiled(self, statement: Select[Any]) -> tuple[str, Sequence[str]]:
+        compiled = statement.compile(dialect=self._engine.dialect)
+        made = self._texts[statement] = (str(compiled), compiled.positiontup or ())
+        return made
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -235,6 +263,14 @@ class Database:
         if self._password:
             said = said.replace(self._password, "***")
         return f"the accounts in {self.name} did not answer: {said}"
+
+
+def _storable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def _address(url: str) -> URL:

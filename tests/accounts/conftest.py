@@ -1,0 +1,53 @@
+"""The store of accounts, in SQLite and in PostgreSQL, and hashes that cost next to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from flask_genesys_auth.accounts.database import metadata
+from flask_genesys_auth.accounts.passwords import PasswordHasher
+from flask_genesys_auth.accounts.store import SqlAccounts
+from flask_genesys_auth.config.values import PasswordSettings
+from tests.servers import postgresql
+
+__all__ = ["postgresql"]
+
+CHEAP = PasswordSettings(memory_kib=64, iterations=1, lanes=1)
+
+
+@pytest.fixture
+def hasher() -> PasswordHasher:
+    return PasswordHasher(CHEAP)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'data' / 'accounts.sqlite3'}"
+
+
+@pytest.fixture
+def sqlite_store(sqlite_url: str) -> Iterator[SqlAccounts]:
+    store = SqlAccounts(sqlite_url)
+    store.create_tables()
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest) -> Iterator[SqlAccounts]:
+    """One contract, two databases."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("sqlite_store")
+        return
+    url: str = request.getfixturevalue("postgresql")
+    store = SqlAccounts(url, timeout=5)
+    store.create_tables()
+    yield store
+    store.close()
+    engine = create_engine(url, poolclass=NullPool)
+    metadata.drop_all(engine)

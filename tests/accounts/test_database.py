@@ -1,0 +1,192 @@
+"""Databases that are not there, not made, locked, gone and back; forks."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from flask_genesys_auth.accounts.store import SqlAccounts
+from flask_genesys_auth.chain.decision import Identity
+from flask_genesys_auth.errors import AccountsUnavailable, ConfigurationError
+from tests.servers import free_port
+
+ANN = Identity("web_services", "acme", "ann")
+
+
+def test_missing_tables_are_an_error_that_names_the_command_and_makes_no_file(sqlite_url: str, tmp_path: Path) -> None:
+    store = SqlAccounts(sqlite_url)
+    asked: list[Callable[[], object]] = [
+        lambda: store.find(ANN),
+        lambda: store.add("acme", "ann"),
+        store.check_tables,
+        store.list,
+    ]
+    for ask in asked:
+        with pytest.raises(ConfigurationError, match="flask genesys-auth init-db"):
+            ask()
+    assert list(tmp_path.iterdir()) == []
+    store.create_tables()
+    store.create_tables()
+    store.check_tables()
+    assert store.find(ANN) is None
+    assert stat.S_IMODE((tmp_path / "data" / "accounts.sqlite3").stat().st_mode) == 0o600
+    store.close()
+
+
+def test_a_file_with_other_tables_only_is_one_without_tables(sqlite_url: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    other = sqlite3.connect(tmp_path / "data" / "accounts.sqlite3")
+    other.execute("CREATE TABLE other (x)")
+    other.close()
+    store = SqlAccounts(sqlite_url)
+    with pytest.raises(ConfigurationError, match="init-db"):
+        store.find(ANN)
+    with pytest.raises(ConfigurationError, match="init-db"):
+        store.add("acme", "ann")
+    store.create_tables()
+    assert store.find(ANN) is None
+    store.close()
+
+
+def test_a_file_that_is_no_database_is_unavailable(sqlite_url: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "accounts.sqlite3").write_text("this is no database, and long enough to be seen as none")
+    store = SqlAccounts(sqlite_url)
+    asked: list[Callable[[], object]] = [
+        lambda: store.find(ANN),
+        store.check_tables,
+        store.create_tables,
+        lambda: store.add("acme", "ann"),
+    ]
+    for ask in asked:
+        with pytest.raises(AccountsUnavailable):
+            ask()
+    store.close()
+
+
+def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = SqlAccounts(f"sqlite:///{tmp_path / 'file' / 'accounts.sqlite3'}")
+    with pytest.raises(AccountsUnavailable, match="cannot be written"):
+        store.create_tables()
+
+
+def test_a_writer_that_does_not_end_is_unavailable_and_readers_go_on(sqlite_url: str) -> None:
+    store = SqlAccounts(sqlite_url, timeout=0.05)
+    store.create_tables()
+    ann = store.add("acme", "ann")
+    other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(AccountsUnavailable, match="locked"):
+        store.set_enabled(ann.id, False)
+    assert store.find(ANN) == ann
+    other.execute("ROLLBACK")
+    other.close()
+    store.set_enabled(ann.id, False)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true", "no address", "nosuch://h/d",
+     "mysql+nosuchdriver://u:geheim@h/d"],
+)  # fmt: skip
+def test_addresses_that_cannot_be_used_are_refused_at_once(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="accounts_url") as refusal:
+        SqlAccounts(url)
+    assert "geheim" not in str(refusal.value)
+
+
+def test_no_secret_of_the_address_shows() -> None:
+    url = f"postgresql+psycopg://user:geheim@127.0.0.1:{free_port()}/db?application_name=verborgen"
+    store = SqlAccounts(url, timeout=1)
+    with pytest.raises(AccountsUnavailable) as failure:
+        store.find(ANN)
+    for shown in (str(failure.value), repr(store), store.name):
+        assert "geheim" not in shown
+        assert "verborgen" not in shown
+        assert urlsplit(url).hostname in shown  # type: ignore[operator]  # it has one
+    assert failure.value.__cause__ is None
+
+
+def test_postgresql_that_went_away_and_came_back_is_asked_again(postgresql: str) -> None:
+    store = SqlAccounts(postgresql, timeout=5)
+    store.create_tables()
+    assert store.find(ANN) is None
+    engine = create_engine(postgresql, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = :u"
+            ),
+            {"u": "postgres"},
+        )
+    assert store.find(ANN) is None
+    store.close()
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE genesys_auth_identities"))
+    with pytest.raises(ConfigurationError, match="init-db"):
+        store.check_tables()
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE genesys_auth_accounts"))
+    with pytest.raises(ConfigurationError, match="init-db"):
+        store.find(ANN)
+    store.close()
+
+
+def test_postgresql_ends_a_statement_that_takes_too_long(postgresql: str) -> None:
+    store = SqlAccounts(postgresql, timeout=0.2)
+    store.create_tables()
+    ann = store.add("acme", "ann")
+    engine = create_engine(postgresql, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("LOCK TABLE genesys_auth_accounts"))
+        with pytest.raises(AccountsUnavailable, match="timeout"):
+            store.find(ANN)
+    assert store.find(ANN) == ann
+    store.delete(ann.id)
+    store.close()
+
+
+def test_a_forked_child_opens_connections_of_its_own(store: SqlAccounts) -> None:
+    ann = store.add("acme", "ann")
+    assert store.find(ANN) == ann
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # No exception, assertion or cleanup of the test run may happen in the child.
+        try:
+            os.write(writing, b"yes" if store.find(ANN) == ann else b"no")
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        assert pipe.read() == b"yes"
+    os.waitpid(child, 0)
+    assert store.find(ANN) == ann
+
+
+def test_a_fork_amid_a_transaction_leaves_its_connection_alone(sqlite_store: SqlAccounts) -> None:
+    sqlite_store.add("acme", "ann")
+    with sqlite_store._database.transaction() as connection:
+        connection.execute(text("UPDATE genesys_auth_accounts SET first_name = 'Ann'"))
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                found = sqlite_store.find(ANN)
+                code = 0 if found is not None and found.first_name == "" else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    changed = sqlite_store.find(ANN)
+    assert changed is not None
+    assert changed.first_name == "Ann"

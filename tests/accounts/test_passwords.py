@@ -1,0 +1,148 @@
+"""One call of argon2 for every question, and not too many at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Any
+
+import pytest
+from argon2 import extract_parameters, low_level
+
+from flask_genesys_auth.accounts.passwords import PasswordHasher, is_argon2
+from flask_genesys_auth.config.values import PasswordSettings
+from flask_genesys_auth.errors import HasherBusy
+from tests.accounts.conftest import CHEAP
+
+DEARER = PasswordSettings(memory_kib=128, iterations=2, lanes=1)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The parameters of each verification that argon2 itself was asked for."""
+    seen: list[Any] = []
+    verify = low_level.verify_secret
+
+    def counted(hash: bytes, secret: bytes, type: low_level.Type) -> bool:  # noqa: A002  # argon2's own names
+        seen.append(extract_parameters(hash.decode()))
+        return verify(hash, secret, type)
+
+    monkeypatch.setattr("argon2._password_hasher.verify_secret", counted)
+    return seen
+
+
+def test_the_right_password_is_right_and_no_other_is(hasher: PasswordHasher) -> None:
+    stored = hasher.hash("grüße: \u0301 and more")
+    assert stored.startswith("$argon2id$v=19$m=64,t=1,p=1$")
+    assert hasher.verify(stored, "grüße: \u0301 and more")
+    assert not hasher.verify(stored, "grüße: and more")
+    assert hasher.hash("x") != hasher.hash("x")
+
+
+def test_passwords_are_compared_in_nfc(hasher: PasswordHasher) -> None:
+    assert hasher.verify(hasher.hash("u\u0308ber"), "\u00fcber")
+    assert not hasher.verify(hasher.hash("uber"), "\u00fcber")
+
+
+def test_every_question_is_one_call_of_equal_parameters(hasher: PasswordHasher, calls: list[Any]) -> None:
+    stored = hasher.hash("right")
+    assert hasher.verify(stored, "right") is True
+    assert hasher.verify(stored, "wrong") is False
+    assert hasher.verify(None, "right") is False
+    assert hasher.verify("garbage", "right") is False
+    assert len(calls) == 4
+    assert len(set(map(str, calls))) == 1
+
+
+def test_a_hash_of_former_parameters_is_one_call_and_is_to_be_renewed(calls: list[Any]) -> None:
+    former, today = PasswordHasher(CHEAP), PasswordHasher(DEARER)
+    stored = former.hash("right")
+    assert today.verify(stored, "right")
+    assert not today.verify(stored, "wrong")
+    assert len(calls) == 2
+    assert today.needs_rehash(stored)
+    assert not former.needs_rehash(stored)
+    assert not today.needs_rehash(today.hash("right"))
+
+
+def test_what_is_no_hash_matches_nothing_and_is_logged_without_a_piece_of_it(
+    hasher: PasswordHasher, calls: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    good = hasher.hash("x")
+    head, salt, digest = good.rsplit("$", 2)
+    garbage = [
+        "", "x", "$argon2id$", "scrypt:32768:8:1$salt$geheim", good + "$more", head,
+        f"{head}${salt}$", f"{head}$${digest}",
+        f"{head}$!!!${digest}", f"{head}$ä${digest}", good.replace("m=64", "m=x"), good.replace("m=64", "m=99999999"),
+        good.replace("t=1", "t=0"), good.replace("t=1", "t=999999"), good.replace("p=1", "p=100"),
+        good.replace("argon2id", "argon2d"), good.replace("v=19", "v=y"), good + "A" * 600,
+    ]  # fmt: skip
+    assert hasher.verify(good, "x")
+    calls.clear()
+    with caplog.at_level(logging.ERROR):
+        for stored in garbage:
+            assert not hasher.verify(stored, "x"), stored
+            assert not is_argon2(stored)
+            assert not hasher.needs_rehash(stored)
+    assert len(calls) == len(garbage)
+    assert len(caplog.records) == len(garbage)
+    assert "geheim" not in caplog.text
+    assert digest not in caplog.text
+    assert is_argon2(good)
+
+
+def test_not_more_than_so_many_hash_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_genesys_auth.accounts.passwords.PATIENCE", 0.05)
+    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=2))
+    stored = hasher.hash("x")
+    with hasher.slot(), hasher.slot():
+        for ask in (lambda: hasher.hash("x"), lambda: hasher.verify(stored, "x"), lambda: hasher.verify(None, "x")):
+            with pytest.raises(HasherBusy) as busy:
+                ask()
+            assert busy.value.retry_after == 1
+    assert hasher.verify(stored, "x")
+
+
+def test_who_waits_a_little_gets_its_turn() -> None:
+    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=1))
+    stored = hasher.hash("x")
+    results: list[bool] = []
+    threads = [threading.Thread(target=lambda: results.append(hasher.verify(stored, "x"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 4
+
+
+def test_a_forked_child_has_all_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_genesys_auth.accounts.passwords.PATIENCE", 0.05)
+    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=1))
+    stored = hasher.hash("x")
+    with hasher.slot():
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                code = 0 if hasher.verify(stored, "x") else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with pytest.raises(HasherBusy):
+            hasher.verify(stored, "x")
+
+
+def test_argon2_without_memory_is_busy_and_no_wrong_password(
+    hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = hasher.hash("x")
+
+    def fails(*_: object) -> bool:
+        from argon2.exceptions import VerificationError
+
+        raise VerificationError("Memory allocation error")
+
+    monkeypatch.setattr("argon2._password_hasher.verify_secret", fails)
+    with pytest.raises(HasherBusy, match="Memory allocation error"):
+        hasher.verify(stored, "x")

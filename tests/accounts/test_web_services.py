@@ -1,0 +1,197 @@
+"""The Web Services step: one answer and one argon2 call for every way of being wrong."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from typing import Any
+
+import pytest
+from argon2 import extract_parameters, low_level
+from werkzeug.datastructures import Headers
+from werkzeug.security import check_password_hash, generate_password_hash
+from werkzeug.test import EnvironBuilder
+from werkzeug.wrappers import Request
+
+from flask_genesys_auth.accounts.foreign import ForeignHashes
+from flask_genesys_auth.accounts.passwords import PasswordHasher
+from flask_genesys_auth.accounts.store import SqlAccounts
+from flask_genesys_auth.chain.contact_centers import ContactCenter
+from flask_genesys_auth.chain.decision import Authenticated, NotApplicable, Outcome, Reason, Rejected
+from flask_genesys_auth.chain.evidence import collect
+from flask_genesys_auth.config.values import ContactCenterSettings, PasswordSettings, SalesforceHeaders, WebServices
+from flask_genesys_auth.errors import AccountsUnavailable, HasherBusy
+from flask_genesys_auth.steps.web_services import WebServicesStep
+from tests.accounts.conftest import CHEAP
+
+ACME = ContactCenter(ContactCenterSettings("acme", "acme", web_services=WebServices()), ())
+
+
+def ask(step: WebServicesStep, header: str | None, *, dry_run: bool = False) -> Outcome:
+    headers = Headers() if header is None else Headers({"Authorization": header})
+    request = Request(EnvironBuilder(headers=headers).get_environ())
+    return step.authenticate(collect(request, SalesforceHeaders(), dry_run=dry_run), ACME)
+
+
+def basic(user_name: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user_name}:{password}".encode()).decode()
+
+
+@pytest.fixture
+def people(sqlite_store: SqlAccounts, hasher: PasswordHasher) -> SqlAccounts:
+    sqlite_store.add("acme", "Ann@Acme.example", password_hash=hasher.hash("right: pässword"))
+    sqlite_store.add("acme", "nopassword")
+    sqlite_store.add("acme", "disabled", password_hash=hasher.hash("right"), enabled=False)
+    return sqlite_store
+
+
+@pytest.fixture
+def step(people: SqlAccounts, hasher: PasswordHasher) -> WebServicesStep:
+    return WebServicesStep(people, hasher, CHEAP)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    seen: list[Any] = []
+    verify = low_level.verify_secret
+
+    def counted(hash: bytes, secret: bytes, type: low_level.Type) -> bool:  # noqa: A002  # argon2's own names
+        seen.append(extract_parameters(hash.decode()))
+        return verify(hash, secret, type)
+
+    monkeypatch.setattr("argon2._password_hasher.verify_secret", counted)
+    return seen
+
+
+def test_the_walk_is_told_what_the_step_reads_and_for_how_long_it_holds(people: SqlAccounts) -> None:
+    settings = PasswordSettings(reuse_verified_for=7)
+    step = WebServicesStep(people, PasswordHasher(settings), settings)
+    assert (step.name, step.credentials, step.reuse_verified_for) == ("web_services", "basic", 7)
+
+
+@pytest.mark.parametrize("name", ["ann@acme.example", "ANN@ACME.EXAMPLE", "ACME\\ann@acme.example"])
+def test_name_and_password_prove_an_identity(step: WebServicesStep, name: str) -> None:
+    outcome = ask(step, basic(name, "right: pässword"))
+    assert isinstance(outcome, Authenticated)
+    proven = outcome.identity
+    assert (proven.step, proven.contact_center, proven.matched_by) == ("web_services", "acme", "user_name")
+    assert proven.subject == "ann@acme.example"
+
+
+def test_without_a_header_or_with_another_scheme_it_hands_over(step: WebServicesStep, calls: list[Any]) -> None:
+    assert ask(step, None) == NotApplicable()
+    assert ask(step, "Bearer x") == NotApplicable()
+    assert calls == []
+
+
+@pytest.mark.parametrize("header", ["Basic", "Basic !!!", "Basic YW5u", "basic /w=="])
+def test_a_malformed_header_is_a_rejection(step: WebServicesStep, header: str, calls: list[Any]) -> None:
+    outcome = ask(step, header)
+    assert isinstance(outcome, Rejected)
+    assert outcome.reason is Reason.MALFORMED_CREDENTIALS
+    assert calls == []
+
+
+def test_unknown_user_no_password_and_wrong_password_are_one_refusal_and_one_call_each(
+    step: WebServicesStep, calls: list[Any]
+) -> None:
+    outcomes = [
+        ask(step, basic("nobody", "right: pässword")),
+        ask(step, basic("nopassword", "right: pässword")),
+        ask(step, basic("ann@acme.example", "wrong")),
+        ask(step, basic("disabled", "wrong")),
+    ]
+    assert outcomes == [Rejected(Reason.BAD_CREDENTIALS)] * 4
+    assert len(calls) == 4
+    assert isinstance(ask(step, basic("ann@acme.example", "right: pässword")), Authenticated)
+    assert isinstance(ask(step, basic("disabled", "right")), Authenticated)
+    assert len(calls) == 6
+    assert len(set(map(str, calls))) == 1
+
+
+def test_a_login_renews_a_hash_of_former_parameters_and_a_dry_run_does_not(people: SqlAccounts) -> None:
+    step = WebServicesStep(people, PasswordHasher(PasswordSettings(memory_kib=128, iterations=2)), CHEAP)
+    before, account = people.password_hash("acme", "ann@acme.example"), people.get_by_name("acme", "ann@acme.example")
+    good = basic("ann@acme.example", "right: pässword")
+    assert isinstance(ask(step, good, dry_run=True), Authenticated)
+    assert ask(step, basic("ann@acme.example", "wrong")) == Rejected(Reason.BAD_CREDENTIALS)
+    assert people.password_hash("acme", "ann@acme.example") == before
+    assert isinstance(ask(step, good), Authenticated)
+    renewed = people.password_hash("acme", "ann@acme.example")
+    assert renewed is not None
+    assert renewed.startswith("$argon2id$v=19$m=128,t=2,p=1$")
+    assert people.get_by_name("acme", "ann@acme.example") == account
+    assert isinstance(ask(step, good), Authenticated)
+    assert people.password_hash("acme", "ann@acme.example") == renewed
+
+
+class ReadOnly:
+    """Passwords that can be read and not written."""
+
+    def __init__(self, store: SqlAccounts) -> None:
+        self._store = store
+
+    def password_hash(self, contact_center: str, user_name: str) -> str | None:
+        return self._store.password_hash(contact_center, user_name)
+
+    def replace_password_hash(self, contact_center: str, user_name: str, old: str, new: str) -> None:
+        raise AccountsUnavailable("it is read-only")
+
+
+def test_a_login_stands_though_its_hash_cannot_be_renewed(
+    people: SqlAccounts, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = WebServicesStep(ReadOnly(people), PasswordHasher(PasswordSettings(memory_kib=128)), CHEAP)
+    with caplog.at_level(logging.WARNING):
+        assert isinstance(ask(step, basic("ann@acme.example", "right: pässword")), Authenticated)
+    assert "it is read-only" in caplog.text
+
+
+def test_what_cannot_answer_is_an_error_of_its_own(
+    people: SqlAccounts, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setattr("flask_genesys_auth.accounts.passwords.PATIENCE", 0.01)
+    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=1))
+    with hasher.slot(), pytest.raises(HasherBusy):
+        ask(WebServicesStep(people, hasher, CHEAP), basic("ann@acme.example", "right: pässword"))
+    (tmp_path / "broken").write_text("this is no database, and long enough to be seen as none")
+    broken = SqlAccounts(f"sqlite:///{tmp_path / 'broken'}")
+    with pytest.raises(AccountsUnavailable):
+        ask(WebServicesStep(broken, hasher, CHEAP), basic("ann", "x"))
+
+
+def test_the_challenge_names_the_contact_center(step: WebServicesStep) -> None:
+    challenge = step.challenge(Request(EnvironBuilder().get_environ()), ACME)
+    assert challenge is not None
+    assert challenge.scheme == 'Basic realm="acme", charset="UTF-8"'
+    assert challenge.location == ""
+
+
+def test_foreign_hashes_cost_one_call_of_their_own_whoever_asks(
+    hasher: PasswordHasher, calls: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    verified: list[str] = []
+
+    def verify(stored: str, password: str) -> bool:
+        verified.append(stored.split("$")[0])
+        return check_password_hash(stored, password)
+
+    hashes = {"ann": generate_password_hash("right", "pbkdf2:sha256:10"), "bad": "geheim"}
+
+    class Theirs:
+        foreign_hashes = ForeignHashes(verify, generate_password_hash("dummy", "pbkdf2:sha256:10"))
+
+        def password_hash(self, contact_center: str, user_name: str) -> str | None:
+            return hashes.get(user_name)
+
+        def replace_password_hash(self, contact_center: str, user_name: str, old: str, new: str) -> None:
+            raise AssertionError("a foreign hash is not ours to renew")
+
+    step = WebServicesStep(Theirs(), hasher, CHEAP)
+    assert isinstance(ask(step, basic("ann", "right")), Authenticated)
+    assert ask(step, basic("ann", "wrong")) == Rejected(Reason.BAD_CREDENTIALS)
+    assert ask(step, basic("nobody", "dummy")) == Rejected(Reason.BAD_CREDENTIALS)
+    assert verified == ["pbkdf2:sha256:10"] * 3
+    assert ask(step, basic("bad", "x")) == Rejected(Reason.BAD_CREDENTIALS)
+    assert "geheim" not in caplog.text
+    assert calls == []

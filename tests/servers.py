@@ -1,0 +1,69 @@
+"""Real servers for tests, on loopback, in temporary folders; a test without its server is skipped and says why."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+
+def require(program: str, package: str) -> str:
+    """Return where a program is; without it the test is skipped (failed, with REQUIRE_SERVERS set).
+
+    :param package: Debian's name of the package that has it.
+    """
+    found = shutil.which(program) or _postgresql_program(program)
+    if found is None:
+        missing(f"{program} is not installed: apt-get install {package}")
+    return found
+
+
+def missing(finding: str) -> NoReturn:
+    if os.environ.get("REQUIRE_SERVERS"):
+        pytest.fail(finding)
+    pytest.skip(finding)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _postgresql_program(program: str) -> str | None:
+    # Debian keeps PostgreSQL's programs out of PATH, in a folder for each version.
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
+    return str(found[-1]) if found else None
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The SQLAlchemy address of an empty PostgreSQL database."""
+    initdb, pg_ctl = require("initdb", "postgresql"), require("pg_ctl", "postgresql")
+    # PostgreSQL refuses to run as root, and must be able to walk down to its folder.
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as name:
+        if as_user:
+            shutil.chown(name, "postgres")
+        data, port = str(Path(name) / "data"), free_port()
+
+        def run(*command: str) -> None:
+            done = subprocess.run(
+                [*as_user, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=name, timeout=60
+            )
+            assert done.returncode == 0, done.stderr.decode()
+
+        run(initdb, "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        options = f"-c listen_addresses=127.0.0.1 -p {port} -k {name} -c fsync=off"
+        run(pg_ctl, "-D", data, "-w", "-l", str(Path(name) / "log"), "-o", options, "start")
+        try:
+            yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            run(pg_ctl, "-D", data, "-w", "-m", "immediate", "stop")
