@@ -1,0 +1,148 @@
+"""``flask genesys-auth accounts import FILE``: all rows are checked before any is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_genesys_auth.chain.decision import Identity
+from flask_genesys_auth.web.runtime import runtime
+from tests.cli.conftest import Invoke, accounts_of, one_line
+
+CSV = """\
+contact_center,user_name,first_name,last_name,roles,enabled,password,password_hash,identities
+acme,ann@acme.example,Ann,"Smith, the younger",ROLE_AGENT; ROLE_SUPERVISOR,,ann's: pässword,,salesforce=1;okta=a=b
+acme,bob@acme.example,,,,no,,,
+globex,ann@acme.example,,,,TRUE,,,salesforce=1
+"""
+
+
+def linked(provider: str, value: str) -> Identity:
+    return Identity("x", "acme", value, matched_by="identity", provider=provider)
+
+
+def test_a_csv_file_makes_accounts(run: Invoke, app: Flask, tmp_path: Path) -> None:
+    file = tmp_path / "people.CSV"
+    file.write_text("\ufeff" + CSV, encoding="utf-8")
+    done = run("accounts", "import", str(file))
+    assert done.output == "Added 3 accounts.\n"
+    store = accounts_of(app)
+    ann = store.get_by_name("acme", "ann@acme.example")
+    assert ann is not None
+    assert (ann.first_name, ann.last_name) == ("Ann", "Smith, the younger")
+    assert ann.roles == {"ROLE_AGENT", "ROLE_SUPERVISOR"}
+    assert store.find(linked("salesforce", "1")) == store.find(linked("okta", "a=b")) == ann
+    assert runtime(app).hasher.verify(store.password_hash("acme", "ann@acme.example"), "ann's: pässword")
+    assert [account.enabled for account in store.list()] == [True, False, True]
+
+
+def test_a_json_file_makes_accounts(run: Invoke, app: Flask, tmp_path: Path) -> None:
+    stored = runtime(app).hasher.hash("bob's password")
+    rows: list[dict[str, Any]] = [
+        {"contact_center": "acme", "user_name": "ann", "roles": ["A"], "password": "ann's password"},
+        {"contact_center": "acme", "user_name": "bob", "enabled": False, "password_hash": stored, "first_name": None,
+         "identities": {"salesforce": "1", "okta": ["a;b", "c"]}},
+    ]  # fmt: skip
+    file = tmp_path / "people.json"
+    file.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    assert run("accounts", "import", str(file)).output == "Added 2 accounts.\n"
+    store = accounts_of(app)
+    bob = store.find(linked("okta", "a;b"))
+    assert bob is not None
+    assert (bob.user_name, bob.enabled) == ("bob", False)
+    assert store.password_hash("acme", "bob") == stored
+    file.write_text("[]")
+    assert run("accounts", "import", str(file)).output == "Added 0 accounts.\n"
+    file.write_text('[{"contact_center": "acme", "user_name": "one"}]')
+    assert run("accounts", "import", str(file)).output == "Added 1 account.\n"
+
+
+def test_every_bad_row_is_named_by_line_and_field_and_nothing_is_written(
+    run: Invoke, app: Flask, tmp_path: Path
+) -> None:
+    run("accounts", "add", "acme", "there", "--identity", "salesforce=taken")
+    rows = [
+        {"contact_center": "acme", "user_name": "good", "identities": {"okta": "1"}},
+        {"contact_center": "nowhere", "user_name": "x"},
+        {"contact_center": "acme", "user_name": "GOOD"},
+        {"contact_center": "acme", "user_name": "THERE"},
+        {"contact_center": "acme", "user_name": "a:b", "roles": "no;list", "enabled": "perhaps"},
+        {"contact_center": "acme", "user_name": 7, "roles": {"a": 1}, "identities": "okta"},
+        {"contact_center": "acme", "user_name": "y", "password": "geheim", "password_hash": "verborgen"},
+        {"contact_center": "acme", "user_name": "z", "password": "ge\theim"},
+        {"contact_center": "acme", "user_name": "w", "password_hash": "verborgen", "nickname": "w"},
+        {"contact_center": "acme", "user_name": "v", "identities": {"okta": "1"}},
+        {"contact_center": "acme", "user_name": "u", "identities": {"salesforce": "taken"}},
+        {"contact_center": "acme", "user_name": "t", "identities": {"okta": 1}, "roles": ["a", 1], "enabled": 1},
+        {"contact_center": "acme", "user_name": "s", "identities": ["okta"]},
+    ]
+    file = tmp_path / "people.json"
+    file.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]", encoding="utf-8")
+    refused = run("accounts", "import", str(file))
+    assert refused.exit_code == 1
+    found = refused.output
+    for expected in (
+        "line 3, contact_center: 'nowhere' is not configured",
+        "line 4, user_name: 'GOOD' is on line 2 too",
+        "line 5, user_name: acme has 'THERE' already",
+        "line 6, user_name: ",
+        "line 6, enabled: must be true or false",
+        "line 7, user_name: must be text",
+        "line 7, roles: must be an array",
+        "line 7, identities: must be PROVIDER=VALUE",
+        "line 8, password: stands beside a password_hash",
+        "line 9, password: has control characters",
+        "line 10, nickname: is no field",
+        "line 10, password_hash: is not an argon2id hash",
+        "line 11, identities: okta=1 is on line 2 too",
+        "line 12, identities: salesforce=taken is linked already",
+        "line 13, identities: must be an object",
+        "line 13, roles: must be an array",
+        "line 13, enabled: must be true or false",
+        "line 14, identities: must be an object",
+    ):
+        assert expected in found
+    assert "line 2," not in found
+    for secret in ("geheim", "verborgen", "heim"):
+        assert secret not in found
+    assert [account.user_name for account in accounts_of(app).list()] == ["there"]
+    file.write_text("[\n" + json.dumps(rows[0]) + "\n]", encoding="utf-8")
+    assert run("accounts", "import", str(file)).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "finding"),
+    [
+        ("a.json", b"{}", "must be an array"),
+        ("a.json", b"", "must be an array"),
+        ("a.json", b"[1]", "line 1, row: must be an object"),
+        ("a.json", b"[\n{} {}]", "a comma or a closing bracket is missing"),
+        ("a.json", b"[\n{},\n{", "line 3, file: is no JSON"),
+        ("a.json", b"[", "is no JSON"),
+        ("a.json", b"[] more", "goes on after the array"),
+        ("a.json", b"[" * 100_000, "is no JSON"),
+        ("a.json", b'["\xff"]', "is not UTF-8"),
+        ("a.csv", b"", "line 1, header: has nothing"),
+        ("a.csv", b"contact_center,nick\n", "line 1, header: has 'nick'"),
+        ("a.csv", b"contact_center,user_name\nacme\n", "line 2, row: has more or fewer values"),
+        ("a.csv", b"contact_center,user_name\nacme,x,y\n", "line 2, row: has more or fewer values"),
+        ("a.csv", b'contact_center,user_name\nacme,"x"y\n', "is no CSV"),
+        ("a.csv", b"contact_center,user_name\nacme,\xff\n", "is not UTF-8"),
+        ("a.txt", b"", "must end in .json or .csv"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line(
+    run: Invoke, app: Flask, tmp_path: Path, name: str, content: bytes, finding: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    assert finding in one_line(run("accounts", "import", str(file)))
+    assert accounts_of(app).list() == []
+
+
+def test_a_file_that_is_not_there_is_a_usage_error(run: Invoke, tmp_path: Path) -> None:
+    assert run("accounts", "import", str(tmp_path / "none.csv")).exit_code == 2
