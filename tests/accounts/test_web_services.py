@@ -176,7 +176,7 @@ def test_foreign_hashes_cost_one_call_of_their_own_whoever_asks(
         verified.append(stored.split("$")[0])
         return check_password_hash(stored, password)
 
-    hashes = {"ann": generate_password_hash("right", "pbkdf2:sha256:10"), "bad": "geheim"}
+    hashes = {"ann": generate_password_hash("right", "pbkdf2:sha256:10"), "bad": "geheim$salt$digest"}
 
     class Theirs:
         foreign_hashes = ForeignHashes(verify, generate_password_hash("dummy", "pbkdf2:sha256:10"))
@@ -193,5 +193,6 @@ def test_foreign_hashes_cost_one_call_of_their_own_whoever_asks(
     assert ask(step, basic("nobody", "dummy")) == Rejected(Reason.BAD_CREDENTIALS)
     assert verified == ["pbkdf2:sha256:10"] * 3
     assert ask(step, basic("bad", "x")) == Rejected(Reason.BAD_CREDENTIALS)
+    assert "not of the application's format" in caplog.text
     assert "geheim" not in caplog.text
     assert calls == []
