@@ -1,7 +1,7 @@
 """What the extension adds to a request, side by side with its peers, in one run.
 
-Run with ``python -m benchmarks.request_overhead``; in-process WSGI, one thread, CPU time. The applications take turns in short
-rounds, so that a noisy moment of the machine falls on all of them; what counts are ratios of medians.
+Run with ``python -m benchmarks.request_overhead``; in-process WSGI, one thread, CPU time. The applications take turns
+in short rounds, so that a noisy moment of the machine falls on all of them; what counts are ratios of medians.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from .errors import ConfigurationError, GenesysAuthError
 from .extension import GenesysAuth
 from .signals import authenticated, logged_in, logged_out, rejected, session_revoked, unavailable
 from .web.access import login_required, protected, roles_required, unprotected
+from .web.addresses import local_path
 from .web.login import current_decision, current_user
 from .web.refusals import (
     AuthenticationRequired,
@@ -46,6 +47,7 @@ __all__ = [
     "authenticated",
     "current_decision",
     "current_user",
+    "local_path",
     "logged_in",
     "logged_out",
     "login_required",

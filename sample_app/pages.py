@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, current_app, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -13,6 +12,7 @@ from flask_genesys_auth import (
     GenesysAuth,
     current_decision,
     current_user,
+    local_path,
     protected,
     roles_required,
     unprotected,
@@ -53,12 +53,12 @@ def create_blueprint(auth: GenesysAuth, *, demonstration: bool) -> Blueprint:
     @pages.get("/login")
     @unprotected
     def login() -> str:
-        return _login_form(_local(request.args.get("next")))
+        return _login_form(local_path(request.args.get("next")))
 
     @pages.post("/login")
     @unprotected
     def log_in() -> AnyResponse:
-        wanted = _local(request.form.get("next"))
+        wanted = local_path(request.form.get("next"))
         decision = auth.log_in_with_password(request.form.get("user_name", ""), request.form.get("password", ""))
         return redirect(wanted, 303) if decision.authenticated else _not_logged_in(decision, wanted)
 
@@ -103,13 +103,6 @@ def _not_logged_in(decision: Decision, wanted: str) -> Response:
     if status != 401:
         answer.headers["Retry-After"] = str(decision.retry_after)
     return answer
-
-
-def _local(wanted: str | None) -> str:
-    r"""Return a path on this host, or home: no scheme, host, ``//``, ``/\`` or control character leads elsewhere."""
-    if not wanted or not wanted.startswith("/") or wanted[1:2] in {"/", "\\"} or not wanted.isprintable():
-        return url_for(".home")
-    return url_for(".home") if urlsplit(wanted).netloc else wanted
 
 
 def _secure(answer: Response) -> Response:

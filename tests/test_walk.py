@@ -38,7 +38,7 @@ from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.steps.disabled import DisabledStep
 from flask_genesys_auth.steps.login_session import LoginSessionStep
 from flask_genesys_auth.steps.saml import SamlStep
-from flask_genesys_auth.throttle import FailureThrottle
+from flask_genesys_auth.throttle import FailureLimit, FailureThrottle
 from flask_genesys_auth.verified import VerifiedMemory
 
 Answer = Callable[[Evidence], Outcome]
@@ -405,6 +405,34 @@ def test_an_outage_beside_a_rejection_counts_the_failure() -> None:
     first.answer = lambda evidence: Unavailable(Reason.TIMED_OUT)
     assert not house.chain.walk(request("wrong")).throttled
     assert house.chain.walk(request("wrong")).throttled
+
+
+class HoldingStep(ScriptedStep):
+    """A step with a limit of its own, as Configuration Server's: it takes a slot and leaves it to the walk."""
+
+    limit = FailureLimit("2 per 15 minutes")
+
+    def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> Outcome:
+        slot = self.limit.reserve("ann")
+        if isinstance(slot, Unavailable):
+            return slot
+        evidence.held[self.name] = slot
+        return super().authenticate(evidence, contact_center)
+
+
+def test_a_steps_own_slot_is_returned_when_there_is_an_account() -> None:
+    step = HoldingStep("own", proves("own"))
+    step.limit = FailureLimit("2 per 15 minutes")
+    house = House(step)
+    for _ in range(5):
+        assert house.chain.walk(request()).authenticated
+    house.people.down = True
+    for _ in range(5):
+        assert house.chain.walk(request()).steps[0].reason is Reason.ACCOUNTS_UNAVAILABLE
+    house.people.down = False
+    house.people.people["ann"].enabled = False
+    reasons = [house.chain.walk(request()).steps[0].reason for _ in range(3)]
+    assert reasons == [Reason.ACCOUNT_DISABLED, Reason.ACCOUNT_DISABLED, Reason.THROTTLED]
 
 
 def test_bad_salesforce_headers_beside_a_good_password_cost_no_slot() -> None:

@@ -211,6 +211,7 @@ class _Walk:
             door = self._door(stage.kind) if stage.kind else None
             settled = self._chain.settle(self._ask(stage, door))
             self._records.append(StepRecord(stage.step.name, settled.outcome, perf_counter() - began))
+            self._settle_slot(stage, settled)
             if door is not None:
                 if door.stale(stage, settled):
                     return None
@@ -236,6 +237,14 @@ class _Walk:
             return stage.step.authenticate(self._evidence, self._center) if known is None else known
         except BackendUnavailable as error:
             return unavailable(error)
+
+    def _settle_slot(self, stage: _Stage, settled: Settled) -> None:
+        """Return the slot that a step has taken for itself, unless there turned out to be no account."""
+        slot = self._evidence.held.pop(stage.step.name, None)
+        if slot is not None and settled.state is not None:
+            slot.succeeded()
+        elif slot is not None and isinstance(settled.outcome, Unavailable):
+            slot.void()
 
     def _explicit(self) -> bool:
         return any(isinstance(record.outcome, (Rejected, Unavailable)) for record in self._records)

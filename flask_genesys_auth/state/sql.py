@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -178,8 +179,14 @@ class SqlState:
         """Return the value, or ``None`` where there is none or it has expired."""
         check_key(key)
         with self._connection() as connection:
-            text = connection.exec_driver_sql(self._read, (self._namespace, key, self._clock())).scalar()
-        return None if text is None else load(text)
+            # A login session is read at every request; what SQLAlchemy does around it would take as long again.
+            cursor = connection.connection.cursor()
+            try:
+                cursor.execute(self._read, (self._namespace, key, self._clock()))
+                row = cursor.fetchone()
+            finally:
+                cursor.close()
+        return None if row is None else load(row[0])
 
     def take(self, key: str) -> Json:
         """Return the value and delete it (atomic: of many callers one gets it), or ``None``."""
@@ -279,7 +286,7 @@ class SqlState:
             yield connection
         except BaseException as error:
             self._discard(connection)
-            if isinstance(error, (SQLAlchemyError, OSError)):
+            if isinstance(error, (SQLAlchemyError, sqlite3.Error, OSError)):
                 self._ready = False
                 raise StateUnavailable(self._finding(error)) from error
             raise
@@ -303,7 +310,7 @@ class SqlState:
             with suppress(SQLAlchemyError):
                 connection.close()
 
-    def _finding(self, error: SQLAlchemyError | OSError) -> str:
+    def _finding(self, error: SQLAlchemyError | sqlite3.Error | OSError) -> str:
         said = error.orig if isinstance(error, DBAPIError) else error
         return f"the state in {self._path} did not answer: {said}"
 

@@ -57,7 +57,8 @@ class ConfigurationServerStep:
             return slot
         outcome = self._ask(sent, contact_center.name)
         if isinstance(outcome, Authenticated):
-            slot.succeeded()
+            # The walk returns it once there is an account: a good password of somebody disabled here is a failure.
+            evidence.held[self.name] = slot
         elif outcome.reason is Reason.UNREACHABLE:
             slot.void()
         return outcome

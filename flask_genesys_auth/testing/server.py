@@ -30,7 +30,7 @@ class LoopbackServer:
 
     def __init__(self, application: WSGIApplication, *, host: str = "127.0.0.1", port: int = 0) -> None:
         self._server = make_server(host, port, application, threaded=True, request_handler=_QuietHandler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self.host = host
         self.port: int = self._server.server_port
 

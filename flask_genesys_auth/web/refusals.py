@@ -173,13 +173,17 @@ def for_anonymous(decision: Decision) -> Refusal:
     return AuthenticationRequired(decision)
 
 
-def saml_failed(reference: str) -> Response:
-    """Return the one public answer to every SAML message that is wrong: 400, with a reference for the log."""
+def saml_failed(reference: str, login_url: str) -> Response:
+    """Return the one public answer to every SAML message that is wrong: 400, with a reference for the log.
+
+    :param login_url: where the user can try again.
+    """
     return _page(
         BadRequest.code,
         "Signing in did not work",
         "The answer of the identity provider could not be accepted. Please try again.",
         reference=reference,
+        login_url=login_url,
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import secrets
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, abort, make_response, redirect, render_template, request, session, url_for
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
@@ -19,6 +18,7 @@ from ..chain.decision import Authenticated, Decision, Identity, StepRecord, Unav
 from ..chain.walk import unavailable
 from ..errors import BackendUnavailable
 from . import access, login, refusals
+from .addresses import local_path
 from .runtime import runtime
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ MOST_PENDING = 8
 """Logins that one browser may have begun at a time, in as many tabs; the oldest is forgotten first."""
 
 _LARGEST_FORM = 1024 * 1024
-_LONGEST_ADDRESS = 2048
 _FORM = "application/x-www-form-urlencoded"
 
 _log = logging.getLogger("flask_genesys_auth.saml")
@@ -73,7 +72,7 @@ def begin(contact_center: str) -> Response:
         lambda: begin_login(
             service,
             runtime().state,
-            return_to=local_path(request.args.get("next", "")),
+            return_to=local_path(request.args.get("next")),
             force_authn=service.force_authn_after_logout and refusals.SIGNED_OUT in session,
         )
     )
@@ -147,25 +146,6 @@ def signed_out(contact_center: str) -> Response:
     service = _service(contact_center)
     begins = url_for(f"{ENDPOINTS}.login", contact_center=service.contact_center)
     return refusals.no_store(make_response(render_template("genesys_auth/signed_out.html", login_url=begins)))
-
-
-def local_path(address: str) -> str:
-    """Return the address if it is a path of this host to which a browser may come back, else the front page.
-
-    Browsers read a backslash as a slash and skip tabs and line breaks: an address with one of those is not kept.
-    """
-    front = f"{request.root_path}/"
-    if not address.startswith("/") or address.startswith("//") or len(address) > _LONGEST_ADDRESS:
-        return front
-    if "\\" in address or not address.isprintable():
-        return front
-    parts = urlsplit(address)
-    if parts.scheme or parts.netloc:
-        return front
-    # Coming back to where a login begins would begin it again, for ever.
-    if parts.path.startswith(f"{request.root_path}{runtime().settings.saml_url_prefix}/"):
-        return front
-    return address
 
 
 def _service(contact_center: str) -> ServiceProvider:
@@ -285,7 +265,8 @@ def _refused(service: ServiceProvider, error: SamlError) -> Response:
             "contact_center": service.contact_center,
         },
     )
-    return _unseen(refusals.saml_failed(reference))
+    again = url_for(f"{ENDPOINTS}.login", contact_center=service.contact_center)
+    return _unseen(refusals.saml_failed(reference, again))
 
 
 def _unseen(answer: Response) -> Response:

@@ -64,7 +64,10 @@ class Asked:
     def step(self, headers: dict[str, str] | None = None, *, dry_run: bool = False, **changes: Any) -> Outcome:
         settings = replace(self.settings, **changes)
         step = ConfigurationServerStep(settings, GenesysDirectory(settings), self.limiter)
-        return step.authenticate(self.build(self.ann if headers is None else headers, dry_run=dry_run), self.center)
+        evidence = self.build(self.ann if headers is None else headers, dry_run=dry_run)
+        outcome = step.authenticate(evidence, self.center)
+        self.held = evidence.held
+        return outcome
 
     def wrong(self, **changes: Any) -> Outcome:
         return self.step({"Authorization": "Basic YW5uOndyb25n"}, **changes)
@@ -312,8 +315,15 @@ def test_failures_beyond_the_limit_do_not_reach_genesys(ask: Asked) -> None:
     assert isinstance(ask.step(dry_run=True), Authenticated)
 
 
-def test_good_passwords_are_not_limited(ask: Asked) -> None:
-    assert all(isinstance(ask.step(), Authenticated) for _ in range(4))
+def test_a_good_passwords_slot_waits_for_the_account(ask: Asked) -> None:
+    for _ in range(4):
+        assert isinstance(ask.step(), Authenticated)
+        ask.held["configuration_server"].succeeded()  # as the walk does when there is an account
+    for _ in range(2):
+        assert isinstance(ask.step(), Authenticated)
+    refused = ask.step()
+    assert isinstance(refused, Unavailable)
+    assert refused.reason is Reason.THROTTLED
 
 
 def test_the_same_name_in_another_contact_center_has_its_own_limit(ask: Asked) -> None:
