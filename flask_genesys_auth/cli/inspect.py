@@ -78,7 +78,7 @@ def explain(method: str, url: str, given: tuple[str, ...], as_json: bool) -> Non
     ):
         decision = here.chain.walk(request, login.login_session_id, dry_run=True)
         # Whatever looks at current_user from here on, a page's template too, must not walk in earnest.
-        vars(request)[login._DECISION] = decision
+        login.adopt(decision)
         found = _explain(app, decision)
     here.state.close()
     if as_json:

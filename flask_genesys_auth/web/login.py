@@ -133,6 +133,11 @@ def decide() -> Decision:
     return known
 
 
+def adopt(decision: Decision) -> None:
+    """Let this be the decision of the current request, so that nothing in it walks the chain (``explain``)."""
+    vars(request)[_DECISION] = decision
+
+
 def decision_of(sent: Request) -> Decision | None:
     """Return the decision if somebody has asked for it during this request."""
     return vars(sent).get(_DECISION)
