@@ -241,7 +241,7 @@ def _providers(center: Any) -> set[str]:
     """Return whose values an account may be linked to: steps that prove one, and the SAML identity provider."""
     saml = center.settings.saml
     steps = {step.name for step in center.steps} - NO_PROVIDERS
-    return steps | ({saml.identity_provider.name} if saml is not None else set())
+    return steps | (set(saml.identity_providers) if saml is not None else set())
 
 
 def _read_password() -> str:

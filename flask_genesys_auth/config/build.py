@@ -165,7 +165,7 @@ class Build:
         for name, provider in providers.items():
             provider["name"] = name
             self._check_metadata(dotted(path, name), provider)
-            table["identity_provider"] = provider
+        table["identity_providers"] = providers
 
     def _check_metadata(self, path: str, provider: dict[str, Any]) -> None:
         self._require(path, provider, "metadata")
@@ -208,6 +208,7 @@ def _contact_center(name: str, table: dict[str, Any]) -> ContactCenterSettings:
     if "web_services" in table:
         table["web_services"] = WebServices()
     if "saml" in table:
-        provider = IdentityProvider(**_with_sets(table["saml"]["identity_provider"]))
-        table["saml"] = Saml(**{**table["saml"], "identity_provider": provider})
+        given = table["saml"]["identity_providers"]
+        providers = {key: IdentityProvider(**_with_sets(provider)) for key, provider in given.items()}
+        table["saml"] = Saml(**{**table["saml"], "identity_providers": providers})
     return ContactCenterSettings(**_with_sets(table))

@@ -113,40 +113,94 @@ class WebServices:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A private key and the certificate that publishes it, both in PEM."""
+
+    key: Secret
+    certificate: str
+
+
+@dataclass(frozen=True, slots=True)
 class IdentityProvider:
     """One SAML identity provider of one contact center.
 
-    :param metadata: an existing file.
+    :param metadata: an existing file, or an http(s) address.
+    :param metadata_refresh: seconds after which metadata from an address are fetched anew.
+    :param metadata_certificate: PEM of the one certificate that must have signed the metadata, or empty.
+    :param entity_id: which one, where the metadata name several.
+    :param binding: of our AuthnRequest.
+    :param allow_unsolicited: accept responses that answer no request (IdP-initiated).
     :param match: ``"name_id"`` or ``"attribute:NAME"``: the value that an account's linked identity carries.
+    :param link_by: ``"user_name"``: at the first login, link the account of that name; or empty.
     :param email_domains: when not empty, the e-mail domains (lower case) this provider may speak for.
+    :param authn_context: the authentication context classes asked for, and accepted; empty: any.
+    :param allow_sha1: a relaxation, as are ``allow_cbc`` (AES-CBC content) and ``allow_rsa15`` (key transport).
+    :param provision: make an account at the first login.
+    :param attributes: the provider's attribute by ours: ``first_name``, ``last_name``, ``email``, ``groups``.
+    :param role_map: role by group; a group that is not here gives nothing.
+    :param sync_roles: roles follow ``role_map`` at every login, not only at provisioning.
     """
 
     name: str
-    metadata: Path
+    metadata: Path | str
+    metadata_refresh: int = 3600
+    metadata_certificate: str = ""
     entity_id: str = ""
+    binding: Literal["redirect", "post"] = "redirect"
+    allow_unsolicited: bool = False
     match: str = "name_id"
+    link_by: Literal["", "user_name"] = ""
     email_domains: frozenset[str] = frozenset()
     name_id_format: str = ""
+    authn_context: tuple[str, ...] = ()
+    force_authn: bool = False
+    single_logout: bool = True
     want_response_signed: bool = False
+    allow_sha1: bool = False
+    allow_cbc: bool = False
+    allow_rsa15: bool = False
+    provision: bool = False
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    role_map: Mapping[str, str] = field(default_factory=dict)
+    sync_roles: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
+        object.__setattr__(self, "role_map", MappingProxyType(dict(self.role_map)))
 
 
 @dataclass(frozen=True, slots=True)
 class Saml:
     """The SAML step of one contact center.
 
+    :param identity_providers: at least one, by name, in the configuration's order.
     :param entity_id: ours; empty means the address of our metadata.
-    :param clock_skew: seconds allowed between the provider's clock and ours, the same for every check.
+    :param signing_certificate: PEM; ``next_signing_certificate`` stands beside it in our metadata while the signing
+        key rolls over.
+    :param encryption_keys: those that may decrypt, the first of which providers are asked to use.
+    :param sign_metadata: sign our metadata with ``signing_key``.
+    :param metadata_lifetime: seconds for which a copy of our metadata says that it is valid.
+    :param clock_skew: seconds allowed between a provider's clock and ours, the same for every check.
     :param request_lifetime: seconds within which a login that was begun must be finished.
+    :param cross_check: python3-saml must accept a response too.
     :param force_authn_after_logout: the login after a logout asks the provider to authenticate the user anew.
     """
 
-    identity_provider: IdentityProvider
+    identity_providers: Mapping[str, IdentityProvider]
     entity_id: str = ""
     signing_key: Secret | None = None
     signing_certificate: str = ""
+    next_signing_certificate: str = ""
+    encryption_keys: tuple[KeyPair, ...] = ()
+    sign_metadata: bool = False
+    metadata_lifetime: int = 172800
     clock_skew: int = 60
     request_lifetime: int = 600
+    cross_check: bool = False
     force_authn_after_logout: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "identity_providers", MappingProxyType(dict(self.identity_providers)))
 
 
 @dataclass(frozen=True, slots=True)

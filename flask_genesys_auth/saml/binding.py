@@ -19,6 +19,7 @@ from .errors import Fault, SamlError
 from .gate import SUCCESS
 from .requests import Login, PendingLogin
 from .settings import ServiceProvider
+from .trust import Trust
 from .verify import Verified
 
 BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
@@ -36,9 +37,10 @@ class _Assertion:
     ends: float
 
 
-def bind(message: Verified, service: ServiceProvider, request: PendingLogin, state: StateStore) -> Login:
+def bind(message: Verified, service: ServiceProvider, trust: Trust, request: PendingLogin, state: StateStore) -> Login:
     """Check a verified message against us, the stored request and the clock, and that it is its first time.
 
+    :param trust: the provider whose keys have verified the message.
     :param request: the login that was begun, as it was stored.
     :param state: where the assertion's id is kept until the assertion ends by itself.
     :raises SamlError: with the first thing that is wrong.
@@ -46,10 +48,10 @@ def bind(message: Verified, service: ServiceProvider, request: PendingLogin, sta
     """
     now = service.clock()
     try:
-        _check_request(service, request, now)
-        _check_response(message.response, service, request)
+        _check_request(service, trust, request, now)
+        _check_response(message.response, service, trust, request)
         issuer = _only(message.assertion, "Issuer", Fault.ISSUER)
-        _check_issuer(issuer, service)
+        _check_issuer(issuer, trust)
         assertion = _Assertion(
             message.assertion,
             min(
@@ -58,33 +60,33 @@ def bind(message: Verified, service: ServiceProvider, request: PendingLogin, sta
             ),
         )
         session_index, session_end = _read_authentication(message.assertion, service, now)
-        login = _read_login(message.assertion, service, session_index, session_end)
+        login = _read_login(message.assertion, trust, session_index, session_end)
     except ForbiddenXml as error:
         raise SamlError(Fault.STRUCTURE, str(error)) from error
-    _spend(assertion, service, state, now)
+    _spend(assertion, service, trust, state, now)
     return login
 
 
-def _check_request(service: ServiceProvider, request: PendingLogin, now: float) -> None:
+def _check_request(service: ServiceProvider, trust: Trust, request: PendingLogin, now: float) -> None:
     if request.contact_center != service.contact_center:
         raise SamlError(
             Fault.OTHER_CONTACT_CENTER,
             f"the login was begun for {request.contact_center}, the message came to {service.contact_center}",
         )
-    if request.provider != service.provider.name:
-        raise SamlError(Fault.ISSUER, f"the login was begun with {request.provider}, not {service.provider.name}")
-    if service.valid_until is not None and now >= service.valid_until:
+    if request.provider != trust.name:
+        raise SamlError(Fault.ISSUER, f"the login was begun with {request.provider}, not {trust.name}")
+    if trust.metadata.valid_until is not None and now >= trust.metadata.valid_until:
         raise SamlError(
             Fault.METADATA_EXPIRED,
-            f"the provider's metadata ended at {as_instant(service.valid_until)}, it is {as_instant(now)}",
+            f"the provider's metadata ended at {as_instant(trust.metadata.valid_until)}, it is {as_instant(now)}",
         )
 
 
-def _check_response(response: etree._Element, service: ServiceProvider, request: PendingLogin) -> None:
+def _check_response(response: etree._Element, service: ServiceProvider, trust: Trust, request: PendingLogin) -> None:
     status = response.find("{urn:oasis:names:tc:SAML:2.0:protocol}Status/*")
     if status is None or status.get("Value") != SUCCESS:
         raise SamlError(Fault.STATUS, "the signed status is not Success")
-    _check_issuer(_only(response, "Issuer", Fault.ISSUER), service)
+    _check_issuer(_only(response, "Issuer", Fault.ISSUER), trust)
     if response.get("Destination") != service.acs_url:
         raise SamlError(
             Fault.DESTINATION, f"Destination is {response.get('Destination')!r}, our address is {service.acs_url!r}"
@@ -94,10 +96,10 @@ def _check_response(response: etree._Element, service: ServiceProvider, request:
         raise SamlError(Fault.IN_RESPONSE_TO, f"Response answers {answered!r}, not {request.request_id!r}")
 
 
-def _check_issuer(issuer: etree._Element, service: ServiceProvider) -> None:
+def _check_issuer(issuer: etree._Element, trust: Trust) -> None:
     found = text_of(issuer)
-    if found != service.idp_entity_id or issuer.get("Format", ENTITY) != ENTITY:
-        raise SamlError(Fault.ISSUER, f"issued by {found!r}, not by {service.idp_entity_id!r}")
+    if found != trust.entity_id or issuer.get("Format", ENTITY) != ENTITY:
+        raise SamlError(Fault.ISSUER, f"issued by {found!r}, not by {trust.entity_id!r}")
 
 
 def _check_conditions(assertion: etree._Element, service: ServiceProvider, now: float) -> float:
@@ -167,14 +169,12 @@ def _read_authentication(assertion: etree._Element, service: ServiceProvider, no
     return statement.get("SessionIndex", ""), ends
 
 
-def _read_login(
-    assertion: etree._Element, service: ServiceProvider, session_index: str, session_end: float | None
-) -> Login:
+def _read_login(assertion: etree._Element, trust: Trust, session_index: str, session_end: float | None) -> Login:
     """Return whom this is about; transient NameIDs match nothing."""
     name_id = assertion.find(f"{{{SAML}}}Subject/{{{SAML}}}NameID")
     value = text_of(name_id) if name_id is not None else ""
     attributes = dict(_attributes(assertion))
-    match = service.provider.match
+    match = trust.settings.match
     if match == "name_id":
         if name_id is None or name_id.get("Format") == TRANSIENT:
             raise SamlError(Fault.NAME_ID, "the subject has no NameID that lasts")
@@ -187,9 +187,9 @@ def _read_login(
         subject = values[0]
     if not subject or len(subject) > _LONGEST_SUBJECT or not subject.isprintable():
         raise SamlError(Fault.NAME_ID, f"the value of {match} is empty, too long or not printable")
-    _check_domain(subject, service)
+    _check_domain(subject, trust)
     return Login(
-        provider=service.provider.name,
+        provider=trust.name,
         subject=subject,
         name_id=value,
         session_index=session_index,
@@ -197,9 +197,9 @@ def _read_login(
     )
 
 
-def _check_domain(subject: str, service: ServiceProvider) -> None:
+def _check_domain(subject: str, trust: Trust) -> None:
     """Let a provider speak only for the e-mail domains listed, where any are."""
-    domains = service.provider.email_domains
+    domains = trust.settings.email_domains
     if not domains:
         return
     local, _, domain = subject.rpartition("@")
@@ -222,10 +222,10 @@ def _attributes(assertion: etree._Element) -> Iterator[tuple[str, tuple[str, ...
         yield name, tuple(values)
 
 
-def _spend(assertion: _Assertion, service: ServiceProvider, state: StateStore, now: float) -> None:
+def _spend(assertion: _Assertion, service: ServiceProvider, trust: Trust, state: StateStore, now: float) -> None:
     """Let each assertion be used once: its id is kept until it could not be used any more."""
     identifier = assertion.element.get("ID", "")
-    key = hashlib.sha256(f"{len(service.idp_entity_id)}:{service.idp_entity_id}{identifier}".encode()).hexdigest()
+    key = hashlib.sha256(f"{len(trust.entity_id)}:{trust.entity_id}{identifier}".encode()).hexdigest()
     until = max(assertion.ends + service.clock_skew - now, 1.0)
     if not state.add(f"saml-assertion:{key}", True, until):
         raise SamlError(Fault.REPLAYED, f"assertion {identifier!r} was used before")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from lxml import etree
@@ -17,6 +18,9 @@ from .verify import load_key
 
 LIMITS = Limits(size=10 * 1024 * 1024, depth=32, elements=200_000, attributes=64)
 REDIRECT = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect"
+POST = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST"
+BINDINGS: Mapping[str, str] = MappingProxyType({"redirect": REDIRECT, "post": POST})
+"""The bindings we speak, by the names that the configuration has for them."""
 
 _ENTITY = f"{{{MD}}}EntityDescriptor"
 _ENTITIES = f"{{{MD}}}EntitiesDescriptor"
@@ -24,16 +28,30 @@ _ROLE = f"{{{MD}}}IDPSSODescriptor"
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where messages of one service and one binding go.
+
+    :param location: requests.
+    :param response_location: answers (saml-metadata 2.2.2, ResponseLocation, else Location).
+    """
+
+    location: str
+    response_location: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderMetadata:
     """What an identity provider says of itself.
 
-    :param sso_url: where AuthnRequests go by HTTP-Redirect.
+    :param single_sign_on: by ``"redirect"`` and ``"post"``, at least one of the two; ``single_logout`` likewise,
+        perhaps none.
     :param certificates: its signing certificates in DER; while it rolls over there are several.
     :param valid_until: unix time, or ``None``: for good.
     """
 
     entity_id: str
-    sso_url: str
+    single_sign_on: Mapping[str, Endpoint]
+    single_logout: Mapping[str, Endpoint]
     certificates: tuple[bytes, ...]
     valid_until: float | None
 
@@ -50,7 +68,8 @@ def read_metadata(path: Path, entity_id: str, now: float) -> ProviderMetadata:
         entity, role = _choose(root, entity_id)
         return ProviderMetadata(
             entity_id=entity.get("entityID", ""),
-            sso_url=_redirect_endpoint(role),
+            single_sign_on=_single_sign_on(role),
+            single_logout=_endpoints(role, "SingleLogoutService"),
             certificates=tuple(dict.fromkeys(_signing_certificates(role))),
             valid_until=_valid_until(role, now),
         )
@@ -95,12 +114,22 @@ def _choose(root: etree._Element, entity_id: str) -> tuple[etree._Element, etree
     return found[0]
 
 
-def _redirect_endpoint(role: etree._Element) -> str:
-    services = role.findall(f"{{{MD}}}SingleSignOnService")
-    for service in services:
-        if service.get("Binding") == REDIRECT:
-            return _web_address(service.get("Location", ""))
-    raise ValueError("the identity provider offers no SingleSignOnService by HTTP-Redirect")
+def _single_sign_on(role: etree._Element) -> dict[str, Endpoint]:
+    found = _endpoints(role, "SingleSignOnService")
+    if not found:
+        raise ValueError("the identity provider offers no SingleSignOnService by HTTP-Redirect or HTTP-POST")
+    return found
+
+
+def _endpoints(role: etree._Element, service: str) -> dict[str, Endpoint]:
+    """Return the first endpoint of each binding we speak."""
+    found: dict[str, Endpoint] = {}
+    for element in role.findall(f"{{{MD}}}{service}"):
+        for name, binding in BINDINGS.items():
+            if element.get("Binding") == binding and name not in found:
+                location = _web_address(element.get("Location", ""))
+                found[name] = Endpoint(location, _web_address(element.get("ResponseLocation", location)))
+    return found
 
 
 def _web_address(address: str) -> str:

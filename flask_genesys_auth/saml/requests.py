@@ -16,6 +16,7 @@ from onelogin.saml2.utils import OneLogin_Saml2_Utils
 if TYPE_CHECKING:
     from ..chain.ports import StateStore
     from .settings import ServiceProvider
+    from .trust import Trust
 
 
 def digest(secret: str) -> str:
@@ -84,30 +85,31 @@ def reference_of(request_id: str) -> str:
 
 
 def begin_login(
-    service: ServiceProvider, state: StateStore, *, return_to: str, force_authn: bool = False
+    service: ServiceProvider, trust: Trust, state: StateStore, *, return_to: str, force_authn: bool = False
 ) -> BegunLogin:
     """Make an AuthnRequest (saml-bindings 3.4) and keep what its answer will be compared with.
 
+    :param trust: the provider that is to answer.
     :param return_to: a local path that has been validated.
     :param force_authn: ask the provider to authenticate the user anew (saml-core 3.4.1).
     :raises StateUnavailable: if it cannot be kept.
     """
-    request_id, encoded = _authn_request(service, force_authn)
+    request_id, encoded = _authn_request(trust, force_authn)
     nonce, relay_state = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     parameters = {"SAMLRequest": encoded, "RelayState": relay_state}
-    if service.signs_requests:
-        signer = OneLogin_Saml2_Auth({}, old_settings=service.toolkit)
+    if service.signs:
+        signer = OneLogin_Saml2_Auth({}, old_settings=trust.toolkit)
         signer.add_request_signature(parameters, Constants.RSA_SHA256)
     pending = PendingLogin(
         request_id=request_id,
         contact_center=service.contact_center,
-        provider=service.provider.name,
+        provider=trust.name,
         return_to=return_to,
         nonce_hash=digest(nonce),
         relay_state_hash=digest(relay_state),
     )
     state.put(_key(request_id), asdict(pending), service.request_lifetime)
-    location: str = OneLogin_Saml2_Utils.redirect(service.sso_url, parameters)
+    location: str = OneLogin_Saml2_Utils.redirect(trust.metadata.single_sign_on["redirect"].location, parameters)
     return BegunLogin(location, reference_of(request_id), nonce)
 
 
@@ -142,7 +144,7 @@ def _key(request_id: str) -> str:
     return f"saml-request:{digest(request_id)}"
 
 
-def _authn_request(service: ServiceProvider, force_authn: bool) -> tuple[str, str]:
+def _authn_request(trust: Trust, force_authn: bool) -> tuple[str, str]:
     """Return the AuthnRequest's ID and the request, deflated and in base64."""
-    request = OneLogin_Saml2_Authn_Request(service.toolkit, force_authn=force_authn)
+    request = OneLogin_Saml2_Authn_Request(trust.toolkit, force_authn=force_authn)
     return request.get_id(), request.get_request()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import xmlsec
 from lxml import etree
@@ -23,6 +24,9 @@ from .documents import DS, ForbiddenXml, MalformedXml, parse
 from .errors import Fault, SamlError
 from .gate import LIMITS, Admitted
 from .signatures import SignatureForm
+
+if TYPE_CHECKING:
+    from .trust import Trust
 
 _REFERENCE_TRANSFORMS = (
     constants.TransformEnveloped,
@@ -77,24 +81,24 @@ def protocol_schema() -> etree.XMLSchema:
     return etree.XMLSchema(etree.parse(folder / "schemas" / "saml-schema-protocol-2.0.xsd"))
 
 
-def verify(message: Admitted, keys: tuple[xmlsec.Key, ...], *, want_response_signed: bool) -> Verified:
+def verify(message: Admitted, trust: Trust) -> Verified:
     """Check every signature and return what they cover.
 
     The assertion itself must be signed, as our metadata says (``WantAssertionsSigned``, saml-metadata 2.4.4): a
     signature around it alone is not enough. A Response that is signed as well must be signed well.
 
-    :param keys: the provider's, all of them: while it rolls over it has two.
+    :param trust: whose keys may have signed.
     :raises SamlError: if a signature is missing or bad, or the message is not valid against the schema.
     """
     if message.assertion_signature is None:
         raise SamlError(Fault.NOT_SIGNED, "the assertion is not signed: let the provider sign assertions")
-    if message.response_signature is None and want_response_signed:
+    if message.response_signature is None and trust.settings.want_response_signed:
         raise SamlError(Fault.NOT_SIGNED, "the Response is not signed and want_response_signed asks for it")
     response = message.response
     if message.response_signature is not None:
-        _check(message.response_signature, keys)
+        _check(message.response_signature, trust.keys)
         response = _covered(message.response_signature)
-    _check(message.assertion_signature, keys)
+    _check(message.assertion_signature, trust.keys)
     assertion = _covered(message.assertion_signature)
     if not protocol_schema().validate(message.response):
         raise SamlError(Fault.SCHEMA, "the message is not valid against saml-schema-protocol-2.0")

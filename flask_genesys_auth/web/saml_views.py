@@ -71,6 +71,7 @@ def begin(contact_center: str) -> Response:
     begun = _kept(
         lambda: begin_login(
             service,
+            next(iter(service.providers.values())).current(),
             runtime().state,
             return_to=local_path(request.args.get("next")),
             force_authn=service.force_authn_after_logout and refusals.SIGNED_OUT in session,
@@ -186,8 +187,16 @@ def _code_for(service: ServiceProvider, encoded: str, relay_state: str) -> str:
         raise SamlError(Fault.UNSOLICITED, f"no login that was begun here has the id {message.in_response_to!r}")
     if relay_state and not pending.made_with(relay_state):
         raise SamlError(Fault.RELAY_STATE, "RelayState is not the one that went with the request")
-    verified = verify(message, service.keys, want_response_signed=service.provider.want_response_signed)
-    proven: Login = bind(verified, service, pending, state)
+    provider = service.providers.get(pending.provider) if pending.contact_center == service.contact_center else None
+    if provider is None:
+        raise SamlError(
+            Fault.OTHER_CONTACT_CENTER,
+            f"the login was begun with {pending.provider} of {pending.contact_center}, which is no provider of "
+            f"{service.contact_center}",
+        )
+    trust = provider.current()
+    verified = verify(message, trust)
+    proven: Login = bind(verified, service, trust, pending, state)
     if not finish_login(state, pending):
         raise SamlError(Fault.REPLAYED, f"request {pending.request_id!r} has been answered before")
     return keep_proven(state, pending, proven, CODE_LIFETIME)
@@ -261,7 +270,6 @@ def _refused(service: ServiceProvider, error: SamlError) -> Response:
             "saml_reference": reference,
             "saml_reason": str(error.reason),
             "saml_detail": error.detail,
-            "saml_provider": service.provider.name,
             "contact_center": service.contact_center,
         },
     )

@@ -25,7 +25,7 @@ from flask_genesys_auth.config.values import (
 )
 from flask_genesys_auth.errors import StateUnavailable
 
-SAML = Saml(IdentityProvider("idp", Path("idp.xml")))
+SAML = Saml({"idp": IdentityProvider("idp", Path("idp.xml"))})
 ORGANIZATIONS = {"acme": "00D00000000000A", "beta": "00D00000000000B"}
 
 

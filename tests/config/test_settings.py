@@ -71,15 +71,17 @@ def test_every_key_is_read(folder: Path, load: Load, full: Mapping, key_pair: tu
         ),
         web_services=WebServices(),
         saml=Saml(
-            identity_provider=IdentityProvider(
-                name="okta",
-                metadata=folder / "idp.xml",
-                entity_id="https://idp.example",
-                match="attribute:mail",
-                email_domains=frozenset({"acme.example"}),
-                name_id_format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress",
-                want_response_signed=True,
-            ),
+            identity_providers={
+                "okta": IdentityProvider(
+                    name="okta",
+                    metadata=folder / "idp.xml",
+                    entity_id="https://idp.example",
+                    match="attribute:mail",
+                    email_domains=frozenset({"acme.example"}),
+                    name_id_format="urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress",
+                    want_response_signed=True,
+                )
+            },
             entity_id="https://portal.acme.example/sp",
             signing_key=Secret(key_pair[0].removesuffix("\n")),
             signing_certificate=key_pair[1].removesuffix("\n"),

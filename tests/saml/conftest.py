@@ -17,6 +17,7 @@ from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.gate import admit
 from flask_genesys_auth.saml.requests import Login, PendingLogin, digest
 from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
+from flask_genesys_auth.saml.trust import Trust
 from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import Message, provider_metadata
@@ -44,7 +45,7 @@ def other_key() -> SigningKey:
 
 def center(metadata: Path, name: str = "acme", **provider: object) -> ContactCenterSettings:
     """A contact center with one identity provider, ``okta``."""
-    saml = Saml(IdentityProvider("okta", metadata, **provider))  # type: ignore[arg-type]  # free-form for tests
+    saml = Saml({"okta": IdentityProvider("okta", metadata, **provider)})  # type: ignore[arg-type]  # free-form for tests
     return ContactCenterSettings(name=name, id=name, saml=saml)
 
 
@@ -60,12 +61,18 @@ def service(metadata_file: Path) -> ServiceProvider:
     return build_service_provider(center(metadata_file), public_url=PUBLIC_URL, prefix="/saml", clock=lambda: NOW)
 
 
+def trust_of(service: ServiceProvider) -> Trust:
+    """What the service provider knows of its one identity provider."""
+    (provider,) = service.providers.values()
+    return provider.current()
+
+
 def pending(service: ServiceProvider, **changes: str) -> PendingLogin:
     """The login that was begun with ``REQUEST_ID``."""
     begun = PendingLogin(
         request_id=REQUEST_ID,
         contact_center=service.contact_center,
-        provider=service.provider.name,
+        provider=trust_of(service).name,
         return_to="/",
         nonce_hash=digest("nonce"),
         relay_state_hash=digest("relay"),
@@ -76,7 +83,7 @@ def pending(service: ServiceProvider, **changes: str) -> PendingLogin:
 def genuine(service: ServiceProvider) -> Message:
     """What the provider really sends."""
     return Message(
-        issuer=service.idp_entity_id,
+        issuer=trust_of(service).entity_id,
         acs_url=service.acs_url,
         audience=service.entity_id,
         request_id=REQUEST_ID,
@@ -88,7 +95,7 @@ def referee_accepts(service: ServiceProvider, encoded: str) -> bool:
     """Whether python3-saml accepts a message, too."""
     address = urlsplit(service.acs_url)
     posted = {"https": "on", "http_host": address.netloc, "script_name": address.path, "get_data": {}}
-    message = OneLogin_Saml2_Response(service.toolkit, encoded)
+    message = OneLogin_Saml2_Response(trust_of(service).toolkit, encoded)
     return bool(message.is_valid(posted, REQUEST_ID, raise_exceptions=True))
 
 
@@ -112,8 +119,9 @@ class Door:
         service = service or self.service
         encoded = message if isinstance(message, str) else message.encoded(self.key)
         admitted = admit(encoded)
-        verified = verify(admitted, service.keys, want_response_signed=service.provider.want_response_signed)
-        login = bind(verified, service, request or pending(service), self.state)
+        trust = trust_of(service)
+        verified = verify(admitted, trust)
+        login = bind(verified, service, trust, request or pending(service), self.state)
         assert not referee or referee_accepts(service, encoded)
         return login
 

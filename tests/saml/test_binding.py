@@ -17,7 +17,7 @@ from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.testing.saml_messages import PERSISTENT, Hook, provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey
 
-from .conftest import NOW, Door, center, pending
+from .conftest import NOW, Door, center, pending, trust_of
 from .places import PUBLIC_URL, SSO
 
 ACS = f"{PUBLIC_URL}/saml/acme/acs"
@@ -332,7 +332,7 @@ def test_provider_speaks_only_for_the_listed_email_domains(
 
 def test_metadata_that_ended_since_the_start_refuses_logins(door: Door, key: SigningKey, tmp_path: Path) -> None:
     path = tmp_path / "short.xml"
-    path.write_text(provider_metadata(door.service.idp_entity_id, SSO, (key.certificate,), valid_until=NOW + 100))
+    path.write_text(provider_metadata(trust_of(door.service).entity_id, SSO, (key.certificate,), valid_until=NOW + 100))
     service = build_service_provider(center(path), public_url=PUBLIC_URL, prefix="/saml", clock=lambda: NOW)
     assert door.enter(door.genuine, service=service).subject == "ann@acme.example"
     later = dataclasses.replace(service, clock=lambda: NOW + 100)
@@ -341,8 +341,8 @@ def test_metadata_that_ended_since_the_start_refuses_logins(door: Door, key: Sig
 
 
 def test_signed_status_is_looked_at_again(door: Door) -> None:
-    message = verify(admit(door.genuine.encoded(door.key)), door.service.keys, want_response_signed=False)
+    message = verify(admit(door.genuine.encoded(door.key)), trust_of(door.service))
     message.response[1][0].set("Value", "urn:oasis:names:tc:SAML:2.0:status:Responder")
     with pytest.raises(SamlError) as refusal:
-        bind(message, door.service, pending(door.service), door.state)
+        bind(message, door.service, trust_of(door.service), pending(door.service), door.state)
     assert refusal.value.reason is Fault.STATUS

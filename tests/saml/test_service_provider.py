@@ -35,7 +35,7 @@ from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey
 
-from .conftest import NOW, center
+from .conftest import NOW, center, trust_of
 from .places import IDP, PUBLIC_URL, SSO
 
 
@@ -52,7 +52,7 @@ def written(tmp_path: Path, text: str | bytes) -> Path:
 
 def test_metadata_of_one_provider_is_read(tmp_path: Path, genuine: str, key: SigningKey) -> None:
     found = read_metadata(written(tmp_path, genuine), "", NOW)
-    assert (found.entity_id, found.sso_url, found.valid_until) == (IDP, SSO, None)
+    assert (found.entity_id, found.single_sign_on["redirect"].location, found.valid_until) == (IDP, SSO, None)
     assert found.certificates == (base64.b64decode(key.certificate),)
     assert read_metadata(written(tmp_path, genuine), IDP, NOW) == found
 
@@ -63,8 +63,11 @@ def test_one_provider_of_an_aggregate_is_read_by_its_entity_id(tmp_path: Path, g
     inner = f"<EntitiesDescriptor>{genuine}</EntitiesDescriptor>"
     nested = f'<EntitiesDescriptor xmlns="{MD}">{inner}{service}{other}</EntitiesDescriptor>'
     path = written(tmp_path, nested)
-    assert read_metadata(path, IDP, NOW).sso_url == SSO
-    assert read_metadata(path, "https://other.example", NOW).sso_url == "https://other.example/sso"
+    assert read_metadata(path, IDP, NOW).single_sign_on["redirect"].location == SSO
+    assert (
+        read_metadata(path, "https://other.example", NOW).single_sign_on["redirect"].location
+        == "https://other.example/sso"
+    )
     with pytest.raises(ConfigurationError, match=r"names 2 identity providers .*set entity_id"):
         read_metadata(path, "", NOW)
     with pytest.raises(ConfigurationError, match=r"does not name 'x\"\]'; it names"):
@@ -83,6 +86,14 @@ def test_metadata_past_valid_until_are_refused_wherever_it_stands(tmp_path: Path
         read_metadata(ending(NOW), "", NOW)
 
 
+def test_binding_that_the_provider_does_not_offer_is_an_error(tmp_path: Path, genuine: str) -> None:
+    both = build_service_provider(center(written(tmp_path, genuine)), public_url=PUBLIC_URL, prefix="/saml")
+    assert set(trust_of(both).metadata.single_sign_on) == {"redirect", "post"}
+    only_post = center(written(tmp_path, genuine.replace("bindings:HTTP-Redirect", "bindings:SOAP")))
+    with pytest.raises(ConfigurationError, match=r"okta\.binding: .* by redirect, only by post"):
+        build_service_provider(only_post, public_url=PUBLIC_URL, prefix="/saml")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -93,8 +104,8 @@ def test_metadata_past_valid_until_are_refused_wherever_it_stands(tmp_path: Path
         (lambda text: text.replace("SAML:2.0:protocol", "SAML:1.1:protocol"), "names no SAML 2.0 identity provider"),
         (lambda text: text.replace(f'entityID="{IDP}"', ""), "has no entityID"),
         (
-            lambda text: text.replace("bindings:HTTP-Redirect", "bindings:SOAP"),
-            "no SingleSignOnService by HTTP-Redirect",
+            lambda text: text.replace("bindings:HTTP-", "bindings:SOAP-"),
+            "no SingleSignOnService by HTTP-Redirect or HTTP-POST",
         ),
         (lambda text: text.replace("https://idp.example/sso", "javascript:alert(1)//"), "is no http"),
         (lambda text: text.replace("https://idp.example/sso", "file:///etc/passwd"), "is no http"),
@@ -167,7 +178,7 @@ def test_settings_that_cannot_work_are_refused_at_the_start(
     metadata_file: Path, other_key: SigningKey, changes: dict[str, object], said: str
 ) -> None:
     good = build_service_provider(signing(metadata_file, other_key), public_url=PUBLIC_URL, prefix="/saml")
-    assert good.signs_requests
+    assert good.signs
     assert "PRIVATE" not in repr(good)
     with pytest.raises(ConfigurationError, match=said):
         build_service_provider(signing(metadata_file, other_key, **changes), public_url=PUBLIC_URL, prefix="/saml")
@@ -198,7 +209,7 @@ def sent(location: str) -> tuple[etree._Element, dict[str, list[str]]]:
 
 def test_login_begins_with_a_request_that_is_kept_until_it_is_answered(service: ServiceProvider) -> None:
     state = MemoryState("tests")
-    begun = begin_login(service, state, return_to="/desk?x=1")
+    begun = begin_login(service, trust_of(service), state, return_to="/desk?x=1")
     request, fields = sent(begun.location)
     assert begun.location.startswith(f"{SSO}&SAMLRequest=")
     assert request.get("Destination") == SSO
@@ -222,7 +233,7 @@ def test_login_begins_with_a_request_that_is_kept_until_it_is_answered(service: 
 
 def test_nothing_that_must_stay_secret_is_kept_as_it_is(service: ServiceProvider) -> None:
     state = MemoryState("tests")
-    begun = begin_login(service, state, return_to="/")
+    begun = begin_login(service, trust_of(service), state, return_to="/")
     request, fields = sent(begun.location)
     kept = find_login(state, request.get("ID", ""))
     assert kept is not None
@@ -238,7 +249,7 @@ def test_request_is_signed_where_there_is_a_key_and_asks_for_a_new_proof_where_t
     metadata_file: Path, other_key: SigningKey
 ) -> None:
     service = build_service_provider(signing(metadata_file, other_key), public_url=PUBLIC_URL, prefix="/saml")
-    begun = begin_login(service, MemoryState("tests"), return_to="/", force_authn=True)
+    begun = begin_login(service, trust_of(service), MemoryState("tests"), return_to="/", force_authn=True)
     request, fields = sent(begun.location)
     assert request.get("ForceAuthn") == "true"
     query = urlsplit(begun.location).query

@@ -22,7 +22,7 @@ from flask_genesys_auth.saml.verify import _covered, verify
 from flask_genesys_auth.testing.saml_messages import Hook, add_key_info, provider_metadata, sign
 from flask_genesys_auth.testing.signing_keys import SigningKey
 
-from .conftest import Door, center
+from .conftest import Door, center, trust_of
 from .places import IDP, PUBLIC_URL, SSO
 from .trees import EVIL, REFERENCE, find
 
@@ -385,7 +385,7 @@ def test_messages_are_verified_in_many_threads_at_once(door: Door, other_key: Si
     def attempt(number: int) -> str:
         try:
             message = admit(bad if number % 2 else good[number % 4])
-            found = verify(message, door.service.keys, want_response_signed=False)
+            found = verify(message, trust_of(door.service))
         except SamlError as error:
             return str(error.reason)
         return find(found.assertion, "saml:Subject/saml:NameID").text or ""
