@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from ..errors import GenesysAuthError
+from ..errors import BackendUnavailable, GenesysAuthError
 
 _LONGEST_DETAIL = 500
 
@@ -68,3 +68,7 @@ class SamlError(GenesysAuthError):
         self.reason = reason
         self.detail = printable[:_LONGEST_DETAIL]
         super().__init__(f"{reason}: {self.detail}")
+
+
+class MetadataUnavailable(BackendUnavailable):
+    """What an identity provider says of itself was never fetched, so that nobody can log in with it yet."""

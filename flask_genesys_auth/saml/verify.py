@@ -20,7 +20,7 @@ import xmlsec
 from lxml import etree
 from xmlsec import constants
 
-from .documents import DS, ForbiddenXml, MalformedXml, parse
+from .documents import DS, ForbiddenXml, Limits, MalformedXml, parse
 from .errors import Fault, SamlError
 from .gate import LIMITS, Admitted
 from .signatures import SignatureForm
@@ -96,16 +96,20 @@ def verify(message: Admitted, trust: Trust) -> Verified:
         raise SamlError(Fault.NOT_SIGNED, "the Response is not signed and want_response_signed asks for it")
     response = message.response
     if message.response_signature is not None:
-        _check(message.response_signature, trust.keys)
-        response = _covered(message.response_signature)
-    _check(message.assertion_signature, trust.keys)
-    assertion = _covered(message.assertion_signature)
+        check_signature(message.response_signature, trust.keys)
+        response = covered(message.response_signature)
+    check_signature(message.assertion_signature, trust.keys)
+    assertion = covered(message.assertion_signature)
     if not protocol_schema().validate(message.response):
         raise SamlError(Fault.SCHEMA, "the message is not valid against saml-schema-protocol-2.0")
     return Verified(assertion=assertion, response=response)
 
 
-def _check(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:
+def check_signature(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:
+    """Verify one signature.
+
+    :raises SamlError: unless one of these keys made it.
+    """
     for key in keys:
         context = xmlsec.SignatureContext()
         for transform in _REFERENCE_TRANSFORMS:
@@ -123,13 +127,16 @@ def _check(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:
     raise SamlError(Fault.BAD_SIGNATURE, f"no configured key of the provider ({len(keys)}) made this signature")
 
 
-def _covered(form: SignatureForm) -> etree._Element:
-    """Return the signed element, parsed from the bytes whose digest is signed."""
+def covered(form: SignatureForm, limits: Limits = LIMITS) -> etree._Element:
+    """Return the signed element, parsed from the bytes whose digest is signed.
+
+    :raises SamlError: if the signature covers other bytes.
+    """
     data = _canonical(form)
     if not hmac.compare_digest(hashlib.new(form.digest, data).digest(), form.digest_value):
         raise SamlError(Fault.BAD_SIGNATURE, "the signature covers other bytes than the element it stands in")
     try:
-        return parse(data, LIMITS)
+        return parse(data, limits)
     except (ForbiddenXml, MalformedXml) as error:
         raise SamlError(Fault.BAD_SIGNATURE, f"what is signed cannot be read: {error}") from error
 
