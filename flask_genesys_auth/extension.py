@@ -133,7 +133,7 @@ class GenesysAuth:
             accounts = SqlAccounts(settings.accounts_url, timeout=settings.state_timeout)
         passwords = accounts if isinstance(accounts, PasswordStore) else None
         extra = [_step(one) for one in (*self._extra_steps, *settings.extra_steps)]
-        providers = _service_providers(settings)
+        providers = _service_providers(settings, state)
         parts = _StepParts(settings, passwords, hasher)
         centers = ContactCenters(
             settings,
@@ -247,14 +247,17 @@ def _state(settings: Settings) -> StateStore:
     return SqlState(settings.state_url, settings.state_namespace, settings.state_timeout)
 
 
-def _service_providers(settings: Settings) -> dict[str, ServiceProvider]:
+def _service_providers(settings: Settings, state: StateStore) -> dict[str, ServiceProvider]:
     if not settings.saml_enabled:
         return {}
     from .saml.settings import build_service_provider
 
     return {
         table.name: build_service_provider(
-            table, public_url=table.public_url or settings.public_url, prefix=settings.saml_url_prefix
+            table,
+            public_url=table.public_url or settings.public_url,
+            prefix=settings.saml_url_prefix,
+            state=state,
         )
         for table in settings.contact_centers.values()
         if table.saml is not None
