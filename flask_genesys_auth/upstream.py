@@ -45,7 +45,7 @@ class Answer:
 
     :param status: any but 408, 429 and 5xx.
     :param headers: by name, without regard to case.
-    :param body: at most 64 kB, its content coding undone.
+    :param body: within the limit of whoever asked, its content coding undone.
     """
 
     status: int
@@ -82,12 +82,13 @@ class _TooMuch(Exception):
 class _Exchange:
     """What the sockets must know of the request under way."""
 
-    __slots__ = ("_budget", "deadline", "sent")
+    __slots__ = ("_budget", "deadline", "max_body", "sent")
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, max_body: int) -> None:
         self.deadline = deadline
+        self.max_body = max_body
         self.sent = False
-        self._budget = _MAX_HEAD + MAX_BODY
+        self._budget = _MAX_HEAD + max_body
 
     def received(self, octets: int) -> None:
         self._budget -= octets
@@ -220,15 +221,17 @@ class Upstream:
         headers: Mapping[str, str],
         deadline: Deadline,
         body: bytes | None = None,
+        max_body: int = MAX_BODY,
     ) -> Answer | Unavailable:
         """Send one request, once, and return what came of it.
 
         :param url: an address that has been checked: http or https, an ASCII host.
+        :param max_body: bytes of the answer's body that are read, before and after its content coding is undone.
         :returns: ``Unavailable`` with ``unreachable`` where nothing was sent; ``timed_out`` or ``server_error`` where
             the request went out and no answer came, also for HTTP 408, 429 and 5xx (with ``Retry-After``, RFC 9110
             10.2.3, between 1 and 300 s); ``unreadable_answer`` where it is too large or broken.
         """
-        exchange = _Exchange(deadline)
+        exchange = _Exchange(deadline, max_body)
         token = _exchange.set(exchange)
         try:
             deadline.remaining()
@@ -244,7 +247,7 @@ class Upstream:
                 timeout=None,
             )
             try:
-                return _read(response)
+                return _read(response, max_body)
             finally:
                 # A connection whose answer was read to its end is back in the pool by now; any other is closed.
                 response.close()
@@ -254,7 +257,7 @@ class Upstream:
             _exchange.reset(token)
 
 
-def _read(response: urllib3.BaseHTTPResponse) -> Answer | Unavailable:
+def _read(response: urllib3.BaseHTTPResponse, max_body: int) -> Answer | Unavailable:
     status = response.status
     if status in {408, 429} or status >= 500:
         wait = _retry_after(response.headers.get("Retry-After")) if status in {429, 503} else _DEFAULT_RETRY_AFTER
@@ -262,15 +265,15 @@ def _read(response: urllib3.BaseHTTPResponse) -> Answer | Unavailable:
     pieces = bytearray()
     while piece := response.read(_PIECE, decode_content=False):
         pieces += piece
-        if len(pieces) > MAX_BODY:
+        if len(pieces) > max_body:
             raise _TooMuch
-    body = _decode(bytes(pieces), response.headers.get("Content-Encoding", ""))
+    body = _decode(bytes(pieces), response.headers.get("Content-Encoding", ""), max_body)
     if body is None:
         return Unavailable(Reason.UNREADABLE_ANSWER, detail="the answer's content coding cannot be undone")
     return Answer(status, response.headers, body)
 
 
-def _decode(body: bytes, coding: str) -> bytes | None:
+def _decode(body: bytes, coding: str, max_body: int) -> bytes | None:
     """Undo a content coding that nobody asked for, without inflating more than the limit."""
     name = coding.strip().lower()
     if name in {"", "identity"}:
@@ -279,10 +282,10 @@ def _decode(body: bytes, coding: str) -> bytes | None:
         return None
     decoder = zlib.decompressobj(_DECODERS[name])
     try:
-        plain = decoder.decompress(body, MAX_BODY + 1)
+        plain = decoder.decompress(body, max_body + 1)
     except zlib.error:
         return None
-    if len(plain) > MAX_BODY:
+    if len(plain) > max_body:
         raise _TooMuch
     return plain if decoder.eof else None
 
@@ -304,7 +307,7 @@ def _retry_after(header: str | None) -> int:
 
 def _failure(error: BaseException, exchange: _Exchange) -> Unavailable:
     if isinstance(error, _TooMuch):
-        return Unavailable(Reason.UNREADABLE_ANSWER, detail=f"the answer is larger than {MAX_BODY} bytes")
+        return Unavailable(Reason.UNREADABLE_ANSWER, detail=f"the answer is larger than {exchange.max_body} bytes")
     if not exchange.sent:
         return Unavailable(Reason.UNREACHABLE, detail=f"no connection: {_explain(error)}")
     if isinstance(error, _TIMEOUTS):

@@ -43,13 +43,15 @@ class Limits:
     attributes: int
 
 
-def parse(data: bytes, limits: Limits) -> etree._Element:
+def parse(data: bytes, limits: Limits, *, skip_comments: bool = False) -> etree._Element:
     """Return the root of a document of elements and text: no DTD, entity, network, comment or instruction.
 
     Whoever reads a document must see what the signer saw, so that everything two readers could see differently
     (document types, encodings, comments that split text) is refused rather than handled (CVE-2017-11427,
     CVE-2025-25291, CVE-2025-29775).
 
+    :param skip_comments: read on past comments and instructions as if they were not there, the text around them in
+        one piece, which is what canonicalization makes of them (xml-c14n 2.1); for metadata, where they are common.
     :raises MalformedXml: if it is no XML.
     :raises ForbiddenXml: if it is XML of the wrong kind or too much of it.
     """
@@ -64,7 +66,7 @@ def parse(data: bytes, limits: Limits) -> etree._Element:
         raise ForbiddenXml(f"encoding {declared.group(1)!r}")
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ForbiddenXml("a document type")
-    root = _parsed(data)
+    root = _parsed(data, skip_comments)
     tree = root.getroottree()
     if tree.docinfo.internalDTD is not None or tree.docinfo.externalDTD is not None:
         raise ForbiddenXml("a document type")
@@ -74,7 +76,7 @@ def parse(data: bytes, limits: Limits) -> etree._Element:
     return root
 
 
-def _parsed(data: bytes) -> etree._Element:
+def _parsed(data: bytes, skip_comments: bool) -> etree._Element:
     # A parser keeps state while it parses: one for each document.
     parser = etree.XMLParser(
         resolve_entities=False,
@@ -84,8 +86,8 @@ def _parsed(data: bytes) -> etree._Element:
         attribute_defaults=False,
         huge_tree=False,
         recover=False,
-        remove_comments=False,
-        remove_pis=False,
+        remove_comments=skip_comments,
+        remove_pis=skip_comments,
         encoding="utf-8",
     )
     try:

@@ -196,6 +196,11 @@ def test_one_deadline_counts_for_several_requests(upstream: Upstream, echo: Echo
 def test_a_body_of_the_limit_is_read_and_one_byte_more_is_not(upstream: Upstream, echo: Echo) -> None:
     echo.fail(200, body=b"x" * MAX_BODY)
     assert len(answered(get(upstream, echo.url)).body) == MAX_BODY
+    larger = upstream.send("GET", echo.url, headers={}, deadline=Deadline(5), max_body=MAX_BODY - 1)
+    assert failed(larger).detail == f"the answer is larger than {MAX_BODY - 1} bytes"
+    echo.fail(200, body=b"x" * (4 * MAX_BODY))
+    whole = upstream.send("GET", echo.url, headers={}, deadline=Deadline(5), max_body=4 * MAX_BODY)
+    assert len(answered(whole).body) == 4 * MAX_BODY
     echo.fail(200, body=b"x" * (MAX_BODY + 1))
     outcome = failed(get(upstream, echo.url))
     assert (outcome.reason, outcome.detail) == (Reason.UNREADABLE_ANSWER, f"the answer is larger than {MAX_BODY} bytes")
