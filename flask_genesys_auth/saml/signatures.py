@@ -28,6 +28,8 @@ DIGESTS: Mapping[str, str] = MappingProxyType(
 )
 """The names that hashlib has for the digests."""
 
+# Canonicalization looks every prefix up at every element, before any key is asked.
+_MOST_PREFIXES = 16
 _DIGEST_SIZES = {"sha256": 32, "sha384": 48, "sha512": 64}
 # What a key may say of itself; it is never used as a key, so that there is nothing to be fetched either.
 _DSIG11 = "http://www.w3.org/2009/xmldsig11#"
@@ -138,7 +140,10 @@ def _prefixes(element: etree._Element) -> tuple[str, ...]:
     if len(element) > 1 or inclusive.tag != f"{{{EXCLUSIVE_C14N}}}InclusiveNamespaces" or len(inclusive):
         raise SamlError(Fault.SIGNATURE_FORM, f"{local_name(inclusive)} in {local_name(element)}")
     _attributes(inclusive, {"PrefixList"})
-    return tuple(inclusive.get("PrefixList", "").split())
+    prefixes = tuple(inclusive.get("PrefixList", "").split())
+    if len(prefixes) > _MOST_PREFIXES:
+        raise SamlError(Fault.SIGNATURE_FORM, f"{len(prefixes)} prefixes in PrefixList, more than {_MOST_PREFIXES}")
+    return prefixes
 
 
 def _binary(element: etree._Element) -> bytes:
