@@ -1,4 +1,4 @@
-"""Metadata: the provider's, read from a file with distrust, and ours, written by python3-saml."""
+"""A provider's metadata: read with distrust, and of signed ones nothing but what the signature covers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+import xmlsec
 from lxml import etree
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, GenesysAuthError
 from .documents import DS, MD, SAMLP, ForbiddenXml, Limits, MalformedXml, as_instant, instant, parse, text_of
-from .verify import load_key
+from .errors import SamlError
+from .signatures import read_form
+from .verify import check_signature, covered, load_key
 
 LIMITS = Limits(size=10 * 1024 * 1024, depth=32, elements=200_000, attributes=64)
 REDIRECT = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect"
@@ -56,15 +59,23 @@ class ProviderMetadata:
     valid_until: float | None
 
 
-def read_metadata(path: Path, entity_id: str, now: float) -> ProviderMetadata:
-    """Read one identity provider from a file, which may be an aggregate of many.
+class MetadataRefused(GenesysAuthError):
+    """Metadata that cannot be fetched or used; the text says why."""
+
+
+def parse_metadata(data: bytes, *, entity_id: str, now: float, signer: bytes | None = None) -> ProviderMetadata:
+    """Read one identity provider from metadata, which may be an aggregate of many.
 
     :param entity_id: which one; may be empty where there is only one.
     :param now: unix time.
-    :raises ConfigurationError: if it cannot be used, saying why.
+    :param signer: the certificate, in DER, whose key must have signed the root (saml-metadata 3); then only what
+        the signature covers is read.
+    :raises MetadataRefused: if they cannot be used.
     """
     try:
-        root = parse(_bytes_of(path), LIMITS)
+        root = parse(data, LIMITS, skip_comments=True)
+        if signer is not None:
+            root = _covered_by(signer, root)
         entity, role = _choose(root, entity_id)
         return ProviderMetadata(
             entity_id=entity.get("entityID", ""),
@@ -74,24 +85,55 @@ def read_metadata(path: Path, entity_id: str, now: float) -> ProviderMetadata:
             valid_until=_valid_until(role, now),
         )
     except MalformedXml as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+        raise MetadataRefused(f"what is there is no XML: {error}") from error
     except ForbiddenXml as error:
-        raise ConfigurationError(f"{path}: metadata may not have {error}") from error
+        raise MetadataRefused(f"metadata may not have {error}") from error
     except ValueError as error:
+        raise MetadataRefused(str(error)) from error
+
+
+def read_metadata(path: Path, entity_id: str, now: float) -> ProviderMetadata:
+    """Read one identity provider from a file that is trusted as it is, as :func:`parse_metadata` does.
+
+    :raises ConfigurationError: if it cannot be used, saying why.
+    """
+    try:
+        return parse_metadata(bytes_of(path), entity_id=entity_id, now=now)
+    except MetadataRefused as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
-def _bytes_of(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """Return what a metadata file holds, read no further than the limit.
+
+    :raises MetadataRefused: if it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return file.read(LIMITS.size + 1)
     except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from error
+        raise MetadataRefused(f"the file cannot be read ({error.strerror})") from error
+
+
+def _covered_by(signer: bytes, root: etree._Element) -> etree._Element:
+    """Return the root as its signature covers it.
+
+    A signature further inside, of one entity of an aggregate, says nothing of the rest and is not looked at.
+    """
+    signatures = root.findall(f"{{{DS}}}Signature")
+    if len(signatures) != 1 or not root.get("ID"):
+        raise ValueError("the root is not signed, as metadata_certificate asks")
+    try:
+        form = read_form(signatures[0], root)
+        check_signature(form, (load_key(signer),))
+        return covered(form, LIMITS)
+    except (SamlError, xmlsec.Error) as error:
+        raise ValueError(f"the signature is not that of metadata_certificate ({error})") from error
 
 
 def _choose(root: etree._Element, entity_id: str) -> tuple[etree._Element, etree._Element]:
     if root.tag not in {_ENTITY, _ENTITIES}:
-        raise ValueError("is no SAML metadata: neither EntityDescriptor nor EntitiesDescriptor")
+        raise ValueError("what is there is no SAML metadata: neither EntityDescriptor nor EntitiesDescriptor")
     found = [
         (entity, role)
         for entity in root.iter(_ENTITY)
@@ -100,17 +142,17 @@ def _choose(root: etree._Element, entity_id: str) -> tuple[etree._Element, etree
     ]
     names = [entity.get("entityID", "") for entity, _ in found]
     if not found:
-        raise ValueError("names no SAML 2.0 identity provider (IDPSSODescriptor)")
+        raise ValueError("the document names no SAML 2.0 identity provider (IDPSSODescriptor)")
     if entity_id:
         found = [(entity, role) for entity, role in found if entity.get("entityID") == entity_id]
         if not found:
-            raise ValueError(f"does not name {entity_id!r}; it names {', '.join(names[:5])}")
+            raise ValueError(f"the document does not name {entity_id!r}; it names {', '.join(names[:5])}")
     if len(found) > 1:
         raise ValueError(
-            f"names {len(found)} identity providers ({', '.join(names[:5])}): set entity_id to one of them"
+            f"the document names {len(found)} identity providers ({', '.join(names[:5])}): set entity_id to one of them"
         )
     if not found[0][0].get("entityID"):
-        raise ValueError("has no entityID")
+        raise ValueError("the identity provider has no entityID")
     return found[0]
 
 
@@ -127,13 +169,16 @@ def _endpoints(role: etree._Element, service: str) -> dict[str, Endpoint]:
     for element in role.findall(f"{{{MD}}}{service}"):
         for name, binding in BINDINGS.items():
             if element.get("Binding") == binding and name not in found:
-                location = _web_address(element.get("Location", ""))
-                found[name] = Endpoint(location, _web_address(element.get("ResponseLocation", location)))
+                location = web_address(element.get("Location", ""))
+                found[name] = Endpoint(location, web_address(element.get("ResponseLocation", location)))
     return found
 
 
-def _web_address(address: str) -> str:
-    """Return an endpoint that a browser may be sent to: nothing but http(s), no credentials, nothing unprintable."""
+def web_address(address: str) -> str:
+    """Return an endpoint that a browser may be sent to: nothing but http(s), no credentials, nothing unprintable.
+
+    :raises ValueError: if it is none.
+    """
     parts = urlsplit(address)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
         raise ValueError(f"endpoint {address[:200]!r} is no http(s) address")
@@ -169,5 +214,5 @@ def _valid_until(role: etree._Element, now: float) -> float | None:
     if not ends:
         return None
     if now >= min(ends):
-        raise ValueError(f"has expired: valid until {as_instant(min(ends))}, it is {as_instant(now)}")
+        raise ValueError(f"the metadata have expired: valid until {as_instant(min(ends))}, it is {as_instant(now)}")
     return min(ends)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import xmlsec
 
+from ..checks import Check
 from ..config.values import ContactCenterSettings, IdentityProvider, KeyPair
 from ..errors import ConfigurationError
-from .metadata import read_metadata
+from .health import own_checks
+from .metadata import MetadataRefused
 from .own_keys import load_own_keys
-from .toolkit import TrustMaker
+from .own_metadata import OwnMetadata
+from .sources import Source, source_of
+from .toolkit import UNSPECIFIED, TrustMaker
 from .trust import TrustedProvider
 from .verify import protocol_schema
 
@@ -33,7 +36,8 @@ class ServiceProvider:
     :param complete_url: where the browser finishes the login, on the same site.
     :param clock_skew: seconds, the same for every check; ``request_lifetime`` likewise in seconds.
     :param signing: the key that signs all we send, with its certificate; or ``None``.
-    :param decryption_keys: those that may decrypt what providers send.
+    :param decryption_keys: those that may decrypt what providers send, in the configuration's order.
+    :param own_metadata: writes what the providers must know of us.
     :param clock: unix time; tests set it.
     """
 
@@ -48,6 +52,7 @@ class ServiceProvider:
     request_lifetime: int
     cross_check: bool
     force_authn_after_logout: bool
+    own_metadata: OwnMetadata = field(repr=False)
     signing: KeyPair | None = None
     decryption_keys: tuple[xmlsec.Key, ...] = field(default=(), repr=False)
     clock: Callable[[], float] = time.time
@@ -59,8 +64,15 @@ class ServiceProvider:
 
     def metadata_xml(self) -> bytes:
         """Return our metadata, to be given to the identity providers (saml-metadata 2.4.4)."""
-        written = next(iter(self.providers.values())).current().toolkit.get_sp_metadata()
-        return written if isinstance(written, bytes) else str(written).encode()
+        return self.own_metadata.xml(self.clock())
+
+    def checks(self) -> tuple[Check, ...]:
+        """Return what is to be said of our own side and of each identity provider."""
+        now = self.clock()
+        return (
+            *own_checks(self.own_metadata.keys, self.contact_center, self.public_url, now),
+            *(check for provider in self.providers.values() for check in provider.checks()),
+        )
 
 
 def build_service_provider(
@@ -68,13 +80,14 @@ def build_service_provider(
     *,
     public_url: str,
     prefix: str,
-    state: StateStore | None = None,  # noqa: ARG001 - it will hold the last good copy of metadata from an address
+    state: StateStore | None = None,
     clock: Callable[[], float] = time.time,
 ) -> ServiceProvider:
-    """Read the providers' metadata, load keys, parse the schema: once, at ``init_app``.
+    """Read the providers' metadata files, load keys, parse the schema: once, at ``init_app``.
 
     :param public_url: what the outside calls us; the contact center's own wins.
     :param prefix: ``saml_url_prefix``.
+    :param state: where the last good copy of metadata from an address is kept.
     :raises ConfigurationError: if something cannot be used, with its dotted path.
     """
     saml = center.saml
@@ -87,10 +100,11 @@ def build_service_provider(
     base = f"{public_url}{prefix}/{quote(center.name, safe='')}"
     protocol_schema()
     keys = load_own_keys(saml, path)
-    maker = TrustMaker(keys, path, entity_id=saml.entity_id or f"{base}/metadata", base=base)
+    maker = TrustMaker(keys, center.name, entity_id=saml.entity_id or f"{base}/metadata", base=base)
+    providers = saml.identity_providers
     return ServiceProvider(
         contact_center=center.name,
-        providers={name: _provider(one, maker, path, clock) for name, one in saml.identity_providers.items()},
+        providers={name: _trusted(one, _source(one, maker, state), maker, clock) for name, one in providers.items()},
         entity_id=maker.entity_id,
         public_url=public_url,
         acs_url=maker.acs_url,
@@ -100,15 +114,39 @@ def build_service_provider(
         request_lifetime=saml.request_lifetime,
         cross_check=saml.cross_check,
         force_authn_after_logout=saml.force_authn_after_logout,
+        own_metadata=OwnMetadata(
+            entity_id=maker.entity_id,
+            acs_url=maker.acs_url,
+            slo_url=maker.slo_url,
+            keys=keys,
+            name_id_formats=tuple(dict.fromkeys(one.name_id_format or UNSPECIFIED for one in providers.values())),
+            lifetime=saml.metadata_lifetime,
+            sign=saml.sign_metadata,
+        ),
         signing=keys.signing,
         decryption_keys=keys.decryption,
         clock=clock,
     )
 
 
-def _provider(settings: IdentityProvider, maker: TrustMaker, path: str, clock: Callable[[], float]) -> TrustedProvider:
+def _trusted(
+    settings: IdentityProvider, source: Source, maker: TrustMaker, clock: Callable[[], float]
+) -> TrustedProvider:
+    """Return the provider, with its metadata if they are at hand: no other server is asked at the start."""
+    provider = TrustedProvider(settings, source, maker.trust, contact_center=maker.contact_center, clock=clock)
+    if source.at_hand:
+        try:
+            provider.load()
+        except MetadataRefused as error:
+            raise ConfigurationError(f"{maker.path_of(settings)}.metadata: {source.where}: {error}") from error
+    return provider
+
+
+def _source(settings: IdentityProvider, maker: TrustMaker, state: StateStore | None) -> Source:
+    maker.check(settings)
     try:
-        found = read_metadata(Path(settings.metadata), settings.entity_id, clock())
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}.identity_providers.{settings.name}.metadata: {error}") from error
-    return TrustedProvider(settings, found, maker.trust)
+        return source_of(settings, maker.contact_center, state)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{maker.path_of(settings)}.metadata_certificate: must be a certificate in PEM"
+        ) from error

@@ -25,38 +25,48 @@ UNSPECIFIED: str = Constants.NAMEID_UNSPECIFIED
 class TrustMaker:
     """Makes the trust of a provider's metadata, with what all trusts of one contact center share.
 
-    :param path: the dotted path of the contact center's ``saml`` table.
+    :param contact_center: its name.
     :param base: the address under which our own addresses are.
     """
 
-    def __init__(self, keys: OwnKeys, path: str, *, entity_id: str, base: str) -> None:
+    def __init__(self, keys: OwnKeys, contact_center: str, *, entity_id: str, base: str) -> None:
         self.entity_id = entity_id
         self.acs_url = f"{base}/acs"
         self.slo_url = f"{base}/slo"
         self._keys = keys
-        self._path = path
+        self.contact_center = contact_center
+
+    def path_of(self, settings: IdentityProvider) -> str:
+        """Return the dotted path of a provider's table."""
+        return f"contact_centers.{self.contact_center}.saml.identity_providers.{settings.name}"
+
+    def check(self, settings: IdentityProvider) -> None:
+        """Check what python3-saml pastes into XML as it is, and compares as it is too.
+
+        :raises ConfigurationError: if that would not be XML.
+        """
+        for value in (self.entity_id, self.acs_url, settings.name_id_format, *settings.authn_context):
+            if any(character in value for character in "&<>\"'") or not value.isprintable():
+                raise ConfigurationError(
+                    f"{self.path_of(settings)}: {value!r} has characters that cannot stand in an address or entity id"
+                )
 
     def trust(self, settings: IdentityProvider, found: ProviderMetadata) -> Trust:
         """Return the trust of one provider as its metadata describe it.
 
         :raises ConfigurationError: if it does not offer the binding that is configured, or python3-saml refuses them.
         """
-        path = f"{self._path}.identity_providers.{settings.name}"
         if settings.binding not in found.single_sign_on:
             raise ConfigurationError(
-                f"{path}.binding: the identity provider offers no SingleSignOnService by {settings.binding}, "
-                f"only by {', '.join(found.single_sign_on)}"
+                f"{self.path_of(settings)}.binding: the identity provider offers no SingleSignOnService by "
+                f"{settings.binding}, only by {', '.join(found.single_sign_on)}"
             )
-        for value in (self.entity_id, self.acs_url, settings.name_id_format, *settings.authn_context):
-            # python3-saml pastes these into XML as they are, and compares them as they are too.
-            if any(character in value for character in "&<>\"'") or not value.isprintable():
-                raise ConfigurationError(
-                    f"{self._path}: {value!r} has characters that cannot stand in an address or entity id"
-                )
         try:
             toolkit = OneLogin_Saml2_Settings(self._values(settings, found))
         except OneLogin_Saml2_Error as error:
-            raise ConfigurationError(f"{self._path}: python3-saml refuses these settings: {error}") from error
+            raise ConfigurationError(
+                f"{self.path_of(settings)}: python3-saml refuses these settings: {error}"
+            ) from error
         return Trust(settings, found, tuple(load_key(certificate) for certificate in found.certificates), toolkit)
 
     def _values(self, settings: IdentityProvider, found: ProviderMetadata) -> dict[str, Any]:

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 import xmlsec
 
+from ..checks import Check
 from ..config.values import IdentityProvider
-from .metadata import ProviderMetadata
+from ..errors import ConfigurationError
+from ..forks import fork_safe_lock, watch_forks
+from .copies import Copy
+from .errors import MetadataUnavailable
+from .health import provider_checks
+from .metadata import MetadataRefused, ProviderMetadata
+from .sources import FETCH_TIMEOUT, Source
 
 if TYPE_CHECKING:
     from onelogin.saml2.settings import OneLogin_Saml2_Settings
+
+_LONGEST_WAIT = FETCH_TIMEOUT + 5
+# Seconds between two attempts, at first and at last: while nobody can log in, and while the last good copy serves.
+_FIRST_PAUSES = (5.0, 60.0)
+_PAUSES = (60.0, 3600.0)
+_log = logging.getLogger("flask_genesys_auth.saml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +56,217 @@ class Trust:
         return self.metadata.entity_id
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What has gone wrong with the metadata since they were last good.
+
+    :param again: unix time before which the provider is not asked again.
+    :param count: how often in a row.
+    """
+
+    finding: str
+    again: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What fetching anew has changed.
+
+    :param before: the metadata that were known, if any were.
+    :param shared: whether other nodes, and the next start, have the new ones too.
+    """
+
+    before: ProviderMetadata | None
+    after: ProviderMetadata
+    shared: bool
+
+
 class TrustedProvider:
     """One identity provider for as long as the application runs; its metadata may change meanwhile.
 
+    What is newer is looked for in the background, at most one thread at a time, which :meth:`current` starts and
+    does not wait for: a process without requests asks nobody. What cannot be used leaves everything as it was.
+
     :param settings: its configuration.
-    :param found: its metadata.
+    :param source: where its metadata come from.
     :param describe: makes the trust of metadata.
+    :param contact_center: whose provider this is.
+    :param clock: unix time.
     """
 
     def __init__(
         self,
         settings: IdentityProvider,
-        found: ProviderMetadata,
+        source: Source,
         describe: Callable[[IdentityProvider, ProviderMetadata], Trust],
+        *,
+        contact_center: str,
+        clock: Callable[[], float],
     ) -> None:
         self.settings = settings
-        self._current = describe(settings, found)
+        self.contact_center = contact_center
+        self.source = source
+        self._describe = describe
+        self._clock = clock
+        self._held: tuple[Trust, Copy] | None = None
+        self._failure: Failure | None = None
+        self._looked = -math.inf
+        self._worker: Thread | None = None
+        self._choosing = fork_safe_lock()
+        self._arriving = Lock()
+        watch_forks(self)
 
     def __repr__(self) -> str:
         return f"TrustedProvider({self.settings.name!r})"
 
+    @property
+    def failure(self) -> Failure | None:
+        """What has gone wrong with its metadata since they were last good."""
+        return self._failure
+
     def current(self) -> Trust:
-        """Return what is known of the provider now."""
-        return self._current
+        """Return what is known of the provider now.
+
+        Only the first call in a process may wait for the provider, and then no longer than it has for its answer.
+
+        :raises MetadataUnavailable: if nothing is known of it yet.
+        """
+        held = self._held
+        if held is None:
+            return self._first()[0]
+        self._look_around()
+        return held[0]
+
+    def held_since(self) -> float | None:
+        """Return the unix time at which what is known was fetched, or ``None`` while nothing is known."""
+        return None if self._held is None else self._held[1].fetched
+
+    def load(self) -> None:
+        """Read the metadata now, when the application starts.
+
+        :raises MetadataRefused: if they cannot be used.
+        :raises ConfigurationError: if they do not go with the configuration.
+        """
+        now = self._clock()
+        self._adopt(self.source.fetch(now), now)
+
+    def refresh(self) -> Change:
+        """Fetch the metadata now, whatever their age; what was known stays if that fails.
+
+        :raises MetadataRefused: if they cannot be fetched or used.
+        :raises ConfigurationError: if they do not go with the configuration.
+        """
+        now = self._clock()
+        known = self.source.kept(now) if self._held is None else self._held[1]
+        try:
+            copy = self.source.fetch(now)
+            shared = self._adopt(copy, now)
+        except (MetadataRefused, ConfigurationError) as error:
+            self._fail(error, now)
+            raise
+        return Change(None if known is None else known.metadata, copy.metadata, shared)
+
+    def checks(self) -> tuple[Check, ...]:
+        """Return what is to be said of this provider; its metadata are fetched if they never were."""
+        return tuple(provider_checks(self, self._clock()))
+
+    def wait(self, seconds: float) -> None:
+        """Wait for what is under way in the background, if anything is."""
+        worker = self._worker
+        if worker is not None:
+            worker.join(seconds)
+
+    def before_fork(self) -> None:
+        """Keep everything: a look under way stays the parent's."""
+
+    def after_fork(self) -> None:
+        """Begin without the parent's thread, and with a lock that nobody holds."""
+        self._worker = None
+        self._arriving = Lock()
+
+    def _first(self) -> tuple[Trust, Copy]:
+        """Bring the first metadata; of many threads one does, the others wait for it."""
+        arriving = self._arriving
+        if arriving.acquire(timeout=_LONGEST_WAIT):
+            try:
+                if self._held is None:
+                    self._update()
+            finally:
+                arriving.release()
+        held, failure = self._held, self._failure
+        if held is not None:
+            return held
+        finding = "not fetched in time" if failure is None else failure.finding
+        wait = 5 if failure is None else max(1, math.ceil(failure.again - self._clock()))
+        raise MetadataUnavailable(
+            f"the metadata of {self.settings.name!r} from {self.source.where} were never fetched: {finding}",
+            retry_after=wait,
+        )
+
+    def _look_around(self) -> None:
+        """Look for what is newer, in the background, if nobody has for a while."""
+        now = self._clock()
+        if 0 <= now - self._looked < self.source.look_every:
+            return
+        with self._choosing:
+            if self._worker is not None:
+                return
+            self._looked = now
+            worker = self._worker = Thread(
+                target=self._look, name=f"metadata of {self.contact_center}/{self.settings.name}", daemon=True
+            )
+        try:
+            worker.start()
+        except RuntimeError:
+            # No thread is to be had, or the interpreter is on its way out: what is held goes on.
+            self._worker = None
+
+    def _look(self) -> None:
+        try:
+            self._update()
+        finally:
+            self._worker = None
+
+    def _update(self) -> None:
+        now = self._clock()
+        held, failure = self._held, self._failure
+        may_fetch = failure is None or now >= failure.again
+        try:
+            copy = self.source.newer(None if held is None else held[1], now, may_fetch=may_fetch)
+            if copy is not None:
+                self._adopt(copy, now)
+        except (MetadataRefused, ConfigurationError) as error:
+            self._fail(error, now)
+
+    def _adopt(self, copy: Copy, now: float) -> bool:
+        """Go by this copy from now on; tell whether other nodes have it too."""
+        trust = self._describe(self.settings, copy.metadata)
+        self._held = (trust, copy)
+        fresh = copy.fetched == now
+        if fresh:
+            self._looked = now
+        if self._failure is not None:
+            self._failure = None
+            _log.info("the metadata of %r (%s) are good again", self.settings.name, self.contact_center)
+        return self.source.keep(copy) if fresh else True
+
+    def _fail(self, error: Exception, now: float) -> None:
+        """Note a failure; the operator is told once of each."""
+        finding, former = str(error), self._failure
+        count = 1 if former is None else former.count + 1
+        least, most = _FIRST_PAUSES if self._held is None else _PAUSES
+        self._failure = Failure(finding, now + min(least * 2 ** min(count - 1, 16), most), count)
+        if former is None or former.finding != finding:
+            _log.warning(
+                "the metadata of %r (%s) from %s cannot be used: %s. %s; check them with: "
+                "flask genesys-auth saml refresh %s --provider %s",
+                self.settings.name,
+                self.contact_center,
+                self.source.where,
+                finding,
+                "Nobody can log in there yet" if self._held is None else "The last good ones stay in force",
+                self.contact_center,
+                self.settings.name,
+                extra={"contact_center": self.contact_center, "saml_provider": self.settings.name},
+            )

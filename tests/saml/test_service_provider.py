@@ -82,7 +82,7 @@ def test_metadata_past_valid_until_are_refused_wherever_it_stands(tmp_path: Path
         return written(tmp_path, etree.tostring(root))
 
     assert read_metadata(ending(NOW + 1), "", NOW).valid_until == NOW + 1
-    with pytest.raises(ConfigurationError, match="has expired: valid until"):
+    with pytest.raises(ConfigurationError, match="have expired: valid until"):
         read_metadata(ending(NOW), "", NOW)
 
 

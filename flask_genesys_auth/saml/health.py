@@ -1,0 +1,123 @@
+"""What SAML says of its own health: metadata, certificates, and every relaxation that is in force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ..checks import Check
+from ..config.values import LOOPBACK_HOSTS
+from .certificates import der_of, fingerprint, not_after
+from .documents import as_instant
+from .errors import MetadataUnavailable
+
+if TYPE_CHECKING:
+    from .own_keys import OwnKeys
+    from .trust import TrustedProvider
+
+SOON = 30 * 24 * 3600.0
+"""Seconds before its end from which a certificate is warned of."""
+
+_DAY = 24 * 3600.0
+_RELAXATIONS = {
+    "allow_sha1": ("signatures with SHA-1 are accepted", "let the provider sign with SHA-256, then remove allow_sha1"),
+    "allow_cbc": ("AES-CBC is decrypted", "let the provider encrypt with AES-GCM, then remove allow_cbc"),
+    "allow_rsa15": ("RSA 1.5 key transport is decrypted", "let the provider use RSA-OAEP, then remove allow_rsa15"),
+    "allow_unsolicited": (
+        "responses that answer no request are accepted",
+        "let people begin at this application, then remove allow_unsolicited",
+    ),
+}
+
+
+def provider_checks(provider: TrustedProvider, now: float) -> Iterator[Check]:
+    """Yield what is to be said of one identity provider.
+
+    :param now: unix time.
+    """
+    name = f"saml.{provider.contact_center}.{provider.settings.name}"
+    yield _metadata_check(provider, f"{name}.metadata", now)
+    if provider.held_since() is not None:
+        certificates = provider.current().metadata.certificates
+        yield from _certificate_checks(certificates, f"{name}.certificate", now, "its next one comes with its metadata")
+    for relaxation, (finding, advice) in _RELAXATIONS.items():
+        if getattr(provider.settings, relaxation):
+            yield Check(f"{name}.{relaxation}", "warning", finding, advice)
+    if _leaves_in_the_open(str(provider.settings.metadata)):
+        yield Check(
+            f"{name}.allow_http",
+            "warning",
+            "its metadata come by plain http, only their signature protects them",
+            "give metadata an https address",
+        )
+
+
+def own_checks(keys: OwnKeys, contact_center: str, public_url: str, now: float) -> Iterator[Check]:
+    """Yield what is to be said of our own side.
+
+    :param now: unix time.
+    """
+    name = f"saml.{contact_center}"
+    if keys.signing is None:
+        yield Check(
+            f"{name}.signing_key",
+            "warning",
+            "nothing we send is signed, and single logout ends sessions here only",
+            "make a key: flask genesys-auth saml keygen, then set signing_key and signing_certificate",
+        )
+    else:
+        advice = "make its successor: flask genesys-auth saml keygen, and publish it as next_signing_certificate"
+        yield from _certificate_checks((der_of(keys.signing.certificate),), f"{name}.signing_certificate", now, advice)
+    advice = "make its successor: flask genesys-auth saml keygen, and put it first among encryption_keys"
+    yield from _certificate_checks(keys.encryption, f"{name}.encryption_keys", now, advice)
+    if _leaves_in_the_open(public_url):
+        yield Check(f"{name}.public_url", "warning", "logins come by plain http", "give public_url an https address")
+
+
+def _metadata_check(provider: TrustedProvider, name: str, now: float) -> Check:
+    command = f"flask genesys-auth saml refresh {provider.contact_center} --provider {provider.settings.name}"
+    try:
+        metadata = provider.current().metadata
+    except MetadataUnavailable as error:
+        return Check(name, "failure", error.finding, f"check its address and this server's way to it, then: {command}")
+    hours = max(0.0, now - (provider.held_since() or now)) / 3600
+    finding = f"read {hours:.1f} hours ago from {provider.source.where}"
+    if metadata.valid_until is not None:
+        if now >= metadata.valid_until:
+            ended = f"expired at {as_instant(metadata.valid_until)}: nobody can log in"
+            return Check(name, "failure", ended, f"get new metadata from the provider, then: {command}")
+        finding += f", valid until {as_instant(metadata.valid_until)}"
+    if provider.failure is not None:
+        finding += f"; newer ones cannot be used: {provider.failure.finding}"
+        return Check(name, "warning", finding, f"the last good ones stay in force; mend it, then: {command}")
+    if metadata.valid_until is not None and metadata.valid_until - now < _DAY:
+        return Check(name, "warning", finding, "get metadata that are valid for longer from the provider")
+    return Check(name, "ok", finding)
+
+
+def _certificate_checks(certificates: tuple[bytes, ...], name: str, now: float, advice: str) -> Iterator[Check]:
+    for place, certificate in enumerate(certificates, start=1):
+        which = f"{name}.{place}" if len(certificates) > 1 else name
+        ends = not_after(certificate)
+        if ends is None:
+            yield Check(which, "ok", f"{_short(certificate)}, whose end cannot be read")
+            continue
+        days = (ends - now) / _DAY
+        finding = f"{_short(certificate)} ends at {as_instant(ends)}, in {days:.0f} days"
+        if days <= 0:
+            # Its key stays good: the metadata are what says whose key it is.
+            yield Check(which, "warning", f"{_short(certificate)} has ended at {as_instant(ends)}", advice)
+        elif ends - now < SOON:
+            yield Check(which, "warning", finding, advice)
+        else:
+            yield Check(which, "ok", finding)
+
+
+def _short(certificate: bytes) -> str:
+    return f"{fingerprint(certificate)[:23]}..."
+
+
+def _leaves_in_the_open(address: str) -> bool:
+    parts = urlsplit(address)
+    return parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS

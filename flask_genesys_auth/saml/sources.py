@@ -1,0 +1,188 @@
+"""Where a provider's metadata come from: a file, or an address whose answers outlive it in the state."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ..chain.decision import Unavailable
+from ..upstream import Deadline, Upstream
+from .certificates import der_of
+from .copies import AHEAD, Copies, Copy
+from .metadata import LIMITS, MetadataRefused, bytes_of, parse_metadata
+from .verify import load_key
+
+if TYPE_CHECKING:
+    from ..chain.ports import StateStore
+    from ..config.values import IdentityProvider
+
+FETCH_TIMEOUT = 10.0
+"""Seconds within which an address must have answered whole."""
+
+_ACCEPT = "application/samlmetadata+xml, application/xml;q=0.9, text/xml;q=0.8"
+
+
+class Source(Protocol):
+    """Where metadata come from.
+
+    :param where: for people.
+    :param at_hand: whether it can be read when the application starts.
+    :param look_every: seconds between two looks whether there is something newer.
+    """
+
+    where: str
+    at_hand: bool
+    look_every: float
+
+    def newer(self, held: Copy | None, now: float, *, may_fetch: bool) -> Copy | None:
+        """Return what is newer than the copy that is held, or ``None``: nothing is.
+
+        :param may_fetch: whether the provider itself may be asked.
+        :raises MetadataRefused: if there is something and it cannot be used.
+        """
+        ...
+
+    def fetch(self, now: float) -> Copy:
+        """Return what is there now.
+
+        :raises MetadataRefused: if it cannot be used.
+        """
+        ...
+
+    def kept(self, now: float) -> Copy | None:
+        """Return the last good copy that all nodes share, if there is one."""
+        ...
+
+    def keep(self, copy: Copy) -> bool:
+        """Let other nodes, and the next start, have a copy that has proved usable; tell whether they can."""
+        ...
+
+
+class FileSource:
+    """A file, read again when it has changed. Whoever may write it is trusted, unless a signer is pinned."""
+
+    at_hand = True
+    look_every = 10.0
+
+    def __init__(self, settings: IdentityProvider) -> None:
+        self.where = str(settings.metadata)
+        self._path = Path(settings.metadata)
+        self._entity_id = settings.entity_id
+        self._signer = _signer(settings)
+        self._read: tuple[int, ...] | None = None
+
+    def newer(self, held: Copy | None, now: float, *, may_fetch: bool) -> Copy | None:
+        """Return what the file holds if it is not what was read last, whether or not that could be used."""
+        return self.fetch(now) if held is None or self._read is None or self._stamp() != self._read else None
+
+    def fetch(self, now: float) -> Copy:
+        """Return what the file holds now."""
+        self._read = None
+        # Taken first: what is written meanwhile makes another one.
+        stamp = self._stamp()
+        data = bytes_of(self._path)
+        self._read = stamp
+        return Copy(parse_metadata(data, entity_id=self._entity_id, now=now, signer=self._signer), now)
+
+    def kept(self, now: float) -> Copy | None:
+        """Return nothing: the file itself is what all have."""
+        return None
+
+    def keep(self, copy: Copy) -> bool:
+        """Do nothing: the file itself is what all have."""
+        return True
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 - one call for all four
+        except OSError:
+            return None
+        return (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
+
+
+class AddressSource:
+    """An http(s) address, asked anew every ``metadata_refresh`` seconds by whichever node is first.
+
+    No redirect is followed; certificates of https are verified.
+
+    :param contact_center: whose provider this is.
+    """
+
+    at_hand = False
+    look_every = 60.0
+
+    def __init__(self, settings: IdentityProvider, contact_center: str, state: StateStore | None) -> None:
+        self.where = str(settings.metadata)
+        self._entity_id = settings.entity_id
+        self._refresh = settings.metadata_refresh
+        self._signer = _signer(settings)
+        signer = "" if self._signer is None else self._signer.hex()
+        self._copies = Copies(state, (contact_center, settings.name, self.where, self._entity_id, signer))
+
+    def newer(self, held: Copy | None, now: float, *, may_fetch: bool) -> Copy | None:
+        """Return a copy that another node has kept since, else the provider's answer when it is time to ask."""
+        kept = self._copies.get(now)
+        if kept is not None and (held is None or kept.fetched > held.fetched):
+            return kept
+        if held is not None and not self._due(held, now):
+            if kept is None:
+                self._copies.put(held)
+            return None
+        return self.fetch(now) if may_fetch else None
+
+    def fetch(self, now: float) -> Copy:
+        """Return what the provider answers."""
+        client = Upstream(connections=1)
+        try:
+            answer = client.send(
+                "GET",
+                self.where,
+                headers={"Accept": _ACCEPT},
+                deadline=Deadline(FETCH_TIMEOUT),
+                max_body=LIMITS.size,
+            )
+        finally:
+            client.close()
+        if isinstance(answer, Unavailable):
+            raise MetadataRefused(answer.detail)
+        if 300 <= answer.status < 400:
+            raise MetadataRefused(f"the server redirects (HTTP {answer.status}), which is not followed")
+        if answer.status != 200:
+            raise MetadataRefused(f"the server answered HTTP {answer.status}")
+        found = parse_metadata(answer.body, entity_id=self._entity_id, now=now, signer=self._signer)
+        return Copy(found, now)
+
+    def kept(self, now: float) -> Copy | None:
+        """Return the last good copy that all nodes share, if there is one."""
+        return self._copies.get(now)
+
+    def keep(self, copy: Copy) -> bool:
+        """Put a copy into the state."""
+        return self._copies.put(copy)
+
+    def _due(self, held: Copy, now: float) -> bool:
+        ends = held.metadata.valid_until
+        return not -AHEAD <= now - held.fetched < self._refresh or (ends is not None and now >= ends)
+
+
+def source_of(settings: IdentityProvider, contact_center: str, state: StateStore | None) -> Source:
+    """Return where the metadata of a provider come from.
+
+    :raises ValueError: if the pinned certificate is none.
+    """
+    if isinstance(settings.metadata, str) and settings.metadata.startswith(("https://", "http://")):
+        return AddressSource(settings, contact_center, state)
+    return FileSource(settings)
+
+
+def _signer(settings: IdentityProvider) -> bytes | None:
+    """Return the pinned certificate in DER.
+
+    :raises ValueError: if it is none.
+    """
+    if not settings.metadata_certificate:
+        return None
+    certificate = der_of(settings.metadata_certificate)
+    load_key(certificate)
+    return certificate
