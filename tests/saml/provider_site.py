@@ -1,0 +1,112 @@
+"""A provider that publishes its metadata over real HTTP, and a clock that goes as told."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lxml import etree
+from werkzeug.wrappers import Request, Response
+
+from flask_genesys_auth.chain.ports import StateStore
+from flask_genesys_auth.config.values import ContactCenterSettings, IdentityProvider, Saml
+from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
+from flask_genesys_auth.saml.trust import TrustedProvider
+from flask_genesys_auth.testing.faults import Emulator
+from flask_genesys_auth.testing.saml_messages import provider_metadata, sign
+from flask_genesys_auth.testing.signing_keys import SigningKey
+
+from .places import IDP, PUBLIC_URL, SSO
+
+BEGIN = 1_800_000_000.0
+HOUR = 3600.0
+
+
+class Clock:
+    """Unix time that only moves when it is told to."""
+
+    def __init__(self, now: float = BEGIN) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Site(Emulator):
+    """Publishes one document."""
+
+    def __init__(self, document: str | bytes) -> None:
+        super().__init__()
+        self.document = document
+
+    @property
+    def asked(self) -> int:
+        return len(self.requests)
+
+    @property
+    def address(self) -> str:
+        return f"{self.url}/metadata"
+
+    def respond(self, request: Request) -> Response:
+        return Response(self.document, mimetype="application/samlmetadata+xml")
+
+
+def metadata_of(*keys: SigningKey, valid_until: float | None = None, entity_id: str = IDP) -> str:
+    return provider_metadata(entity_id, SSO, tuple(key.certificate for key in keys), valid_until=valid_until)
+
+
+def signed_root(document: str, key: SigningKey, signature_algorithm: str = "RsaSha256") -> etree._Element:
+    """Return metadata whose root is signed as their schema has it: the signature first."""
+    root = etree.fromstring(document)
+    root.set("ID", "_metadata")
+    root.insert(0, sign(root, key, signature_algorithm))
+    return root
+
+
+def signed(document: str, key: SigningKey) -> bytes:
+    return etree.tostring(signed_root(document, key))
+
+
+def center_at(metadata: object, **provider: object) -> ContactCenterSettings:
+    """A contact center with one identity provider, ``okta``, described there."""
+    one = IdentityProvider("okta", metadata, **provider)  # type: ignore[arg-type]  # free-form for tests
+    return ContactCenterSettings(name="acme", id="acme", saml=Saml({"okta": one}))
+
+
+@contextmanager
+def service_at(
+    metadata: object, clock: Clock, state: StateStore | None = None, **provider: object
+) -> Iterator[ServiceProvider]:
+    """A service provider, whose background comes to rest in the end."""
+    saml = {key: provider.pop(key) for key in list(provider) if key in SAML_KEYS}
+    center = center_at(metadata, **provider)
+    assert center.saml is not None
+    table = dataclasses.replace(center.saml, **saml)  # type: ignore[arg-type]  # free-form for tests
+    service = build_service_provider(
+        dataclasses.replace(center, saml=table), public_url=PUBLIC_URL, prefix="/saml", state=state, clock=clock
+    )
+    yield service
+    settle(okta(service))
+
+
+SAML_KEYS = {field.name for field in dataclasses.fields(Saml)}
+
+
+def okta(service: ServiceProvider) -> TrustedProvider:
+    return service.providers["okta"]
+
+
+def settle(provider: TrustedProvider) -> None:
+    """Wait until nothing is under way in the background."""
+    provider.wait(20)
+
+
+def keys_after_looking(provider: TrustedProvider) -> set[bytes]:
+    """Use the provider, let what that begins in the background end, and return the certificates then trusted."""
+    provider.current()
+    settle(provider)
+    return set(provider.current().metadata.certificates)
