@@ -42,6 +42,7 @@ class Fault(str, Enum):
     SESSION_EXPIRED = "session_expired"
     METADATA_EXPIRED = "metadata_expired"
     AUTHN_STATEMENT = "authn_statement"
+    AUTHN_CONTEXT = "authn_context"
     NAME_ID = "name_id"
     ATTRIBUTE = "attribute"
     EMAIL_DOMAIN = "email_domain"
@@ -61,13 +62,28 @@ class SamlError(GenesysAuthError):
     :param reason: the code, for the log.
     :param detail: one sentence for the operator; clocks and audiences name what was found and what was expected.
         Text out of the message is cut and stripped of control characters.
+    :param provider: the identity provider that the message was checked against, as far as it came to that.
     """
 
-    def __init__(self, reason: Fault, detail: str) -> None:
+    def __init__(self, reason: Fault, detail: str, *, provider: str = "") -> None:
         printable = "".join(character if character.isprintable() else " " for character in detail)
         self.reason = reason
         self.detail = printable[:_LONGEST_DETAIL]
+        self.provider = provider
         super().__init__(f"{reason}: {self.detail}")
+
+
+class StatusRefused(SamlError):
+    """The provider itself says that it did not do what was asked; nothing of that is proven.
+
+    :param codes: its status codes, the outer one first (saml-core 3.2.2.2).
+    :param in_response_to: the request that it says it answers.
+    """
+
+    def __init__(self, detail: str, codes: tuple[str, ...], in_response_to: str) -> None:
+        super().__init__(Fault.STATUS, detail)
+        self.codes = codes
+        self.in_response_to = in_response_to
 
 
 class MetadataUnavailable(BackendUnavailable):
