@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from .documents import DS, SAML, SAMLP, ForbiddenXml, Limits, MalformedXml, local_name, parse, text_of
-from .errors import Fault, SamlError
+from .errors import Fault, SamlError, StatusRefused
 from .signatures import SignatureForm, read_form
 
 LARGEST_ENCODED = 256 * 1024
@@ -121,7 +121,8 @@ def _check_status(response: etree._Element) -> None:
     if codes[0].get("Value") != SUCCESS:
         listed = [code.get("Value", "") for code in found[0].iter(f"{{{SAMLP}}}StatusCode")]
         said = [text_of(text) for text in found[0].iter(f"{{{SAMLP}}}StatusMessage")]
-        raise SamlError(Fault.STATUS, f"the provider says {' / '.join(listed + said)}")
+        detail = f"the provider says {' / '.join(listed + said)}"
+        raise StatusRefused(detail, tuple(listed), response.get("InResponseTo", ""))
 
 
 def _one_assertion(response: etree._Element) -> etree._Element:
