@@ -93,7 +93,9 @@ def service_at(
     settle(okta(service))
 
 
-SAML_KEYS = {field.name for field in dataclasses.fields(Saml)}
+SAML_KEYS = {field.name for field in dataclasses.fields(Saml)} - {
+    field.name for field in dataclasses.fields(IdentityProvider)
+}
 
 
 def okta(service: ServiceProvider) -> TrustedProvider:

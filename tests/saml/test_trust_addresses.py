@@ -1,0 +1,558 @@
+"""Metadata from an address, by real HTTP: first use, refresh, roll-over, copies in the state, and what goes wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from werkzeug.serving import make_server
+
+from flask_genesys_auth.chain.ports import Json
+from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
+from flask_genesys_auth.saml import sources
+from flask_genesys_auth.saml.certificates import der_of
+from flask_genesys_auth.saml.copies import LIFETIME
+from flask_genesys_auth.saml.errors import MetadataUnavailable
+from flask_genesys_auth.saml.metadata import LIMITS, MetadataRefused
+from flask_genesys_auth.saml.settings import ServiceProvider
+from flask_genesys_auth.state.memory import MemoryState
+from flask_genesys_auth.state.sql import SqlState
+from flask_genesys_auth.testing.faults import unused_url
+from flask_genesys_auth.testing.signing_keys import SigningKey
+from tests.upstreams.test_tls import make_certificate
+
+from .places import IDP
+from .provider_site import (
+    HOUR,
+    Clock,
+    Site,
+    keys_after_looking,
+    metadata_of,
+    okta,
+    service_at,
+    settle,
+    signed,
+)
+
+WARNINGS = "flask_genesys_auth.saml"
+
+
+@pytest.fixture(scope="module")
+def shared_site() -> Iterator[Site]:
+    site = Site("")
+    with site.serve():
+        yield site
+
+
+@pytest.fixture
+def site(shared_site: Site, key: SigningKey) -> Iterator[Site]:
+    shared_site.document = metadata_of(key)
+    shared_site.requests.clear()
+    yield shared_site
+    shared_site.repair()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def state() -> MemoryState:
+    return MemoryState("tests")
+
+
+def der(*keys: SigningKey) -> set[bytes]:
+    return {der_of(key.certificate_pem) for key in keys}
+
+
+def wait_for_requests(site: Site, count: int) -> None:
+    while site.asked < count:
+        time.sleep(0.01)
+
+
+class BrokenState(MemoryState):
+    """A state whose server is down when told so."""
+
+    down = False
+
+    def get(self, key: str) -> Json:
+        self._look()
+        return super().get(key)
+
+    def put(self, key: str, value: Json, ttl: float, *, index: object = ()) -> None:
+        self._look()
+        super().put(key, value, ttl)
+
+    def _look(self) -> None:
+        if self.down:
+            raise StateUnavailable("the server is down, on purpose")
+
+
+def test_nobody_is_asked_before_the_first_use_and_then_once(site: Site, clock: Clock, state: MemoryState) -> None:
+    with service_at(site.address, clock, state) as service:
+        assert site.asked == 0
+        assert okta(service).held_since() is None
+        assert okta(service).current().entity_id == IDP
+        assert okta(service).current() is okta(service).current()
+        settle(okta(service))
+        assert site.asked == 1
+        assert site.requests[0].headers["Accept"].startswith("application/samlmetadata+xml")
+        assert okta(service).held_since() == clock.now
+
+
+def test_our_own_metadata_need_nothing_of_the_providers(clock: Clock) -> None:
+    with service_at(unused_url(), clock) as service:
+        assert service.entity_id.encode() in service.metadata_xml()
+
+
+def outcome(service: ServiceProvider) -> str:
+    try:
+        return okta(service).current().entity_id
+    except MetadataUnavailable as error:
+        return error.finding
+
+
+def test_many_threads_at_the_first_use_ask_once(site: Site, clock: Clock) -> None:
+    with service_at(site.address, clock) as service, ThreadPoolExecutor(8) as threads:
+        site.fail(hang=True)
+        outcomes = [threads.submit(outcome, service) for _ in range(8)]
+        wait_for_requests(site, 1)
+        # The first is let go with an error of the server; that counts for all who wait.
+        site.repair()
+        assert all("HTTP 503" in found.result() for found in outcomes)
+        assert site.asked == 1
+        clock.pass_(5)
+        assert {found.result() for found in [threads.submit(outcome, service) for _ in range(8)]} == {IDP}
+        assert site.asked == 2
+
+
+def test_waiting_for_another_threads_fetch_is_bounded(
+    site: Site, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_genesys_auth.saml.trust._LONGEST_WAIT", 0.01)
+    with service_at(site.address, clock) as service, ThreadPoolExecutor(1) as threads:
+        site.fail(hang=True)
+        first = threads.submit(outcome, service)
+        wait_for_requests(site, 1)
+        assert "not fetched in time" in outcome(service)
+        site.repair()
+        assert "HTTP 503" in first.result()
+
+
+def test_key_roll_over_needs_no_restart_and_a_removed_key_is_gone(
+    site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
+) -> None:
+    with service_at(site.address, clock, state) as service:
+        assert keys_after_looking(okta(service)) == der(key)
+        site.document = metadata_of(key, other_key)
+        clock.pass_(HOUR - 1)
+        assert keys_after_looking(okta(service)) == der(key)
+        clock.pass_(60)
+        assert keys_after_looking(okta(service)) == der(key, other_key)
+        site.document = metadata_of(other_key)
+        clock.pass_(HOUR)
+        assert keys_after_looking(okta(service)) == der(other_key)
+        assert site.asked == 3
+
+
+def test_trust_that_was_taken_stays_what_it_was(
+    site: Site, clock: Clock, key: SigningKey, other_key: SigningKey
+) -> None:
+    with service_at(site.address, clock) as service:
+        taken = okta(service).current()
+        site.document = metadata_of(other_key)
+        clock.pass_(HOUR)
+        assert keys_after_looking(okta(service)) == der(other_key)
+        assert set(taken.metadata.certificates) == der(key)
+
+
+def test_refresh_never_makes_a_request_wait(site: Site, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
+    with service_at(site.address, clock) as service:
+        okta(service).current()
+        site.document = metadata_of(other_key)
+        site.fail(hang=True)
+        clock.pass_(HOUR)
+        for _ in range(50):
+            assert set(okta(service).current().metadata.certificates) == der(key)
+        assert threading.active_count() < 20
+        site.repair()
+        settle(okta(service))
+        assert site.asked == 2
+
+
+def test_failed_refresh_keeps_the_old_one_warns_once_and_backs_off(
+    site: Site, clock: Clock, caplog: pytest.LogCaptureFixture, key: SigningKey, other_key: SigningKey
+) -> None:
+    with service_at(site.address, clock) as service:
+        okta(service).current()
+        site.fail(503)
+        for _ in range(5):
+            clock.pass_(HOUR)
+            assert keys_after_looking(okta(service)) == der(key)
+        assert site.asked == 6
+        for _ in range(5):
+            clock.pass_(60)
+            assert keys_after_looking(okta(service)) == der(key)
+        assert site.asked == 6  # after the fifth failure in a row it pauses for 16 minutes
+        (warning,) = [record for record in caplog.records if record.name == WARNINGS]
+        assert warning.levelno == logging.WARNING
+        assert "HTTP 503" in warning.getMessage()
+        assert "flask genesys-auth saml refresh acme --provider okta" in warning.getMessage()
+        assert (warning.__dict__["contact_center"], warning.__dict__["saml_provider"]) == ("acme", "okta")
+        assert okta(service).failure is not None
+        site.repair()
+        site.document = metadata_of(other_key)
+        clock.pass_(HOUR)
+        assert keys_after_looking(okta(service)) == der(other_key)
+        assert okta(service).failure is None
+
+
+def test_pauses_grow_from_a_minute_to_an_hour(site: Site, clock: Clock) -> None:
+    with service_at(site.address, clock, metadata_refresh=60) as service:
+        okta(service).current()
+        site.fail(500)
+        pauses = []
+        for _ in range(9):
+            clock.pass_(HOUR)
+            keys_after_looking(okta(service))
+            failure = okta(service).failure
+            assert failure is not None
+            pauses.append(failure.again - clock.now)
+        assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (b"<html>", "no XML"),
+        (b"<x/>", "no SAML metadata"),
+        (b"<!DOCTYPE x [<!ENTITY a SYSTEM 'file:///etc/hostname'>]><x>&a;</x>", "document type"),
+        (metadata_of().encode(), "no signing certificate"),
+        (b"<x/>" + b" " * LIMITS.size, "larger than"),
+        (b"<x>" * 40 + b"</x>" * 40, "nested deeper"),
+    ],
+)
+def test_document_that_cannot_be_used_is_refused_at_first_and_later(
+    site: Site, clock: Clock, key: SigningKey, document: bytes, said: str
+) -> None:
+    genuine, site.document = site.document, document
+    with service_at(site.address, clock) as service:
+        with pytest.raises(MetadataUnavailable, match=f"were never fetched: .*{said}"):
+            okta(service).current()
+        clock.pass_(60)
+        site.document = genuine
+        assert keys_after_looking(okta(service)) == der(key)
+        site.document = document
+        clock.pass_(HOUR)
+        assert keys_after_looking(okta(service)) == der(key)
+        failure = okta(service).failure
+        assert failure is not None
+        assert said in failure.finding
+
+
+def test_endpoint_that_runs_a_script_is_refused(site: Site, clock: Clock, key: SigningKey) -> None:
+    with service_at(site.address, clock) as service:
+        assert okta(service).current().entity_id == IDP
+    site.document = metadata_of(key).replace("https://idp.example/sso", "javascript:alert(1)//")
+    with service_at(site.address, clock) as service, pytest.raises(MetadataUnavailable, match=r"is no http\(s\)"):
+        okta(service).current()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "said"),
+    [(302, {"Location": "/"}, "redirects"), (404, {}, "HTTP 404"), (204, {}, "HTTP 204"), (500, {}, "HTTP 500")],
+)
+def test_answer_that_is_no_document_is_refused(
+    site: Site, clock: Clock, status: int, headers: dict[str, str], said: str
+) -> None:
+    with service_at(site.address, clock) as service:
+        site.fail(status, headers=headers)
+        with pytest.raises(MetadataUnavailable, match=said):
+            okta(service).current()
+        assert site.asked == 1
+        clock.pass_(60)
+        site.repair()
+        assert okta(service).current().entity_id == IDP
+
+
+def test_slow_answer_ends_by_the_deadline(site: Site, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "FETCH_TIMEOUT", 0.2)
+    with service_at(site.address, clock) as service:
+        site.fail(200, body=metadata_of(), drip=0.05)
+        with pytest.raises(MetadataUnavailable, match="no whole answer in time"):
+            okta(service).current()
+
+
+def test_provider_that_was_never_reached_is_not_asked_by_every_request(clock: Clock, site: Site) -> None:
+    site.fail(503)
+    with service_at(site.address, clock) as service:
+        for _ in range(5):
+            with pytest.raises(MetadataUnavailable, match=r"'okta' from http://.* were never fetched: .*503") as error:
+                okta(service).current()
+            assert error.value.retry_after == 5
+        assert site.asked == 1
+        clock.pass_(5)
+        with pytest.raises(MetadataUnavailable) as error:
+            okta(service).current()
+        assert (site.asked, error.value.retry_after) == (2, 10)
+
+
+def test_restart_with_the_provider_down_goes_by_the_copy_in_sqlite(
+    site: Site, clock: Clock, tmp_path: Path, key: SigningKey, other_key: SigningKey
+) -> None:
+    address = f"sqlite:///{tmp_path / 'state.sqlite3'}"
+    before = SqlState(address, "tests", 5.0)
+    with service_at(site.address, clock, before) as service:
+        okta(service).current()
+    before.close()
+    site.fail(503)
+    clock.pass_(5 * HOUR)
+    after = SqlState(address, "tests", 5.0)
+    with service_at(site.address, clock, after) as service:
+        assert set(okta(service).current().metadata.certificates) == der(key)
+        assert site.asked == 1
+        assert keys_after_looking(okta(service)) == der(key)
+        assert site.asked == 2  # it is old, so the provider was asked, in vain
+        site.repair()
+        site.document = metadata_of(other_key)
+        clock.pass_(HOUR)
+        assert keys_after_looking(okta(service)) == der(other_key)
+    after.close()
+    with service_at(site.address, clock) as service:
+        site.fail(503)
+        with pytest.raises(MetadataUnavailable):
+            okta(service).current()
+
+
+def test_another_nodes_newer_copy_is_taken_within_a_minute_without_asking(
+    site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
+) -> None:
+    with service_at(site.address, clock, state) as here, service_at(site.address, clock, state) as there:
+        assert set(okta(here).current().metadata.certificates) == der(key)
+        assert set(okta(there).current().metadata.certificates) == der(key)
+        assert site.asked == 1
+        site.document = metadata_of(other_key)
+        clock.pass_(10)
+        change = okta(there).refresh()
+        assert change.before is not None
+        assert (set(change.before.certificates), set(change.after.certificates)) == (der(key), der(other_key))
+        assert change.shared
+        assert keys_after_looking(okta(here)) == der(key)
+        clock.pass_(50)
+        assert keys_after_looking(okta(here)) == der(other_key)
+        assert site.asked == 2
+
+
+def test_copy_counts_only_under_the_configuration_it_was_made_with(
+    site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
+) -> None:
+    site.document = signed(metadata_of(key), other_key)
+    pinned = {"metadata_certificate": other_key.certificate_pem}
+    with service_at(site.address, clock, state) as service:
+        okta(service).current()
+    with service_at(site.address, clock, state) as service:
+        okta(service).current()
+        assert site.asked == 1
+    for count, changed in enumerate([{"entity_id": IDP}, pinned, {**pinned, "entity_id": IDP}], start=2):
+        with service_at(site.address, clock, state, **changed) as service:
+            okta(service).current()
+            assert site.asked == count
+    with service_at(f"{site.address}/", clock, state) as service:
+        okta(service).current()
+        assert site.asked == 5
+
+
+def test_pinned_signer_holds_for_an_address(
+    site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
+) -> None:
+    pinned = {"metadata_certificate": other_key.certificate_pem}
+    site.document = signed(metadata_of(key), other_key)
+    with service_at(site.address, clock, state, **pinned) as service:
+        assert keys_after_looking(okta(service)) == der(key)
+        for forged in (metadata_of(other_key), signed(metadata_of(other_key), key)):
+            site.document = forged
+            clock.pass_(2 * HOUR)
+            assert keys_after_looking(okta(service)) == der(key)
+            with pytest.raises(MetadataRefused, match=r"signed|signature"):
+                okta(service).refresh()
+    with service_at(site.address, clock, MemoryState("empty"), **pinned) as service:
+        assert "metadata_certificate" in outcome(service)
+
+
+def test_state_that_is_down_leaves_what_is_in_memory(
+    site: Site, clock: Clock, caplog: pytest.LogCaptureFixture, key: SigningKey, other_key: SigningKey
+) -> None:
+    state = BrokenState("tests")
+    state.down = True
+    with service_at(site.address, clock, state) as service:
+        assert keys_after_looking(okta(service)) == der(key)
+        assert "is not kept" in caplog.text
+        site.document = metadata_of(other_key)
+        clock.pass_(HOUR)
+        assert keys_after_looking(okta(service)) == der(other_key)
+        assert not okta(service).refresh().shared
+        state.down = False
+        clock.pass_(60)
+        keys_after_looking(okta(service))
+    site.fail(503)
+    with service_at(site.address, clock, state) as service:
+        assert keys_after_looking(okta(service)) == der(other_key)
+
+
+def test_expired_metadata_are_refused_when_read_and_asked_for_anew_when_they_expire(
+    site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
+) -> None:
+    site.document = metadata_of(key, valid_until=clock.now + 600)
+    with service_at(site.address, clock, state) as service:
+        assert keys_after_looking(okta(service)) == der(key)
+        clock.pass_(601)
+        assert keys_after_looking(okta(service)) == der(key)  # binding refuses its messages meanwhile
+        failure = okta(service).failure
+        assert failure is not None
+        assert "have expired" in failure.finding
+    with service_at(site.address, clock, state) as service, pytest.raises(MetadataUnavailable, match="have expired"):
+        okta(service).current()
+    site.document = metadata_of(other_key, valid_until=clock.now + 600)
+    with service_at(site.address, clock, state) as service:
+        assert keys_after_looking(okta(service)) == der(other_key)
+
+
+def test_copy_of_a_node_whose_clock_is_ahead_is_not_taken(
+    site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
+) -> None:
+    site.document = metadata_of(other_key)
+    with service_at(site.address, Clock(clock.now + 24 * HOUR), state) as ahead:
+        okta(ahead).current()
+    site.document = metadata_of(key)
+    with service_at(site.address, clock, state) as service:
+        assert keys_after_looking(okta(service)) == der(key)
+    with service_at(site.address, Clock(clock.now - 60), state) as slightly_behind:
+        assert set(okta(slightly_behind).current().metadata.certificates) == der(key)
+        assert site.asked == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"certificates": []},
+        {"certificates": ["!"]},
+        {"certificates": ["MAA="]},
+        {"single_sign_on": {}},
+        {"single_sign_on": {"redirect": ["javascript:alert(1)", "https://idp.example"]}},
+        {"single_logout": None},
+        {"single_logout": {"post": "x"}},
+        {"entity_id": ""},
+        {"entity_id": None},
+        {"fetched": True},
+        {"fetched": "1"},
+        {"fetched": 1e300},
+        {"valid_until": "soon"},
+    ],
+)
+def test_copy_that_is_damaged_is_not_taken(
+    site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey, damage: dict[str, Json]
+) -> None:
+    with service_at(site.address, clock, state) as service:
+        okta(service).current()
+    (name,) = state._entries
+    value = state.get(name)
+    assert isinstance(value, dict)
+    site.document = metadata_of(other_key)
+    with service_at(site.address, clock, state) as service:
+        assert set(okta(service).current().metadata.certificates) == der(key)
+    without = {part: value[part] for part in value if part not in damage}
+    damaged: list[Json] = [{**value, **damage}, without, [], "text"]
+    for broken in damaged:
+        state.put(name, broken, LIFETIME)
+        with service_at(site.address, clock, state) as service:
+            assert set(okta(service).current().metadata.certificates) == der(other_key)
+
+
+def test_provider_that_stops_offering_the_binding_is_kept_as_it_was(site: Site, clock: Clock, key: SigningKey) -> None:
+    genuine = metadata_of(key)
+    with service_at(site.address, clock) as service:
+        okta(service).current()
+        site.document = genuine.replace("bindings:HTTP-Redirect", "bindings:SOAP")
+        clock.pass_(HOUR)
+        assert "redirect" in okta(service).current().metadata.single_sign_on
+        settle(okta(service))
+        failure = okta(service).failure
+        assert failure is not None
+        assert "offers no SingleSignOnService by redirect" in failure.finding
+        with pytest.raises(ConfigurationError, match="offers no SingleSignOnService"):
+            okta(service).refresh()
+        assert "redirect" in okta(service).current().metadata.single_sign_on
+
+
+def test_forked_child_asks_for_itself(site: Site, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
+    with service_at(site.address, clock) as service:
+        okta(service).current()
+        site.document = metadata_of(other_key)
+        site.fail(hang=True)
+        clock.pass_(HOUR)
+        okta(service).current()  # begins a look that hangs in the parent
+        wait_for_requests(site, 2)
+        child = os.fork()
+        if child == 0:
+            good = False
+            try:
+                clock.pass_(60)
+                okta(service).current()
+                while okta(service)._worker is not None:
+                    okta(service).wait(0.01)
+                good = set(okta(service).current().metadata.certificates) == der(other_key)
+            finally:
+                os._exit(0 if good else 1)
+        wait_for_requests(site, 3)
+        site.repair()
+        settle(okta(service))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1  # it was let go with an error, too
+        assert set(okta(service).current().metadata.certificates) == der(key)
+
+
+def test_where_no_thread_can_begin_what_is_held_goes_on(
+    site: Site, clock: Clock, key: SigningKey, other_key: SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with service_at(site.address, clock) as service:
+        okta(service).current()
+        site.document = metadata_of(other_key)
+        clock.pass_(HOUR)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_thread)
+            assert keys_after_looking(okta(service)) == der(key)
+        clock.pass_(60)
+        assert keys_after_looking(okta(service)) == der(other_key)
+
+
+def test_https_is_verified(
+    site: Site, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: SigningKey
+) -> None:
+    certificate = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server = make_server("127.0.0.1", 0, site, threaded=True, ssl_context=context)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    address = f"https://127.0.0.1:{server.server_port}/metadata"
+    try:
+        with service_at(address, clock) as service:
+            with pytest.raises(MetadataUnavailable, match="its certificate is refused"):
+                okta(service).current()
+            clock.pass_(60)
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+            assert keys_after_looking(okta(service)) == der(key)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
