@@ -67,6 +67,20 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
+class Proven:
+    """A login on its way from the provider's answer to the browser that ends it, as the state keeps it.
+
+    :param return_to: a local path, to which the browser comes back.
+    :param pending: the login that was begun; ``None`` if nobody asked, so that the user has to be asked now.
+    """
+
+    login: Login
+    contact_center: str
+    return_to: str
+    pending: PendingLogin | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BegunLogin:
     """What the browser is told.
 
@@ -124,20 +138,28 @@ def finish_login(state: StateStore, pending: PendingLogin) -> bool:
     return state.take(_key(pending.request_id)) is not None
 
 
-def keep_proven(state: StateStore, pending: PendingLogin, proven: Login, lifetime: float) -> str:
-    """Keep a verified login for the browser that began it; return the one-time code for it, of 256 bits.
+def keep_proven(state: StateStore, proven: Proven, lifetime: float) -> str:
+    """Keep a proven login until a browser brings it to its end; return the one-time code for it, of 256 bits.
 
     :param lifetime: seconds.
     """
     code = secrets.token_urlsafe(32)
-    state.put(f"saml-code:{digest(code)}", {"pending": asdict(pending), "proven": asdict(proven)}, lifetime)
+    state.put(f"saml-code:{digest(code)}", asdict(proven), lifetime)
     return code
 
 
-def take_proven(state: StateStore, code: str) -> tuple[PendingLogin, Login] | None:
+def take_proven(state: StateStore, code: str) -> Proven | None:
     """Return what is kept under this code and forget it: a code is good once, whoever brings it."""
     kept: Any = state.take(f"saml-code:{digest(code)}")
-    return (PendingLogin(**kept["pending"]), Login(**kept["proven"])) if kept else None
+    if not kept:
+        return None
+    pending = kept["pending"]
+    return Proven(
+        login=Login(**kept["login"]),
+        contact_center=kept["contact_center"],
+        return_to=kept["return_to"],
+        pending=PendingLogin(**pending) if pending else None,
+    )
 
 
 def _key(request_id: str) -> str:

@@ -101,7 +101,7 @@ def referee_accepts(service: ServiceProvider, encoded: str) -> bool:
 
 @dataclass(frozen=True)
 class Door:
-    """All three rooms, as the assertion consumer service walks them."""
+    """All rooms behind the assertion consumer service."""
 
     service: ServiceProvider
     key: SigningKey
@@ -115,7 +115,10 @@ class Door:
         request: PendingLogin | None = None,
         referee: bool = True,
     ) -> Login:
-        """Accept a message or raise; what is accepted, python3-saml must accept as well."""
+        """Accept a message or raise; what is accepted, python3-saml must accept as well.
+
+        Every part is asked in the consumer's own order, but the request need not have been begun.
+        """
         service = service or self.service
         encoded = message if isinstance(message, str) else message.encoded(self.key)
         admitted = admit(encoded)

@@ -1,0 +1,119 @@
+"""What all SAML addresses share: their service provider, their forms, their pages and their refusals."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from flask import Response, abort, make_response, render_template, request, url_for
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from ..chain.decision import Decision, StepRecord
+from ..chain.walk import unavailable
+from ..errors import BackendUnavailable
+from ..saml.errors import Fault, SamlError
+from . import refusals
+from .runtime import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..saml.settings import ServiceProvider
+
+ENDPOINTS = "genesys_saml"
+_LARGEST_FORM = 1024 * 1024
+_FORM = "application/x-www-form-urlencoded"
+
+_log = logging.getLogger("flask_genesys_auth.saml")
+
+
+def service_of(contact_center: str) -> ServiceProvider:
+    """Return the service provider that this contact center is; without SAML its addresses do not exist (404)."""
+    found = runtime().service_providers.get(contact_center)
+    return found if found is not None else abort(404)
+
+
+def address_of(name: str, contact_center: str, **query: Any) -> str:
+    """Return the path of a SAML address, such as ``login``."""
+    return url_for(f"{ENDPOINTS}.{name}", contact_center=contact_center, **query)
+
+
+def kept(ask: Callable[[], Any]) -> Any:
+    """Ask; a state or a provider's metadata that cannot be had make it 503, not a refusal.
+
+    :raises DirectoryUnavailable: then.
+    """
+    try:
+        return ask()
+    except BackendUnavailable as error:
+        decision = Decision(None, steps=(StepRecord("saml", unavailable(error), 0.0),))
+        raise refusals.DirectoryUnavailable(decision) from error
+
+
+def posted(name: str) -> tuple[str, str]:
+    """Return a message and its ``RelayState`` as the POST binding brings them (saml-bindings 3.5.4), bounded.
+
+    :param name: ``SAMLResponse`` or ``SAMLRequest``.
+    :raises SamlError: if they are not there, or not once.
+    """
+    request.max_content_length = request.max_form_memory_size = _LARGEST_FORM
+    if request.mimetype != _FORM:
+        raise SamlError(Fault.MALFORMED, f"the request is {request.mimetype or 'of no type'}, not {_FORM}")
+    try:
+        fields = {field: request.form.getlist(field) for field in (name, "RelayState")}
+    except RequestEntityTooLarge as error:
+        raise SamlError(Fault.TOO_LARGE, f"the form has more than {_LARGEST_FORM} bytes") from error
+    except HTTPException as error:
+        raise SamlError(Fault.MALFORMED, "the form cannot be read") from error
+    if len(fields[name]) != 1 or len(fields["RelayState"]) > 1:
+        raise SamlError(Fault.MALFORMED, f"the form has not exactly one {name} and at most one RelayState")
+    return fields[name][0], "".join(fields["RelayState"])
+
+
+def post_form(action: str, fields: Mapping[str, str], *, title: str) -> Response:
+    """Return the page that posts these fields on by itself, or by its button where there is no JavaScript.
+
+    :param action: an address of the provider's, from its metadata.
+    :param fields: the hidden fields by name.
+    """
+    answer = refusals.no_store(
+        make_response(render_template("genesys_auth/post.html", action=action, fields=fields, title=title))
+    )
+    addresses = (action, *runtime().origins.own.values())
+    # Browsers check form-action along the provider's redirects too, back to us among them.
+    targets = "http: https:" if any(address.startswith("http:") for address in addresses) else "https:"
+    answer.headers["Content-Security-Policy"] = refusals.CONTENT_SECURITY_POLICY.replace(
+        "form-action 'self'", f"script-src 'self'; form-action {targets}"
+    )
+    answer.headers["Referrer-Policy"] = "no-referrer"
+    return answer
+
+
+def refused(service: ServiceProvider, error: SamlError) -> Response:
+    """Log the reason, which nobody outside learns, under a reference that they can quote."""
+    reference = secrets.token_hex(4)
+    noted = {
+        "saml_reference": reference,
+        "saml_reason": str(error.reason),
+        "saml_detail": error.detail,
+        "contact_center": service.contact_center,
+    }
+    if error.provider:
+        noted["saml_provider"] = error.provider
+    _log.warning(
+        "SAML message refused for %s: %s: %s (reference %s)",
+        service.contact_center,
+        error.reason,
+        error.detail,
+        reference,
+        extra=noted,
+    )
+    return unseen(refusals.saml_failed(reference, address_of("login", service.contact_center)))
+
+
+def unseen(answer: Response) -> Response:
+    """Keep an answer out of caches, and its address, which may carry a code, out of ``Referer``."""
+    answer.headers["Cache-Control"] = "no-store"
+    answer.headers["Referrer-Policy"] = "no-referrer"
+    return answer
