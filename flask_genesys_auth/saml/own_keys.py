@@ -9,7 +9,7 @@ from xmlsec import constants
 
 from ..config.values import KeyPair, Saml
 from ..errors import ConfigurationError
-from .certificates import der_of
+from .certificates import der_of, pem_of
 
 _RSA_KEY = "must be an RSA key in PEM without a passphrase"
 
@@ -37,16 +37,20 @@ def load_own_keys(saml: Saml, path: str) -> OwnKeys:
     """
     signing = None
     if saml.signing_key is not None and saml.signing_certificate:
-        signing = KeyPair(saml.signing_key, saml.signing_certificate)
-        _load_pair(signing, f"{path}.signing_key", f"{path}.signing_certificate")
+        given = KeyPair(saml.signing_key, saml.signing_certificate)
+        _load_pair(given, f"{path}.signing_key", f"{path}.signing_certificate")
+        # Whatever else stands beside the certificate stays behind.
+        signing = KeyPair(given.key, pem_of(der_of(given.certificate)))
     elif saml.signing_key is not None or saml.signing_certificate:
         raise ConfigurationError(f"{path}: signing_key and signing_certificate belong together, one is missing")
-    if saml.next_signing_certificate:
-        _public_key(saml.next_signing_certificate, f"{path}.next_signing_certificate", "must be a certificate in PEM")
+    successor = saml.next_signing_certificate
+    if successor:
+        _public_key(successor, f"{path}.next_signing_certificate", "must be a certificate in PEM")
+        successor = pem_of(der_of(successor))
     pairs = [(pair, f"{path}.encryption_keys.{place}") for place, pair in enumerate(saml.encryption_keys)]
     return OwnKeys(
         signing=signing,
-        next_signing_certificate=saml.next_signing_certificate,
+        next_signing_certificate=successor,
         decryption=tuple(_load_pair(pair, f"{where}.key", f"{where}.certificate") for pair, where in pairs),
         encryption=tuple(der_of(pair.certificate) for pair, _ in pairs),
     )

@@ -10,7 +10,7 @@ from lxml import etree
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 from onelogin.saml2.metadata import OneLogin_Saml2_Metadata
 
-from .certificates import der_of, pem_of
+from .certificates import der_of
 from .documents import DS, MD, Limits, as_instant, parse
 from .metadata import POST, REDIRECT
 from .own_keys import OwnKeys
@@ -112,6 +112,6 @@ def _key_descriptor(use: str, certificate: bytes) -> etree._Element:
 
 def _signed(document: bytes, key: str, certificate: str) -> bytes:
     signed: str | bytes = OneLogin_Saml2_Metadata.sign_metadata(
-        document, key, pem_of(der_of(certificate)), Constants.RSA_SHA256, Constants.SHA256
+        document, key, certificate, Constants.RSA_SHA256, Constants.SHA256
     )
     return signed if isinstance(signed, bytes) else signed.encode()

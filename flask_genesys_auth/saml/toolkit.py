@@ -13,7 +13,6 @@ from onelogin.saml2.settings import OneLogin_Saml2_Settings
 
 from ..config.values import IdentityProvider
 from ..errors import ConfigurationError
-from .certificates import der_of, pem_of
 from .metadata import BINDINGS, Endpoint, ProviderMetadata
 from .own_keys import OwnKeys
 from .trust import Trust
@@ -95,10 +94,10 @@ class TrustMaker:
             "privateKey": "",
         }
         if self._keys.signing is not None:
-            sp["x509cert"] = pem_of(der_of(self._keys.signing.certificate))
+            sp["x509cert"] = self._keys.signing.certificate
             sp["privateKey"] = self._keys.signing.key.reveal()
         if self._keys.next_signing_certificate:
-            sp["x509certNew"] = pem_of(der_of(self._keys.next_signing_certificate))
+            sp["x509certNew"] = self._keys.next_signing_certificate
         return sp
 
     def _security(self, settings: IdentityProvider) -> dict[str, Any]:

@@ -1,0 +1,169 @@
+"""What SAML says of its own health."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from flask_genesys_auth.checks import Check
+from flask_genesys_auth.config.secrets import Secret
+from flask_genesys_auth.config.values import KeyPair
+from flask_genesys_auth.saml.settings import ServiceProvider
+from flask_genesys_auth.testing.faults import unused_url
+from flask_genesys_auth.testing.signing_keys import SigningKey
+
+from .provider_site import HOUR, Clock, Site, keys_after_looking, metadata_of, okta, service_at
+
+DAY = 24 * HOUR
+
+
+@pytest.fixture
+def clock() -> Clock:
+    # The keys of the tests have been made a moment ago.
+    return Clock(time.time())
+
+
+@pytest.fixture
+def path(tmp_path: Path, key: SigningKey) -> Path:
+    path = tmp_path / "idp.xml"
+    path.write_text(metadata_of(key))
+    return path
+
+
+def named(service: ServiceProvider, name: str) -> Check:
+    (found,) = [check for check in service.checks() if check.name == f"saml.acme.{name}"]
+    return found
+
+
+def names(service: ServiceProvider, status: str) -> set[str]:
+    return {check.name.removeprefix("saml.acme.") for check in service.checks() if check.status == status}
+
+
+def ending(when: float) -> SigningKey:
+    """A key whose certificate ends then."""
+    made = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ending")])
+    ends = datetime.datetime.fromtimestamp(int(when), datetime.timezone.utc)
+    certificate = x509.CertificateBuilder(name, name, made.public_key(), 1, ends - datetime.timedelta(400), ends).sign(
+        made, hashes.SHA256()
+    )
+    pem = made.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    return SigningKey(pem.decode(), certificate.public_bytes(serialization.Encoding.PEM).decode())
+
+
+def own(key: SigningKey) -> dict[str, Any]:
+    return {"signing_key": Secret(key.private_pem), "signing_certificate": key.certificate_pem}
+
+
+def test_all_is_well(path: Path, clock: Clock, key: SigningKey) -> None:
+    pair = KeyPair(Secret(key.private_pem), key.certificate_pem)
+    with service_at(path, clock, **own(key), encryption_keys=(pair,)) as service:
+        assert {check.status for check in service.checks()} == {"ok"}
+        assert names(service, "ok") == {"signing_certificate", "encryption_keys", "okta.metadata", "okta.certificate"}
+        clock.pass_(1.5 * HOUR)
+        assert named(service, "okta.metadata").finding == f"read 1.5 hours ago from {path}"
+        assert "PRIVATE" not in str(service.checks())
+
+
+def test_no_signing_key_is_warned_of(path: Path, clock: Clock) -> None:
+    with service_at(path, clock) as service:
+        check = named(service, "signing_key")
+        assert check.status == "warning"
+        assert "saml keygen" in check.advice
+
+
+@pytest.mark.parametrize("relaxation", ["allow_sha1", "allow_cbc", "allow_rsa15", "allow_unsolicited"])
+def test_each_relaxation_is_warned_of(path: Path, clock: Clock, relaxation: str) -> None:
+    with service_at(path, clock) as service:
+        assert names(service, "warning") == {"signing_key"}
+    relaxed: dict[str, Any] = {relaxation: True}
+    with service_at(path, clock, **relaxed) as service:
+        check = named(service, f"okta.{relaxation}")
+        assert (check.status, relaxation in check.advice) == ("warning", True)
+
+
+def test_plain_http_that_leaves_the_machine_is_warned_of(
+    clock: Clock, other_key: SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_genesys_auth.saml.sources.FETCH_TIMEOUT", 0.05)
+    pinned: dict[str, Any] = {"metadata_certificate": other_key.certificate_pem}
+    with service_at("http://127.0.0.1:1/metadata", clock, **pinned) as service:
+        assert "okta.allow_http" not in names(service, "warning")
+    # 192.0.2.0/24 is nobody's (RFC 5737), so the fetch fails; what is said of the address does not depend on it.
+    with service_at("http://192.0.2.1/metadata", clock, **pinned) as service:
+        assert "okta.allow_http" in names(service, "warning")
+
+
+def test_metadata_that_were_never_fetched_are_a_failure(clock: Clock) -> None:
+    with service_at(unused_url(), clock) as service:
+        check = named(service, "okta.metadata")
+        assert check.status == "failure"
+        assert "no connection" in check.finding
+        assert "saml refresh acme --provider okta" in check.advice
+
+
+def test_metadata_are_fetched_to_be_checked(clock: Clock, key: SigningKey) -> None:
+    site = Site(metadata_of(key))
+    with site.serve(), service_at(site.address, clock) as service:
+        assert named(service, "okta.metadata").status == "ok"
+        site.fail(503)
+        clock.pass_(2 * HOUR)
+        keys_after_looking(okta(service))
+        check = named(service, "okta.metadata")
+        assert check.status == "warning"
+        assert "read 2.0 hours ago" in check.finding
+        assert "newer ones cannot be used: the server answered HTTP 503" in check.finding
+        assert "last good ones stay in force" in check.advice
+        site.repair()
+        clock.pass_(HOUR)
+        keys_after_looking(okta(service))
+        assert named(service, "okta.metadata").status == "ok"
+
+
+@pytest.mark.parametrize(("lives", "status"), [(2 * DAY, "ok"), (0.5 * DAY, "warning"), (0, "failure")])
+def test_validity_that_ends_is_told(tmp_path: Path, clock: Clock, key: SigningKey, lives: float, status: str) -> None:
+    path = tmp_path / "idp.xml"
+    path.write_text(metadata_of(key, valid_until=clock.now + 3 * DAY))
+    with service_at(path, clock) as service:
+        clock.pass_(3 * DAY - lives)
+        keys_after_looking(okta(service))
+        assert named(service, "okta.metadata").status == status
+
+
+def test_certificates_that_end_are_told_with_the_days_left(tmp_path: Path, clock: Clock, key: SigningKey) -> None:
+    soon, gone = ending(clock.now + 10 * DAY + HOUR), ending(clock.now - DAY)
+    path = tmp_path / "idp.xml"
+    path.write_text(metadata_of(key, soon, gone))
+    with service_at(path, clock, **own(soon)) as service:
+        assert named(service, "okta.certificate.1").status == "ok"
+        second, third = named(service, "okta.certificate.2"), named(service, "okta.certificate.3")
+        assert (second.status, "in 10 days" in second.finding) == ("warning", True)
+        assert (third.status, "has ended" in third.finding) == ("warning", True)
+        mine = named(service, "signing_certificate")
+        assert (mine.status, "next_signing_certificate" in mine.advice) == ("warning", True)
+
+
+def test_certificate_whose_end_cannot_be_read_is_no_alarm(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_genesys_auth.saml.health.not_after", lambda _: None)
+    with service_at(path, clock) as service:
+        check = named(service, "okta.certificate")
+        assert (check.status, "cannot be read" in check.finding) == ("ok", True)
+
+
+def test_public_url_on_plain_http_is_warned_of(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    with service_at(path, clock) as service:
+        assert "public_url" not in names(service, "warning")
+    monkeypatch.setattr("tests.saml.provider_site.PUBLIC_URL", "http://portal.acme.example")
+    with service_at(path, clock) as service:
+        assert "public_url" in names(service, "warning")
