@@ -23,6 +23,7 @@ from flask_genesys_auth.saml.documents import MD, SAML, as_instant
 from flask_genesys_auth.saml.metadata import LIMITS, read_metadata
 from flask_genesys_auth.saml.requests import (
     Login,
+    Proven,
     begin_login,
     find_login,
     finish_login,
@@ -239,9 +240,10 @@ def test_nothing_that_must_stay_secret_is_kept_as_it_is(service: ServiceProvider
     assert kept is not None
     assert begun.nonce not in repr(kept)
     assert fields["RelayState"][0] not in repr(kept)
-    code = keep_proven(state, kept, Login("okta", "ann", "ann", "s", None), 60)
+    proven = Proven(Login("okta", "ann", "ann", "s", None), "acme", "/", kept)
+    code = keep_proven(state, proven, 60)
     assert len(base64.urlsafe_b64decode(code + "=")) == 32
-    assert take_proven(state, code) == (kept, Login("okta", "ann", "ann", "s", None))
+    assert take_proven(state, code) == proven
     assert take_proven(state, code) is None
 
 
