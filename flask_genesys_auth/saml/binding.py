@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lxml import etree
@@ -26,7 +26,7 @@ BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
 ENTITY = "urn:oasis:names:tc:SAML:2.0:nameid-format:entity"
 TRANSIENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
 
-_LONGEST_SUBJECT = 255
+_LONGEST_VALUE = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +37,22 @@ class _Assertion:
     ends: float
 
 
-def bind(message: Verified, service: ServiceProvider, trust: Trust, request: PendingLogin, state: StateStore) -> Login:
+def bind(
+    message: Verified, service: ServiceProvider, trust: Trust, request: PendingLogin | None, state: StateStore
+) -> Login:
     """Check a verified message against us, the stored request and the clock, and that it is its first time.
 
     :param trust: the provider whose keys have verified the message.
-    :param request: the login that was begun, as it was stored.
+    :param request: the login that was begun, as it was stored; ``None`` if the message is to answer no request at
+        all, which this provider must be allowed.
     :param state: where the assertion's id is kept until the assertion ends by itself.
     :raises SamlError: with the first thing that is wrong.
     :raises StateUnavailable: if nobody can tell whether it was here before.
     """
     now = service.clock()
     try:
-        _check_request(service, trust, request, now)
+        _check_trust(trust, now)
+        _check_request(service, trust, request)
         _check_response(message.response, service, trust, request)
         issuer = _only(message.assertion, "Issuer", Fault.ISSUER)
         _check_issuer(issuer, trust)
@@ -59,22 +63,16 @@ def bind(message: Verified, service: ServiceProvider, trust: Trust, request: Pen
                 _check_confirmation(message.assertion, service, request, now),
             ),
         )
-        session_index, session_end = _read_authentication(message.assertion, service, now)
-        login = _read_login(message.assertion, trust, session_index, session_end)
+        statement = _only(message.assertion, "AuthnStatement", Fault.AUTHN_STATEMENT)
+        _check_authentication(statement, service, trust, request)
+        login = _read_login(message.assertion, trust, *_session_of(statement, service, now))
     except ForbiddenXml as error:
         raise SamlError(Fault.STRUCTURE, str(error)) from error
     _spend(assertion, service, trust, state, now)
     return login
 
 
-def _check_request(service: ServiceProvider, trust: Trust, request: PendingLogin, now: float) -> None:
-    if request.contact_center != service.contact_center:
-        raise SamlError(
-            Fault.OTHER_CONTACT_CENTER,
-            f"the login was begun for {request.contact_center}, the message came to {service.contact_center}",
-        )
-    if request.provider != trust.name:
-        raise SamlError(Fault.ISSUER, f"the login was begun with {request.provider}, not {trust.name}")
+def _check_trust(trust: Trust, now: float) -> None:
     if trust.metadata.valid_until is not None and now >= trust.metadata.valid_until:
         raise SamlError(
             Fault.METADATA_EXPIRED,
@@ -82,7 +80,23 @@ def _check_request(service: ServiceProvider, trust: Trust, request: PendingLogin
         )
 
 
-def _check_response(response: etree._Element, service: ServiceProvider, trust: Trust, request: PendingLogin) -> None:
+def _check_request(service: ServiceProvider, trust: Trust, request: PendingLogin | None) -> None:
+    if request is None:
+        if not trust.settings.allow_unsolicited:
+            raise SamlError(Fault.UNSOLICITED, f"nobody asked {trust.name}, and it has no allow_unsolicited")
+        return
+    if request.contact_center != service.contact_center:
+        raise SamlError(
+            Fault.OTHER_CONTACT_CENTER,
+            f"the login was begun for {request.contact_center}, the message came to {service.contact_center}",
+        )
+    if request.provider != trust.name:
+        raise SamlError(Fault.ISSUER, f"the login was begun with {request.provider}, not {trust.name}")
+
+
+def _check_response(
+    response: etree._Element, service: ServiceProvider, trust: Trust, request: PendingLogin | None
+) -> None:
     status = response.find("{urn:oasis:names:tc:SAML:2.0:protocol}Status/*")
     if status is None or status.get("Value") != SUCCESS:
         raise SamlError(Fault.STATUS, "the signed status is not Success")
@@ -92,8 +106,15 @@ def _check_response(response: etree._Element, service: ServiceProvider, trust: T
             Fault.DESTINATION, f"Destination is {response.get('Destination')!r}, our address is {service.acs_url!r}"
         )
     answered = response.get("InResponseTo")
-    if answered is not None and not _same(answered, request.request_id):
-        raise SamlError(Fault.IN_RESPONSE_TO, f"Response answers {answered!r}, not {request.request_id!r}")
+    if answered is not None:
+        _check_answer(answered, request, "Response")
+
+
+def _check_answer(answered: str, request: PendingLogin | None, whose: str) -> None:
+    """Compare an ``InResponseTo``; what was sent without a request may have none anywhere."""
+    expected = "no request" if request is None else repr(request.request_id)
+    if request is None or not _same(answered, request.request_id):
+        raise SamlError(Fault.IN_RESPONSE_TO, f"{whose} answers {answered!r}, not {expected}")
 
 
 def _check_issuer(issuer: etree._Element, trust: Trust) -> None:
@@ -127,10 +148,14 @@ def _check_conditions(assertion: etree._Element, service: ServiceProvider, now: 
 
 
 def _check_confirmation(
-    assertion: etree._Element, service: ServiceProvider, request: PendingLogin, now: float
+    assertion: etree._Element, service: ServiceProvider, request: PendingLogin | None, now: float
 ) -> float:
     """Check that one bearer confirmation holds; return when it ends (saml-profiles 4.1.4.2)."""
     subject = _only(assertion, "Subject", Fault.CONFIRMATION)
+    if request is None:
+        for any_data in subject.iter(f"{{{SAML}}}SubjectConfirmationData"):
+            if any_data.get("InResponseTo") is not None:
+                _check_answer(any_data.get("InResponseTo", ""), None, "the assertion")
     refused = SamlError(Fault.CONFIRMATION, "the subject has no bearer confirmation")
     for confirmation in subject.findall(f"{{{SAML}}}SubjectConfirmation"):
         if confirmation.get("Method") != BEARER:
@@ -145,22 +170,40 @@ def _check_confirmation(
     raise refused
 
 
-def _confirmed(data: etree._Element, service: ServiceProvider, request: PendingLogin, now: float) -> float:
+def _confirmed(data: etree._Element, service: ServiceProvider, request: PendingLogin | None, now: float) -> float:
     if data.get("Recipient") != service.acs_url:
         raise SamlError(Fault.RECIPIENT, f"Recipient is {data.get('Recipient')!r}, our address is {service.acs_url!r}")
     answered = data.get("InResponseTo")
-    if answered is None:
+    if answered is not None:
+        _check_answer(answered, request, "the assertion")
+    elif request is not None:
         raise SamlError(Fault.UNSOLICITED, "the signed confirmation names no request")
-    if not _same(answered, request.request_id):
-        raise SamlError(Fault.IN_RESPONSE_TO, f"the assertion answers {answered!r}, not {request.request_id!r}")
     if data.get("NotBefore") is not None:
         raise SamlError(Fault.CONFIRMATION, "SubjectConfirmationData has NotBefore, which a bearer's may not")
     return _end_of(data, service, now)
 
 
-def _read_authentication(assertion: etree._Element, service: ServiceProvider, now: float) -> tuple[str, float | None]:
+def _check_authentication(
+    statement: etree._Element, service: ServiceProvider, trust: Trust, request: PendingLogin | None
+) -> None:
+    """Check how and when the user was authenticated, where we have asked for something (saml-core 3.3.2.2.1, 3.4.1)."""
+    wanted = trust.settings.authn_context
+    if wanted:
+        found = [text_of(one) for one in statement.iterfind(f"{{{SAML}}}AuthnContext/{{{SAML}}}AuthnContextClassRef")]
+        if len(found) != 1 or found[0] not in wanted:
+            raise SamlError(Fault.AUTHN_CONTEXT, f"authenticated by {found!r}, we ask for {', '.join(wanted)}")
+    if request is None or request.forced_at is None:
+        return
+    authenticated = _instant_of(statement, "AuthnInstant")
+    if authenticated < request.forced_at - service.clock_skew:
+        raise SamlError(
+            Fault.AUTHN_STATEMENT,
+            f"we asked for a new authentication, this one was {_clocks(authenticated, request.forced_at, service)}",
+        )
+
+
+def _session_of(statement: etree._Element, service: ServiceProvider, now: float) -> tuple[str, float | None]:
     """Return SessionIndex and the session's end (saml-core 2.7.2)."""
-    statement = _only(assertion, "AuthnStatement", Fault.AUTHN_STATEMENT)
     if statement.get("SessionNotOnOrAfter") is None:
         return statement.get("SessionIndex", ""), None
     ends = _instant_of(statement, "SessionNotOnOrAfter")
@@ -185,7 +228,7 @@ def _read_login(assertion: etree._Element, trust: Trust, session_index: str, ses
         if len(values) != 1:
             raise SamlError(Fault.ATTRIBUTE, f"attribute {wanted!r} has {len(values)} values, not one")
         subject = values[0]
-    if not subject or len(subject) > _LONGEST_SUBJECT or not subject.isprintable():
+    if not subject or not _is_text(subject):
         raise SamlError(Fault.NAME_ID, f"the value of {match} is empty, too long or not printable")
     _check_domain(subject, trust)
     return Login(
@@ -194,7 +237,21 @@ def _read_login(assertion: etree._Element, trust: Trust, session_index: str, ses
         name_id=value,
         session_index=session_index,
         not_on_or_after=session_end,
+        attributes=_known(attributes, trust),
     )
+
+
+def _known(attributes: Mapping[str, tuple[str, ...]], trust: Trust) -> dict[str, tuple[str, ...]]:
+    """Return the attributes that are configured, by our names; values that are no line of text are left out."""
+    found = {
+        ours: tuple(value for value in attributes.get(theirs, ()) if value and _is_text(value))
+        for ours, theirs in trust.settings.attributes.items()
+    }
+    return {ours: values for ours, values in found.items() if values}
+
+
+def _is_text(value: str) -> bool:
+    return len(value) <= _LONGEST_VALUE and value.isprintable()
 
 
 def _check_domain(subject: str, trust: Trust) -> None:

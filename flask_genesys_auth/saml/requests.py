@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from onelogin.saml2.auth import OneLogin_Saml2_Auth
@@ -13,10 +15,14 @@ from onelogin.saml2.authn_request import OneLogin_Saml2_Authn_Request
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 from onelogin.saml2.utils import OneLogin_Saml2_Utils
 
+from .outgoing import form_field, sign_message
+
 if TYPE_CHECKING:
     from ..chain.ports import StateStore
     from .settings import ServiceProvider
     from .trust import Trust
+
+_LONGEST_HINT = 255
 
 
 def digest(secret: str) -> str:
@@ -32,6 +38,8 @@ class PendingLogin:
     :param return_to: a local path, to which the browser comes back.
     :param nonce_hash: :func:`digest` of what the browser that began it keeps in its session.
     :param relay_state_hash: :func:`digest` of the opaque RelayState that went along.
+    :param passive: the provider was asked not to ask the user anything (saml-core 3.4.1).
+    :param forced_at: unix time at which it was asked to authenticate the user anew, or ``None``.
     """
 
     request_id: str
@@ -40,6 +48,8 @@ class PendingLogin:
     return_to: str
     nonce_hash: str
     relay_state_hash: str
+    passive: bool = False
+    forced_at: float | None = None
 
     def made_with(self, relay_state: str) -> bool:
         """Tell whether this RelayState is the one that went along."""
@@ -57,6 +67,7 @@ class Login:
     :param subject: the value that an account's linked identity carries.
     :param name_id: the NameID, and ``session_index`` the provider's name of its own session.
     :param not_on_or_after: unix time at which the provider says the session ends, or ``None``.
+    :param attributes: what else it says of the person, by our names (``first_name``, ``groups``, ...).
     """
 
     provider: str
@@ -64,6 +75,7 @@ class Login:
     name_id: str
     session_index: str
     not_on_or_after: float | None
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +96,15 @@ class Proven:
 class BegunLogin:
     """What the browser is told.
 
-    :param location: where to go: the provider, with the AuthnRequest.
+    :param location: where to go: the provider, with the AuthnRequest in its query or in ``fields``.
     :param reference: names the login in the browser's session, beside ``nonce``.
+    :param fields: those of the form to be posted there; none where the browser is simply sent there.
     """
 
     location: str
     reference: str
     nonce: str
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 def reference_of(request_id: str) -> str:
@@ -99,32 +113,49 @@ def reference_of(request_id: str) -> str:
 
 
 def begin_login(
-    service: ServiceProvider, trust: Trust, state: StateStore, *, return_to: str, force_authn: bool = False
+    service: ServiceProvider,
+    trust: Trust,
+    state: StateStore,
+    *,
+    return_to: str,
+    force_authn: bool = False,
+    passive: bool = False,
+    login_hint: str = "",
 ) -> BegunLogin:
-    """Make an AuthnRequest (saml-bindings 3.4) and keep what its answer will be compared with.
+    """Make an AuthnRequest (saml-bindings 3.4 or 3.5) and keep what its answer will be compared with.
 
-    :param trust: the provider that is to answer.
+    :param trust: the provider that is to answer; its configuration names the binding.
     :param return_to: a local path that has been validated.
     :param force_authn: ask the provider to authenticate the user anew (saml-core 3.4.1).
+    :param passive: ask the provider not to ask the user anything (``IsPassive``).
+    :param login_hint: whom the provider is to authenticate, as the browser said; dropped if it cannot be a name.
     :raises StateUnavailable: if it cannot be kept.
     """
-    request_id, encoded = _authn_request(trust, force_authn)
+    force_authn = force_authn or trust.settings.force_authn
+    request = OneLogin_Saml2_Authn_Request(
+        trust.toolkit, force_authn=force_authn, is_passive=passive, name_id_value_req=_hint(login_hint)
+    )
     nonce, relay_state = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
-    parameters = {"SAMLRequest": encoded, "RelayState": relay_state}
-    if service.signs:
-        signer = OneLogin_Saml2_Auth({}, old_settings=trust.toolkit)
-        signer.add_request_signature(parameters, Constants.RSA_SHA256)
     pending = PendingLogin(
-        request_id=request_id,
+        request_id=request.get_id(),
         contact_center=service.contact_center,
         provider=trust.name,
         return_to=return_to,
         nonce_hash=digest(nonce),
         relay_state_hash=digest(relay_state),
+        passive=passive,
+        forced_at=service.clock() if force_authn else None,
     )
-    state.put(_key(request_id), asdict(pending), service.request_lifetime)
-    location: str = OneLogin_Saml2_Utils.redirect(trust.metadata.single_sign_on["redirect"].location, parameters)
-    return BegunLogin(location, reference_of(request_id), nonce)
+    state.put(_key(pending.request_id), asdict(pending), service.request_lifetime)
+    address = trust.metadata.single_sign_on[trust.settings.binding].location
+    reference = reference_of(pending.request_id)
+    if trust.settings.binding == "post":
+        fields = {"SAMLRequest": form_field(sign_message(request.get_xml(), service)), "RelayState": relay_state}
+        return BegunLogin(address, reference, nonce, fields)
+    parameters = {"SAMLRequest": request.get_request(), "RelayState": relay_state}
+    if service.signs:
+        OneLogin_Saml2_Auth({}, old_settings=trust.toolkit).add_request_signature(parameters, Constants.RSA_SHA256)
+    return BegunLogin(OneLogin_Saml2_Utils.redirect(address, parameters), reference, nonce)
 
 
 def find_login(state: StateStore, request_id: str) -> PendingLogin | None:
@@ -155,18 +186,23 @@ def take_proven(state: StateStore, code: str) -> Proven | None:
         return None
     pending = kept["pending"]
     return Proven(
-        login=Login(**kept["login"]),
+        login=_login(kept["login"]),
         contact_center=kept["contact_center"],
         return_to=kept["return_to"],
         pending=PendingLogin(**pending) if pending else None,
     )
 
 
+def _login(kept: dict[str, Any]) -> Login:
+    attributes = {name: tuple(values) for name, values in kept["attributes"].items()}
+    return Login(**{**kept, "attributes": attributes})
+
+
 def _key(request_id: str) -> str:
     return f"saml-request:{digest(request_id)}"
 
 
-def _authn_request(trust: Trust, force_authn: bool) -> tuple[str, str]:
-    """Return the AuthnRequest's ID and the request, deflated and in base64."""
-    request = OneLogin_Saml2_Authn_Request(trust.toolkit, force_authn=force_authn)
-    return request.get_id(), request.get_request()
+def _hint(given: str) -> str:
+    """Return a login hint as it may stand in XML, for python3-saml pastes it in as it is; or nothing."""
+    hint = given.strip()
+    return escape(hint) if hint.isprintable() and len(hint) <= _LONGEST_HINT else ""
