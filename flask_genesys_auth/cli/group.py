@@ -6,7 +6,8 @@ from .accounts import accounts
 from .common import Commands
 from .database import init_db
 from .inspect import endpoints, explain
+from .saml import saml
 
 genesys_auth = Commands("genesys-auth", help="Accounts, and how requests are authenticated.")
-for command in (init_db, accounts, endpoints, explain):
+for command in (init_db, accounts, endpoints, explain, saml):
     genesys_auth.add_command(command)

@@ -163,7 +163,7 @@ class TrustedProvider:
             copy = self.source.fetch(now)
             shared = self._adopt(copy, now)
         except (MetadataRefused, ConfigurationError) as error:
-            self._fail(error, now)
+            self._note(error, now)
             raise
         return Change(None if known is None else known.metadata, copy.metadata, shared)
 
@@ -253,10 +253,8 @@ class TrustedProvider:
 
     def _fail(self, error: Exception, now: float) -> None:
         """Note a failure; the operator is told once of each."""
-        finding, former = str(error), self._failure
-        count = 1 if former is None else former.count + 1
-        least, most = _FIRST_PAUSES if self._held is None else _PAUSES
-        self._failure = Failure(finding, now + min(least * 2 ** min(count - 1, 16), most), count)
+        former = self._failure
+        finding = self._note(error, now)
         if former is None or former.finding != finding:
             _log.warning(
                 "the metadata of %r (%s) from %s cannot be used: %s. %s; check them with: "
@@ -270,3 +268,10 @@ class TrustedProvider:
                 self.settings.name,
                 extra={"contact_center": self.contact_center, "saml_provider": self.settings.name},
             )
+
+    def _note(self, error: Exception, now: float) -> str:
+        finding, former = str(error), self._failure
+        count = 1 if former is None else former.count + 1
+        least, most = _FIRST_PAUSES if self._held is None else _PAUSES
+        self._failure = Failure(finding, now + min(least * 2 ** min(count - 1, 16), most), count)
+        return finding

@@ -1,0 +1,103 @@
+"""``saml keygen``: a key and its certificate, for signing or for decryption."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, timezone
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+_MISSING = 'the library that makes keys is missing: pip install "flask-genesys-auth[keygen]"'
+_EARLY = timedelta(minutes=5)
+_LONGEST_NAME = 64  # RFC 5280 A.1, ub-common-name
+
+
+@click.command("keygen")
+@click.option("--out-key", required=True, type=click.Path(path_type=Path), help="Where the private key goes.")
+@click.option("--out-cert", required=True, type=click.Path(path_type=Path), help="Where its certificate goes.")
+@click.option("--name", default="flask-genesys-auth", show_default=True, help="The certificate's common name.")
+@click.option("--days", default=1095, show_default=True, type=click.IntRange(1, 7300), help="How long it is valid.")
+@click.option("--bits", default=3072, show_default=True, type=click.IntRange(2048, 8192), help="Of the RSA key.")
+def keygen(out_key: Path, out_cert: Path, name: str, days: int, bits: int) -> None:
+    """Make an RSA key and a self-signed certificate; files that are there already are never overwritten."""
+    if find_spec("cryptography") is None:
+        raise click.ClickException(_MISSING)
+    if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
+        raise click.ClickException(f"--name: must have 1 to {_LONGEST_NAME} printable characters")
+    if out_key.absolute() == out_cert.absolute():
+        raise click.ClickException("--out-key and --out-cert name the same file")
+    made: list[Path] = []
+    try:
+        # Both are opened before the key is made, so that what cannot be written shows at once.
+        with _created(out_key, 0o600, made) as key_file, _created(out_cert, 0o644, made) as certificate_file:
+            key, certificate = _make(name, days, bits)
+            key_file.write(key)
+            certificate_file.write(certificate)
+    except BaseException:
+        for path in made:
+            with suppress(OSError):
+                path.unlink()
+        raise
+    _print_use(out_key, out_cert)
+
+
+@contextmanager
+def _created(path: Path, mode: int, made: list[Path]) -> Iterator[BinaryIO]:
+    """Create a file that nobody else may read from the beginning, if that is its mode.
+
+    :param made: is given the path once there is something to be removed.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:
+        raise click.ClickException(f"{path}: is there already and is not overwritten") from None
+    except OSError as error:
+        raise click.ClickException(f"{path}: cannot be written ({error.strerror})") from None
+    made.append(path)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - it is open already
+            yield file
+    except OSError as error:
+        raise click.ClickException(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _make(name: str, days: int, bits: int) -> tuple[bytes, bytes]:
+    """Return an RSA key (PKCS #8) and its self-signed certificate, both in PEM."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    own_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(own_name)
+        .issuer_name(own_name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _EARLY)
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return private, certificate.public_bytes(Encoding.PEM)
+
+
+def _print_use(out_key: Path, out_cert: Path) -> None:
+    # A JSON string is a TOML string, too.
+    key, certificate = (f"{{ file = {json.dumps(str(path.absolute()))} }}" for path in (out_key, out_cert))
+    click.echo("To sign with it, in the contact center's saml table:\n")
+    click.echo(f"signing_key = {key}\nsigning_certificate = {certificate}\n")
+    click.echo("If it succeeds another one, that one stays until all providers know the new certificate:\n")
+    click.echo(f"next_signing_certificate = {certificate}\n")
+    click.echo("To decrypt with it, the newest first while it succeeds another one:\n")
+    click.echo(f"encryption_keys = [{{ key = {key}, certificate = {certificate} }}]")
