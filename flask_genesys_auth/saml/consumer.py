@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .binding import bind
-from .errors import Fault, SamlError
+from .documents import SAML, ForbiddenXml, text_of
+from .errors import Fault, MetadataUnavailable, SamlError, StatusRefused
 from .gate import admit
 from .requests import Login, PendingLogin, find_login, finish_login
 from .verify import verify
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from ..chain.ports import StateStore
     from .gate import Admitted
     from .settings import ServiceProvider
+    from .trust import Trust
+
+NO_PASSIVE = "urn:oasis:names:tc:SAML:2.0:status:NoPassive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +43,33 @@ def consume(service: ServiceProvider, state: StateStore, encoded: str, relay_sta
     :raises BackendUnavailable: if the state does not answer, or the provider's metadata were never fetched.
     """
     message = admit(encoded)
-    pending = _pending(service, state, message, relay_state)
-    trust = service.providers[pending.provider].current()
+    pending = _pending(service, state, message, relay_state) if message.in_response_to else None
+    trust = _sender(service, message) if pending is None else service.providers[pending.provider].current()
     try:
         verified = verify(message, trust)
         login = bind(verified, service, trust, pending, state)
-        if not finish_login(state, pending):
+        if pending is not None and not finish_login(state, pending):
             raise SamlError(Fault.REPLAYED, f"request {pending.request_id!r} has been answered before")
     except SamlError as error:
         error.provider = trust.name
         raise
     return Received(pending, login, relay_state)
+
+
+def declined(service: ServiceProvider, state: StateStore, error: StatusRefused, relay_state: str) -> str | None:
+    """Return where a browser goes on whose provider would have had to ask the user and was told not to.
+
+    Nothing of such an answer need be signed (saml-core 3.2.2.2): the RelayState shows that it comes from where the
+    request went, and all it can do is to end that request.
+
+    :returns: the local path where the login began, or ``None`` if this is no such answer.
+    """
+    pending = find_login(state, error.in_response_to) if NO_PASSIVE in error.codes else None
+    if pending is None or not pending.passive or pending.contact_center != service.contact_center:
+        return None
+    if not pending.made_with(relay_state) or not finish_login(state, pending):
+        return None
+    return pending.return_to
 
 
 def _pending(service: ServiceProvider, state: StateStore, message: Admitted, relay_state: str) -> PendingLogin:
@@ -66,3 +86,39 @@ def _pending(service: ServiceProvider, state: StateStore, message: Admitted, rel
             f"{service.contact_center}",
         )
     return pending
+
+
+def _sender(service: ServiceProvider, message: Admitted) -> Trust:
+    """Return the provider that a message without a request says it comes from, of those that may send such.
+
+    Whether it does is for its keys to show.
+    """
+    claimed = _claimed(message)
+    found, missing = [], None
+    for provider in service.providers.values():
+        if not provider.settings.allow_unsolicited:
+            continue
+        try:
+            trust = provider.current()
+        except MetadataUnavailable as error:
+            missing = error
+            continue
+        if trust.entity_id == claimed:
+            found.append(trust)
+    if len(found) == 1:
+        return found[0]
+    if missing is not None:
+        raise missing
+    raise SamlError(
+        Fault.UNSOLICITED,
+        f"the message answers no request, and {len(found)} providers of {service.contact_center} with "
+        f"allow_unsolicited are {claimed!r}",
+    )
+
+
+def _claimed(message: Admitted) -> str:
+    issuer = message.response.find(f"{{{SAML}}}Issuer")
+    try:
+        return "" if issuer is None else text_of(issuer)
+    except ForbiddenXml as error:
+        raise SamlError(Fault.ISSUER, str(error)) from error

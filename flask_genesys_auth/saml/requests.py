@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from onelogin.saml2.auth import OneLogin_Saml2_Auth
 from onelogin.saml2.authn_request import OneLogin_Saml2_Authn_Request
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..chain.ports import StateStore
     from .settings import ServiceProvider
     from .trust import Trust
+
+Kind: TypeAlias = Literal["code", "ticket"]
 
 _LONGEST_HINT = 255
 
@@ -169,19 +171,21 @@ def finish_login(state: StateStore, pending: PendingLogin) -> bool:
     return state.take(_key(pending.request_id)) is not None
 
 
-def keep_proven(state: StateStore, proven: Proven, lifetime: float) -> str:
-    """Keep a proven login until a browser brings it to its end; return the one-time code for it, of 256 bits.
+def keep_proven(state: StateStore, proven: Proven, lifetime: float, kind: Kind = "code") -> str:
+    """Keep a proven login until a browser brings it to its end; return the one-time secret for it, of 256 bits.
 
     :param lifetime: seconds.
+    :param kind: a ``code`` that an address carries, or a ``ticket`` that the user's consent carries: neither is
+        good for the other.
     """
-    code = secrets.token_urlsafe(32)
-    state.put(f"saml-code:{digest(code)}", asdict(proven), lifetime)
-    return code
+    secret = secrets.token_urlsafe(32)
+    state.put(f"saml-{kind}:{digest(secret)}", asdict(proven), lifetime)
+    return secret
 
 
-def take_proven(state: StateStore, code: str) -> Proven | None:
-    """Return what is kept under this code and forget it: a code is good once, whoever brings it."""
-    kept: Any = state.take(f"saml-code:{digest(code)}")
+def take_proven(state: StateStore, secret: str, kind: Kind = "code") -> Proven | None:
+    """Return what is kept under this secret and forget it: it is good once, whoever brings it."""
+    kept: Any = state.take(f"saml-{kind}:{digest(secret)}")
     if not kept:
         return None
     pending = kept["pending"]

@@ -93,6 +93,18 @@ def check_form() -> None:
         raise refusals.ForeignOrigin(decision)
 
 
+def check_same(contact_center: str) -> None:
+    """Refuse what does not come from our own page of this contact center; other allowed origins do not count.
+
+    :raises ForeignOrigin: if the request comes from elsewhere, or does not say where from.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    sent = request.headers.get("Origin", "").lower()
+    own = {origin_of(request.host_url), runtime().origins.own.get(contact_center)}
+    if site != "same-origin" and (site is not None or sent not in own):
+        raise refusals.ForeignOrigin(Decision(contact_center))
+
+
 def _by_password(decision: Decision) -> bool:
     centers: ContactCenters = runtime().contact_centers
     center = centers.get(decision.contact_center or "")

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -67,7 +68,7 @@ def trust_of(service: ServiceProvider) -> Trust:
     return provider.current()
 
 
-def pending(service: ServiceProvider, **changes: str) -> PendingLogin:
+def pending(service: ServiceProvider, **changes: Any) -> PendingLogin:
     """The login that was begun with ``REQUEST_ID``."""
     begun = PendingLogin(
         request_id=REQUEST_ID,

@@ -12,7 +12,7 @@ from flask_genesys_auth.saml.documents import MD
 from flask_genesys_auth.testing.signing_keys import SigningKey
 from flask_genesys_auth.web.addresses import local_path
 from flask_genesys_auth.web.runtime import runtime
-from flask_genesys_auth.web.saml_views import MOST_PENDING
+from flask_genesys_auth.web.saml_begin import MOST_PENDING
 
 from .desk import ANN, BreakableState, Browser, MakeApp, assert_refused
 from .places import PUBLIC_URL
@@ -133,7 +133,7 @@ def test_other_browser_is_refused_and_burns_the_code(
 def test_head_does_not_burn_the_code(browser: Browser) -> None:
     path = browser.code()
     answer = browser.client.head(path, base_url=PUBLIC_URL)
-    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")
     assert browser.get(path).status_code == 303
 
 

@@ -1,0 +1,128 @@
+"""Where a SAML login ends: in the browser that began it, or in one whose user says that this is what they want."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Response, make_response, redirect, render_template, request, session
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from ..chain.decision import Authenticated, Decision, Identity, StepRecord, Unavailable
+from ..saml.errors import Fault, SamlError
+from ..saml.requests import keep_proven, reference_of, take_proven
+from . import login, origin, refusals
+from .runtime import runtime
+from .saml_begin import pending_logins
+from .saml_pages import address_of, kept, refused, service_of, unseen
+
+if TYPE_CHECKING:
+    from ..chain.walk import Settled
+    from ..saml.requests import Kind, Login, PendingLogin, Proven
+    from ..saml.settings import ServiceProvider
+
+TICKET_LIFETIME = 300
+"""Seconds within which the user must say whether they want a login that nobody here has asked for."""
+
+_LARGEST_FORM = 4096
+
+
+def complete(contact_center: str) -> Response:
+    """``GET complete?code=``: log in the browser that began the login, and no other; ``POST``: whose user agrees."""
+    if request.method not in {"GET", "POST"}:
+        # A look ahead (HEAD) must not burn the code.
+        raise MethodNotAllowed(valid_methods=["GET", "POST"])
+    service = service_of(contact_center)
+    if request.method == "POST":
+        origin.check_same(service.contact_center)
+    try:
+        if request.method == "POST":
+            return _logged_in(service, kept(lambda: _redeemed(service, _ticket(), "ticket")))
+        proven: Proven = kept(lambda: _redeemed(service, request.args.get("code", ""), "code"))
+        if proven.pending is None:
+            return _question(service, proven)
+        _check_browser(proven.pending)
+        return _logged_in(service, proven)
+    except SamlError as error:
+        return refused(service, error)
+
+
+def _question(service: ServiceProvider, proven: Proven) -> Response:
+    """Ask the user: whoever sent this browser here may have had an account of their own in mind (login CSRF)."""
+    ticket = kept(lambda: keep_proven(runtime().state, proven, TICKET_LIFETIME, "ticket"))
+    page = render_template(
+        "genesys_auth/continue.html",
+        action=address_of("complete", service.contact_center),
+        ticket=ticket,
+        name=proven.login.subject,
+        provider=proven.login.provider,
+    )
+    return refusals.no_store(make_response(page))
+
+
+def _ticket() -> str:
+    request.max_content_length = request.max_form_memory_size = _LARGEST_FORM
+    try:
+        return request.form.get("ticket", "")
+    except HTTPException as error:
+        raise SamlError(Fault.CODE, "the form cannot be read") from error
+
+
+def _redeemed(service: ServiceProvider, secret: str, kind: Kind) -> Proven:
+    """Take what is kept under the secret, once."""
+    proven = take_proven(runtime().state, secret, kind)
+    if proven is None:
+        raise SamlError(Fault.CODE, f"the {kind} is unknown, used or too old")
+    if proven.contact_center != service.contact_center:
+        raise SamlError(
+            Fault.OTHER_CONTACT_CENTER,
+            f"the login is one of {proven.contact_center}, not {service.contact_center}",
+            provider=proven.login.provider,
+        )
+    return proven
+
+
+def _check_browser(pending: PendingLogin) -> None:
+    """Make sure that this browser began the login."""
+    reference = reference_of(pending.request_id)
+    known = pending_logins()
+    if not any(name == reference and pending.begun_by(nonce) for name, nonce in known):
+        raise SamlError(
+            Fault.OTHER_BROWSER,
+            "another browser began this login, or this one has lost its cookie",
+            provider=pending.provider,
+        )
+    session[login.PENDING] = [entry for entry in known if entry[0] != reference]
+
+
+def _logged_in(service: ServiceProvider, proven: Proven) -> Response:
+    settled = _settled(service, proven.login)
+    login.begin_session(
+        settled.user,
+        contact_center=service.contact_center,
+        step="saml",
+        provider=proven.login.provider,
+        name_id=proven.login.name_id,
+        session_index=proven.login.session_index,
+        not_on_or_after=proven.login.not_on_or_after,
+    )
+    return unseen(make_response(redirect(proven.return_to, 303)))
+
+
+def _settled(service: ServiceProvider, proven: Login) -> Settled:
+    """Return the account that the proven person is here."""
+    identity = Identity(
+        step="saml",
+        contact_center=service.contact_center,
+        subject=proven.subject,
+        attributes=proven.attributes,
+        matched_by="identity",
+        provider=proven.provider,
+    )
+    settled = runtime().chain.settle(Authenticated(identity))
+    if isinstance(settled.outcome, Unavailable):
+        raise refusals.DirectoryUnavailable(Decision(None, steps=(StepRecord("saml", settled.outcome, 0.0),)))
+    if settled.user is None:
+        reason = getattr(settled.outcome, "reason", "")
+        detail = f"{reason}: {proven.subject!r} of {proven.provider}"
+        raise SamlError(Fault.ACCOUNT, detail, provider=proven.provider)
+    return settled
