@@ -14,6 +14,25 @@ if TYPE_CHECKING:
     from ..chain.contact_centers import ContactCenter
     from ..chain.evidence import Evidence
 
+_IN_A_PATH = "/:@!$&'()*+,;=~-._"
+_IN_A_QUERY = _IN_A_PATH + "%?"
+
+
+def address_of(request: Request, query: bytes) -> str:
+    """Return the path of a request as a browser would write it, with this query."""
+    path = quote(f"{request.root_path}{request.path}", safe=_IN_A_PATH)
+    return f"{path}?{quote(query, safe=_IN_A_QUERY)}" if query else path
+
+
+def login_address(prefix: str, request: Request, contact_center: str, return_to: str = "") -> str:
+    """Return where the SAML login of a contact center begins; where it has several providers, it asks for one.
+
+    :param prefix: ``saml_url_prefix``.
+    :param return_to: the path to which the browser comes back.
+    """
+    begin = f"{request.root_path}{prefix}/{quote(contact_center, safe='')}/login"
+    return f"{begin}?next={quote(return_to, safe='')}" if return_to else begin
+
 
 class SamlStep:
     """The last step; it never succeeds in mid-walk.
@@ -32,8 +51,7 @@ class SamlStep:
 
     def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
         """Return where the SAML login of this contact center begins, to come back to this request's address."""
-        begin = f"{request.root_path}{self._prefix}/{contact_center.name}/login"
         if request.method not in {"GET", "HEAD"}:
-            return Challenge(location=begin)
-        wanted = request.root_path + request.full_path.removesuffix("?")
-        return Challenge(location=f"{begin}?next={quote(wanted, safe='')}")
+            return Challenge(location=login_address(self._prefix, request, contact_center.name))
+        wanted = address_of(request, request.query_string)
+        return Challenge(location=login_address(self._prefix, request, contact_center.name, wanted))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from flask import Flask, Request, g, request
 
 from ..errors import ConfigurationError
-from . import access, login, origin, refusals
+from . import access, auth_type, login, origin, refusals
 
 if TYPE_CHECKING:
     from flask import Response
@@ -33,7 +33,7 @@ class Hooks:
         self._app.after_request_funcs.setdefault(None, []).insert(0, self.after_request)
 
     def before_request(self) -> Response | None:
-        """Answer a preflight, or refuse what the endpoint's policy refuses.
+        """Answer a preflight or ``?authType=saml``, or refuse what the endpoint's policy refuses.
 
         :raises Refusal: one of the refusals, which is also the answer.
         :raises ConfigurationError: if a login manager was attached after ours.
@@ -48,6 +48,10 @@ class Hooks:
         g.pop("_login_user", None)
         if sent.method == "OPTIONS":
             answer = origin.preflight()
+            if answer is not None:
+                return answer
+        if auth_type.ASKED in sent.environ.get("QUERY_STRING", ""):
+            answer = auth_type.answer(self._here, sent)
             if answer is not None:
                 return answer
         access.check_request(self._app, self._here, sent)
