@@ -32,11 +32,12 @@ def answer(here: Runtime, sent: Request) -> Response | None:
     if len(rest) == len(pieces):
         return None
     decision = login.decide()
-    if decision.contact_center not in here.service_providers:
+    contact_center = decision.contact_center
+    if contact_center is None or contact_center not in here.service_providers:
         return None
     location = local_path(address_of(sent, "&".join(rest).encode("latin-1")))
     if decision.authenticated_by != "saml":
-        location = login_address(here.settings.saml_url_prefix, sent, decision.contact_center, location)
+        location = login_address(here.settings.saml_url_prefix, sent, contact_center, location)
     return refusals.no_store(make_response(redirect(location, 302)))
 
 
