@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import xmlsec
 from lxml import etree
 
-from ..errors import ConfigurationError, GenesysAuthError
+from ..errors import GenesysAuthError
 from .documents import DS, MD, SAMLP, ForbiddenXml, Limits, MalformedXml, as_instant, instant, parse, text_of
 from .errors import SamlError
 from .signatures import read_form
@@ -90,17 +90,6 @@ def parse_metadata(data: bytes, *, entity_id: str, now: float, signer: bytes | N
         raise MetadataRefused(f"metadata may not have {error}") from error
     except ValueError as error:
         raise MetadataRefused(str(error)) from error
-
-
-def read_metadata(path: Path, entity_id: str, now: float) -> ProviderMetadata:
-    """Read one identity provider from a file that is trusted as it is, as :func:`parse_metadata` does.
-
-    :raises ConfigurationError: if it cannot be used, saying why.
-    """
-    try:
-        return parse_metadata(bytes_of(path), entity_id=entity_id, now=now)
-    except MetadataRefused as error:
-        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def bytes_of(path: Path) -> bytes:

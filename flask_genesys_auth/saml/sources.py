@@ -171,7 +171,7 @@ def source_of(settings: IdentityProvider, contact_center: str, state: StateStore
 
     :raises ValueError: if the pinned certificate is none.
     """
-    if isinstance(settings.metadata, str) and settings.metadata.startswith(("https://", "http://")):
+    if str(settings.metadata).lower().startswith(("https://", "http://")):
         return AddressSource(settings, contact_center, state)
     return FileSource(settings)
 

@@ -231,7 +231,8 @@ class TrustedProvider:
     def _update(self) -> None:
         now = self._clock()
         held, failure = self._held, self._failure
-        may_fetch = failure is None or now >= failure.again
+        # A pause that is longer than any comes from a clock that was put back.
+        may_fetch = failure is None or not 0 < failure.again - now <= _PAUSES[1]
         try:
             copy = self.source.newer(None if held is None else held[1], now, may_fetch=may_fetch)
             if copy is not None:

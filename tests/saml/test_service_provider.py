@@ -7,7 +7,6 @@ import dataclasses
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,8 +18,7 @@ from xmlsec import constants
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.values import ContactCenterSettings
 from flask_genesys_auth.errors import ConfigurationError
-from flask_genesys_auth.saml.documents import MD, SAML, as_instant
-from flask_genesys_auth.saml.metadata import LIMITS, read_metadata
+from flask_genesys_auth.saml.documents import MD, SAML
 from flask_genesys_auth.saml.requests import (
     Login,
     Proven,
@@ -36,7 +34,7 @@ from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey
 
-from .conftest import NOW, center, trust_of
+from .conftest import center, trust_of
 from .places import IDP, PUBLIC_URL, SSO
 
 
@@ -51,87 +49,12 @@ def written(tmp_path: Path, text: str | bytes) -> Path:
     return path
 
 
-def test_metadata_of_one_provider_is_read(tmp_path: Path, genuine: str, key: SigningKey) -> None:
-    found = read_metadata(written(tmp_path, genuine), "", NOW)
-    assert (found.entity_id, found.single_sign_on["redirect"].location, found.valid_until) == (IDP, SSO, None)
-    assert found.certificates == (base64.b64decode(key.certificate),)
-    assert read_metadata(written(tmp_path, genuine), IDP, NOW) == found
-
-
-def test_one_provider_of_an_aggregate_is_read_by_its_entity_id(tmp_path: Path, genuine: str, key: SigningKey) -> None:
-    other = provider_metadata("https://other.example", "https://other.example/sso", (key.certificate,))
-    service = f'<EntityDescriptor xmlns="{MD}" entityID="https://sp.example"/>'
-    inner = f"<EntitiesDescriptor>{genuine}</EntitiesDescriptor>"
-    nested = f'<EntitiesDescriptor xmlns="{MD}">{inner}{service}{other}</EntitiesDescriptor>'
-    path = written(tmp_path, nested)
-    assert read_metadata(path, IDP, NOW).single_sign_on["redirect"].location == SSO
-    assert (
-        read_metadata(path, "https://other.example", NOW).single_sign_on["redirect"].location
-        == "https://other.example/sso"
-    )
-    with pytest.raises(ConfigurationError, match=r"names 2 identity providers .*set entity_id"):
-        read_metadata(path, "", NOW)
-    with pytest.raises(ConfigurationError, match=r"does not name 'x\"\]'; it names"):
-        read_metadata(path, 'x"]', NOW)
-
-
-@pytest.mark.parametrize("element", ["EntityDescriptor", "EntitiesDescriptor", "IDPSSODescriptor"])
-def test_metadata_past_valid_until_are_refused_wherever_it_stands(tmp_path: Path, genuine: str, element: str) -> None:
-    def ending(at: float) -> Path:
-        root = etree.fromstring(f'<EntitiesDescriptor xmlns="{MD}">{genuine}</EntitiesDescriptor>')
-        next(root.iter(f"{{{MD}}}{element}")).set("validUntil", as_instant(at))
-        return written(tmp_path, etree.tostring(root))
-
-    assert read_metadata(ending(NOW + 1), "", NOW).valid_until == NOW + 1
-    with pytest.raises(ConfigurationError, match="have expired: valid until"):
-        read_metadata(ending(NOW), "", NOW)
-
-
 def test_binding_that_the_provider_does_not_offer_is_an_error(tmp_path: Path, genuine: str) -> None:
     both = build_service_provider(center(written(tmp_path, genuine)), public_url=PUBLIC_URL, prefix="/saml")
     assert set(trust_of(both).metadata.single_sign_on) == {"redirect", "post"}
     only_post = center(written(tmp_path, genuine.replace("bindings:HTTP-Redirect", "bindings:SOAP")))
     with pytest.raises(ConfigurationError, match=r"okta\.binding: .* by redirect, only by post"):
         build_service_provider(only_post, public_url=PUBLIC_URL, prefix="/saml")
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda text: f"<!DOCTYPE x>{text}", "may not have a document type"),
-        (lambda text: text[:-9], "not well-formed"),
-        (lambda text: "<x/>", "no SAML metadata"),
-        (lambda text: text.replace("IDPSSODescriptor", "SPSSODescriptor"), "names no SAML 2.0 identity provider"),
-        (lambda text: text.replace("SAML:2.0:protocol", "SAML:1.1:protocol"), "names no SAML 2.0 identity provider"),
-        (lambda text: text.replace(f'entityID="{IDP}"', ""), "has no entityID"),
-        (
-            lambda text: text.replace("bindings:HTTP-", "bindings:SOAP-"),
-            "no SingleSignOnService by HTTP-Redirect or HTTP-POST",
-        ),
-        (lambda text: text.replace("https://idp.example/sso", "javascript:alert(1)//"), "is no http"),
-        (lambda text: text.replace("https://idp.example/sso", "file:///etc/passwd"), "is no http"),
-        (lambda text: text.replace("https://idp.example/sso", "//idp.example/sso"), "is no http"),
-        (lambda text: text.replace("https://idp.example/sso", "https://a:b@idp.example/"), "is no http"),
-        (lambda text: text.replace("/sso", "/s so"), "characters that an address may not have"),
-        (lambda text: text.replace('use="signing"', 'use="encryption"'), "no signing certificate"),
-        (lambda text: text.replace("<ds:X509Certificate>", "<ds:X509Certificate>!"), "not in base64"),
-        (lambda text: text.replace("<ds:X509Certificate>MIIC", "<ds:X509Certificate>AAAA"), "no X.509 certificate"),
-        (lambda text: text.replace("entityID=", 'validUntil="soon" entityID='), "is no instant"),
-    ],
-)
-def test_metadata_that_cannot_be_used_are_refused_and_say_why(
-    tmp_path: Path, genuine: str, change: Callable[[str], str], said: str
-) -> None:
-    assert read_metadata(written(tmp_path, genuine), "", NOW).entity_id == IDP
-    with pytest.raises(ConfigurationError, match=said):
-        read_metadata(written(tmp_path, change(genuine)), "", NOW)
-
-
-def test_huge_and_missing_metadata_are_refused(tmp_path: Path, genuine: str) -> None:
-    with pytest.raises(ConfigurationError, match="bytes, more than"):
-        read_metadata(written(tmp_path, genuine + " " * LIMITS.size), "", NOW)
-    with pytest.raises(ConfigurationError, match="cannot be read"):
-        read_metadata(tmp_path / "none.xml", "", NOW)
 
 
 def test_addresses_come_from_the_configuration(metadata_file: Path, service: ServiceProvider) -> None:

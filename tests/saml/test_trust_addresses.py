@@ -19,12 +19,15 @@ from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
 from flask_genesys_auth.saml import sources
 from flask_genesys_auth.saml.certificates import der_of
 from flask_genesys_auth.saml.copies import LIFETIME
-from flask_genesys_auth.saml.errors import MetadataUnavailable
+from flask_genesys_auth.saml.errors import MetadataUnavailable, SamlError
+from flask_genesys_auth.saml.gate import admit
 from flask_genesys_auth.saml.metadata import LIMITS, MetadataRefused
 from flask_genesys_auth.saml.settings import ServiceProvider
+from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing.faults import unused_url
+from flask_genesys_auth.testing.saml_messages import Message
 from flask_genesys_auth.testing.signing_keys import SigningKey
 from tests.upstreams.test_tls import make_certificate
 
@@ -161,6 +164,44 @@ def test_key_roll_over_needs_no_restart_and_a_removed_key_is_gone(
         clock.pass_(HOUR)
         assert keys_after_looking(okta(service)) == der(other_key)
         assert site.asked == 3
+
+
+def test_message_signed_with_a_removed_key_is_refused_without_a_restart(
+    site: Site, clock: Clock, key: SigningKey, other_key: SigningKey
+) -> None:
+    with service_at(site.address, clock) as service:
+
+        def found(signer: SigningKey) -> str:
+            message = Message(IDP, service.acs_url, service.entity_id, "_request", now=clock.now)
+            try:
+                verify(admit(message.encoded(signer)), okta(service).current())
+            except SamlError as error:
+                return str(error.reason)
+            return "accepted"
+
+        assert (found(key), found(other_key)) == ("accepted", "bad_signature")
+        site.document = metadata_of(key, other_key)
+        clock.pass_(HOUR)
+        keys_after_looking(okta(service))
+        assert (found(key), found(other_key)) == ("accepted", "accepted")
+        site.document = metadata_of(other_key)
+        clock.pass_(HOUR)
+        keys_after_looking(okta(service))
+        assert (found(key), found(other_key)) == ("bad_signature", "accepted")
+
+
+def test_clock_that_is_put_back_does_not_stop_the_asking(
+    site: Site, clock: Clock, key: SigningKey, other_key: SigningKey
+) -> None:
+    with service_at(site.address, clock) as service:
+        okta(service).current()
+        site.fail(503)
+        clock.pass_(HOUR)
+        assert keys_after_looking(okta(service)) == der(key)
+        site.repair()
+        site.document = metadata_of(other_key)
+        clock.pass_(-24 * HOUR)
+        assert keys_after_looking(okta(service)) == der(other_key)
 
 
 def test_trust_that_was_taken_stays_what_it_was(
