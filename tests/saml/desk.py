@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from flask import Flask, session
@@ -29,7 +29,14 @@ from flask_genesys_auth.web.runtime import runtime
 from .places import IDP, PUBLIC_URL, SSO
 
 ANN = "ann@acme.example"
+CSP = "Content-Security-Policy"
+NAVIGATION = {"Sec-Fetch-Mode": "navigate"}
 REFUSED = "could not be accepted"
+
+
+def idp_of(provider: str) -> str:
+    """What an identity provider of ``others`` calls itself."""
+    return f"https://{provider}.example/metadata"
 
 
 class BreakableState(MemoryState):
@@ -77,17 +84,29 @@ def make_app(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
     made: list[Flask] = []
     (tmp_path / "idp.xml").write_text(provider_metadata(IDP, SSO, (key.certificate,)))
 
-    def make(centers: tuple[str, ...] = ("acme",), **saml: Any) -> Flask:
+    def make(
+        centers: tuple[str, ...] = ("acme",),
+        *,
+        okta: dict[str, Any] | None = None,
+        others: dict[str, dict[str, Any]] | None = None,
+        **saml: Any,
+    ) -> Flask:
+        """An application whose contact centers trust ``okta`` and perhaps others, all of them with the same key."""
         app = Flask("desk", instance_path=str(tmp_path / f"instance{len(made)}"))
         app.secret_key = "a secret key of the tests"
         app.testing = True
-        table = {"identity_providers": {"okta": {"metadata": str(tmp_path / "idp.xml")}}, **saml}
-        hosts = {"acme": "portal.acme.example", "umbra": "umbra.example"}
+        providers = {"okta": {"metadata": str(tmp_path / "idp.xml"), **(okta or {})}}
+        for name, more in (others or {}).items():
+            path = tmp_path / f"{name}.xml"
+            path.write_text(provider_metadata(idp_of(name), f"https://{name}.example/sso", (key.certificate,)))
+            providers[name] = {"metadata": str(path), **more}
+        table = {"identity_providers": providers, **saml}
+        hosts = {"acme": ["portal.acme.example", "desk.acme.example"], "umbra": ["umbra.example"]}
         app.config["GENESYS_AUTH"] = {
             "default_contact_center": "acme",
             "state_url": "memory://",
             "contact_centers": {
-                name: {"hosts": [hosts[name]], "public_url": f"https://{hosts[name]}", "saml": table}
+                name: {"hosts": hosts[name], "public_url": f"https://{hosts[name][0]}", "saml": table}
                 for name in centers
             },
         }
@@ -96,7 +115,9 @@ def make_app(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
         made.append(app)
         store = accounts(app)
         store.create_tables()
-        store.link(store.add("acme", ANN, roles={"ROLE_AGENT"}).id, "okta", ANN)
+        ann = store.add("acme", ANN, roles={"ROLE_AGENT"})
+        for name in providers:
+            store.link(ann.id, name, ANN)
 
         @app.get("/private")
         def private() -> str:
@@ -142,13 +163,18 @@ class Browser:
     def post(self, path: str, **more: Any) -> TestResponse:
         return self.client.post(path, base_url=self.url, **more)
 
-    def begin(self, next_: str = "/private") -> tuple[etree._Element, str]:
+    def begin(self, next_: str = "/private", **query: str) -> tuple[etree._Element, str]:
         """Begin a login; return the AuthnRequest and RelayState."""
-        answer = self.get(f"{self.base}/login?next={quote(next_, safe='')}")
+        answer = self.get(f"{self.base}/login?{urlencode({'next': next_, **query})}")
         assert answer.status_code == 302
         fields = parse_qs(urlsplit(answer.headers["Location"]).query)
         request = zlib.decompress(base64.b64decode(fields["SAMLRequest"][0]), -zlib.MAX_WBITS)
         return etree.fromstring(request), fields["RelayState"][0]
+
+    def unsolicited(self, **changes: Any) -> Message:
+        """What a provider sends that nobody has asked."""
+        acs = f"{self.url}{self.base}/acs"
+        return Message(IDP, acs, f"{self.url}{self.base}/metadata", None).but(**changes)
 
     def message(self, request: etree._Element, **changes: Any) -> Message:
         acs = request.get("AssertionConsumerServiceURL", "")
