@@ -162,8 +162,10 @@ class AddressSource:
         return self._copies.put(copy)
 
     def _due(self, held: Copy, now: float) -> bool:
+        """Tell whether it is time to ask: when the copy is old, or has lived half of the time that it is valid for."""
         ends = held.metadata.valid_until
-        return not -AHEAD <= now - held.fetched < self._refresh or (ends is not None and now >= ends)
+        lives = self._refresh if ends is None else min(self._refresh, (ends - held.fetched) / 2)
+        return not -AHEAD <= now - held.fetched < lives
 
 
 def source_of(settings: IdentityProvider, contact_center: str, state: StateStore | None) -> Source:

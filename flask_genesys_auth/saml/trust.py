@@ -264,15 +264,22 @@ class TrustedProvider:
                 self.contact_center,
                 self.source.where,
                 finding,
-                "Nobody can log in there yet" if self._held is None else "The last good ones stay in force",
+                "The last good ones stay in force" if self._serves(now) else "Nobody can log in there until they can",
                 self.contact_center,
                 self.settings.name,
                 extra={"contact_center": self.contact_center, "saml_provider": self.settings.name},
             )
 
+    def _serves(self, now: float) -> bool:
+        """Tell whether what is held is still valid."""
+        if self._held is None:
+            return False
+        ends = self._held[1].metadata.valid_until
+        return ends is None or now < ends
+
     def _note(self, error: Exception, now: float) -> str:
         finding, former = str(error), self._failure
         count = 1 if former is None else former.count + 1
-        least, most = _FIRST_PAUSES if self._held is None else _PAUSES
+        least, most = _PAUSES if self._serves(now) else _FIRST_PAUSES
         self._failure = Failure(finding, now + min(least * 2 ** min(count - 1, 16), most), count)
         return finding

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,16 @@ from flask_genesys_auth.saml.settings import ServiceProvider
 from flask_genesys_auth.saml.signatures import read_form
 from flask_genesys_auth.saml.verify import check_signature, covered, load_key
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from tests.servers import missing, require
 
 from .provider_site import Clock, metadata_of, service_at
+from .simplesaml import WWW
 
+_READ_BY_PHP = """<?php
+require "/usr/share/simplesamlphp/lib/_autoload.php";
+$parser = \\SimpleSAML\\Metadata\\SAMLParser::parseString(file_get_contents($argv[1]));
+echo json_encode($parser->getMetadata20SP());
+"""
 EMAIL = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress"
 
 
@@ -184,9 +193,32 @@ def test_well_formed_whatever_the_names(path: Path, clock: Clock, key: SigningKe
         assert [one.text for one in root.iter(f"{{{MD}}}NameIDFormat")] == [name, name + "2"]
 
 
-def test_python3_saml_reads_it_as_a_partner_would(path: Path, clock: Clock, key: SigningKey) -> None:
-    with service_at(path, clock, **own(key)) as service:
-        document = service.metadata_xml()
-        assert document.startswith(b"<?xml version='1.0' encoding='UTF-8'?>")
-        assert written(service).nsmap["md"] == MD
-        assert document.decode("utf-8").count("AssertionConsumerService") == 1
+def test_simplesamlphp_reads_all_of_it(
+    path: Path, clock: Clock, tmp_path: Path, key: SigningKey, other_key: SigningKey, third_key: SigningKey
+) -> None:
+    php = require("php", "php-cli")
+    if not WWW.is_dir():
+        missing("SimpleSAMLphp is not installed: apt-get install simplesamlphp php-xml php-mbstring")
+    rolling: dict[str, Any] = {
+        "next_signing_certificate": other_key.certificate_pem,
+        "encryption_keys": (pair(third_key), pair(key)),
+        "sign_metadata": True,
+    }
+    document, program = tmp_path / "sp.xml", tmp_path / "read.php"
+    program.write_text(_READ_BY_PHP)
+    with service_at(path, clock, **own(key), **rolling) as service:
+        document.write_bytes(service.metadata_xml())
+        ran = subprocess.run([php, str(program), str(document)], capture_output=True, text=True, check=True)
+        found = json.loads(ran.stdout)
+        assert found["entityid"] == service.entity_id
+        assert found["expire"] == clock.now + 172800
+        assert [one["Location"] for one in found["AssertionConsumerService"]] == [service.acs_url]
+        assert [one["Location"] for one in found["SingleLogoutService"]] == [service.slo_url] * 2
+        keys = [(one["signing"], one["encryption"], base64.b64decode(one["X509Certificate"])) for one in found["keys"]]
+        assert keys == [
+            (True, False, der_of(key.certificate_pem)),
+            (True, False, der_of(other_key.certificate_pem)),
+            (False, True, der_of(third_key.certificate_pem)),
+            (False, True, der_of(key.certificate_pem)),
+        ]
+        assert found["validate.authnrequest"] is found["saml20.sign.assertion"] is True

@@ -466,6 +466,36 @@ def test_expired_metadata_are_refused_when_read_and_asked_for_anew_when_they_exp
         assert keys_after_looking(okta(service)) == der(other_key)
 
 
+def test_metadata_that_are_valid_for_a_short_time_are_renewed_before_they_expire(
+    site: Site, clock: Clock, key: SigningKey
+) -> None:
+    site.document = metadata_of(key, valid_until=clock.now + 600)
+    with service_at(site.address, clock) as service:
+        okta(service).current()
+        site.document = metadata_of(key, valid_until=clock.now + 6000)
+        clock.pass_(299)
+        assert keys_after_looking(okta(service)) == der(key)
+        assert site.asked == 1
+        clock.pass_(60)
+        assert keys_after_looking(okta(service)) == der(key)
+        assert okta(service).current().metadata.valid_until == clock.now + 6000 - 359
+
+
+def test_expired_metadata_are_asked_for_as_often_as_missing_ones(site: Site, clock: Clock, key: SigningKey) -> None:
+    site.document = metadata_of(key, valid_until=clock.now + 600)
+    with service_at(site.address, clock) as service:
+        okta(service).current()
+        site.fail(503)
+        pauses = []
+        for _ in range(6):
+            clock.pass_(600)
+            keys_after_looking(okta(service))
+            failure = okta(service).failure
+            assert failure is not None
+            pauses.append(failure.again - clock.now)
+        assert pauses == [5, 10, 20, 40, 60, 60]
+
+
 def test_copy_of_a_node_whose_clock_is_ahead_is_not_taken(
     site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
 ) -> None:
