@@ -563,6 +563,8 @@ def test_provider_that_stops_offering_the_binding_is_kept_as_it_was(site: Site, 
         assert "redirect" in okta(service).current().metadata.single_sign_on
 
 
+# From Python 3.12 on a fork warns where threads live: those that live here wait, and hold nothing.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_forked_child_asks_for_itself(site: Site, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
     with service_at(site.address, clock) as service:
         okta(service).current()
