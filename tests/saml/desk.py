@@ -89,6 +89,7 @@ def make_app(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
         *,
         okta: dict[str, Any] | None = None,
         others: dict[str, dict[str, Any]] | None = None,
+        table: dict[str, Any] | None = None,
         **saml: Any,
     ) -> Flask:
         """An application whose contact centers trust ``okta`` and perhaps others, all of them with the same key."""
@@ -100,13 +101,17 @@ def make_app(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
             path = tmp_path / f"{name}.xml"
             path.write_text(provider_metadata(idp_of(name), f"https://{name}.example/sso", (key.certificate,)))
             providers[name] = {"metadata": str(path), **more}
-        table = {"identity_providers": providers, **saml}
         hosts = {"acme": ["portal.acme.example", "desk.acme.example"], "umbra": ["umbra.example"]}
         app.config["GENESYS_AUTH"] = {
             "default_contact_center": "acme",
             "state_url": "memory://",
             "contact_centers": {
-                name: {"hosts": hosts[name], "public_url": f"https://{hosts[name][0]}", "saml": table}
+                name: {
+                    "hosts": hosts[name],
+                    "public_url": f"https://{hosts[name][0]}",
+                    "saml": {"identity_providers": providers, **saml},
+                    **(table or {}),
+                }
                 for name in centers
             },
         }
