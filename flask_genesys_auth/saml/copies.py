@@ -88,6 +88,7 @@ def _value_of(copy: Copy) -> Json:
         "single_logout": _endpoints_value(found.single_logout),
         "certificates": [base64.b64encode(certificate).decode() for certificate in found.certificates],
         "valid_until": found.valid_until,
+        "wants_signed_requests": found.wants_signed_requests,
     }
 
 
@@ -107,6 +108,7 @@ def _copy_of(value: Any) -> Copy:
         single_logout=_endpoints(value["single_logout"]),
         certificates=certificates,
         valid_until=None if ends is None else _number(ends),
+        wants_signed_requests=value["wants_signed_requests"] is True,
     )
     if not metadata.single_sign_on or not metadata.certificates:
         raise ValueError("nothing to log in with")

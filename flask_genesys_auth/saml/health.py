@@ -39,8 +39,17 @@ def provider_checks(provider: TrustedProvider, now: float) -> Iterator[Check]:
     name = f"saml.{provider.contact_center}.{provider.settings.name}"
     yield _metadata_check(provider, f"{name}.metadata", now)
     if provider.held_since() is not None:
-        certificates = provider.current().metadata.certificates
-        yield from _certificate_checks(certificates, f"{name}.certificate", now, "its next one comes with its metadata")
+        trust = provider.current()
+        yield from _certificate_checks(
+            trust.metadata.certificates, f"{name}.certificate", now, "its next one comes with its metadata"
+        )
+        if trust.metadata.wants_signed_requests and not trust.toolkit.get_security_data()["authnRequestsSigned"]:
+            yield Check(
+                f"{name}.signed_requests",
+                "warning",
+                "it wants signed requests (WantAuthnRequestsSigned), and there is no signing_key",
+                "make a key: flask genesys-auth saml keygen, and give the provider our metadata anew",
+            )
     for relaxation, (finding, advice) in _RELAXATIONS.items():
         if getattr(provider.settings, relaxation):
             yield Check(f"{name}.{relaxation}", "warning", finding, advice)

@@ -50,6 +50,7 @@ class ProviderMetadata:
         perhaps none.
     :param certificates: its signing certificates in DER; while it rolls over there are several.
     :param valid_until: unix time, or ``None``: for good.
+    :param wants_signed_requests: it answers signed AuthnRequests only (saml-metadata 2.4.3).
     """
 
     entity_id: str
@@ -57,6 +58,7 @@ class ProviderMetadata:
     single_logout: Mapping[str, Endpoint]
     certificates: tuple[bytes, ...]
     valid_until: float | None
+    wants_signed_requests: bool = False
 
 
 class MetadataRefused(GenesysAuthError):
@@ -83,6 +85,7 @@ def parse_metadata(data: bytes, *, entity_id: str, now: float, signer: bytes | N
             single_logout=_endpoints(role, "SingleLogoutService"),
             certificates=tuple(dict.fromkeys(_signing_certificates(role))),
             valid_until=_valid_until(role, now),
+            wants_signed_requests=role.get("WantAuthnRequestsSigned", "").strip() in {"true", "1"},
         )
     except MalformedXml as error:
         raise MetadataRefused(f"what is there is no XML: {error}") from error

@@ -91,6 +91,17 @@ def test_each_relaxation_is_warned_of(path: Path, clock: Clock, relaxation: str)
         assert (check.status, relaxation in check.advice) == ("warning", True)
 
 
+@pytest.mark.parametrize(("wants", "warned"), [("true", True), ("1", True), ("false", False)])
+def test_provider_that_wants_signed_requests_is_told_of_where_there_is_no_key(
+    path: Path, clock: Clock, key: SigningKey, wants: str, warned: bool
+) -> None:
+    path.write_text(metadata_of(key).replace("Descriptor proto", f'Descriptor WantAuthnRequestsSigned="{wants}" proto'))
+    with service_at(path, clock) as service:
+        assert ("okta.signed_requests" in names(service, "warning")) is warned
+    with service_at(path, clock, **own(key)) as service:
+        assert "okta.signed_requests" not in names(service, "warning")
+
+
 def test_plain_http_that_leaves_the_machine_is_warned_of(
     clock: Clock, other_key: SigningKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
