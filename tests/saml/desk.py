@@ -90,9 +90,14 @@ def make_app(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
         okta: dict[str, Any] | None = None,
         others: dict[str, dict[str, Any]] | None = None,
         table: dict[str, Any] | None = None,
+        plain: str = "",
         **saml: Any,
     ) -> Flask:
-        """An application whose contact centers trust ``okta`` and perhaps others, all of them with the same key."""
+        """An application whose contact centers trust ``okta`` and perhaps others, all of them with the same key.
+
+        :param table: what else each contact center's table has.
+        :param plain: a contact center without SAML.
+        """
         app = Flask("desk", instance_path=str(tmp_path / f"instance{len(made)}"))
         app.secret_key = "a secret key of the tests"
         app.testing = True
@@ -109,7 +114,7 @@ def make_app(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
                 name: {
                     "hosts": hosts[name],
                     "public_url": f"https://{hosts[name][0]}",
-                    "saml": {"identity_providers": providers, **saml},
+                    **({} if name == plain else {"saml": {"identity_providers": providers, **saml}}),
                     **(table or {}),
                 }
                 for name in centers
