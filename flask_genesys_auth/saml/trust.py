@@ -190,7 +190,8 @@ class TrustedProvider:
         arriving = self._arriving
         if arriving.acquire(timeout=_LONGEST_WAIT):
             try:
-                if self._held is None:
+                # In a pause nobody is asked, not even the state: requests must not queue up here.
+                if self._held is None and self._may_fetch(self._clock()):
                     self._update()
             finally:
                 arriving.release()
@@ -210,7 +211,7 @@ class TrustedProvider:
         if 0 <= now - self._looked < self.source.look_every:
             return
         with self._choosing:
-            if self._worker is not None:
+            if self._worker is not None or 0 <= now - self._looked < self.source.look_every:
                 return
             self._looked = now
             worker = self._worker = Thread(
@@ -230,15 +231,19 @@ class TrustedProvider:
 
     def _update(self) -> None:
         now = self._clock()
-        held, failure = self._held, self._failure
-        # A pause that is longer than any comes from a clock that was put back.
-        may_fetch = failure is None or not 0 < failure.again - now <= _PAUSES[1]
+        held = None if self._held is None else self._held[1]
         try:
-            copy = self.source.newer(None if held is None else held[1], now, may_fetch=may_fetch)
+            copy = self.source.newer(held, now, may_fetch=self._may_fetch(now))
             if copy is not None:
                 self._adopt(copy, now)
         except (MetadataRefused, ConfigurationError) as error:
             self._fail(error, now)
+
+    def _may_fetch(self, now: float) -> bool:
+        """Tell whether the provider may be asked, or has to be left alone for a while after a failure."""
+        failure = self._failure
+        # A pause that is longer than any comes from a clock that was put back.
+        return failure is None or not 0 < failure.again - now <= _PAUSES[1]
 
     def _adopt(self, copy: Copy, now: float) -> bool:
         """Go by this copy from now on; tell whether other nodes have it too."""

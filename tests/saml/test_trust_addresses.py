@@ -85,6 +85,7 @@ class BrokenState(MemoryState):
     """A state whose server is down when told so."""
 
     down = False
+    asked = 0
 
     def get(self, key: str) -> Json:
         self._look()
@@ -95,6 +96,7 @@ class BrokenState(MemoryState):
         super().put(key, value, ttl)
 
     def _look(self) -> None:
+        self.asked += 1
         if self.down:
             raise StateUnavailable("the server is down, on purpose")
 
@@ -344,6 +346,19 @@ def test_provider_that_was_never_reached_is_not_asked_by_every_request(clock: Cl
         with pytest.raises(MetadataUnavailable) as error:
             okta(service).current()
         assert (site.asked, error.value.retry_after) == (2, 10)
+
+
+def test_requests_do_not_queue_up_for_a_state_that_is_down_as_well(clock: Clock, site: Site) -> None:
+    site.fail(503)
+    state = BrokenState("tests")
+    state.down = True
+    with service_at(site.address, clock, state) as service:
+        for _ in range(5):
+            assert "HTTP 503" in outcome(service)
+        assert (site.asked, state.asked) == (1, 1)
+        site.repair()
+        clock.pass_(5)
+        assert outcome(service) == IDP
 
 
 def test_restart_with_the_provider_down_goes_by_the_copy_in_sqlite(
