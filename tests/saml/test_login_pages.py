@@ -1,0 +1,164 @@
+"""Pages, errors and sessions of the SAML addresses: what a stranger can put into them, and whom they let in."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from flask import Flask
+
+from flask_genesys_auth import GenesysAuth
+from flask_genesys_auth.state.memory import MemoryState
+from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.web.runtime import runtime
+
+from .desk import ANN, CSP, NAVIGATION, Browser, MakeApp, accounts, assert_refused, idp_of
+from .places import PUBLIC_URL
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("choose", 200),
+        ("signed-out", 200),
+        ("logout", 200),
+        ("complete?code=x", 400),
+        ("login", 302),
+        ("complete", 400),
+    ],
+)
+def test_every_page_is_strict(make_app: MakeApp, key: SigningKey, path: str, status: int) -> None:
+    browser = Browser(make_app(), key)
+    browser.log_in()
+    answer = browser.get(f"/saml/acme/{path}", headers=NAVIGATION)
+    assert answer.status_code == status
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Referrer-Policy"] in {"no-referrer", "same-origin"}
+    if status != 302:
+        assert "default-src 'none'" in answer.headers[CSP]
+        assert "frame-ancestors 'none'" in answer.headers[CSP]
+        assert "'unsafe-inline'" not in answer.headers[CSP]
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert "<script" not in answer.text
+        assert "style=" not in answer.text
+
+
+def test_refused_message_has_a_strict_page_too(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+    answer = browser.post("/saml/acme/acs", data={"SAMLResponse": SCRIPT, "RelayState": SCRIPT})
+    assert_refused(answer, caplog, "malformed")
+    assert "alert" not in answer.text
+    assert "frame-ancestors 'none'" in answer.headers[CSP]
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("path", ["login", "choose", "complete", "logout", "signed-out", "metadata"])
+@pytest.mark.parametrize("name", ["next", "idp", "code", "login_hint", "is_passive", "moved", "RelayState", "ticket"])
+def test_no_parameter_ever_becomes_markup(make_app: MakeApp, key: SigningKey, path: str, name: str) -> None:
+    browser = Browser(make_app(others={"adfs": {}}), key)
+    query = {name: f"{SCRIPT}\"'><img onerror=x>", **({} if name == "idp" else {"idp": "okta"})}
+    answer = browser.get(f"/saml/acme/{path}", query_string=query, headers=NAVIGATION)
+    assert answer.status_code in {200, 302, 303, 400, 404}
+    assert "<script>" not in answer.text
+    assert "<img" not in answer.text
+
+
+def test_provider_whose_metadata_were_never_fetched_is_unavailable(tmp_path: Path, key: SigningKey) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}/idp.xml"
+        app = Flask("desk", instance_path=str(tmp_path))
+        app.secret_key = "a secret key of the tests"
+        app.config["GENESYS_AUTH"] = {
+            "public_url": PUBLIC_URL,
+            "state_url": "memory://",
+            "contact_centers": {
+                "acme": {"saml": {"identity_providers": {"okta": {"metadata": address, "allow_unsolicited": True}}}}
+            },
+        }
+        GenesysAuth(app, state=MemoryState("desk"))
+        browser = Browser(app, key)
+        for answer in (
+            browser.get("/saml/acme/login", headers=NAVIGATION),
+            browser.answer(browser.unsolicited(), None, headers=NAVIGATION),
+        ):
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) > 0
+            assert "<h1>Temporarily unavailable</h1>" in answer.text
+            assert "frame-ancestors 'none'" in answer.headers[CSP]
+            assert "127.0.0.1" not in answer.text
+        assert browser.get("/saml/acme/metadata").status_code == 200
+        accounts_of(app).close()
+
+
+def accounts_of(app: Flask) -> Any:
+    return runtime(app).accounts
+
+
+def test_nobody_is_logged_in_by_an_answer_to_somebody_elses_login(
+    app: Flask, key: SigningKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    attacker, victim = Browser(app, key), Browser(app, key)
+    store = accounts(app)
+    store.link(store.add("acme", "mallory").id, "okta", "mallory@acme.example")
+    victim.begin()
+    request, relay_state = attacker.begin()
+    answer = victim.answer(attacker.message(request, name_id="mallory@acme.example"), relay_state)
+    path = answer.headers["Location"].removeprefix(PUBLIC_URL)
+    assert_refused(victim.get(path), caplog, "other_browser")
+    assert vars(caplog.records[-1])["saml_provider"] == "okta"
+    assert victim.user == attacker.user == ""
+    assert victim.log_in().status_code == 303
+    assert victim.user == ANN
+
+
+def test_session_id_that_was_known_before_is_worth_nothing_after(app: Flask, key: SigningKey) -> None:
+    browser, other = Browser(app, key), Browser(app, key)
+    path = browser.code()
+    fixed = browser.client.get_cookie("session", domain="portal.acme.example")
+    assert fixed is not None
+    other.client.set_cookie("session", fixed.value, domain="portal.acme.example")
+    assert browser.get(path).status_code == 303
+    assert browser.user == ANN
+    assert other.user == ""
+
+
+def test_refusal_names_the_provider_it_was_checked_against(
+    make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = Browser(make_app(others={"adfs": {}}), key)
+    request, relay_state = browser.begin(idp="adfs")
+    genuine = browser.message(request, issuer=idp_of("adfs"))
+    assert_refused(browser.answer(genuine.but(audience="https://x.example"), relay_state), caplog, "audience")
+    record = vars(caplog.records[-1])
+    assert (record["saml_provider"], record["contact_center"]) == ("adfs", "acme")
+    assert_refused(browser.answer(genuine.but(request_id="_x"), relay_state), caplog, "unsolicited")
+    assert "saml_provider" not in vars(caplog.records[-1])
+    assert browser.answer(genuine, relay_state).status_code == 303
+
+
+def test_page_asked_for_is_reached_as_it_was_written(make_app: MakeApp, key: SigningKey) -> None:
+    app = make_app()
+
+    @app.get("/files/<path:name>")
+    def files(name: str) -> str:
+        return name
+
+    browser = Browser(app, key)
+    for address in ("/files/a%3Fb?x=1", "/files/a%20b", "/files/gr%C3%B6%C3%9Fe?q=%C3%B6", "/files/50%25?a=b%2Fc&d"):
+        answer = browser.get(address, headers=NAVIGATION)
+        begun = urlsplit(answer.headers["Location"])
+        assert begun.path == "/saml/acme/login"
+        answer = browser.get(answer.headers["Location"])
+        assert answer.headers["Location"].startswith("https://idp.example")
+        fresh = Browser(app, key)
+        (back,) = parse_qs(begun.query)["next"]
+        assert back == address
+        location = fresh.log_in(back).headers["Location"]
+        assert location == address
+        assert fresh.get(location).status_code == 200
