@@ -162,3 +162,17 @@ def test_page_asked_for_is_reached_as_it_was_written(make_app: MakeApp, key: Sig
         location = fresh.log_in(back).headers["Location"]
         assert location == address
         assert fresh.get(location).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "reason"), [("acs", "malformed"), ("complete", "code")])
+def test_form_that_breaks_off_is_refused(
+    browser: Browser, caplog: pytest.LogCaptureFixture, path: str, reason: str
+) -> None:
+    answer = browser.post(
+        f"/saml/acme/{path}",
+        data={"SAMLResponse": "PHgvPg==", "ticket": "x"},
+        headers={"Sec-Fetch-Site": "same-origin"},
+        environ_overrides={"CONTENT_LENGTH": "900"},
+    )
+    assert_refused(answer, caplog, reason)
+    assert browser.log_in().status_code == 303
