@@ -1,0 +1,31 @@
+"""What the coverage-guided fuzzer has kept goes through the gate in every run, also where atheris is not installed."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from flask_genesys_auth.saml.errors import Fault, SamlError
+from flask_genesys_auth.saml.gate import admit
+
+CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
+
+
+def outcome(encoded: str) -> str:
+    """The fault, or nothing where the gate admits it; any other exception ends the test."""
+    try:
+        admit(encoded)
+    except SamlError as error:
+        return error.reason
+    return ""
+
+
+def test_corpus_is_admitted_or_refused_and_reaches_every_part_of_the_gate() -> None:
+    found = {outcome(base64.b64encode(path.read_bytes()).decode()) for path in CORPUS}
+    found |= {outcome(path.read_bytes().decode("latin-1")) for path in CORPUS}
+    assert {"", Fault.MALFORMED, Fault.FORBIDDEN_XML, Fault.STRUCTURE, Fault.DUPLICATE_ID, Fault.ALGORITHM} <= found
+    assert {Fault.SIGNATURE_FORM, Fault.STATUS} <= found
+
+
+def test_corpus_is_small() -> None:
+    assert sum(path.stat().st_size for path in CORPUS) < 200_000
