@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
+from typing import Any
 
 import pytest
 
-from benchmarks import request_overhead
+from benchmarks import request_overhead, saml
+from benchmarks.saml_desk import Contender
 
 
 def test_request_overhead_measures_every_contender(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,3 +34,40 @@ def test_a_wrong_answer_ends_the_benchmark() -> None:
         wrong = request_overhead.Contender(good.name, good.app, good.environ, b"another answer")
         with pytest.raises(SystemExit, match="instead of"):
             request_overhead.ask(wrong)
+
+
+SHORT = ["--rounds", "1", "--calls", "1", "--centers", "2", "--logins", "16"]
+
+
+@pytest.fixture(scope="module")
+def saml_told() -> dict[str, Any]:
+    written = io.StringIO()
+    with redirect_stdout(written):
+        assert saml.main([*SHORT, "--json"]) in {0, 1}  # whether a target is met is not for a test to say
+    told: dict[str, Any] = json.loads(written.getvalue())
+    return told
+
+
+def test_saml_measures_ours_and_every_peer_that_is_installed(saml_told: dict[str, Any]) -> None:
+    assert {target.ours for target in saml.TARGETS} <= set(saml_told["microseconds"])
+    assert "python3-saml, settings reused" in saml_told["microseconds"]
+    assert all(row["ratio"] > 0 for row in saml_told["ratios"])
+
+
+def test_saml_logs_everybody_in_and_finds_out_what_costs_most(saml_told: dict[str, Any]) -> None:
+    assert saml_told["errors"] == 0
+    costs = [milliseconds for _, milliseconds, _ in saml_told["worst"]]
+    assert len(costs) > 30
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_saml_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    saml.main(SHORT)
+    printed = capsys.readouterr().out
+    assert printed.count("target <=") >= 5
+    assert "16 logins of 8 threads: 0 errors" in printed
+
+
+def test_saml_ends_where_somebody_else_is_let_in() -> None:
+    with pytest.raises(SystemExit, match="instead of"):
+        saml.timed(Contender("careless", lambda: "mallory@acme.example"), 1)

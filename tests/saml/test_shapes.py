@@ -192,3 +192,18 @@ def test_every_shape_is_another(metadata_file: Path, key: SigningKey) -> None:
         "X509SubjectName",
     ):
         assert any(sign in text for text in texts), sign
+
+
+def test_list_of_prefixes_is_bounded(metadata_file: Path, key: SigningKey) -> None:
+    """Each is looked up at every element before any key is asked: ten thousand were two minutes of work."""
+    shape = Shape(okta)
+    door = door_for(shape, metadata_file, key)
+
+    def listing(count: int) -> Write:
+        prefixes = " ".join(["xs", *(f"p{number}" for number in range(count - 1))])
+        return lambda text: text.replace('PrefixList="xs"', f'PrefixList="{prefixes}"')
+
+    assert door.enter(posted(written(door, shape, listing(16)))).subject == shape.subject
+    with pytest.raises(SamlError) as refusal:
+        door.enter(posted(written(door, shape, listing(17))))
+    assert refusal.value.reason is Fault.SIGNATURE_FORM
