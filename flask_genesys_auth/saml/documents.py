@@ -35,12 +35,15 @@ class Limits:
     :param size: bytes.
     :param depth: of elements within elements; the root has depth 1.
     :param attributes: of one element.
+    :param namespaces: declarations that hold at one element, those that an inner one hides included: whoever looks a
+        prefix up walks through all of them.
     """
 
     size: int
     depth: int
     elements: int
     attributes: int
+    namespaces: int = 64
 
 
 def parse(data: bytes, limits: Limits, *, skip_comments: bool = False) -> etree._Element:
@@ -73,6 +76,8 @@ def parse(data: bytes, limits: Limits, *, skip_comments: bool = False) -> etree.
     if root.getprevious() is not None or root.getnext() is not None:
         raise ForbiddenXml("a comment or an instruction beside the root")
     _check_limits(root, limits)
+    if text.count("xmlns") > limits.namespaces:
+        _check_namespaces(root, limits)
     return root
 
 
@@ -115,6 +120,14 @@ def _check_limits(root: etree._Element, limits: Limits) -> None:
             raise ForbiddenXml(f"more than {limits.elements} elements")
         level = below
         depth += 1
+
+
+def _check_namespaces(root: etree._Element, limits: Limits) -> None:
+    holding = 0
+    for event, _ in etree.iterwalk(root, events=("start-ns", "end-ns")):
+        holding += 1 if event == "start-ns" else -1
+        if holding > limits.namespaces:
+            raise ForbiddenXml(f"more than {limits.namespaces} namespaces that hold at one element")
 
 
 def local_name(element: etree._Element) -> str:

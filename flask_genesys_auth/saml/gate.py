@@ -20,7 +20,7 @@ from .signatures import SignatureForm, read_form
 LARGEST_ENCODED = 256 * 1024
 """Characters of base64 that are looked at."""
 
-LIMITS = Limits(size=1024 * 1024, depth=32, elements=5000, attributes=32)
+LIMITS = Limits(size=1024 * 1024, depth=32, elements=5000, attributes=32, namespaces=24)
 SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
 
 _RESPONSE_CHILDREN = frozenset(

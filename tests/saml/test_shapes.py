@@ -207,3 +207,23 @@ def test_list_of_prefixes_is_bounded(metadata_file: Path, key: SigningKey) -> No
     with pytest.raises(SamlError) as refusal:
         door.enter(posted(written(door, shape, listing(17))))
     assert refusal.value.reason is Fault.SIGNATURE_FORM
+
+
+def test_namespaces_that_hold_at_one_element_are_bounded(metadata_file: Path, key: SigningKey) -> None:
+    """What was declared beside does not count: many elements may each declare their own."""
+    shape = Shape(okta)
+    door = door_for(shape, metadata_file, key)
+
+    def declaring(outer: int, inner: int, count: int) -> Write:
+        inside = f"<q xmlns='urn:q' {declared(outer)}><r {declared(inner)}/></q>" * count
+        advice = f'<saml2:Advice xmlns:saml2="{SAML}">{inside}</saml2:Advice>'
+        return lambda text: text.replace("</saml2:Conditions>", f"</saml2:Conditions>{advice}")
+
+    def declared(count: int) -> str:
+        return " ".join(f'xmlns:n{number}="urn:{number}"' for number in range(count))
+
+    assert door.enter(posted(written(door, shape, declaring(9, 9, 100)))).subject == shape.subject
+    for outer, inner in ((30, 0), (0, 30), (15, 15)):
+        with pytest.raises(SamlError) as refusal:
+            door.enter(posted(written(door, shape, declaring(outer, inner, 1))))
+        assert refusal.value.reason is Fault.FORBIDDEN_XML
