@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 
 from flask_genesys_auth.chain.ports import StateStore
-from flask_genesys_auth.config.values import ContactCenterSettings, IdentityProvider, Saml
+from flask_genesys_auth.config.secrets import Secret
+from flask_genesys_auth.config.values import ContactCenterSettings, IdentityProvider, KeyPair, Saml
 from flask_genesys_auth.saml import binding, gate, verify
 from flask_genesys_auth.saml.consumer import consume
 from flask_genesys_auth.saml.errors import SamlError
@@ -31,6 +34,10 @@ ATTRIBUTES = {
     "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/emailaddress": (USER,),
     "http://schemas.microsoft.com/ws/2008/06/identity/claims/groups": ("agents", "supervisors", "everybody"),
 }
+
+
+DECRYPTS = find_spec("flask_genesys_auth.saml.decryption") is not None
+CROSS_CHECKS = find_spec("flask_genesys_auth.saml.cross_check") is not None
 
 
 @dataclass(frozen=True)
@@ -65,9 +72,13 @@ class Desk:
             path.write_text(provider_metadata(IDP, SSO, (self.key.certificate,)), encoding="utf-8")
         return path
 
-    def service(self, name: str = "acme", *, cross_check: bool = False) -> ServiceProvider:
-        """Return a contact center as a service provider."""
-        saml = Saml({"okta": IdentityProvider("okta", self.metadata_file())}, cross_check=cross_check)
+    def service(self, name: str = "acme", *, own: SigningKey | None = None) -> ServiceProvider:
+        """Return a contact center as a service provider.
+
+        :param own: the key with which it decrypts.
+        """
+        pairs = (KeyPair(Secret(own.private_pem), own.certificate_pem),) if own else ()
+        saml = Saml({"okta": IdentityProvider("okta", self.metadata_file())}, encryption_keys=pairs)
         center = ContactCenterSettings(name=name, id=name, saml=saml)
         return build_service_provider(center, public_url=PUBLIC_URL, prefix="/saml")
 
@@ -99,7 +110,8 @@ def pending_login(service: ServiceProvider, request_id: str = "") -> PendingLogi
 def check(service: ServiceProvider, pending: PendingLogin, state: StateStore, encoded: str) -> Login:
     """Take a message through gate, verification and binding."""
     trust = service.providers["okta"].current()
-    return binding.bind(verify.verify(gate.admit(encoded), trust), service, trust, pending, state)
+    keys = (service.decryption_keys,) if DECRYPTS else ()
+    return binding.bind(verify.verify(gate.admit(encoded), trust, *keys), service, trust, pending, state)
 
 
 def complete(services: Mapping[str, ServiceProvider], name: str, state: StateStore, encoded: str) -> Login:
@@ -136,6 +148,20 @@ def stateless(name: str, service: ServiceProvider, encoded: str, *, refused: boo
         return Contender(name, refuse, ready)
 
     return Contender(name, lambda: check(service, pending, fresh[0], encoded).subject, ready)
+
+
+def cross_checked(name: str, service: ServiceProvider, encoded: str) -> Contender:
+    """Do as :func:`stateless` does, and ask python3-saml as well."""
+    cross_check = import_module("flask_genesys_auth.saml.cross_check")
+    ours = stateless(name, service, encoded)
+    pending = pending_login(service)
+
+    def call() -> str:
+        found = ours.call()
+        cross_check.agree(service, service.providers["okta"].current(), encoded, pending.request_id)
+        return found
+
+    return Contender(name, call, ours.ready)
 
 
 class Rewinding:
