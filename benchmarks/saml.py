@@ -201,7 +201,9 @@ def main(arguments: list[str] | None = None) -> int:
         desk = Desk(Path(name))
         entrants = list(contenders(desk, chosen.node_modules, chosen.centers, stack))
         medians = measure(entrants, rounds=chosen.rounds, calls=chosen.calls)
-        worst = sorted(worst_messages(desk, desk.service(own=desk.key), min(3, chosen.rounds)), key=lambda found: -found[1])
+        worst = sorted(
+            worst_messages(desk, desk.service(own=desk.key), min(3, chosen.rounds)), key=lambda found: -found[1]
+        )
         errors, per_second = many_logins(desk, threads=8, logins=chosen.logins)
     ratios = [(target, ratio) for target in TARGETS if (ratio := target.ratio(medians)) is not None]
     met = all(ratio <= target.at_most for target, ratio in ratios) and worst[0][1] <= WORST and not errors
