@@ -16,6 +16,7 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*", re.ASCII)
+_REST = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,30 @@ def address(text: str) -> Address:
 def base_url(text: str) -> str:
     """Return an address in its one form: lower-case host, no default port, no slash behind."""
     return str(address(text))
+
+
+def is_address(text: str) -> bool:
+    """Tell an address from the path of a file."""
+    return "://" in text
+
+
+def document(text: str) -> str:
+    """Return the address of a document, with whatever path and query it has (RFC 3986 3.3, 3.4).
+
+    :raises ValidationError: as :func:`address`, but for queries: Entra ID's metadata addresses have one.
+    """
+    site, below = _site(text)
+    if "#" in below:
+        raise ValidationError("must have no fragment")
+    if not _REST.fullmatch(below if below.startswith("/") else f"/{below}"):
+        raise ValidationError("has characters that must be percent-encoded in an address")
+    return f"{site}{below}"
+
+
+def _site(text: str) -> tuple[Address, str]:
+    scheme, separator, rest = text.partition("://")
+    border = next((place for place, character in enumerate(rest) if character in "/?#"), len(rest))
+    return address(scheme + separator + rest[:border]), rest[border:]
 
 
 def origin(text: str) -> str:
@@ -148,4 +173,4 @@ def allowed_suffix(text: str) -> AllowedHost:
 
 def plain_http(url: str) -> bool:
     """Tell whether an address (in its one form) is plain http and could leave the machine."""
-    return url.startswith("http://") and not address(url).loopback
+    return url.startswith("http://") and not _site(url)[0].loopback

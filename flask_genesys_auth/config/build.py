@@ -9,12 +9,14 @@ from typing import Any
 from marshmallow import ValidationError
 
 from . import addresses, claims, databases, rules
+from .checks import Checks
 from .problems import Problems, dotted, nearest
-from .secrets import Secret, SecretSource, Unreadable, read_file
+from .saml import SamlTables
 from .values import (
     ConfigurationServer,
     ContactCenterSettings,
     IdentityProvider,
+    KeyPair,
     PasswordSettings,
     Salesforce,
     SalesforceHeaders,
@@ -33,8 +35,6 @@ _TABLES: dict[str, Callable[..., object]] = {
 }
 _STEPS = ("salesforce", "configuration_server", "web_services", "saml")
 _SETS = ("hosts", "domains", "realms", "allowed_origins", "organizations", "email_domains", "unprotected_endpoints")
-_PLAIN_HTTP = "is plain http and could leave the machine: use https, or set allow_http = true beside it"
-_REQUIRED = "is required"
 
 
 class Build:
@@ -48,6 +48,7 @@ class Build:
         self._data = data
         self._problems = problems
         self._base_path = (base_path / data.pop("base_path", ".")).absolute()
+        self._checks = Checks(problems, self._base_path)
         self._app_name = app_name
         self._centers: dict[str, dict[str, Any]] = data.pop("contact_centers", {})
 
@@ -76,7 +77,7 @@ class Build:
 
     def _check_root(self) -> None:
         allowed = self._data.pop("allow_http", False)
-        self._check_http("public_url", self._data.get("public_url", ""), allowed)
+        self._checks.http("public_url", self._data.get("public_url", ""), allowed)
         if not self._data.get("state_namespace") and not self._problems.at("state_namespace"):
             try:
                 self._data["state_namespace"] = rules.namespace(self._app_name)
@@ -116,83 +117,35 @@ class Build:
 
     def _check_contact_center(self, path: str, table: dict[str, Any]) -> None:
         allowed = table.pop("allow_http", False)
-        self._check_http(f"{path}.public_url", table.get("public_url", ""), allowed)
+        self._checks.http(f"{path}.public_url", table.get("public_url", ""), allowed)
         for origin in table.get("allowed_origins", ()):
-            self._check_http(f"{path}.allowed_origins", origin, allowed)
+            self._checks.http(f"{path}.allowed_origins", origin, allowed)
         if "salesforce" in table:
             self._check_salesforce(f"{path}.salesforce", table["salesforce"])
         if "configuration_server" in table:
             self._check_configuration_server(f"{path}.configuration_server", table["configuration_server"])
         if "saml" in table:
-            self._check_saml(f"{path}.saml", table["saml"])
+            SamlTables(self._checks).check(f"{path}.saml", table["saml"])
             if not (table.get("public_url") or self._data.get("public_url")):
-                self._require(path, table, "public_url", "is required for SAML, here or for all contact centers")
+                self._checks.required(
+                    path, table, "public_url", "is required for SAML, here or for all contact centers"
+                )
 
     def _check_salesforce(self, path: str, table: dict[str, Any]) -> None:
         allowed = table.pop("allow_http", False)
-        self._require(path, table, "organizations")
+        self._checks.required(path, table, "organizations")
         if table.get("identity_hosts") == ():
             self._problems.add(f"{path}.identity_hosts", "must name at least one host")
         for key in ("identity_hosts", "redirect_hosts"):
             for host in table.get(key, ()):
-                self._check_http(f"{path}.{key}", f"{host.scheme}://{addresses.bracketed(host.host)}", allowed)
+                self._checks.http(f"{path}.{key}", f"{host.scheme}://{addresses.bracketed(host.host)}", allowed)
 
     def _check_configuration_server(self, path: str, table: dict[str, Any]) -> None:
-        self._check_http(f"{path}.url", table.get("url", ""), table.pop("allow_http", False))
-        self._read_secret(path, table, "client_secret")
+        self._checks.http(f"{path}.url", table.get("url", ""), table.pop("allow_http", False))
+        self._checks.secret(path, table, "client_secret")
         if table.get("directory", "genesys") == "genesys":
             for key in ("url", "client_id", "client_secret"):
-                self._require(path, table, key)
-
-    def _check_saml(self, path: str, table: dict[str, Any]) -> None:
-        key = self._read_secret(path, table, "signing_key")
-        certificate = self._read_secret(path, table, "signing_certificate")
-        for given, other in (("signing_key", "signing_certificate"), ("signing_certificate", "signing_key")):
-            if given in table and other not in table and not self._problems.at(f"{path}.{other}"):
-                self._problems.add(f"{path}.{other}", f"is required beside {given}")
-        if key and ("PRIVATE KEY-----" not in key.reveal() or "ENCRYPTED" in key.reveal()):
-            self._problems.add(f"{path}.signing_key", "must be a private key in PEM form, without a passphrase")
-        if certificate:
-            text = certificate.reveal()
-            # The metadata publishes it: a private key in its place must not slip through.
-            if "-----BEGIN CERTIFICATE-----" not in text or "PRIVATE KEY" in text:
-                self._problems.add(f"{path}.signing_certificate", "must be a certificate in PEM form and nothing else")
-            table["signing_certificate"] = text
-        providers = table.pop("identity_providers", {})
-        path = f"{path}.identity_providers"
-        if len(providers) > 1 or (not providers and not self._problems.at(path)):
-            self._problems.add(path, f"must have exactly one identity provider today, not {len(providers)}")
-        for name, provider in providers.items():
-            provider["name"] = name
-            self._check_metadata(dotted(path, name), provider)
-        table["identity_providers"] = providers
-
-    def _check_metadata(self, path: str, provider: dict[str, Any]) -> None:
-        self._require(path, provider, "metadata")
-        if provider.get("metadata"):
-            file = provider["metadata"] = self._base_path / provider["metadata"]
-            content = read_file(file)
-            if isinstance(content, Unreadable):
-                self._problems.add(f"{path}.metadata", content.finding)
-
-    def _read_secret(self, path: str, table: dict[str, Any], key: str) -> Secret | None:
-        source = table.get(key)
-        if not isinstance(source, SecretSource):
-            return None
-        found = source.read(self._base_path)
-        if isinstance(found, Unreadable):
-            self._problems.add(f"{path}.{key}", found.finding)
-            return None
-        table[key] = found
-        return found
-
-    def _require(self, path: str, table: dict[str, Any], key: str, finding: str = _REQUIRED) -> None:
-        if not table.get(key) and not self._problems.at(f"{path}.{key}"):
-            self._problems.add(f"{path}.{key}", finding)
-
-    def _check_http(self, path: str, url: str, allowed: bool) -> None:
-        if not allowed and addresses.plain_http(url):
-            self._problems.add(path, _PLAIN_HTTP)
+                self._checks.required(path, table, key)
 
 
 def _with_sets(table: dict[str, Any]) -> dict[str, Any]:
@@ -210,5 +163,6 @@ def _contact_center(name: str, table: dict[str, Any]) -> ContactCenterSettings:
     if "saml" in table:
         given = table["saml"]["identity_providers"]
         providers = {key: IdentityProvider(**_with_sets(provider)) for key, provider in given.items()}
-        table["saml"] = Saml(**{**table["saml"], "identity_providers": providers})
+        pairs = tuple(KeyPair(**pair) for pair in table["saml"].get("encryption_keys", ()))
+        table["saml"] = Saml(**{**table["saml"], "identity_providers": providers, "encryption_keys": pairs})
     return ContactCenterSettings(**_with_sets(table))

@@ -120,6 +120,37 @@ class Listing(Strict):
         return None
 
 
+class TextMap(Strict):
+    """A table from any text to text.
+
+    :param parse: turns one of its values into what is kept, raising ``ValidationError``.
+    """
+
+    def __init__(self, parse: Callable[[str], Any] = str) -> None:
+        super().__init__()
+        self._value = Text(parse, needed=True)
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise ValidationError(f"must be a table, not {kind(value)}")
+        entries: dict[str, Any] = {}
+        errors: dict[Any, Any] = {}
+        for key, entry in value.items():
+            finding = self._take(key, entry, entries)
+            if finding:
+                errors[key] = finding
+        if errors:
+            raise ValidationError(errors, valid_data=entries)
+        return entries
+
+    def _take(self, key: object, entry: object, entries: dict[str, Any]) -> object:
+        try:
+            entries[plain_text(key)] = self._value.deserialize(entry)
+        except ValidationError as error:
+            return error.messages
+        return None
+
+
 class Flag(Strict):
     """True or false."""
 
@@ -231,3 +262,35 @@ class Tables(Strict):
         if errors:
             raise ValidationError(errors, valid_data=tables)
         return tables
+
+
+class TableList(Strict):
+    """A list of tables.
+
+    :param schema: of each table.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        super().__init__()
+        self._schema = schema
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> list[dict[str, Any]]:
+        if not isinstance(value, (list, tuple)):
+            raise ValidationError(f"must be a list of tables, not {kind(value)}")
+        tables: list[dict[str, Any]] = []
+        errors: dict[str, Any] = {}
+        for place, table in enumerate(value):
+            finding = self._take(table, tables)
+            if finding:
+                errors[str(place)] = finding
+        if errors:
+            raise ValidationError(errors, valid_data=tables)
+        return tables
+
+    def _take(self, table: Any, tables: list[dict[str, Any]]) -> object:
+        try:
+            tables.append(self._schema.load(table))
+        except ValidationError as error:
+            tables.append(dict(error.valid_data) if isinstance(error.valid_data, Mapping) else {})
+            return error.messages
+        return None

@@ -6,6 +6,7 @@ import re
 
 from marshmallow import ValidationError
 
+from . import addresses
 from .names import fold
 from .salesforce_ids import short_id
 
@@ -18,6 +19,7 @@ _DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", re.ASCII)
 _MOST = 1_000_000
 _LONGEST = 366 * 24 * 3600
+_LONGEST_ROLE = 100
 _TAKEN_HEADERS = frozenset({"authorization", "cookie", "contactcenterid", "host", "origin"})
 
 
@@ -98,9 +100,14 @@ def tenant(text: str) -> str:
 
 
 def metadata(text: str) -> str:
-    """Return the path of a metadata file."""
-    if "://" in text:
-        raise ValidationError("must be a file; an address is not accepted")
+    """Return the path of a metadata file, or an address in its one form."""
+    return addresses.document(text) if addresses.is_address(text) else text
+
+
+def role(text: str) -> str:
+    """Return the name of a role, as accounts keep it."""
+    if len(text) > _LONGEST_ROLE or "," in text:
+        raise ValidationError(f"must be at most {_LONGEST_ROLE} characters without a comma")
     return text
 
 

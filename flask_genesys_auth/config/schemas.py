@@ -10,11 +10,12 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, vali
 
 from . import addresses, rules
 from .build import Build
-from .fields import Choice, Flag, Listing, Location, Seconds, SecretField, Tables, Text, Whole
+from .fields import Choice, Flag, Listing, Location, Seconds, SecretField, TableList, Tables, Text, TextMap, Whole
 from .problems import Problems, nearest
 from .values import Settings
 
-_HOUR = 3600
+_MINUTE = 60
+_HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
 _MAX_TIMEOUT = 60
 
@@ -137,13 +138,41 @@ class _WebServices(Table):
     enabled = Flag()
 
 
+class _Attributes(Table):
+    first_name = Text()
+    last_name = Text()
+    email = Text()
+    groups = Text()
+
+
 class _IdentityProvider(Table):
     metadata = Location(rules.metadata)
+    metadata_refresh = Whole(_MINUTE, 7 * _DAY)
+    metadata_certificate = SecretField()
+    allow_http = Flag()
     entity_id = Text(rules.uri)
+    binding = Choice("redirect", "post")
+    allow_unsolicited = Flag()
     match = Text(rules.saml_match, needed=True)
+    link_by = Choice("", "user_name")
     email_domains = Listing(rules.domain)
     name_id_format = Text(rules.uri)
+    authn_context = Listing(rules.uri)
+    force_authn = Flag()
+    single_logout = Flag()
     want_response_signed = Flag()
+    allow_sha1 = Flag()
+    allow_cbc = Flag()
+    allow_rsa15 = Flag()
+    provision = Flag()
+    attributes = fields.Nested(_Attributes())
+    role_map = TextMap(rules.role)
+    sync_roles = Flag()
+
+
+class _KeyPair(Table):
+    key = SecretField()
+    certificate = SecretField()
 
 
 class _Saml(Table):
@@ -151,8 +180,13 @@ class _Saml(Table):
     entity_id = Text(rules.uri)
     signing_key = SecretField()
     signing_certificate = SecretField()
+    next_signing_certificate = SecretField()
+    encryption_keys = TableList(_KeyPair())
+    sign_metadata = Flag()
+    metadata_lifetime = Whole(5 * _MINUTE, 366 * _DAY)
     clock_skew = Whole(0, 600)
     request_lifetime = Whole(1, _DAY)
+    cross_check = Flag()
     force_authn_after_logout = Flag()
     identity_providers = Tables(_IdentityProvider(), rules.provider_name)
 

@@ -178,8 +178,7 @@ WRONG: list[tuple[str, object, str]] = [
     (f"{CENTER}.saml.clock_skew", -1, "must be from 0 to 600"),
     (f"{CENTER}.saml.signing_key", "no pem", "must be a private key in PEM form, without a passphrase"),
     (f"{CENTER}.saml.signing_certificate", {"file": "sp.key"}, "must be a certificate in PEM form and nothing else"),
-    (f"{CENTER}.saml.identity_providers", {}, "must have exactly one identity provider today, not 0"),
-    (f"{IDP}.metadata", "https://idp.example/metadata", "must be a file; an address is not accepted"),
+    (f"{CENTER}.saml.identity_providers", {}, "is required: a table for each identity provider, at least one"),
     (f"{IDP}.match", "mail", 'must be "name_id" or "attribute:NAME"'),
     (f"{IDP}.match", "attribute:", 'must be "name_id" or "attribute:NAME"'),
     (f"{IDP}.name_id_format", "a b", "must not contain white space"),
@@ -279,14 +278,6 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
     [
         ("session.revocation_delay", 0),
         ("throttle.storage_url", "memory://"),
-        (f"{CENTER}.saml.encryption_keys", []),
-        (f"{CENTER}.saml.cross_check", False),
-        (f"{IDP}.binding", "redirect"),
-        (f"{IDP}.allow_unsolicited", False),
-        (f"{IDP}.link_by", ""),
-        (f"{IDP}.provision", False),
-        (f"{IDP}.role_map", {}),
-        (f"{IDP}.metadata_refresh", 3600),
     ],
 )
 def test_what_does_nothing_yet_is_refused_rather_than_ignored(
@@ -349,14 +340,6 @@ def test_a_step_lends_its_name_to_no_provider(refused: Refused, full: Mapping, n
     assert refused(changed(full, path, {name: {"metadata": "idp.xml"}})) == [
         f"{path}.{name}: this name is the name of a step: choose another"
     ]
-
-
-def test_there_is_exactly_one_identity_provider_today(load: Load, refused: Refused, full: Mapping) -> None:
-    path = f"{CENTER}.saml.identity_providers"
-    assert refused(changed(full, f"{path}.entra", {"metadata": "idp.xml"})) == [
-        f"{path}: must have exactly one identity provider today, not 2"
-    ]
-    assert load(full).saml_enabled
 
 
 def test_the_metadata_file_must_be_there_and_readable(folder: Path, refused: Refused, full: Mapping) -> None:

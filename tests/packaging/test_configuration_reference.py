@@ -83,6 +83,8 @@ def test_a_documented_default_is_the_default(table: str, key: str, literal: str)
         assert [host.host for host in known[key]] == default
     elif isinstance(default, list):
         assert list(known[key]) == default
+    elif isinstance(default, dict):
+        assert default == {}
     else:
         assert known[key] == default
 

@@ -18,7 +18,7 @@ from flask_genesys_auth.saml.documents import DS, SAML
 from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.gate import admit
 from flask_genesys_auth.saml.settings import build_service_provider
-from flask_genesys_auth.saml.verify import _covered, verify
+from flask_genesys_auth.saml.verify import covered, verify
 from flask_genesys_auth.testing.saml_messages import Hook, add_key_info, provider_metadata, sign
 from flask_genesys_auth.testing.signing_keys import SigningKey
 
@@ -116,9 +116,9 @@ def test_text_around_the_signature_stays_signed(door: Door) -> None:
 def test_identity_is_read_only_from_bytes_whose_digest_is_signed(door: Door) -> None:
     form = admit(door.genuine.encoded(door.key)).assertion_signature
     assert form is not None
-    assert find(_covered(form), "saml:Subject/saml:NameID").text == "ann@acme.example"
+    assert find(covered(form), "saml:Subject/saml:NameID").text == "ann@acme.example"
     with pytest.raises(SamlError) as refusal:
-        _covered(dataclasses.replace(form, digest_value=bytes(32)))
+        covered(dataclasses.replace(form, digest_value=bytes(32)))
     assert refusal.value.reason is Fault.BAD_SIGNATURE
 
 
