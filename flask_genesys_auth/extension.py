@@ -10,6 +10,7 @@ from flask import Blueprint, Flask, Response
 from werkzeug.utils import import_string
 
 from . import signals
+from .accounts.enrolment import check_enrolment
 from .accounts.passwords import PasswordHasher
 from .accounts.store import SqlAccounts
 from .chain.contact_centers import ContactCenter, ContactCenters
@@ -131,6 +132,7 @@ class GenesysAuth:
         accounts = self._accounts
         if accounts is None:
             accounts = SqlAccounts(settings.accounts_url, timeout=settings.state_timeout)
+        check_enrolment(accounts, settings)
         passwords = accounts if isinstance(accounts, PasswordStore) else None
         extra = [_step(one) for one in (*self._extra_steps, *settings.extra_steps)]
         providers = _service_providers(settings, state)

@@ -187,6 +187,36 @@ class AccountManagement:
         except IntegrityError:
             raise IdentityTaken(f"another account is linked to {provider}={value}") from None
 
+    def link_first(self, account_id: str, provider: str, value: str) -> bool:
+        """Link a value to an enabled account that has none of this provider yet; tell whether it was linked.
+
+        Of two logins that claim one account at the same moment, one gets it.
+
+        :raises AccountError: if the value cannot be kept.
+        """
+        _refuse(rows.identity_problems(provider, value))
+        claim = update(accounts).where(accounts.c.id == account_id, accounts.c.enabled).values(id=account_id)
+        known = select(identities.c.value).where(
+            identities.c.account_id == account_id, identities.c.provider == provider
+        )
+        center = select(accounts.c.contact_center).where(accounts.c.id == account_id)
+        try:
+            with self._database.transaction() as connection:
+                # The write comes first: it keeps every other claim of this account waiting.
+                if not connection.execute(claim).rowcount or connection.execute(known).first() is not None:
+                    return False
+                connection.execute(
+                    insert(identities).values(
+                        contact_center=connection.execute(center).scalar_one(),
+                        provider=provider,
+                        value=value,
+                        account_id=account_id,
+                    )
+                )
+        except IntegrityError:
+            return False
+        return True
+
     def unlink(self, account_id: str, provider: str, value: str) -> bool:
         """Take a linked value away; tell whether it was there."""
         gone = delete(identities).where(

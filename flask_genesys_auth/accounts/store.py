@@ -9,7 +9,7 @@ from ..chain.ports import AccountState
 from ..config.names import fold
 from .database import Database, accounts, identities
 from .management import AccountManagement
-from .models import Account
+from .models import Account, AccountError
 from .rows import ACCOUNT, to_account
 
 _NAMED = (accounts.c.contact_center == bindparam("center"), accounts.c.user_key == bindparam("name"))
@@ -114,6 +114,48 @@ class SqlAccounts(AccountManagement):
         with self._database.transaction() as connection:
             connection.execute(_REPLACE_HASH, {**named, "old": old, "new": new})
 
+    def link_by_name(self, contact_center: str, user_name: str, provider: str, value: str) -> bool:
+        """Link a value to the enabled account of this name that has none of this provider yet; tell whether it was.
+
+        :raises AccountsUnavailable: if the database does not answer.
+        """
+        account = self.get_by_name(contact_center, user_name)
+        try:
+            return account is not None and self.link_first(account.id, provider, value)
+        except AccountError:
+            return False
+
+    def provision(self, identity: Identity, roles: frozenset[str]) -> bool:
+        """Make the account of this identity, linked to it and named by its subject; tell whether it was made.
+
+        Nothing is made where the name or the linked value is taken, or cannot be kept: nobody's account is taken over.
+
+        :raises AccountsUnavailable: if the database does not answer.
+        """
+        try:
+            self.add(
+                identity.contact_center,
+                identity.subject,
+                first_name=_text(identity, "first_name"),
+                last_name=_text(identity, "last_name"),
+                roles=roles,
+                identities=[(identity.provider, identity.subject)],
+            )
+        except AccountError:
+            return False
+        return True
+
+    def follow_roles(self, identity: Identity, roles: frozenset[str]) -> bool:
+        """Give the account of this identity exactly these roles; tell whether that changed anything.
+
+        :raises AccountsUnavailable: if the database does not answer.
+        """
+        account = self.find(identity)
+        if account is None or account.roles == roles:
+            return False
+        self.set_roles(account.id, roles)
+        return True
+
     def close(self) -> None:
         """Let go of connections; the store opens them anew when it is used again."""
         self._database.close()
@@ -126,3 +168,8 @@ class SqlAccounts(AccountManagement):
         if row is None or (row[-2], row[-1]) != (identity.provider, identity.subject):
             return None
         return to_account(row)
+
+
+def _text(identity: Identity, name: str) -> str:
+    found = identity.attributes.get(name, "")
+    return found if isinstance(found, str) else " ".join(found)

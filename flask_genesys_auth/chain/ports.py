@@ -119,6 +119,32 @@ class PasswordStore(Protocol):
         ...
 
 
+@runtime_checkable
+class EnrollingStore(Protocol):
+    """What an account store needs so that a SAML login can link, make and change accounts (see ``docs/saml.md``).
+
+    Raises ``AccountsUnavailable`` when it cannot tell.
+    """
+
+    def link_by_name(self, contact_center: str, user_name: str, provider: str, value: str) -> bool:
+        """Link a value to the enabled account of this name that has none of this provider yet (atomic).
+
+        Tell whether it was linked.
+        """
+        ...
+
+    def provision(self, identity: Identity, roles: frozenset[str]) -> bool:
+        """Make the account of this identity, linked to it, named by its subject, unless the name is taken (atomic).
+
+        Tell whether it was made.
+        """
+        ...
+
+    def follow_roles(self, identity: Identity, roles: frozenset[str]) -> bool:
+        """Give the account of this identity exactly these roles; tell whether that changed anything."""
+        ...
+
+
 class StateStore(Protocol):
     """Small values with an end. Raises :class:`~flask_genesys_auth.errors.StateUnavailable` when it cannot tell.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flask import Response, make_response, redirect, render_template, request, session
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from ..accounts.enrolment import enrol
 from ..chain.decision import Authenticated, Decision, Identity, StepRecord, Unavailable
 from ..saml.errors import Fault, SamlError
 from ..saml.requests import keep_proven, reference_of, take_proven
@@ -118,7 +119,12 @@ def _settled(service: ServiceProvider, proven: Login) -> Settled:
         matched_by="identity",
         provider=proven.provider,
     )
-    settled = runtime().chain.settle(Authenticated(identity))
+    here = runtime()
+    provider = service.providers.get(proven.provider)
+    if provider is None:
+        raise SamlError(Fault.ISSUER, f"{proven.provider} is no provider of {service.contact_center} any more")
+    kept(lambda: enrol(here.accounts, identity, provider.settings))
+    settled = here.chain.settle(Authenticated(identity))
     if isinstance(settled.outcome, Unavailable):
         raise refusals.DirectoryUnavailable(Decision(None, steps=(StepRecord("saml", settled.outcome, 0.0),)))
     if settled.user is None:

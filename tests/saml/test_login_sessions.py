@@ -123,3 +123,32 @@ def test_accounts_that_do_not_answer_are_no_refusal(browser: Browser, app: Flask
     assert browser.get(path).status_code == 503
     store.broken = False
     assert browser.get(later).status_code == 303
+
+
+def test_first_login_makes_the_account_and_later_ones_follow_the_groups(make_app: MakeApp, key: SigningKey) -> None:
+    okta = {
+        "metadata": "idp.xml",
+        "provision": True,
+        "sync_roles": True,
+        "attributes": {"groups": "memberOf", "first_name": "givenName"},
+        "role_map": {"cc-agents": "ROLE_AGENT", "cc-bosses": "ROLE_SUPERVISOR"},
+    }
+    plain = make_app()
+    nobody = Browser(plain, key)
+    assert nobody.log_in(name_id="new@acme.example").status_code == 400
+    app = make_app(identity_providers={"okta": {**okta, "metadata": metadata_path(plain)}})
+    browser = Browser(app, key)
+    groups = {"memberOf": ("cc-agents", "everybody"), "givenName": ("Nora",)}
+    assert browser.log_in(name_id="new@acme.example", attributes=groups).status_code == 303
+    assert browser.user == "new@acme.example"
+    (made,) = [one for one in accounts(app).list() if one.user_name == "new@acme.example"]
+    assert (made.first_name, made.roles) == ("Nora", frozenset({"ROLE_AGENT"}))
+    again = Browser(app, key)
+    assert again.log_in(name_id="new@acme.example", attributes={"memberOf": ("cc-bosses",)}).status_code == 303
+    assert accounts(app).details(made.id).account.roles == {"ROLE_SUPERVISOR"}
+
+
+def metadata_path(app: Flask) -> str:
+    saml = runtime(app).settings.contact_centers["acme"].saml
+    assert saml is not None
+    return str(saml.identity_providers["okta"].metadata)

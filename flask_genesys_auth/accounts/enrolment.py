@@ -1,0 +1,93 @@
+"""What a SAML login may do to accounts before it is somebody here: link one, make one, let its roles follow groups."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..chain.ports import EnrollingStore
+from ..config.names import fold
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ..chain.decision import Identity
+    from ..chain.ports import AccountStore
+    from ..config.values import IdentityProvider, Settings
+
+_log = logging.getLogger("flask_genesys_auth.accounts")
+
+
+def enrol(accounts: AccountStore[Any], identity: Identity, provider: IdentityProvider) -> None:
+    """Do what the provider's configuration says for somebody it has just proven; whoever is nobody stays nobody.
+
+    Someone known has their roles follow their groups (``sync_roles``). Someone unknown gets the account of their name
+    (``link_by``, where the provider may speak for the name's e-mail domain and the account knows no other value of
+    it), else a new one (``provision``, where the name is free).
+
+    :param identity: proven by this provider; its subject is the value that an account is linked to.
+    :raises AccountsUnavailable: if the store does not answer.
+    """
+    if not _wanted(provider) or not isinstance(accounts, EnrollingStore):
+        return
+    roles = _roles(identity, provider)
+    if accounts.find(identity) is not None:
+        if provider.sync_roles and accounts.follow_roles(identity, roles):
+            _note("roles follow the groups of", identity)
+        return
+    if _linked(accounts, identity, provider):
+        _note("linked the account of", identity)
+        if provider.sync_roles:
+            accounts.follow_roles(identity, roles)
+        return
+    if provider.provision and accounts.provision(identity, roles):
+        _note("made an account for", identity)
+
+
+def check_enrolment(accounts: AccountStore[Any], settings: Settings) -> None:
+    """See to it that the store can do what the configuration asks of it.
+
+    :raises ConfigurationError: naming the providers whose keys it cannot follow, and what it lacks.
+    """
+    if not isinstance(accounts, EnrollingStore):
+        problems = list(_asking(settings))
+        if problems:
+            raise ConfigurationError(*problems)
+
+
+def _asking(settings: Settings) -> Iterator[str]:
+    for center in settings.contact_centers.values():
+        for provider in center.saml.identity_providers.values() if center.saml else ():
+            if _wanted(provider):
+                yield (
+                    f"contact_centers.{center.name}.saml.identity_providers.{provider.name}: link_by, provision and "
+                    "sync_roles need an account store with link_by_name(), provision() and follow_roles(); the one "
+                    "given to GenesysAuth has them not"
+                )
+
+
+def _wanted(provider: IdentityProvider) -> bool:
+    return bool(provider.link_by or provider.provision or provider.sync_roles)
+
+
+def _roles(identity: Identity, provider: IdentityProvider) -> frozenset[str]:
+    """Return the roles of the person's groups; a group that nobody has mapped gives nothing."""
+    groups = identity.attributes.get("groups", ())
+    named = (groups,) if isinstance(groups, str) else groups
+    return frozenset(provider.role_map[group] for group in named if group in provider.role_map)
+
+
+def _linked(accounts: EnrollingStore, identity: Identity, provider: IdentityProvider) -> bool:
+    subject = identity.subject
+    if not provider.link_by or not _may_speak_for(subject, provider):
+        return False
+    return accounts.link_by_name(identity.contact_center, subject, provider.name, subject)
+
+
+def _may_speak_for(subject: str, provider: IdentityProvider) -> bool:
+    local, _, domain = subject.rpartition("@")
+    return bool(local) and "@" not in local and fold(domain) in provider.email_domains
+
+
+def _note(what: str, identity: Identity) -> None:
+    _log.info("%s %r of %s in %s", what, identity.subject, identity.provider, identity.contact_center)
