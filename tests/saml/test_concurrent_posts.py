@@ -78,9 +78,11 @@ def race(settings: dict[str, str], request: dict[str, Any], *, processes: int, t
             assert racer.stdin is not None
             racer.stdin.write("go\n")
             racer.stdin.flush()
-        told = [json.loads(racer.communicate(timeout=60)[0]) for racer in racers]
-    assert [racer.returncode for racer in racers] == [0] * processes
-    return [(status, location, cookie) for answers in told for status, location, cookie in answers]
+        told = [racer.communicate(timeout=60) for racer in racers]
+    for racer, (_, log) in zip(racers, told, strict=True):
+        print(log)  # noqa: T201 - pytest shows it where the test fails
+        assert racer.returncode == 0
+    return [(status, location, cookie) for answers, _ in told for status, location, cookie in json.loads(answers)]
 
 
 def test_of_fifty_posts_of_one_response_one_gets_a_code_and_of_twenty_with_that_code_one_logs_in(
