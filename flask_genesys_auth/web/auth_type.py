@@ -42,5 +42,5 @@ def answer(here: Runtime, sent: Request) -> Response | None:
 
 
 def _is_page(sent: Request) -> bool:
-    rule = sent.url_rule
-    return rule is not None and sent.routing_exception is None and not rule.endpoint.startswith(_SAML)
+    # Without a rule it is a 404, a 405 or a redirect of Flask's.
+    return sent.url_rule is not None and not sent.url_rule.endpoint.startswith(_SAML)

@@ -179,3 +179,31 @@ def test_view_that_is_never_reached_is_not_called(make_app: MakeApp, key: Signin
     browser = Browser(app, key)
     assert browser.get("/never", headers=NAVIGATION).status_code == 500
     assert browser.get("/never?authType=saml", headers=NAVIGATION).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("path", "goes_to"),
+    [("//evil.example/x", "/evil.example/x"), ("/\\evil.example", "/%5Cevil.example"), ("/" + "a" * 2100, "/")],
+)
+def test_whoever_has_a_session_is_not_sent_elsewhere_either(
+    make_app: MakeApp, key: SigningKey, path: str, goes_to: str
+) -> None:
+    app = make_app()
+    app.url_map.merge_slashes = False
+
+    @app.get("/<path:anything>")
+    @unprotected
+    def anything(anything: str) -> str:
+        return anything
+
+    browser = Browser(app, key)
+    browser.log_in()
+
+    def asked(path_info: str) -> str:
+        query = {"PATH_INFO": path_info, "QUERY_STRING": "authType=saml"}
+        answer = browser.get("/", headers=NAVIGATION, environ_overrides=query)
+        assert answer.status_code == 302
+        return answer.headers["Location"]
+
+    assert asked("/some/page") == "/some/page"
+    assert asked(path) == goes_to

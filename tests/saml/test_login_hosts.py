@@ -26,8 +26,9 @@ def test_login_begun_on_another_of_our_hosts_begins_on_the_public_one(app: Flask
     answer = browser.get(answer.headers["Location"].removeprefix(PUBLIC_URL))
     assert answer.headers["Location"].startswith("https://idp.example/sso")
     assert "Set-Cookie" in answer.headers
-    answer = desk.get("/saml/acme/login")
-    assert answer.headers["Location"] == f"{PUBLIC_URL}/saml/acme/login?moved=1"
+    for host in ("desk.acme.example", "DESK.acme.example", "desk.acme.example:8443"):
+        answer = desk.get("/saml/acme/login", headers={"Host": host})
+        assert answer.headers["Location"] == f"{PUBLIC_URL}/saml/acme/login?moved=1"
 
 
 def test_page_on_another_host_is_reached_by_a_login_on_the_public_one(app: Flask, key: SigningKey) -> None:

@@ -13,6 +13,7 @@ from flask import Flask
 from flask_genesys_auth import GenesysAuth
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.web.login import PENDING
 from flask_genesys_auth.web.runtime import runtime
 
 from .desk import ANN, CSP, NAVIGATION, Browser, MakeApp, accounts, assert_refused, idp_of
@@ -115,6 +116,16 @@ def test_nobody_is_logged_in_by_an_answer_to_somebody_elses_login(
     assert victim.user == attacker.user == ""
     assert victim.log_in().status_code == 303
     assert victim.user == ANN
+
+
+def test_browser_forgets_the_logins_that_have_ended(browser: Browser) -> None:
+    ended, waiting = browser.code(), browser.code()
+    assert browser.get(ended).status_code == 303
+    with browser.client.session_transaction(base_url=PUBLIC_URL) as kept:
+        assert len(kept[PENDING]) == 1
+    assert browser.get(waiting).status_code == 303
+    with browser.client.session_transaction(base_url=PUBLIC_URL) as kept:
+        assert kept[PENDING] == []
 
 
 def test_session_id_that_was_known_before_is_worth_nothing_after(app: Flask, key: SigningKey) -> None:
