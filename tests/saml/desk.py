@@ -199,9 +199,9 @@ class Browser:
         stranger = self.client.application.test_client(use_cookies=False)
         return stranger.post(f"{self.base}/acs", base_url=self.url, data=fields, **more)
 
-    def code(self, next_: str = "/private", **changes: Any) -> str:
+    def code(self, next_: str = "/private", idp: str = "", **changes: Any) -> str:
         """Log in up to the one-time code; return the path with it."""
-        request, relay_state = self.begin(next_)
+        request, relay_state = self.begin(next_, idp=idp)
         answer = self.answer(self.message(request, **changes), relay_state)
         assert answer.status_code == 303, answer.text
         assert "Set-Cookie" not in answer.headers

@@ -187,3 +187,21 @@ def test_form_that_breaks_off_is_refused(
     )
     assert_refused(answer, caplog, reason)
     assert browser.log_in().status_code == 303
+
+
+def test_provider_that_is_configured_no_more_lets_nobody_in(
+    make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(others={"adfs": {}})
+    browser = Browser(app, key)
+    path = browser.code(idp="okta")
+    request, relay_state = browser.begin(idp="okta")
+    providers = runtime(app).service_providers["acme"].providers
+    assert isinstance(providers, dict)
+    removed = providers.pop("okta")
+    assert_refused(browser.get(path), caplog, "issuer")
+    assert_refused(browser.answer(browser.message(request), relay_state), caplog, "other_contact_center")
+    assert browser.get("/saml/acme/login?idp=okta").status_code == 404
+    assert browser.user == ""
+    providers["okta"] = removed
+    assert browser.answer(browser.message(request), relay_state).status_code == 303
