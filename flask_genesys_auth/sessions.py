@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from hashlib import sha256
@@ -120,6 +120,20 @@ class LoginSessions:
         else:
             term = _term("account", account_id, contact_center)
         return sum(self._state.delete(key) for key in self._state.find(term))
+
+    def end_saml(
+        self, contact_center: str, provider: str, name_id: str, session_indexes: Iterable[str] = ()
+    ) -> list[LoginSession]:
+        """End the sessions that a provider has vouched for by this NameID (saml-core 3.7.3.2); return what they were.
+
+        :param name_id: as the sessions were started with.
+        :param session_indexes: those that end; none: all of this NameID.
+        """
+        named = (contact_center, provider, name_id)
+        terms = [_term("saml", *named, index) for index in session_indexes] or [_term("saml", *named)]
+        keys = dict.fromkeys(key for term in terms for key in self._state.find(term))
+        ended = (self._living(self._state.take(key)) for key in keys)
+        return [session for session in ended if session is not None]
 
     def _ttl(self, session: LoginSession) -> float:
         return min(self._idle, session.expires - session.last_seen)

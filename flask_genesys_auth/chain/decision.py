@@ -162,7 +162,8 @@ class LoginSession:
 
     :param step: the step that made it: ``saml``, ``web_services``, ``configuration_server`` or ``application``.
     :param created: unix time, as are ``last_seen`` and ``expires`` (its absolute end).
-    :param provider: the SAML identity provider that vouched for it, with its NameID and SessionIndex.
+    :param provider: the SAML identity provider that vouched for it, with its NameID (all parts of it in one text)
+        and SessionIndex.
     """
 
     contact_center: str

@@ -17,6 +17,7 @@ from ..chain.ports import StateStore
 from .documents import SAML, ForbiddenXml, as_instant, instant, text_of
 from .errors import Fault, SamlError
 from .gate import SUCCESS
+from .name_ids import TRANSIENT, NameId
 from .requests import Login, PendingLogin
 from .settings import ServiceProvider
 from .trust import Trust
@@ -24,7 +25,6 @@ from .verify import Verified
 
 BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
 ENTITY = "urn:oasis:names:tc:SAML:2.0:nameid-format:entity"
-TRANSIENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
 
 _LONGEST_VALUE = 255
 
@@ -65,7 +65,7 @@ def bind(
         )
         statement = _only(message.assertion, "AuthnStatement", Fault.AUTHN_STATEMENT)
         _check_authentication(statement, service, trust, request)
-        login = _read_login(message.assertion, trust, *_session_of(statement, service, now))
+        login = _read_login(message.assertion, service, trust, *_session_of(statement, service, now))
     except ForbiddenXml as error:
         raise SamlError(Fault.STRUCTURE, str(error)) from error
     _spend(assertion, service, trust, state, now)
@@ -212,16 +212,22 @@ def _session_of(statement: etree._Element, service: ServiceProvider, now: float)
     return statement.get("SessionIndex", ""), ends
 
 
-def _read_login(assertion: etree._Element, trust: Trust, session_index: str, session_end: float | None) -> Login:
+def _read_login(
+    assertion: etree._Element,
+    service: ServiceProvider,
+    trust: Trust,
+    session_index: str,
+    session_end: float | None,
+) -> Login:
     """Return whom this is about; transient NameIDs match nothing."""
-    name_id = assertion.find(f"{{{SAML}}}Subject/{{{SAML}}}NameID")
-    value = text_of(name_id) if name_id is not None else ""
+    element = assertion.find(f"{{{SAML}}}Subject/{{{SAML}}}NameID")
+    found = NameId("") if element is None else NameId.read(element, provider=trust.entity_id, ours=service.entity_id)
     attributes = dict(_attributes(assertion))
     match = trust.settings.match
     if match == "name_id":
-        if name_id is None or name_id.get("Format") == TRANSIENT:
+        if element is None or found.format == TRANSIENT:
             raise SamlError(Fault.NAME_ID, "the subject has no NameID that lasts")
-        subject = value
+        subject = found.value
     else:
         wanted = match.removeprefix("attribute:")
         values = attributes.get(wanted, ())
@@ -234,7 +240,7 @@ def _read_login(assertion: etree._Element, trust: Trust, session_index: str, ses
     return Login(
         provider=trust.name,
         subject=subject,
-        name_id=value,
+        name_id=found.text if found.value else "",
         session_index=session_index,
         not_on_or_after=session_end,
         attributes=_known(attributes, trust),

@@ -67,7 +67,8 @@ class Login:
     """Whom the provider has authenticated, bound to us.
 
     :param subject: the value that an account's linked identity carries.
-    :param name_id: the NameID, and ``session_index`` the provider's name of its own session.
+    :param name_id: the NameID as :attr:`~flask_genesys_auth.saml.name_ids.NameId.text`, or empty;
+        ``session_index`` the provider's name of its own session.
     :param not_on_or_after: unix time at which the provider says the session ends, or ``None``.
     :param attributes: what else it says of the person, by our names (``first_name``, ``groups``, ...).
     """

@@ -11,6 +11,9 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from flask_genesys_auth.chain.decision import LoginSession
+from flask_genesys_auth.saml.name_ids import NameId
+from flask_genesys_auth.testing.saml_messages import EMAIL
 from flask_genesys_auth.testing.signing_keys import SigningKey
 from flask_genesys_auth.web.runtime import runtime
 
@@ -50,8 +53,10 @@ def test_login_ends_with_the_providers_own_session(browser: Browser, app: Flask)
     browser.log_in(session_not_on_or_after=3600.0)
     with browser.client.session_transaction(base_url=PUBLIC_URL) as kept:
         found = runtime(app).sessions.resume(kept["_user_id"])
-    assert (found.step, found.provider, found.name_id, found.session_index) == ("saml", "okta", ANN, "session-1")  # type: ignore[union-attr]
-    assert abs(found.expires - (time.time() + 3600)) < 60  # type: ignore[union-attr]
+    assert isinstance(found, LoginSession)
+    assert (found.step, found.provider, found.session_index) == ("saml", "okta", "session-1")
+    assert NameId.of_text(found.name_id) == NameId(ANN, EMAIL)
+    assert abs(found.expires - (time.time() + 3600)) < 60
 
 
 def test_logging_out_ends_the_session_and_does_not_log_in_again_by_itself(browser: Browser) -> None:

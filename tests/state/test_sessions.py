@@ -269,6 +269,25 @@ def test_saml_sessions_are_indexed_by_name_id_and_session_index_however_long(
     assert state.find(_term("saml", "acme", "okta", long, "_1")) == [_key(one)]
 
 
+def test_a_provider_ends_the_sessions_of_its_name_and_indexes_and_no_others(sessions: LoginSessions) -> None:
+    def of(provider: str = "okta", name_id: str = "ann", index: str = "_1", **more: str) -> str:
+        return begin(sessions, provider=provider, name_id=name_id, session_index=index, **more)
+
+    one, two, three = of(), of(index="_2"), of(index="_3")
+    others = [of(provider="other"), of(name_id="ann2"), of(contact_center="globex"), of(name_id="")]
+    assert sessions.end_saml("acme", "okta", "ann", ["_9"]) == []
+    assert [ended.session_index for ended in sessions.end_saml("acme", "okta", "ann", ["_1", "_2", "_1"])] == [
+        "_1",
+        "_2",
+    ]
+    assert sessions.resume(one) == sessions.resume(two) == ENDED
+    living(sessions, three)
+    assert [ended.session_index for ended in sessions.end_saml("acme", "okta", "ann")] == ["_3"]
+    assert sessions.end_saml("acme", "okta", "ann") == []
+    for other in others:
+        living(sessions, other)
+
+
 GOOD = asdict(LoginSession("acme", "7", "saml", 1.0, 1.0, 2.0))
 BAD_TIMES: list[Any] = [None, "1", True, -1.0, 1e300, 10**400, [], {}]
 
