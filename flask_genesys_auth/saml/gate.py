@@ -90,7 +90,9 @@ def _admitted(response: etree._Element) -> Admitted:
     _check_encryption(response)
     _check_status(response)
     assertion = _one_assertion(response)
-    _check_ids(response, assertion)
+    check_ids(response)
+    if not response.get("ID") or not assertion.get("ID"):
+        raise SamlError(Fault.STRUCTURE, "Response or Assertion without an ID")
     _check_names(response)
     for element in (response, assertion):
         if element.get("Version") != "2.0":
@@ -135,10 +137,10 @@ def _one_assertion(response: etree._Element) -> etree._Element:
     return found[0]
 
 
-def _check_ids(response: etree._Element, assertion: etree._Element) -> None:
+def check_ids(root: etree._Element) -> None:
     """Make sure that an ID means one element, whoever reads it: also as ``Id``, ``id`` and ``xml:id``."""
     seen: set[str] = set()
-    for element in response.iter():
+    for element in root.iter():
         for name, value in element.attrib.items():
             attribute = etree.QName(name)
             if attribute.localname.lower() != "id":
@@ -148,8 +150,6 @@ def _check_ids(response: etree._Element, assertion: etree._Element) -> None:
             if str(value) in seen:
                 raise SamlError(Fault.DUPLICATE_ID, f"ID {value!s:.64} is there twice")
             seen.add(str(value))
-    if not response.get("ID") or not assertion.get("ID"):
-        raise SamlError(Fault.STRUCTURE, "Response or Assertion without an ID")
 
 
 def _check_names(response: etree._Element) -> None:

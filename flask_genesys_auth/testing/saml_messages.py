@@ -223,12 +223,19 @@ def encode(root: etree._Element) -> str:
 
 
 def provider_metadata(
-    entity_id: str, sso_url: str, certificates: tuple[str, ...], *, valid_until: float | None = None
+    entity_id: str,
+    sso_url: str,
+    certificates: tuple[str, ...],
+    *,
+    valid_until: float | None = None,
+    slo_url: str = "",
+    slo_bindings: tuple[str, ...] = ("HTTP-Redirect", "HTTP-POST"),
 ) -> str:
     """Return the metadata of an identity provider (saml-metadata 2.4.3).
 
     :param certificates: DER in base64.
     :param valid_until: unix time.
+    :param slo_url: its single logout service, by the bindings of ``slo_bindings``; empty: none.
     """
     entity = etree.Element(f"{{{MD}}}EntityDescriptor", nsmap={"md": MD, "ds": DS})
     entity.set("entityID", entity_id)
@@ -238,6 +245,10 @@ def provider_metadata(
         descriptor = etree.SubElement(role, f"{{{MD}}}KeyDescriptor", use="signing")
         data = etree.SubElement(etree.SubElement(descriptor, f"{{{DS}}}KeyInfo"), f"{{{DS}}}X509Data")
         etree.SubElement(data, f"{{{DS}}}X509Certificate").text = certificate
+    for binding in slo_bindings if slo_url else ():
+        service = etree.SubElement(role, f"{{{MD}}}SingleLogoutService")
+        service.set("Binding", f"urn:oasis:names:tc:SAML:2.0:bindings:{binding}")
+        service.set("Location", slo_url)
     _add(role, MD, "NameIDFormat", EMAIL)
     for binding in ("HTTP-Redirect", "HTTP-POST"):
         service = etree.SubElement(role, f"{{{MD}}}SingleSignOnService")

@@ -1,0 +1,182 @@
+"""The Redirect binding (saml-bindings 3.4): a message in a query, signed over the very octets that were sent."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+from urllib.parse import quote, unquote_to_bytes
+
+import xmlsec
+from xmlsec import constants
+
+from .errors import Fault, SamlError
+from .gate import LARGEST_ENCODED, LIMITS
+
+if TYPE_CHECKING:
+    from ..config.values import KeyPair
+    from .trust import Trust
+
+Kind: TypeAlias = Literal["SAMLRequest", "SAMLResponse"]
+
+_DEFLATE = "urn:oasis:names:tc:SAML:2.0:bindings:URL-Encoding:DEFLATE"
+_RSA_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
+_MORE = "http://www.w3.org/2001/04/xmldsig-more#"
+_ALGORITHMS = {
+    f"{_MORE}rsa-sha256": constants.TransformRsaSha256,
+    f"{_MORE}rsa-sha384": constants.TransformRsaSha384,
+    f"{_MORE}rsa-sha512": constants.TransformRsaSha512,
+    f"{_MORE}ecdsa-sha256": constants.TransformEcdsaSha256,
+    f"{_MORE}ecdsa-sha384": constants.TransformEcdsaSha384,
+    f"{_MORE}ecdsa-sha512": constants.TransformEcdsaSha512,
+}
+_WEAK = {"http://www.w3.org/2000/09/xmldsig#rsa-sha1": constants.TransformRsaSha1}
+_MESSAGES: tuple[Kind, ...] = ("SAMLRequest", "SAMLResponse")
+_OURS = frozenset({*_MESSAGES, "RelayState", "SigAlg", "Signature", "SAMLEncoding"})
+_LONGEST_RELAY_STATE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectMessage:
+    """A message as a query brought it; nothing of it is proven before :meth:`verify`.
+
+    :param kind: the name of the parameter it came in.
+    :param xml: inflated.
+    :param algorithm: the value of ``SigAlg``.
+    :param signed: the octets that the signature is over, as they were sent (saml-bindings 3.4.4.1).
+    """
+
+    kind: Kind
+    xml: bytes
+    relay_state: str
+    algorithm: str
+    signature: bytes
+    signed: bytes
+
+    def verify(self, trust: Trust) -> None:
+        """Check the signature with the provider's keys.
+
+        :raises SamlError: unless one of them made it, with an algorithm that is allowed.
+        """
+        allowed = {**_ALGORITHMS, **_WEAK} if trust.settings.allow_sha1 else _ALGORITHMS
+        transform = allowed.get(self.algorithm)
+        if transform is None:
+            raise SamlError(Fault.ALGORITHM, f"SigAlg {self.algorithm!r} is not allowed")
+        for key in trust.keys:
+            context = xmlsec.SignatureContext()
+            context.key = key
+            try:
+                context.verify_binary(self.signed, transform, self.signature)
+            except (xmlsec.Error, TypeError):
+                continue
+            return
+        raise SamlError(
+            Fault.BAD_SIGNATURE, f"no configured key of the provider ({len(trust.keys)}) made this query's signature"
+        )
+
+
+def read_query(raw_query: str) -> RedirectMessage:
+    """Read a query as it was sent, before anybody has decoded it.
+
+    What two readers could read differently is refused: a parameter that comes twice, and a name of ours that is
+    percent-encoded, so that a signature over one parameter vouches for another.
+
+    :param raw_query: what stands behind the ``?``.
+    :raises SamlError: if it is no signed message in DEFLATE encoding, or too large.
+    """
+    if len(raw_query) > LARGEST_ENCODED:
+        raise SamlError(Fault.TOO_LARGE, f"{len(raw_query)} characters, more than {LARGEST_ENCODED}")
+    found = _parameters(raw_query)
+    kinds = [kind for kind in _MESSAGES if kind in found]
+    if len(kinds) != 1:
+        raise SamlError(Fault.MALFORMED, "the query has not exactly one of SAMLRequest and SAMLResponse")
+    if "SigAlg" not in found or "Signature" not in found:
+        raise SamlError(Fault.NOT_SIGNED, "the query is not signed: let the provider sign logout messages")
+    if _text(found.get("SAMLEncoding", _DEFLATE), "SAMLEncoding") != _DEFLATE:
+        raise SamlError(Fault.MALFORMED, "the query's SAMLEncoding is not DEFLATE")
+    names = [kinds[0], "RelayState", "SigAlg"] if "RelayState" in found else [kinds[0], "SigAlg"]
+    return RedirectMessage(
+        kind=kinds[0],
+        xml=_inflated(_base64(found[kinds[0]], kinds[0])),
+        relay_state=_relay_state(found.get("RelayState", "")),
+        algorithm=_text(found["SigAlg"], "SigAlg"),
+        signature=_base64(found["Signature"], "Signature"),
+        signed="&".join(f"{name}={found[name]}" for name in names).encode("ascii"),
+    )
+
+
+def location(address: str, kind: Kind, xml: bytes, relay_state: str, signing: KeyPair) -> str:
+    """Return the address that carries a message of ours, signed with RSA and SHA-256.
+
+    :param address: the provider's endpoint, which may have a query of its own.
+    :param relay_state: empty: none.
+    """
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    deflated = compressor.compress(xml) + compressor.flush()
+    parameters: dict[str, str] = {kind: base64.b64encode(deflated).decode("ascii")}
+    if relay_state:
+        parameters["RelayState"] = relay_state
+    parameters["SigAlg"] = _RSA_SHA256
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
+    context = xmlsec.SignatureContext()
+    context.key = xmlsec.Key.from_memory(signing.key.reveal().encode(), constants.KeyDataFormatPem, None)
+    signature = context.sign_binary(query.encode("ascii"), constants.TransformRsaSha256)
+    query += f"&Signature={quote(base64.b64encode(signature).decode('ascii'), safe='')}"
+    return f"{address}{'&' if '?' in address else '?'}{query}"
+
+
+def _parameters(raw_query: str) -> dict[str, str]:
+    """Return the parameters of ours, not decoded; others mean nothing and are left alone."""
+    if not raw_query.isascii():
+        raise SamlError(Fault.MALFORMED, "the query is not in ASCII")
+    found: dict[str, str] = {}
+    for part in raw_query.split("&"):
+        written, _, value = part.partition("=")
+        name = unquote_to_bytes(written.replace("+", " ")).decode("utf-8", "replace").strip()
+        if name not in _OURS:
+            continue
+        if name != written:
+            raise SamlError(Fault.MALFORMED, f"the parameter {name} is written {written!r:.80}")
+        if name in found:
+            raise SamlError(Fault.MALFORMED, f"the parameter {name} is there twice")
+        found[name] = value
+    return found
+
+
+def _relay_state(value: str) -> str:
+    text = _text(value, "RelayState")
+    if len(text) > _LONGEST_RELAY_STATE:
+        raise SamlError(Fault.TOO_LARGE, f"RelayState has more than {_LONGEST_RELAY_STATE} characters")
+    return text
+
+
+def _text(value: str, name: str) -> str:
+    try:
+        return unquote_to_bytes(value.replace("+", " ")).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SamlError(Fault.MALFORMED, f"{name} is not in UTF-8") from error
+
+
+def _base64(value: str, name: str) -> bytes:
+    # A plus that was not escaped is a blank to a form and a plus to base64: no other blank can be meant.
+    decoded = unquote_to_bytes(value)
+    try:
+        return base64.b64decode(b"".join(decoded.split()), validate=True)
+    except binascii.Error as error:
+        raise SamlError(Fault.MALFORMED, f"{name} is not in base64") from error
+
+
+def _inflated(data: bytes) -> bytes:
+    """Undo DEFLATE (RFC 1951), with an end."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        xml = inflater.decompress(data, LIMITS.size + 1)
+    except zlib.error as error:
+        raise SamlError(Fault.MALFORMED, "the message is not deflated") from error
+    if len(xml) > LIMITS.size:
+        raise SamlError(Fault.TOO_LARGE, f"the message inflates to more than {LIMITS.size} bytes")
+    if not inflater.eof or inflater.unused_data:
+        raise SamlError(Fault.MALFORMED, "the message is cut, or something stands behind it")
+    return xml
