@@ -39,9 +39,10 @@ def enrol(accounts: AccountStore[Any], identity: Identity, provider: IdentityPro
         _note("linked the account of", identity)
         if provider.sync_roles:
             accounts.follow_roles(identity, roles)
-        return
-    if provider.provision and accounts.provision(identity, roles):
+    elif _made(accounts, identity, provider, roles):
         _note("made an account for", identity)
+    else:
+        _note("no account was linked or made (its name is taken, disabled, foreign or unusable) for", identity)
 
 
 def check_enrolment(accounts: AccountStore[Any], settings: Settings) -> None:
@@ -82,6 +83,11 @@ def _linked(accounts: EnrollingStore, identity: Identity, provider: IdentityProv
     if not provider.link_by or not _may_speak_for(subject, provider):
         return False
     return accounts.link_by_name(identity.contact_center, subject, provider.name, subject)
+
+
+def _made(accounts: EnrollingStore, identity: Identity, provider: IdentityProvider, roles: frozenset[str]) -> bool:
+    foreign = provider.email_domains and not _may_speak_for(identity.subject, provider)
+    return provider.provision and not foreign and accounts.provision(identity, roles)
 
 
 def _may_speak_for(subject: str, provider: IdentityProvider) -> bool:

@@ -79,13 +79,17 @@ def problems(new: NewAccount) -> Iterator[tuple[str, str]]:
         yield "contact_center", f"must be 1 to {MAX_CONTACT_CENTER} visible characters"
     yield from _name_problems(new.user_name)
     for field in ("first_name", "last_name"):
-        value = getattr(new, field)
-        if value and not _is_text(value, MAX_NAME):
+        if not display_name_fits(getattr(new, field)):
             yield field, f"must be at most {MAX_NAME} visible characters"
     yield from role_problems(new.roles)
     yield from hash_problems(new.password_hash)
     for provider, value in new.identities:
         yield from identity_problems(provider, value)
+
+
+def display_name_fits(name: str) -> bool:
+    """Tell whether a first or last name can be kept; none at all can."""
+    return not name or _is_text(name, MAX_NAME)
 
 
 def hash_problems(password_hash: str | None) -> Iterator[tuple[str, str]]:

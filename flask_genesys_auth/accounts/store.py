@@ -10,7 +10,7 @@ from ..config.names import fold
 from .database import Database, accounts, identities
 from .management import AccountManagement
 from .models import Account, AccountError
-from .rows import ACCOUNT, to_account
+from .rows import ACCOUNT, display_name_fits, to_account
 
 _NAMED = (accounts.c.contact_center == bindparam("center"), accounts.c.user_key == bindparam("name"))
 _BY_ID = select(*ACCOUNT).where(accounts.c.id == bindparam("id"))
@@ -153,7 +153,10 @@ class SqlAccounts(AccountManagement):
         account = self.find(identity)
         if account is None or account.roles == roles:
             return False
-        self.set_roles(account.id, roles)
+        try:
+            self.set_roles(account.id, roles)
+        except AccountError:
+            return False
         return True
 
     def close(self) -> None:
@@ -171,5 +174,7 @@ class SqlAccounts(AccountManagement):
 
 
 def _text(identity: Identity, name: str) -> str:
+    """Return a name for display; what no account can keep is left out, for nobody is kept out because of it."""
     found = identity.attributes.get(name, "")
-    return found if isinstance(found, str) else " ".join(found)
+    text = (found if isinstance(found, str) else " ".join(found)).strip()
+    return text if display_name_fits(text) else ""

@@ -95,6 +95,29 @@ def test_an_account_is_made_at_the_first_login(store: SqlAccounts, caplog: pytes
     assert [record.getMessage() for record in caplog.records] == [f"made an account for '{ANN}' of okta in acme"]
 
 
+def test_names_for_display_keep_nobody_out(store: SqlAccounts) -> None:
+    enrol(store, proven(first_name=" Cat ", last_name="x" * 300), MAKING)
+    (made,) = store.list()
+    assert (made.first_name, made.last_name) == ("Cat", "")
+    enrol(store, proven("bob@acme.example", first_name=("Bob", "B."), last_name="a\u2028b"), MAKING)
+    assert [(one.first_name, one.last_name) for one in store.list() if one != made] == [("Bob B.", "")]
+
+
+def test_a_foreign_domain_makes_no_account(store: SqlAccounts, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "flask_genesys_auth.accounts"):
+        enrol(store, proven("eve@evil.example"), MAKING)
+    assert store.list() == []
+    assert "no account was linked or made" in caplog.text
+    enrol(store, proven("eve@evil.example"), dataclasses.replace(MAKING, email_domains=frozenset()))
+    assert [one.user_name for one in store.list()] == ["eve@evil.example"]
+
+
+def test_a_role_that_no_account_can_have_changes_nothing(store: SqlAccounts) -> None:
+    store.add("acme", ANN, roles={"ROLE_AGENT"}, identities=[("okta", ANN)])
+    assert not store.follow_roles(proven(), frozenset({"a,b"}))
+    assert everybody(store)[0][2] == {"ROLE_AGENT"}
+
+
 def test_a_name_that_is_taken_is_not_taken_over(store: SqlAccounts) -> None:
     local = store.add("acme", ANN, roles={"ROLE_ADMIN"})
     enrol(store, proven(groups=("agents",)), MAKING)

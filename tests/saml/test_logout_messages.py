@@ -536,5 +536,5 @@ def test_without_a_key_or_an_address_there_is_no_answer(desk: Desk, build: Build
 @pytest.mark.parametrize("text", ["", "[]", '["a"]', '["a","b","c",1]', '{"a":1}'])
 def test_only_a_name_id_is_read_as_one(text: str) -> None:
     assert NameId.of_text(ANN.text) == ANN
-    with pytest.raises(ValueError, match="NameID|Expecting value"):
+    with pytest.raises(ValueError, match=r"NameID|Expecting value"):
         NameId.of_text(text)
