@@ -17,6 +17,7 @@ from .gate import LARGEST_ENCODED, LIMITS, SUCCESS, check_ids
 from .logout_requests import answered
 from .name_ids import NameId
 from .redirect import Kind, RedirectMessage, read_query
+from .requests import reference_of
 from .signatures import read_form
 from .verify import check_signature, covered, protocol_schema
 
@@ -59,10 +60,12 @@ class LogoutAnswered:
     """A provider says what came of the logout that we have asked it for; proven.
 
     :param outcome: ``partial`` if another application may still be signed in, ``failed`` if nothing was ended.
+    :param reference: the short name of the request that this answers.
     """
 
     trust: Trust
     outcome: Outcome
+    reference: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,8 @@ def receive(
             _spend(root, service, trust, state)
             if message.kind == "SAMLRequest":
                 return _asked(root, message, service, trust)
-            return LogoutAnswered(trust, _answered(root, message, service, trust, state))
+            outcome = _answered(root, message, service, trust, state)
+            return LogoutAnswered(trust, outcome, reference_of(root.get("InResponseTo", "")))
         except SamlError as error:
             error.provider = trust.name
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +18,7 @@ from .errors import Fault, SamlError
 from .name_ids import NameId
 from .outgoing import form_field, sign_message
 from .redirect import Kind, location
-from .requests import digest
+from .requests import digest, reference_of
 
 if TYPE_CHECKING:
     from ..chain.decision import LoginSession
@@ -38,11 +38,13 @@ class Outgoing:
 
     :param location: for ``redirect`` the whole address, for ``post`` where the form goes.
     :param fields: of that form.
+    :param reference: of a request: a short name for it, which its answer has too.
     """
 
     binding: Literal["redirect", "post"]
     location: str
     fields: Mapping[str, str] = field(default_factory=dict)
+    reference: str = ""
 
 
 def can_log_out(service: ServiceProvider, trust: Trust, session: LoginSession) -> bool:
@@ -80,7 +82,8 @@ def begin_logout(service: ServiceProvider, trust: Trust, state: StateStore, sess
     }
     state.put(_key(root.get("ID", "")), pending, service.request_lifetime)
     binding, endpoint = _endpoint(trust, "redirect")
-    return _outgoing(service, binding, endpoint.location, "SAMLRequest", root, relay_state)
+    outgoing = _outgoing(service, binding, endpoint.location, "SAMLRequest", root, relay_state)
+    return replace(outgoing, reference=reference_of(root.get("ID", "")))
 
 
 def answered(service: ServiceProvider, trust: Trust, state: StateStore, request_id: str, relay_state: str) -> None:
