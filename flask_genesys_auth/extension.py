@@ -103,13 +103,18 @@ class GenesysAuth:
         return login.log_in_with_password(user_name, password)
 
     def logout(self) -> Response | None:
-        """Log the current user out, here and on the server.
+        """Log the current user out, here and on the server, then at the SAML identity provider that vouched for them.
 
-        :returns: a redirect where a logout goes on elsewhere, else ``None``.
-        :raises DirectoryUnavailable: if the state cannot end the login session.
+        :returns: the answer that sends the browser there (a redirect, or a page whose form posts itself); ``None``
+            where the logout ends here. Return it from the view.
+        :raises DirectoryUnavailable: if the state cannot end the login session: then nobody is logged out.
         """
-        login.end_session()
-        return None
+        if not runtime().service_providers:
+            login.end_session()
+            return None
+        from .web.saml_logout import leave
+
+        return leave()
 
     def revoke(self, account_id: str | None = None, contact_center: str | None = None) -> int:
         """End login sessions of an account, of a contact center, or of an account there.

@@ -2,7 +2,7 @@
 
 All carry keyword arguments only, none of them a secret: ``decision`` (a :class:`~flask_genesys_auth.Decision`)
 for the outcome of a walk; ``user``, ``contact_center`` and ``step`` for a login; ``account_id`` and
-``contact_center`` for a revocation.
+``contact_center`` for a logout and a revocation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ logged_in = _signals.signal("genesys-logged-in")
 """A login session was made. Sent with ``user``, ``contact_center``, ``step``."""
 
 logged_out = _signals.signal("genesys-logged-out")
-"""A login session was ended by its user. Sent with ``user``, ``contact_center``, ``step``."""
+"""A login session was ended by its user, here or at a SAML provider.
+
+Sent with ``account_id``, ``contact_center``, ``step``.
+"""
 
 session_revoked = _signals.signal("genesys-session-revoked")
-"""Login sessions were ended by somebody else. Sent with ``account_id``, ``contact_center``, ``count``."""
+"""Login sessions were ended from outside: by an administrator, or by a SAML provider's word.
+
+Sent with ``account_id``, ``contact_center``, ``count``.
+"""

@@ -33,6 +33,7 @@ KEPT = frozenset({"_flashes", "_permanent", "_user_id", "_fresh", "_id", "_remem
 
 _DECISION = "_genesys_auth_decision"
 _DETAILS = "_genesys_auth_login"
+_ENDED = "_genesys_auth_logout"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +155,13 @@ def login_session_id() -> str | None:
     """Return the opaque id of the login session that this browser carries, from its session or remember cookie."""
     opaque = session.get(LOGIN)
     if opaque is None and not isinstance(current_application().login_manager, OwnLoginManager):  # type: ignore[attr-defined]
-        cookie = request.cookies.get(current_app.config.get("REMEMBER_COOKIE_NAME", flask_login.COOKIE_NAME))
+        cookie = request.cookies.get(_remember_cookie())
         opaque = decode_cookie(cookie) if cookie and session.get("_remember") != "clear" else None
     return opaque if isinstance(opaque, str) else None
+
+
+def _remember_cookie() -> str:
+    return cast("str", current_app.config.get("REMEMBER_COOKIE_NAME", flask_login.COOKIE_NAME))
 
 
 def hand_to_flask_login(here: Runtime, decision: Decision) -> None:
@@ -201,11 +206,34 @@ def begin_session(
 
 
 def end_session() -> LoginSession | None:
-    """Log the current browser out, here and on the server; return the login session that it had."""
+    """Log the current browser out, here and on the server; return the login session that this has ended.
+
+    :raises DirectoryUnavailable: if the state does not answer: then nobody is logged out.
+    """
     opaque = login_session_id()
-    found = runtime().sessions.resume(opaque, touch=False) if opaque else None
+    if opaque is not None:
+        session[LOGIN] = opaque
     flask_login.logout_user()
-    return found if isinstance(found, LoginSession) else None
+    ended: LoginSession | None = vars(request).pop(_ENDED, None)
+    return ended
+
+
+def forget_ended() -> None:
+    """Take a login session out of the browser's session if the server has ended it; looks at no decision."""
+    opaque = login_session_id()
+    if opaque is None:
+        return
+    try:
+        if isinstance(runtime().sessions.resume(opaque, touch=False), LoginSession):
+            return
+    except BackendUnavailable:
+        # The next request that can ask will be told.
+        return
+    for key in ("_user_id", "_fresh", "_id", LOGIN):
+        session.pop(key, None)
+    if _remember_cookie() in request.cookies:
+        session["_remember"] = "clear"
+    session[refusals.SIGNED_OUT] = "here"
 
 
 def log_in_with_password(user_name: str, password: str) -> Decision:
@@ -268,16 +296,19 @@ def _start_afresh(app: Flask) -> None:
 
 def _on_logged_out(app: Flask, **_: object) -> None:
     """End the server's session too, so that the cookie is worth nothing any more."""
-    opaque = session.pop(LOGIN, None)
+    opaque = session.get(LOGIN)
     vars(request).pop(_DECISION, None)
-    if not isinstance(opaque, str):
-        return
-    session[refusals.SIGNED_OUT] = True
-    try:
-        ended = runtime(app).sessions.end(opaque)
-    except BackendUnavailable as error:
-        raise _unavailable(error) from error
+    if isinstance(opaque, str):
+        try:
+            ended = runtime(app).sessions.end(opaque)
+        except BackendUnavailable as error:
+            raise _unavailable(error) from error
+        session[refusals.SIGNED_OUT] = "here"
+    else:
+        ended = None
+    session.pop(LOGIN, None)
     if ended is not None:
+        vars(request)[_ENDED] = ended
         signals.logged_out.send(app, account_id=ended.account_id, contact_center=ended.contact_center, step=ended.step)
 
 

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 _RAISED = "_genesys_auth_refusal"
 SIGNED_OUT = "_genesys_signed_out"
-"""The key of the browser's session that says: do not log in again in silence."""
+"""The key of the browser's session that says: do not log in again in silence; and what the page then tells.
+
+``here``: there was nothing else to end. ``local``: the SAML provider could not be asked. ``asked``: it has not
+answered yet. ``complete``, ``partial``, ``failed``: what it has answered.
+"""
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -184,6 +188,17 @@ def saml_failed(reference: str, login_url: str) -> Response:
         "The answer of the identity provider could not be accepted. Please try again.",
         reference=reference,
         login_url=login_url,
+    )
+
+
+def saml_logout_failed(reference: str) -> Response:
+    """Return the one public answer to every logout message that is wrong: 400, with a reference for the log."""
+    return _page(
+        BadRequest.code,
+        "Signing out could not be completed",
+        "The message of the identity provider could not be accepted. You may still be signed in: "
+        "sign out in each application, or close the browser.",
+        reference=reference,
     )
 
 

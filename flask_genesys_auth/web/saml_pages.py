@@ -51,24 +51,28 @@ def kept(ask: Callable[[], Any]) -> Any:
         raise refusals.DirectoryUnavailable(decision) from error
 
 
-def posted(name: str) -> tuple[str, str]:
+def posted(*names: str) -> tuple[str, str, str]:
     """Return a message and its ``RelayState`` as the POST binding brings them (saml-bindings 3.5.4), bounded.
 
-    :param name: ``SAMLResponse`` or ``SAMLRequest``.
+    :param names: the fields that it may be in: ``SAMLResponse``, ``SAMLRequest``.
+    :returns: the field's name, the message, RelayState or nothing.
     :raises SamlError: if they are not there, or not once.
     """
     request.max_content_length = request.max_form_memory_size = _LARGEST_FORM
     if request.mimetype != _FORM:
         raise SamlError(Fault.MALFORMED, f"the request is {request.mimetype or 'of no type'}, not {_FORM}")
     try:
-        fields = {field: request.form.getlist(field) for field in (name, "RelayState")}
+        fields = {field: request.form.getlist(field) for field in (*names, "RelayState")}
     except RequestEntityTooLarge as error:
         raise SamlError(Fault.TOO_LARGE, f"the form has more than {_LARGEST_FORM} bytes") from error
     except HTTPException as error:
         raise SamlError(Fault.MALFORMED, "the form cannot be read") from error
-    if len(fields[name]) != 1 or len(fields["RelayState"]) > 1:
-        raise SamlError(Fault.MALFORMED, f"the form has not exactly one {name} and at most one RelayState")
-    return fields[name][0], "".join(fields["RelayState"])
+    relay_states = fields.pop("RelayState")
+    found = [(name, value) for name, values in fields.items() for value in values]
+    if len(found) != 1 or len(relay_states) > 1:
+        wanted = " or ".join(names)
+        raise SamlError(Fault.MALFORMED, f"the form has not exactly one {wanted} and at most one RelayState")
+    return *found[0], "".join(relay_states)
 
 
 def post_form(action: str, fields: Mapping[str, str], *, title: str) -> Response:
@@ -80,18 +84,27 @@ def post_form(action: str, fields: Mapping[str, str], *, title: str) -> Response
     answer = refusals.no_store(
         make_response(render_template("genesys_auth/post.html", action=action, fields=fields, title=title))
     )
-    addresses = (action, *runtime().origins.own.values())
-    # Browsers check form-action along the provider's redirects too, back to us among them.
-    targets = "http: https:" if any(address.startswith("http:") for address in addresses) else "https:"
     answer.headers["Content-Security-Policy"] = refusals.CONTENT_SECURITY_POLICY.replace(
-        "form-action 'self'", f"script-src 'self'; form-action {targets}"
+        "form-action 'self'", f"script-src 'self'; form-action {form_targets(action)}"
     )
     answer.headers["Referrer-Policy"] = "no-referrer"
     return answer
 
 
-def refused(service: ServiceProvider, error: SamlError) -> Response:
-    """Log the reason, which nobody outside learns, under a reference that they can quote."""
+def form_targets(*addresses: str) -> str:
+    """Return the schemes of all addresses that a form may come by on its way to these.
+
+    Browsers check ``form-action`` along the provider's redirects too, back to us among them.
+    """
+    known = (*addresses, *runtime().origins.own.values())
+    return "http: https:" if any(address.startswith("http:") for address in known) else "https:"
+
+
+def refused(service: ServiceProvider, error: SamlError, *, leaving: bool = False) -> Response:
+    """Log the reason, which nobody outside learns, under a reference that they can quote.
+
+    :param leaving: the message was about logging out.
+    """
     reference = secrets.token_hex(4)
     noted = {
         "saml_reference": reference,
@@ -109,6 +122,8 @@ def refused(service: ServiceProvider, error: SamlError) -> Response:
         reference,
         extra=noted,
     )
+    if leaving:
+        return unseen(refusals.saml_logout_failed(reference))
     return unseen(refusals.saml_failed(reference, address_of("login", service.contact_center)))
 
 

@@ -1,4 +1,4 @@
-"""The addresses of the SAML login: where it begins, where the provider's answer arrives, where the browser ends it.
+"""The addresses of SAML: where a login begins, where the provider's answer arrives, where the browser ends it.
 
 The provider's answer is posted from another site, so that no ``SameSite=Lax`` cookie comes with it and none is
 needed: the assertion consumer service verifies the message, keeps the result under a one-time code and sends the
@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Response, make_response, redirect
 
 from ..saml.consumer import consume, declined
 from ..saml.errors import SamlError, StatusRefused
 from ..saml.requests import Proven, keep_proven
-from . import access, login, refusals
+from . import access
 from .addresses import local_path
 from .runtime import runtime
 from .saml_begin import begin, choose
 from .saml_complete import complete
+from .saml_logout import log_out, signed_out, slo
 from .saml_pages import ENDPOINTS, kept, posted, refused, service_of, unseen
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def create_blueprint(prefix: str) -> Blueprint:
         ("metadata", metadata, ["GET"]),
         ("logout", log_out, ["GET", "POST"]),
         ("signed-out", signed_out, ["GET"]),
+        ("slo", slo, ["GET", "POST"]),
     )
     for name, view, methods in rules:
         blueprint.add_url_rule(
@@ -56,7 +58,7 @@ def receive(contact_center: str) -> Response:
     """``POST acs``: verify the provider's answer and hand the browser a one-time code (saml-profiles 4.1.4.5)."""
     service = service_of(contact_center)
     try:
-        encoded, relay_state = posted("SAMLResponse")
+        _, encoded, relay_state = posted("SAMLResponse")
         location: str = kept(lambda: _next_address(service, encoded, relay_state))
     except SamlError as error:
         return refused(service, error)
@@ -82,28 +84,3 @@ def _next_address(service: ServiceProvider, encoded: str, relay_state: str) -> s
 def metadata(contact_center: str) -> Response:
     """``GET metadata``: what the identity provider must know of us."""
     return Response(service_of(contact_center).metadata_xml(), mimetype="application/samlmetadata+xml")
-
-
-def log_out(contact_center: str) -> Response:
-    """``POST logout`` ends the session here; ``GET`` shows the button that does, for a link must not."""
-    service = service_of(contact_center)
-    # Looking at the decision also refuses a POST that another site sent.
-    decision = login.decide()
-    if decision.unavailable:
-        raise refusals.for_anonymous(decision)
-    if request.method == "POST":
-        kept(login.end_session)
-    elif decision.authenticated:
-        name = getattr(decision.user, "user_name", "") or decision.account_id
-        action = url_for(f"{ENDPOINTS}.logout", contact_center=service.contact_center)
-        return refusals.no_store(
-            make_response(render_template("genesys_auth/logout.html", action=action, user_name=name))
-        )
-    return unseen(make_response(redirect(url_for(f"{ENDPOINTS}.signed_out", contact_center=contact_center), 303)))
-
-
-def signed_out(contact_center: str) -> Response:
-    """``GET signed-out``: say so, and offer to log in again; nobody is logged in again in silence."""
-    service = service_of(contact_center)
-    begins = url_for(f"{ENDPOINTS}.login", contact_center=service.contact_center)
-    return refusals.no_store(make_response(render_template("genesys_auth/signed_out.html", login_url=begins)))

@@ -1,0 +1,203 @@
+"""Logging out (saml-profiles 4.4): here first, then at the provider; and what providers ask and answer.
+
+A provider's message comes from another site, perhaps without our cookie. Its signature is the proof, and the sessions
+that it ends are found in the state, whichever browser brings it and whichever node has made them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from flask import Response, make_response, redirect, render_template, request, session
+from werkzeug.exceptions import MethodNotAllowed
+
+from .. import signals
+from ..chain.decision import LoginSession
+from ..errors import BackendUnavailable
+from ..saml.errors import MetadataUnavailable, SamlError
+from ..saml.logout import LogoutAnswered, LogoutAsked
+from ..saml.logout import receive as receive_logout
+from ..saml.logout_requests import answer as answer_to
+from ..saml.logout_requests import begin_logout, can_log_out
+from . import login, refusals
+from .runtime import runtime
+from .saml_pages import address_of, form_targets, kept, post_form, posted, refused, service_of, unseen
+
+if TYPE_CHECKING:
+    from ..saml.logout_requests import Outgoing
+    from ..saml.redirect import Kind
+    from ..saml.settings import ServiceProvider
+    from ..saml.trust import Trust
+
+BEGUN = "_genesys_logout"
+"""The key of the browser's session that names the logout which a provider has been asked for."""
+
+OUTCOME_LIFETIME = 300
+"""Seconds within which the browser must come from the provider to the signed-out page."""
+
+_TITLE = "Signing out"
+_log = logging.getLogger("flask_genesys_auth.saml")
+
+
+def log_out(contact_center: str) -> Response:
+    """``POST logout`` ends the session here and goes on; ``GET`` shows the button that does, for a link must not."""
+    service = service_of(contact_center)
+    # Looking at the decision also refuses a POST that another site sent.
+    decision = login.decide()
+    if decision.unavailable:
+        raise refusals.for_anonymous(decision)
+    if request.method == "POST":
+        onward = leave()
+        if onward is not None:
+            return onward
+    elif decision.authenticated:
+        name = getattr(decision.user, "user_name", "") or decision.account_id
+        action = address_of("logout", service.contact_center)
+        page = refusals.no_store(
+            make_response(render_template("genesys_auth/logout.html", action=action, user_name=name))
+        )
+        return _may_go_on(page)
+    return _to_signed_out(service)
+
+
+def leave() -> Response | None:
+    """End this browser's login, here and on the server; then send it to the provider that has vouched for it.
+
+    :returns: the way there; ``None`` where the logout ends here.
+    :raises DirectoryUnavailable: if the state cannot end the login session: then nobody is logged out.
+    """
+    ended = login.end_session()
+    if ended is None or ended.step != "saml":
+        return None
+    session[refusals.SIGNED_OUT] = "local"
+    # What has ended here stays so, whether or not the provider can be asked.
+    with suppress(BackendUnavailable):
+        asked = _who_to_ask(ended)
+        if asked is not None:
+            service, trust = asked
+            outgoing = begin_logout(service, trust, runtime().state, ended)
+            session[refusals.SIGNED_OUT], session[BEGUN] = "asked", outgoing.reference
+            return _sent(outgoing)
+    return None
+
+
+def slo(contact_center: str) -> Response:
+    """``GET slo`` and ``POST slo``: take a provider's request or answer by either binding (saml-bindings 3.4, 3.5)."""
+    if request.method not in {"GET", "POST"}:
+        # A look ahead (HEAD) must not use the message up.
+        raise MethodNotAllowed(valid_methods=["GET", "POST"])
+    service = service_of(contact_center)
+    try:
+        received = kept(lambda: _received(service))
+    except SamlError as error:
+        return refused(service, error, leaving=True)
+    react = _noted if isinstance(received, LogoutAnswered) else _ended
+    answer: Response = kept(lambda: react(service, received))
+    return answer
+
+
+def signed_out(contact_center: str) -> Response:
+    """``GET signed-out``: say what is so, and offer to log in again; nobody is logged in again in silence."""
+    service = service_of(contact_center)
+    _learn_outcome()
+    begins = address_of("login", service.contact_center)
+    return refusals.no_store(make_response(render_template("genesys_auth/signed_out.html", login_url=begins)))
+
+
+def _received(service: ServiceProvider) -> LogoutAsked | LogoutAnswered:
+    state = runtime().state
+    if request.method == "GET":
+        raw_query = request.query_string.decode("latin-1")
+        return receive_logout(service, state, "SAMLRequest", raw_query=raw_query)
+    name, encoded, relay_state = posted("SAMLRequest", "SAMLResponse")
+    kind: Kind = "SAMLRequest" if name == "SAMLRequest" else "SAMLResponse"
+    return receive_logout(service, state, kind, form=(encoded, relay_state))
+
+
+def _ended(service: ServiceProvider, asked: LogoutAsked) -> Response:
+    """End what the provider's request names (saml-core 3.7.3.2), and answer: there is nothing left of it here."""
+    sessions = runtime().sessions
+    ended = sessions.end_saml(service.contact_center, asked.trust.name, asked.name_id.text, asked.session_indexes)
+    _announce(ended)
+    login.forget_ended()
+    outgoing = answer_to(service, asked)
+    return _to_signed_out(service) if outgoing is None else _sent(outgoing)
+
+
+def _announce(ended: list[LoginSession]) -> None:
+    app = login.current_application()
+    for one in ended:
+        signals.logged_out.send(app, account_id=one.account_id, contact_center=one.contact_center, step=one.step)
+    revoked = Counter((one.account_id, one.contact_center) for one in ended)
+    for (account_id, contact_center), count in revoked.items():
+        signals.session_revoked.send(app, account_id=account_id, contact_center=contact_center, count=count)
+
+
+def _noted(service: ServiceProvider, answered: LogoutAnswered) -> Response:
+    """Keep what came of a logout for the browser that began it; this request may not carry its cookie."""
+    if answered.outcome != "success":
+        _log.warning(
+            "single logout of %s ended as %s at the provider %r",
+            service.contact_center,
+            answered.outcome,
+            answered.trust.name,
+            extra={"contact_center": service.contact_center, "saml_provider": answered.trust.name},
+        )
+    runtime().state.put(_key(answered.reference), answered.outcome, OUTCOME_LIFETIME)
+    return _to_signed_out(service)
+
+
+def _learn_outcome() -> None:
+    """Let this browser's session know what came of the logout that it began, if the provider has answered."""
+    reference = session.get(BEGUN)
+    if session.get(refusals.SIGNED_OUT) != "asked" or not isinstance(reference, str):
+        return
+    # Without the state it stays at what is known: not confirmed.
+    with suppress(BackendUnavailable):
+        outcome = runtime().state.get(_key(reference))
+        if isinstance(outcome, str):
+            session[refusals.SIGNED_OUT] = "complete" if outcome == "success" else outcome
+            del session[BEGUN]
+
+
+def _who_to_ask(ended: LoginSession) -> tuple[ServiceProvider, Trust] | None:
+    """Return the provider that has vouched for a session, if it can be asked to end its own."""
+    service = runtime().service_providers.get(ended.contact_center)
+    provider = None if service is None else service.providers.get(ended.provider)
+    if service is None or provider is None:
+        return None
+    trust = provider.current()
+    return (service, trust) if can_log_out(service, trust, ended) else None
+
+
+def _may_go_on(page: Response) -> Response:
+    """Let the page's form end up at the provider: browsers check ``form-action`` along redirects."""
+    opaque = login.login_session_id()
+    found: Any = kept(lambda: runtime().sessions.resume(opaque, touch=False)) if opaque else None
+    asked = None
+    if isinstance(found, LoginSession):
+        with suppress(MetadataUnavailable):
+            asked = _who_to_ask(found)
+    if asked is not None:
+        addresses = (endpoint.location for endpoint in asked[1].metadata.single_logout.values())
+        page.headers["Content-Security-Policy"] = refusals.CONTENT_SECURITY_POLICY.replace(
+            "form-action 'self'", f"form-action 'self' {form_targets(*addresses)}"
+        )
+    return page
+
+
+def _sent(outgoing: Outgoing) -> Response:
+    if outgoing.binding == "post":
+        return post_form(outgoing.location, outgoing.fields, title=_TITLE)
+    return unseen(make_response(redirect(outgoing.location, 303)))
+
+
+def _to_signed_out(service: ServiceProvider) -> Response:
+    return unseen(make_response(redirect(address_of("signed_out", service.contact_center), 303)))
+
+
+def _key(reference: str) -> str:
+    return f"saml-logout-outcome:{reference}"
