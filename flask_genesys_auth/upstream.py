@@ -261,7 +261,9 @@ def _read(response: urllib3.BaseHTTPResponse, max_body: int) -> Answer | Unavail
     status = response.status
     if status in {408, 429} or status >= 500:
         wait = _retry_after(response.headers.get("Retry-After")) if status in {429, 503} else _DEFAULT_RETRY_AFTER
-        return Unavailable(Reason.SERVER_ERROR, wait, f"the server answered HTTP {status}{_phrase(status)}")
+        return Unavailable(
+            Reason.SERVER_ERROR, wait, f"the server answered HTTP {status}{_phrase(status)}", uncounted=True
+        )
     pieces = bytearray()
     while piece := response.read(_PIECE, decode_content=False):
         pieces += piece

@@ -538,3 +538,40 @@ def test_extra_steps_need_a_name_of_their_own_and_a_known_place() -> None:
     lost.before = "oracle"
     with pytest.raises(ConfigurationError, match="'oracle'"):
         in_order(flow(), [lost])
+
+
+@pytest.mark.parametrize("given", [None, 1, True, Person("ann")])
+def test_a_step_that_returns_no_outcome_is_an_error_and_lets_nobody_by(given: object) -> None:
+    house = House(ScriptedStep("x", lambda evidence: given), LoginSessionStep())  # type: ignore[arg-type,return-value]  # a step without types
+    session = house.start()
+    with pytest.raises(TypeError, match="step x: authenticate"):
+        house.chain.walk(request(), lambda: session)
+    accepted = House(ScriptedStep("x", nothing), LoginSessionStep())
+    session = accepted.start()
+    assert accepted.chain.walk(request(), lambda: session).authenticated
+
+
+def test_an_identity_of_another_contact_center_than_the_walks_is_nobody() -> None:
+    people = {"beta": "globex", "ann": "acme"}
+    for center, authenticated in (("globex", False), ("acme", True)):
+        house = House(ScriptedStep("x", lambda evidence, center=center: Authenticated(Identity("x", center, "ann"))))  # type: ignore[misc]
+        house.people.people["ann"].contact_center = None if authenticated else people["beta"]
+        decision = house.chain.walk(request())
+        assert decision.authenticated is authenticated
+        if not authenticated:
+            assert decision.steps[0].reason is Reason.OTHER_CONTACT_CENTER
+
+
+def test_what_was_remembered_and_no_longer_holds_leaves_no_slot_behind() -> None:
+    refused = ScriptedStep("salesforce", lambda evidence: Rejected(Reason.SESSION_REFUSED), credentials="salesforce")
+    house = House(
+        refused, ScriptedStep("web_services", password_is("web_services", "pw"), credentials="basic", reuse=60)
+    )
+    window = house.chain._throttle._per_address  # type: ignore[attr-defined]  # what is in use shows nowhere else
+    both = {"ssid": "x", "surl": "https://login.salesforce.com/id/00D000000000001EAA/005000000000001AAA"}
+    assert house.chain.walk(request("pw")).authenticated
+    assert sum(map(len, window._slots.values())) == 0
+    house.people.people["ann"].version = "2"
+    house.chain.walk(request("pw", **both))
+    assert refused.asked == 3  # the first walk, what was recalled, and the walk afresh
+    assert sum(map(len, window._slots.values())) == 0

@@ -115,11 +115,13 @@ class Unavailable:
 
     :param retry_after: seconds after which asking again makes sense.
     :param detail: as in :class:`Rejected`.
+    :param uncounted: a directory that locks accounts has surely counted no failure of this attempt.
     """
 
     reason: Reason
     retry_after: int = 5
     detail: str = ""
+    uncounted: bool = False
 
 
 Outcome: TypeAlias = Authenticated | NotApplicable | Rejected | Unavailable

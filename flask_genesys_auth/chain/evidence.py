@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -99,6 +100,13 @@ def split_user_name(user_name: str) -> tuple[str, str]:
     return (fold(realm), fold(name)) if backslash else ("", fold(user_name))
 
 
+def _other_spelling(name: str) -> bool:
+    """Tell whether a directory might read this as another name: its failures would count apart from that name's."""
+    if name.isascii():
+        return "\\" in name or name != name.strip()
+    return "\\" in name or name != name.strip() or any(unicodedata.category(one) == "Cf" for one in name)
+
+
 def parse_basic(header: str | None) -> BasicCredentials | Malformed | None:
     """Read an ``Authorization`` header (RFC 7617 2, in UTF-8).
 
@@ -133,6 +141,8 @@ def read_credentials(user_name: str, colon: str, password: str) -> BasicCredenti
     realm, name = split_user_name(user_name)
     if not name or len(name) > MAX_USER_NAME:
         return Malformed("the user name is empty or too long")
+    if _other_spelling(realm) or _other_spelling(name):
+        return Malformed("the user name has white space around it, invisible characters or a second backslash")
     return BasicCredentials(user_name=user_name, password=password, name=name, realm=realm)
 
 

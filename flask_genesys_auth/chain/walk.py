@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import AccountsUnavailable, BackendUnavailable, HasherBusy, StateUnavailable
 from .contact_centers import ContactCenter, ContactCenters
 from .decision import (
+    OUTCOME_NAMES,
     Authenticated,
     Decision,
     LoginSession,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
         Throttle,
         VerifiedCredentials,
     )
+
+_OUTCOMES = tuple(OUTCOME_NAMES)
 
 BASIC = "basic"
 SALESFORCE = "salesforce"
@@ -214,6 +217,7 @@ class _Walk:
             self._settle_slot(stage, settled)
             if door is not None:
                 if door.stale(stage, settled):
+                    self._void_all()
                     return None
                 door.note(stage, settled.outcome)
             if settled.state is not None:
@@ -234,9 +238,15 @@ class _Walk:
             return NotApplicable(Reason.EXPLICIT_CREDENTIALS)
         try:
             known = door.answer(stage) if door is not None else None
-            return stage.step.authenticate(self._evidence, self._center) if known is None else known
+            outcome = stage.step.authenticate(self._evidence, self._center) if known is None else known
         except BackendUnavailable as error:
             return unavailable(error)
+        if not isinstance(outcome, _OUTCOMES):
+            # Passed over in silence, a step that is there to refuse would let everybody by.
+            raise TypeError(f"step {stage.step.name}: authenticate() returned {type(outcome).__name__}, not an outcome")
+        if isinstance(outcome, Authenticated) and outcome.identity.contact_center != self._center.name:
+            return Rejected(Reason.OTHER_CONTACT_CENTER)
+        return outcome
 
     def _settle_slot(self, stage: _Stage, settled: Settled) -> None:
         """Return the slot that a step has taken for itself, unless there turned out to be no account."""
@@ -266,6 +276,10 @@ class _Walk:
                 door.succeeded(state)
             else:
                 door.void()
+
+    def _void_all(self) -> None:
+        for door in self._doors.values():
+            door.void()
 
     def _close_anonymous(self) -> None:
         # A walk counts one failure: where both kinds of credentials were bad, that of the named account.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -92,7 +93,8 @@ class GenesysDirectory:
             return grant
         found = self._userinfo(grant["access_token"], deadline)
         if isinstance(found, Unavailable):
-            return found
+            # The grant has found the password good.
+            return replace(found, uncounted=True)
         wanted = self._settings.contact_center_id
         if wanted and found["contact_center_id"] != wanted:
             return Rejected(Reason.OTHER_TENANT, "contactCenterId is not configuration_server.contact_center_id")
@@ -136,7 +138,8 @@ class GenesysDirectory:
         if isinstance(answer, Unavailable):
             return answer
         if answer.status == 200:
-            return read_answer(_GRANT, answer)
+            found = read_answer(_GRANT, answer)
+            return replace(found, uncounted=True) if isinstance(found, Unavailable) else found
         if answer.status in {400, 401, 403}:
             return _refusal(answer)
         return _unexpected(answer, TOKEN_PATH)
@@ -164,10 +167,11 @@ def _refusal(answer: Answer) -> Rejected | Unavailable:
     if error in _OUR_FAULT:
         return Unavailable(
             Reason.SERVER_ERROR,
+            uncounted=True,
             detail=f"{error}: look at configuration_server.client_id, client_secret and what this client is allowed",
         )
     if error in _THEIR_FAULT:
-        return Unavailable(Reason.SERVER_ERROR, detail=f"{error} (HTTP {answer.status})")
+        return Unavailable(Reason.SERVER_ERROR, detail=f"{error} (HTTP {answer.status})", uncounted=True)
     if error or code == UNAUTHORIZED:
         shown = error if _ERROR_CODE.fullmatch(error) else "an unusual OAuth error"
         return Rejected(Reason.BAD_CREDENTIALS, shown if error else f"status code {UNAUTHORIZED}")
@@ -178,7 +182,9 @@ def _refusal(answer: Answer) -> Rejected | Unavailable:
 def _unexpected(answer: Answer, path: str) -> Unavailable:
     if 200 <= answer.status < 400:
         return Unavailable(
-            Reason.UNREADABLE_ANSWER, detail=f"HTTP {answer.status} at {path}, redirects are not followed"
+            Reason.UNREADABLE_ANSWER,
+            detail=f"HTTP {answer.status} at {path}, redirects are not followed",
+            uncounted=True,
         )
     detail = f"HTTP {answer.status} at {path}: look at configuration_server.url"
-    return Unavailable(Reason.SERVER_ERROR, detail=detail)
+    return Unavailable(Reason.SERVER_ERROR, detail=detail, uncounted=True)

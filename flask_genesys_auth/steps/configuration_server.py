@@ -49,6 +49,9 @@ class ConfigurationServerStep:
             return NotApplicable(Reason.NO_EVIDENCE)
         if isinstance(sent, Malformed):
             return Rejected(Reason.MALFORMED_CREDENTIALS, sent.finding)
+        if not sent.password:
+            # LDAP behind a directory takes an empty password as an anonymous bind (RFC 4513 5.1.2), which succeeds.
+            return Rejected(Reason.BAD_CREDENTIALS, "the password is empty")
         if evidence.dry_run:
             return self._ask(sent, contact_center.name)
         # No control character can stand in a name, so the key is unambiguous.
@@ -59,7 +62,8 @@ class ConfigurationServerStep:
         if isinstance(outcome, Authenticated):
             # The walk returns it once there is an account: a good password of somebody disabled here is a failure.
             evidence.held[self.name] = slot
-        elif outcome.reason is Reason.UNREACHABLE:
+        elif isinstance(outcome, Unavailable) and (outcome.uncounted or outcome.reason is Reason.UNREACHABLE):
+            # After an outage nobody shall be locked out for having tried during it.
             slot.void()
         return outcome
 

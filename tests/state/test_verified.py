@@ -64,6 +64,17 @@ def test_different_sequences_have_different_keys(one: list[str], other: list[str
     assert (memory.recall(other[0], other[1], other[2], *other[3:]) is RESULT) == (one == other)
 
 
+@pytest.mark.parametrize("mark", ["|", "\0", ":", "\n", "\x01", "1:", ""])
+def test_no_separator_within_a_secret_moves_the_border_to_the_next(mark: str) -> None:
+    memory = VerifiedMemory()
+    memory.remember(*ANN[:3], f"a{mark}b", "c", result=RESULT, seconds=60)
+    assert memory.recall(*ANN[:3], "a", f"b{mark}c") is None
+    assert memory.recall(*ANN[:3], f"a{mark}b{mark}c") is None
+    assert memory.recall(*ANN[:3], "", f"a{mark}b{mark}c") is None
+    assert memory.recall(*ANN[:3], f"a{mark}b", "c", "") is None
+    assert memory.recall(*ANN[:3], f"a{mark}b", "c") is RESULT
+
+
 @given(PARTS, st.data())
 def test_moving_a_border_between_parts_makes_another_key(parts: list[str], data: st.DataObject) -> None:
     memory = VerifiedMemory()

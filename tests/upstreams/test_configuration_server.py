@@ -334,7 +334,7 @@ def test_the_same_name_in_another_contact_center_has_its_own_limit(ask: Asked) -
     assert isinstance(ask.step(), Authenticated)
 
 
-def test_only_what_did_not_reach_genesys_returns_the_slot(ask: Asked) -> None:
+def test_what_did_not_reach_genesys_returns_the_slot_and_a_broken_connection_keeps_it(ask: Asked) -> None:
     nobody = unused_url()
     for _ in range(4):
         outcome = ask.step(url=nobody)
@@ -345,6 +345,50 @@ def test_only_what_did_not_reach_genesys_returns_the_slot(ask: Asked) -> None:
             outcome = ask.step(url=mute.url)
             assert isinstance(outcome, Unavailable)
             assert outcome.reason is expected
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [
+        (TOKEN_PATH, 500, ""),
+        (TOKEN_PATH, 503, ""),
+        (TOKEN_PATH, 429, ""),
+        (TOKEN_PATH, 408, ""),
+        (TOKEN_PATH, 404, ""),
+        (TOKEN_PATH, 302, ""),
+        (TOKEN_PATH, 200, "garbage"),
+        (TOKEN_PATH, 401, '{"error": "invalid_client"}'),
+        (TOKEN_PATH, 400, '{"error": "server_error"}'),
+        (USERINFO_PATH, 500, ""),
+        (USERINFO_PATH, 401, ""),
+        (USERINFO_PATH, 200, "garbage"),
+    ],
+)
+def test_after_an_outage_nobody_is_locked_out_for_having_tried(ask: Asked, path: str, status: int, body: str) -> None:
+    ask.emulator.fail(status, body=body, path=path)
+    for _ in range(4):
+        outcome = ask.step()
+        assert isinstance(outcome, Unavailable)
+        assert outcome.reason is not Reason.THROTTLED
+    ask.emulator.repair()
+    assert isinstance(ask.step(), Authenticated)
+
+
+def test_an_unreadable_refusal_counts_for_the_password_may_have_been_wrong(ask: Asked) -> None:
+    ask.emulator.fail(401, body="garbage", path=TOKEN_PATH)
+    for expected in (Reason.UNREADABLE_ANSWER, Reason.UNREADABLE_ANSWER, Reason.THROTTLED):
+        outcome = ask.step()
+        assert isinstance(outcome, Unavailable)
+        assert outcome.reason is expected
+
+
+def test_an_empty_password_is_refused_and_sent_to_nobody(ask: Asked) -> None:
+    for _ in range(4):
+        refused = ask.step({"Authorization": "Basic YW5uOg=="})
+        assert isinstance(refused, Rejected)
+        assert refused.reason is Reason.BAD_CREDENTIALS
+    assert not ask.emulator.requests
+    assert isinstance(ask.step(), Authenticated)
 
 
 def test_an_explained_request_takes_no_slot(ask: Asked) -> None:
