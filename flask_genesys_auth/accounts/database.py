@@ -105,7 +105,7 @@ class Database:
         :raises AccountsUnavailable: for whatever the database says.
         :raises ConfigurationError: if the tables have not been made.
         """
-        if not _storable("".join(parameters.values())):
+        if not storable("".join(parameters.values())):
             return None
         while True:
             idle = self._idle
@@ -265,7 +265,8 @@ class Database:
         return f"the accounts in {self.name} did not answer: {said}"
 
 
-def _storable(text: str) -> bool:
+def storable(text: str) -> bool:
+    """Tell whether a database can keep or compare this text: no lone surrogate, no NUL."""
     try:
         text.encode()
     except UnicodeEncodeError:

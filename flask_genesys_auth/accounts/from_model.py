@@ -17,6 +17,7 @@ from ..chain.decision import Identity
 from ..chain.ports import AccountState
 from ..config.names import fold
 from ..errors import AccountsUnavailable, ConfigurationError
+from .database import storable
 from .foreign import ForeignHashes
 
 M = TypeVar("M")
@@ -177,6 +178,8 @@ class ModelAccounts(Generic[M]):
 
     def _by(self, attribute: str, contact_center: str, wanted: str) -> M | None:
         name = fold(wanted)
+        if not storable(name):
+            return None
         with self._reading() as session:
             matching = select(self._model).where(*self._where(attribute, contact_center, name)).limit(MOST_CANDIDATES)
             found = [one for one in session.scalars(matching) if fold(str(getattr(one, attribute))) == name]

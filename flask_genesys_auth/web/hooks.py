@@ -61,9 +61,9 @@ class Hooks:
         """Add what depends on the decision: ``Vary``, ``Cache-Control``, a refusal's headers, CORS."""
         sent = _the_request()
         decision = login.decision_of(sent)
-        if decision is not None:
+        if login.asked(sent):
             self._mark_private(answer)
-            if "HTTP_COOKIE" in sent.environ:
+            if decision is not None and "HTTP_COOKIE" in sent.environ:
                 login.leave_no_cookie(self._app, decision)
         if answer.status_code >= 400:
             refusals.complete_answer(answer)
@@ -79,6 +79,10 @@ class Hooks:
             headers["Vary"] = self._vary_text
         if "Cache-Control" not in headers:
             headers["Cache-Control"] = "private, no-store"
+        elif "public" in headers["Cache-Control"]:
+            # send_file says so wherever it is given a max_age; shared caches must not keep what somebody may see.
+            answer.cache_control.public = False
+            answer.cache_control.private = True
 
 
 def _the_request() -> Request:

@@ -34,6 +34,8 @@ KEPT = frozenset({"_flashes", "_permanent", "_user_id", "_fresh", "_id", "_remem
 _DECISION = "_genesys_auth_decision"
 _DETAILS = "_genesys_auth_login"
 _ENDED = "_genesys_auth_logout"
+_ASKED = "_genesys_auth_asked"
+_FOREIGN = "_genesys_auth_foreign"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +91,45 @@ def attach(app: Flask, *, take_over_loaders: bool) -> LoginManager:
             "take_over_loaders: the application's LoginManager already has a user_loader or a request_loader; "
             "remove it, or set take_over_loaders = true to let the authentication chain take its place"
         )
+    if not isinstance(manager, OwnLoginManager):
+        _look_past_bad_cookies(manager)
     manager.user_loader(_load)
     manager.request_loader(_load)
     if manager.unauthorized_callback is None:
         manager.unauthorized_handler(_unauthorized)
+    _show_templates_nobody_foreign(app, manager)
     user_logged_in.connect(_on_logged_in, app)
     user_logged_out.connect(_on_logged_out, app)
     return manager
+
+
+def _look_past_bad_cookies(manager: LoginManager) -> None:
+    """Let the walk decide also where the remember cookie is garbage: Flask-Login would look no further."""
+    load = manager._load_user_from_remember_cookie
+
+    def load_or_decide(cookie: str) -> Any:
+        found = load(cookie)
+        return decide().user if found is None else found
+
+    manager._load_user_from_remember_cookie = load_or_decide
+
+
+def _show_templates_nobody_foreign(app: Flask, manager: LoginManager) -> None:
+    """Show templates an anonymous user where asking for the user would be refused.
+
+    Flask-Login asks for the user in every template, also in an error's page, which must not become another error.
+    """
+
+    def shown() -> dict[str, Any]:
+        try:
+            return found()  # type: ignore[no-any-return]  # Flask-Login has no type hints
+        except refusals.ForeignOrigin:
+            return {"current_user": manager.anonymous_user()}
+
+    found = flask_login.utils._user_context_processor
+    processors = app.template_context_processors[None]
+    if found in processors:
+        processors[processors.index(found)] = shown
 
 
 def _load(_: object) -> Any:
@@ -128,10 +162,24 @@ def decide() -> Decision:
             del notes[_DECISION]
             raise
         notes[_DECISION] = known
+        notes[_ASKED] = True
         events.report(known)
         if sent.method not in origin.SAFE_METHODS:
-            origin.check(known)
+            notes[_FOREIGN] = origin.is_foreign(known)
+    if notes.get(_FOREIGN):
+        raise refusals.ForeignOrigin(known)
     return known
+
+
+def _forget_decision() -> None:
+    notes = vars(request)
+    notes.pop(_DECISION, None)
+    notes.pop(_FOREIGN, None)
+
+
+def asked(sent: Request) -> bool:
+    """Tell whether the chain was walked for this request, whatever has become of its decision since."""
+    return _ASKED in vars(sent)
 
 
 def adopt(decision: Decision) -> None:
@@ -151,12 +199,15 @@ current_user: Account = cast("Account", flask_login.current_user)
 """Flask-Login's ``current_user``, typed as our own account."""
 
 
-def login_session_id() -> str | None:
-    """Return the opaque id of the login session that this browser carries, from its session or remember cookie."""
+def login_session_id(*, cleared: bool = False) -> str | None:
+    """Return the opaque id of the login session that this browser carries, from its session or remember cookie.
+
+    :param cleared: look at a remember cookie that this request takes away, too.
+    """
     opaque = session.get(LOGIN)
     if opaque is None and not isinstance(current_application().login_manager, OwnLoginManager):  # type: ignore[attr-defined]
         cookie = request.cookies.get(_remember_cookie())
-        opaque = decode_cookie(cookie) if cookie and session.get("_remember") != "clear" else None
+        opaque = decode_cookie(cookie) if cookie and (cleared or session.get("_remember") != "clear") else None
     return opaque if isinstance(opaque, str) else None
 
 
@@ -272,7 +323,7 @@ def _on_logged_in(app: Flask, user: Any, **_: object) -> None:
         raise _unavailable(error) from error
     _start_afresh(app)
     session["_user_id"] = session[LOGIN] = opaque
-    vars(request).pop(_DECISION, None)
+    _forget_decision()
     signals.logged_in.send(app, user=user, contact_center=details.contact_center, step=details.step)
 
 
@@ -296,8 +347,9 @@ def _start_afresh(app: Flask) -> None:
 
 def _on_logged_out(app: Flask, **_: object) -> None:
     """End the server's session too, so that the cookie is worth nothing any more."""
-    opaque = session.get(LOGIN)
-    vars(request).pop(_DECISION, None)
+    # Flask-Login has marked its remember cookie as cleared by now; this request has brought it all the same.
+    opaque = login_session_id(cleared=True)
+    _forget_decision()
     if isinstance(opaque, str):
         try:
             ended = runtime(app).sessions.end(opaque)

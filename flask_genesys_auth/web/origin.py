@@ -74,13 +74,17 @@ def check(decision: Decision) -> None:
 
     :raises ForeignOrigin: if the request comes from elsewhere.
     """
-    if request.method in SAFE_METHODS or not decision.authenticated:
-        return
-    if decision.resumed:
-        if not _from_here(decision, absent=False):
-            raise refusals.ForeignOrigin(decision)
-    elif _by_password(decision) and not _from_here(decision, absent=True):
+    if is_foreign(decision):
         raise refusals.ForeignOrigin(decision)
+
+
+def is_foreign(decision: Decision) -> bool:
+    """Tell whether another site made the browser send this, as :func:`check` has it."""
+    if request.method in SAFE_METHODS or not decision.authenticated:
+        return False
+    if decision.resumed:
+        return not _from_here(decision, absent=False)
+    return _by_password(decision) and not _from_here(decision, absent=True)
 
 
 def check_form() -> None:

@@ -50,7 +50,8 @@ def log_out(contact_center: str) -> Response:
     if decision.unavailable:
         raise refusals.for_anonymous(decision)
     if request.method == "POST":
-        onward = leave()
+        # Another contact center's session is none to this walk, so its origin was not looked at.
+        onward = leave() if decision.resumed else None
         if onward is not None:
             return onward
     elif decision.authenticated:
