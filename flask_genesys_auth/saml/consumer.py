@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .binding import bind
-from .documents import SAML, ForbiddenXml, text_of
 from .errors import Fault, MetadataUnavailable, SamlError, StatusRefused
 from .gate import admit
 from .requests import Login, PendingLogin, find_login, finish_login
@@ -46,7 +45,7 @@ def consume(service: ServiceProvider, state: StateStore, encoded: str, relay_sta
     pending = _pending(service, state, message, relay_state) if message.in_response_to else None
     trust = _sender(service, message) if pending is None else service.providers[pending.provider].current()
     try:
-        verified = verify(message, trust)
+        verified = verify(message, trust, service.decryption_keys)
         login = bind(verified, service, trust, pending, state)
         if pending is not None and not finish_login(state, pending):
             raise SamlError(Fault.REPLAYED, f"request {pending.request_id!r} has been answered before")
@@ -93,7 +92,7 @@ def _sender(service: ServiceProvider, message: Admitted) -> Trust:
 
     Whether it does is for its keys to show.
     """
-    claimed = _claimed(message)
+    claimed = message.issuer
     found, missing = [], None
     for provider in service.providers.values():
         if not provider.settings.allow_unsolicited:
@@ -114,11 +113,3 @@ def _sender(service: ServiceProvider, message: Admitted) -> Trust:
         f"the message answers no request, and {len(found)} providers of {service.contact_center} with "
         f"allow_unsolicited are {claimed!r}",
     )
-
-
-def _claimed(message: Admitted) -> str:
-    issuer = message.response.find(f"{{{SAML}}}Issuer")
-    try:
-        return "" if issuer is None else text_of(issuer)
-    except ForbiddenXml as error:
-        raise SamlError(Fault.ISSUER, str(error)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from html import escape
 
 from lxml import etree
 
@@ -12,6 +13,7 @@ SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
 SAMLP = "urn:oasis:names:tc:SAML:2.0:protocol"
 DS = "http://www.w3.org/2000/09/xmldsig#"
 MD = "urn:oasis:names:tc:SAML:2.0:metadata"
+XENC = "http://www.w3.org/2001/04/xmlenc#"
 EXCLUSIVE_C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
 
 # saml-core 1.3.3: an instant is UTC and carries no time zone but "Z".
@@ -58,6 +60,11 @@ def parse(data: bytes, limits: Limits, *, skip_comments: bool = False) -> etree.
     :raises MalformedXml: if it is no XML.
     :raises ForbiddenXml: if it is XML of the wrong kind or too much of it.
     """
+    return parse_listed(data, limits, skip_comments=skip_comments)[0]
+
+
+def parse_listed(data: bytes, limits: Limits, *, skip_comments: bool = False) -> list[etree._Element]:
+    """Return what :func:`parse` returns and all elements below it, those nearer to the root first."""
     if len(data) > limits.size:
         raise ForbiddenXml(f"{len(data)} bytes, more than {limits.size}")
     try:
@@ -75,10 +82,35 @@ def parse(data: bytes, limits: Limits, *, skip_comments: bool = False) -> etree.
         raise ForbiddenXml("a document type")
     if root.getprevious() is not None or root.getnext() is not None:
         raise ForbiddenXml("a comment or an instruction beside the root")
-    _check_limits(root, limits)
+    elements = _listed(root, limits)
     if text.count("xmlns") > limits.namespaces:
         _check_namespaces(root, limits)
-    return root
+    return elements
+
+
+def parse_within(data: bytes, context: etree._Element, limits: Limits) -> list[etree._Element]:
+    """Return the one element, and those below it, of bytes that may use the namespaces of the place they come from.
+
+    What encrypts an element need not declare in it what was declared around it (xmlenc-core 4.2).
+
+    :param context: the element that holds what was encrypted.
+    :raises MalformedXml: also if there is anything beside the element.
+    """
+    declared = "".join(
+        f' xmlns{f":{prefix}" if prefix else ""}="{escape(uri)}"' for prefix, uri in context.nsmap.items()
+    )
+    root, *elements = parse_listed(f"<context{declared}>".encode() + data + b"</context>", limits)
+    if len(root) != 1 or (root.text or "").strip() or (root[0].tail or "").strip():
+        raise MalformedXml("not one element")
+    return elements
+
+
+def reparse(data: bytes) -> etree._Element:
+    """Return the root of what canonicalization has made of a part of a document that :func:`parse` has let in.
+
+    :raises MalformedXml: if it cannot be read.
+    """
+    return _parsed(data, False)
 
 
 def _parsed(data: bytes, skip_comments: bool) -> etree._Element:
@@ -101,25 +133,26 @@ def _parsed(data: bytes, skip_comments: bool) -> etree._Element:
         raise MalformedXml("not well-formed") from error
 
 
-def _check_limits(root: etree._Element, limits: Limits) -> None:
-    seen = 0
+def _listed(root: etree._Element, limits: Limits) -> list[etree._Element]:
+    found: list[etree._Element] = []
     level: list[etree._Element] = [root]
     depth = 1
     while level:
         if depth > limits.depth:
             raise ForbiddenXml(f"elements nested deeper than {limits.depth}")
+        found.extend(level)
+        if len(found) > limits.elements:
+            raise ForbiddenXml(f"more than {limits.elements} elements")
         below: list[etree._Element] = []
         for element in level:
             if not isinstance(element.tag, str):
                 raise ForbiddenXml("a comment, an instruction or an entity")
-            if len(element.attrib) > limits.attributes:
+            if len(element.keys()) > limits.attributes:
                 raise ForbiddenXml(f"more than {limits.attributes} attributes on one element")
             below.extend(element)
-        seen += len(level)
-        if seen > limits.elements:
-            raise ForbiddenXml(f"more than {limits.elements} elements")
         level = below
         depth += 1
+    return found
 
 
 def _check_namespaces(root: etree._Element, limits: Limits) -> None:

@@ -26,6 +26,8 @@ class Fault(str, Enum):
     NOT_SIGNED = "not_signed"
     BAD_SIGNATURE = "bad_signature"
     SCHEMA = "schema"
+    DECRYPTION = "decryption"
+    CROSS_CHECK = "cross_check"
     # the binding to us, to the request and to this moment
     UNSOLICITED = "unsolicited"
     IN_RESPONSE_TO = "in_response_to"

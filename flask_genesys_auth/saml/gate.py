@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lxml import etree
 
-from .documents import DS, SAML, SAMLP, ForbiddenXml, Limits, MalformedXml, local_name, parse, text_of
+from .documents import DS, SAML, SAMLP, ForbiddenXml, Limits, MalformedXml, local_name, parse_listed, text_of
+from .encryption import EncryptedForm, read_encrypted
 from .errors import Fault, SamlError, StatusRefused
 from .signatures import SignatureForm, read_form
 
@@ -24,9 +25,11 @@ LIMITS = Limits(size=1024 * 1024, depth=32, elements=5000, attributes=32, namesp
 SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
 
 _RESPONSE_CHILDREN = frozenset(
-    {f"{{{SAML}}}Issuer", f"{{{DS}}}Signature", f"{{{SAML}}}Assertion"}
+    {f"{{{DS}}}Signature"}
+    | {f"{{{SAML}}}{name}" for name in ("Issuer", "Assertion", "EncryptedAssertion")}
     | {f"{{{SAMLP}}}{name}" for name in ("Extensions", "Status")}
 )
+_ENCRYPTED_ASSERTION = f"{{{SAML}}}EncryptedAssertion"
 _ENCRYPTED = frozenset(
     {"EncryptedAssertion", "EncryptedID", "NewEncryptedID", "EncryptedAttribute", "EncryptedData", "EncryptedKey"}
 )
@@ -39,20 +42,33 @@ class Admitted:
     """A message of the right form; nothing of it is proven.
 
     :param response: the root.
-    :param assertion: its one assertion.
-    :param forms: the signatures, by the element that each signs.
+    :param assertion: its one assertion, or ``None`` if that is encrypted.
+    :param encrypted: its one encrypted assertion, or ``None``.
     """
 
     response: etree._Element
-    assertion: etree._Element
+    assertion: etree._Element | None
+    encrypted: EncryptedForm | None
     response_signature: SignatureForm | None
     assertion_signature: SignatureForm | None
+
+    @property
+    def issuer(self) -> str:
+        """Who the message says has sent it: proof of nothing.
+
+        :raises SamlError: if that is no text.
+        """
+        issuer = self.response.find(f"{{{SAML}}}Issuer")
+        try:
+            return "" if issuer is None else text_of(issuer)
+        except ForbiddenXml as error:
+            raise SamlError(Fault.ISSUER, str(error)) from error
 
     @property
     def in_response_to(self) -> str:
         """The request that the message says it answers: good to look the request up, proof of nothing."""
         claimed = self.response.get("InResponseTo")
-        if claimed is None:
+        if claimed is None and self.assertion is not None:
             data = self.assertion.find(
                 f"{{{SAML}}}Subject/{{{SAML}}}SubjectConfirmation/{{{SAML}}}SubjectConfirmationData"
             )
@@ -67,12 +83,32 @@ def admit(encoded: str) -> Admitted:
     :raises SamlError: whatever is wrong with it.
     """
     try:
-        response = parse(_decoded(encoded), LIMITS)
-        return _admitted(response)
+        return _admitted(parse_listed(_decoded(encoded), LIMITS))
     except MalformedXml as error:
         raise SamlError(Fault.MALFORMED, f"the message is {error}") from error
     except ForbiddenXml as error:
         raise SamlError(Fault.FORBIDDEN_XML, f"the message has {error}") from error
+
+
+def admit_decrypted(elements: list[etree._Element], message: Admitted) -> SignatureForm:
+    """Check what was decrypted as if it had stood in the message, and return its signature.
+
+    :param elements: what should be an assertion, and everything in it.
+    :param message: where it was encrypted.
+    :raises SamlError: unless it is one signed assertion that copies nothing of the message around it.
+    """
+    assertion = elements[0]
+    if assertion.tag != f"{{{SAML}}}Assertion":
+        raise SamlError(Fault.STRUCTURE, f"what is encrypted is a {local_name(assertion)}, not an Assertion")
+    _check_encryption(elements, None)
+    everything = [*message.response.iter(), *elements]
+    check_ids(everything)
+    _check_names(everything)
+    _check_head(assertion)
+    signatures = dict(_signatures(elements, (assertion,)))
+    if "Assertion" not in signatures:
+        raise SamlError(Fault.NOT_SIGNED, "the encrypted assertion is not signed: let the provider sign assertions")
+    return signatures["Assertion"]
 
 
 def _decoded(encoded: str) -> bytes:
@@ -84,33 +120,53 @@ def _decoded(encoded: str) -> bytes:
         raise SamlError(Fault.MALFORMED, "the message is not in base64") from error
 
 
-def _admitted(response: etree._Element) -> Admitted:
+def _admitted(elements: list[etree._Element]) -> Admitted:
+    response = elements[0]
     if response.tag != f"{{{SAMLP}}}Response":
         raise SamlError(Fault.STRUCTURE, f"the message is a {local_name(response)}, not a Response")
-    _check_encryption(response)
+    _check_encryption(elements, response)
     _check_status(response)
-    assertion = _one_assertion(response)
-    check_ids(response)
-    if not response.get("ID") or not assertion.get("ID"):
-        raise SamlError(Fault.STRUCTURE, "Response or Assertion without an ID")
-    _check_names(response)
-    for element in (response, assertion):
-        if element.get("Version") != "2.0":
-            raise SamlError(Fault.STRUCTURE, f"{local_name(element)} is not of version 2.0")
-    signatures = dict(_signatures(response, assertion))
+    child = _one_assertion(response)
+    encrypted = read_encrypted(child) if child.tag == _ENCRYPTED_ASSERTION else None
+    check_ids(elements)
+    _check_names(elements)
+    signing = (response,) if encrypted is not None else (response, child)
+    for element in signing:
+        _check_head(element)
+    signatures = dict(_signatures(elements, signing))
     return Admitted(
         response=response,
-        assertion=assertion,
+        assertion=child if encrypted is None else None,
+        encrypted=encrypted,
         response_signature=signatures.get("Response"),
         assertion_signature=signatures.get("Assertion"),
     )
 
 
-def _check_encryption(response: etree._Element) -> None:
-    for element in response.iter():
-        if local_name(element) in _ENCRYPTED:
+def _check_head(element: etree._Element) -> None:
+    if not element.get("ID"):
+        raise SamlError(Fault.STRUCTURE, f"{local_name(element)} without an ID")
+    if element.get("Version") != "2.0":
+        raise SamlError(Fault.STRUCTURE, f"{local_name(element)} is not of version 2.0")
+
+
+def _check_encryption(elements: list[etree._Element], response: etree._Element | None) -> None:
+    """Allow encryption at two places: the assertion in the Response, and its subject's identifier."""
+    inside: set[etree._Element] = set()
+    for element in elements:
+        if local_name(element) not in _ENCRYPTED or element in inside:
+            continue
+        parent = element.getparent()
+        if element.tag == _ENCRYPTED_ASSERTION and parent is not None and parent is response:
+            inside.update(element.iter())
+        elif element.tag == f"{{{SAML}}}EncryptedID" and parent is not None and parent.tag == f"{{{SAML}}}Subject":
+            read_encrypted(element)
+            inside.update(element.iter())
+        else:
             raise SamlError(
-                Fault.ENCRYPTED, f"the message has {local_name(element)}: switch encryption off at the provider"
+                Fault.ENCRYPTED,
+                f"the message has {local_name(element)} where nothing may be encrypted: let the provider encrypt "
+                "assertions, or the NameID of the subject",
             )
 
 
@@ -131,31 +187,31 @@ def _one_assertion(response: etree._Element) -> etree._Element:
     for child in response:
         if child.tag not in _RESPONSE_CHILDREN:
             raise SamlError(Fault.STRUCTURE, f"{local_name(child)} in Response")
-    found = response.findall(f"{{{SAML}}}Assertion")
+    found = [child for child in response if child.tag in {f"{{{SAML}}}Assertion", _ENCRYPTED_ASSERTION}]
     if len(found) != 1:
         raise SamlError(Fault.STRUCTURE, f"{len(found)} assertions in Response, not one")
     return found[0]
 
 
-def check_ids(root: etree._Element) -> None:
+def check_ids(elements: Iterable[etree._Element]) -> None:
     """Make sure that an ID means one element, whoever reads it: also as ``Id``, ``id`` and ``xml:id``."""
     seen: set[str] = set()
-    for element in root.iter():
-        for name, value in element.attrib.items():
-            attribute = etree.QName(name)
-            if attribute.localname.lower() != "id":
+    for element in elements:
+        for name, value in element.items():
+            namespace, _, attribute = str(name).rpartition("}")
+            if attribute.lower() != "id":
                 continue
-            if attribute.namespace is not None:
+            if namespace:
                 raise SamlError(Fault.DUPLICATE_ID, f"an ID in a namespace on {local_name(element)}")
             if str(value) in seen:
                 raise SamlError(Fault.DUPLICATE_ID, f"ID {value!s:.64} is there twice")
             seen.add(str(value))
 
 
-def _check_names(response: etree._Element) -> None:
+def _check_names(elements: Iterable[etree._Element]) -> None:
     """Refuse copies: in Extensions, Advice, Object, status details, attribute values, under another namespace."""
     counted: dict[str, int] = {}
-    for element in response.iter():
+    for element in elements:
         name = local_name(element)
         if name not in _SINGLE or _is_identifier_value(element):
             continue
@@ -174,13 +230,15 @@ def _is_identifier_value(element: etree._Element) -> bool:
     )
 
 
-def _signatures(response: etree._Element, assertion: etree._Element) -> Iterator[tuple[str, SignatureForm]]:
-    """Yield the signatures of Response and Assertion; any other, anywhere, is refused."""
-    for element in response.iter():
+def _signatures(
+    elements: list[etree._Element], signing: tuple[etree._Element, ...]
+) -> Iterator[tuple[str, SignatureForm]]:
+    """Yield the signatures of these elements; any other, anywhere, is refused."""
+    for element in elements:
         if local_name(element) != "Signature":
             continue
         signed = element.getparent()
-        if element.tag != f"{{{DS}}}Signature" or signed is None or signed not in (response, assertion):
+        if element.tag != f"{{{DS}}}Signature" or signed is None or signed not in signing:
             raise SamlError(Fault.SIGNATURE_FORM, "a Signature that is no child of Response or Assertion")
         issuer = element.getprevious()
         if issuer is None or issuer.tag != f"{{{SAML}}}Issuer" or issuer.getprevious() is not None:

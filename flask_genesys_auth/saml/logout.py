@@ -19,7 +19,7 @@ from .name_ids import NameId
 from .redirect import Kind, RedirectMessage, read_query
 from .requests import reference_of
 from .signatures import read_form
-from .verify import check_signature, covered, protocol_schema
+from .verify import check_signature, covered, protocol_schema, refuse_weak
 
 if TYPE_CHECKING:
     from lxml import etree
@@ -127,7 +127,7 @@ def _read(kind: Kind, raw_query: str | None, form: tuple[str, str]) -> _Message:
     root = parse(xml, LIMITS)
     if root.tag != f"{{{SAMLP}}}{_ROOTS[kind]}":
         raise SamlError(Fault.STRUCTURE, f"{kind} holds a {local_name(root)}, not a {_ROOTS[kind]}")
-    check_ids(root)
+    check_ids(root.iter())
     if not root.get("ID"):
         raise SamlError(Fault.STRUCTURE, f"{local_name(root)} without an ID")
     if root.get("Version") != "2.0":
@@ -189,6 +189,7 @@ def _proven(message: _Message, trust: Trust) -> etree._Element:
     if issuer is None or issuer.tag != f"{{{SAML}}}Issuer" or issuer.getprevious() is not None:
         raise SamlError(Fault.SIGNATURE_FORM, "a Signature that does not follow the Issuer")
     form = read_form(signature, message.root)
+    refuse_weak(form, trust)
     check_signature(form, trust.keys)
     return covered(form)
 

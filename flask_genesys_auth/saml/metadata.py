@@ -15,7 +15,7 @@ from lxml import etree
 
 from ..errors import GenesysAuthError
 from .documents import DS, MD, SAMLP, ForbiddenXml, Limits, MalformedXml, as_instant, instant, parse, text_of
-from .errors import SamlError
+from .errors import Fault, SamlError
 from .signatures import read_form
 from .verify import check_signature, covered, load_key
 
@@ -117,6 +117,8 @@ def _covered_by(signer: bytes, root: etree._Element) -> etree._Element:
         raise ValueError("the root is not signed, as metadata_certificate asks")
     try:
         form = read_form(signatures[0], root)
+        if form.weak:
+            raise SamlError(Fault.ALGORITHM, "it is made with SHA-1")
         check_signature(form, (load_key(signer),))
         return covered(form, LIMITS)
     except (SamlError, xmlsec.Error) as error:

@@ -19,21 +19,25 @@ _MORE = "http://www.w3.org/2001/04/xmldsig-more#"
 SIGNATURE_ALGORITHMS = frozenset(
     f"{_MORE}{kind}-{digest}" for kind in ("rsa", "ecdsa") for digest in ("sha256", "sha384", "sha512")
 )
+WEAK = frozenset({f"{DS}rsa-sha1", f"{DS}sha1"})
+"""Read, so that a provider can be allowed them; whoever verifies refuses them unless it is."""
+
 DIGESTS: Mapping[str, str] = MappingProxyType(
     {
         "http://www.w3.org/2001/04/xmlenc#sha256": "sha256",
         f"{_MORE}sha384": "sha384",
         "http://www.w3.org/2001/04/xmlenc#sha512": "sha512",
+        f"{DS}sha1": "sha1",
     }
 )
 """The names that hashlib has for the digests."""
 
 # Canonicalization looks every prefix up at every element, before any key is asked.
 _MOST_PREFIXES = 16
-_DIGEST_SIZES = {"sha256": 32, "sha384": 48, "sha512": 64}
+_DIGEST_SIZES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
 # What a key may say of itself; it is never used as a key, so that there is nothing to be fetched either.
 _DSIG11 = "http://www.w3.org/2009/xmldsig11#"
-_KEY_INFO = frozenset(
+KEY_INFO = frozenset(
     {
         *(f"{{{DS}}}{name}" for name in ("KeyInfo", "KeyName", "KeyValue", "RSAKeyValue", "Modulus", "Exponent")),
         *(f"{{{DS}}}X509{name}" for name in ("Data", "Certificate", "CRL", "SubjectName", "SKI")),
@@ -52,6 +56,7 @@ class SignatureForm:
     :param digest: the name that hashlib has for the digest algorithm.
     :param digest_value: what the signer says the digest is.
     :param prefixes: of InclusiveNamespaces, for exclusive canonicalization of what is signed.
+    :param weak: SHA-1 is in it.
     """
 
     element: etree._Element
@@ -59,13 +64,14 @@ class SignatureForm:
     digest: str
     digest_value: bytes
     prefixes: tuple[str, ...]
+    weak: bool = False
 
 
 def read_form(signature: etree._Element, signed: etree._Element) -> SignatureForm:
     """Check one signature's form.
 
     :raises SamlError: unless it is one reference to its parent, enveloped, exclusively canonicalized, with
-        algorithms of the lists above and nothing else in it.
+        algorithms of the lists above and nothing else in it. SHA-1 is only marked: see :data:`WEAK`.
     """
     _attributes(signature, {"Id"})
     children = _children(signature, ("SignedInfo", "SignatureValue"), ("KeyInfo",))
@@ -73,7 +79,7 @@ def read_form(signature: etree._Element, signed: etree._Element) -> SignatureFor
     if not _binary(children[1]):
         raise SamlError(Fault.SIGNATURE_FORM, "SignatureValue is empty")
     for element in children[2].iter() if len(children) > 2 else ():
-        if element.tag not in _KEY_INFO:
+        if element.tag not in KEY_INFO:
             raise SamlError(Fault.SIGNATURE_FORM, f"{local_name(element)} in KeyInfo")
     signed_info = children[0]
     _attributes(signed_info, {"Id"})
@@ -82,12 +88,14 @@ def read_form(signature: etree._Element, signed: etree._Element) -> SignatureFor
     )
     _algorithm(canonicalization, {EXCLUSIVE_C14N})
     _prefixes(canonicalization)
-    _algorithm(method, SIGNATURE_ALGORITHMS)
+    _algorithm(method, SIGNATURE_ALGORITHMS | WEAK)
     _children(method, ())
-    return _read_reference(reference, signature, signed)
+    return _read_reference(reference, signature, signed, method.get("Algorithm") in WEAK)
 
 
-def _read_reference(reference: etree._Element, signature: etree._Element, signed: etree._Element) -> SignatureForm:
+def _read_reference(
+    reference: etree._Element, signature: etree._Element, signed: etree._Element, weak: bool
+) -> SignatureForm:
     _attributes(reference, {"URI"})
     if reference.get("URI") != f"#{signed.get('ID')}":
         raise SamlError(Fault.SIGNATURE_FORM, f"a reference to {reference.get('URI', '')!r}, not to its parent")
@@ -104,7 +112,9 @@ def _read_reference(reference: etree._Element, signature: etree._Element, signed
     digest_value = _binary(value)
     if len(digest_value) != _DIGEST_SIZES[digest]:
         raise SamlError(Fault.SIGNATURE_FORM, f"DigestValue is no {digest} digest")
-    return SignatureForm(signature, signed, digest, digest_value, _prefixes(canonicalization))
+    return SignatureForm(
+        signature, signed, digest, digest_value, _prefixes(canonicalization), weak or method.get("Algorithm") in WEAK
+    )
 
 
 def _children(

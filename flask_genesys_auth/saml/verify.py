@@ -20,7 +20,8 @@ import xmlsec
 from lxml import etree
 from xmlsec import constants
 
-from .documents import DS, ForbiddenXml, Limits, MalformedXml, parse
+from . import decryption
+from .documents import DS, ForbiddenXml, Limits, MalformedXml, local_name, parse
 from .errors import Fault, SamlError
 from .gate import LIMITS, Admitted
 from .signatures import SignatureForm
@@ -35,6 +36,7 @@ _REFERENCE_TRANSFORMS = (
     constants.TransformSha384,
     constants.TransformSha512,
 )
+_WEAK_TRANSFORMS = (constants.TransformSha1, constants.TransformRsaSha1)
 _SIGNATURE_TRANSFORMS = (
     constants.TransformExclC14N,
     constants.TransformRsaSha256,
@@ -81,28 +83,64 @@ def protocol_schema() -> etree.XMLSchema:
     return etree.XMLSchema(etree.parse(folder / "schemas" / "saml-schema-protocol-2.0.xsd"))
 
 
-def verify(message: Admitted, trust: Trust) -> Verified:
-    """Check every signature and return what they cover.
+def verify(message: Admitted, trust: Trust, decryption_keys: tuple[xmlsec.Key, ...] = ()) -> Verified:
+    """Decrypt, check every signature and return what they cover.
 
     The assertion itself must be signed, as our metadata says (``WantAssertionsSigned``, saml-metadata 2.4.4): a
-    signature around it alone is not enough. A Response that is signed as well must be signed well.
+    signature around it alone is not enough. A Response that is signed as well must be signed well, and is looked at
+    first: who sends what nobody has signed has nothing decrypted.
 
     :param trust: whose keys may have signed.
-    :raises SamlError: if a signature is missing or bad, or the message is not valid against the schema.
+    :param decryption_keys: ours.
+    :raises SamlError: if a signature is missing or bad, or the message is not valid against the schema. What was
+        wrong with something encrypted shows in its reason alone: the way there is the same.
     """
-    if message.assertion_signature is None:
-        raise SamlError(Fault.NOT_SIGNED, "the assertion is not signed: let the provider sign assertions")
-    if message.response_signature is None and trust.settings.want_response_signed:
-        raise SamlError(Fault.NOT_SIGNED, "the Response is not signed and want_response_signed asks for it")
+    _check_signed(message, trust)
     response = message.response
     if message.response_signature is not None:
         check_signature(message.response_signature, trust.keys)
         response = covered(message.response_signature)
-    check_signature(message.assertion_signature, trust.keys)
-    assertion = covered(message.assertion_signature)
-    if not protocol_schema().validate(message.response):
+    form, refusal = message.assertion_signature, None
+    if form is None:
+        form, refusal = decryption.decrypted_assertion(message, trust, decryption_keys)
+    try:
+        check_signature(form, trust.keys)
+        assertion = covered(form)
+    except SamlError as error:
+        raise refusal or error from None
+    revealed = decryption.reveal_name_id(assertion, trust, decryption_keys)
+    plain = message.encrypted is None and not revealed
+    if not protocol_schema().validate(message.response if plain else _with(assertion, message)):
         raise SamlError(Fault.SCHEMA, "the message is not valid against saml-schema-protocol-2.0")
     return Verified(assertion=assertion, response=response)
+
+
+def _check_signed(message: Admitted, trust: Trust) -> None:
+    """Make sure, before any key is asked, that what must be signed is, and with what this provider may use."""
+    if message.encrypted is None and message.assertion_signature is None:
+        raise SamlError(Fault.NOT_SIGNED, "the assertion is not signed: let the provider sign assertions")
+    if message.response_signature is None and trust.settings.want_response_signed:
+        raise SamlError(Fault.NOT_SIGNED, "the Response is not signed and want_response_signed asks for it")
+    for form in (message.response_signature, message.assertion_signature):
+        if form is not None:
+            refuse_weak(form, trust)
+
+
+def refuse_weak(form: SignatureForm, trust: Trust) -> None:
+    """Refuse SHA-1 unless this provider may use it.
+
+    :raises SamlError: then.
+    """
+    if form.weak and not trust.settings.allow_sha1:
+        raise SamlError(Fault.ALGORITHM, f"{local_name(form.signed)} is signed with SHA-1: allow_sha1 is not set")
+
+
+def _with(assertion: etree._Element, message: Admitted) -> etree._Element:
+    """Return a copy of the message with the decrypted assertion in its place, for the schema."""
+    whole = copy.deepcopy(message.response)
+    place = next(place for place, child in enumerate(whole) if local_name(child).endswith("Assertion"))
+    whole[place] = copy.deepcopy(assertion)
+    return whole
 
 
 def check_signature(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:
@@ -115,6 +153,9 @@ def check_signature(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:
         for transform in _REFERENCE_TRANSFORMS:
             context.enable_reference_transform(transform)
         for transform in _SIGNATURE_TRANSFORMS:
+            context.enable_signature_transform(transform)
+        for transform in _WEAK_TRANSFORMS if form.weak else ():
+            context.enable_reference_transform(transform)
             context.enable_signature_transform(transform)
         # The key is given, so that KeyInfo is not asked for one.
         context.key = key

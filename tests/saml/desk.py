@@ -20,6 +20,7 @@ from flask_genesys_auth import GenesysAuth, current_user, unprotected
 from flask_genesys_auth.accounts.models import Account
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.chain.decision import Identity
+from flask_genesys_auth.chain.ports import StateStore
 from flask_genesys_auth.errors import AccountsUnavailable, StateUnavailable
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import Message, provider_metadata
@@ -91,12 +92,14 @@ def make_app(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
         others: dict[str, dict[str, Any]] | None = None,
         table: dict[str, Any] | None = None,
         plain: str = "",
+        state: StateStore | None = None,
         **saml: Any,
     ) -> Flask:
         """An application whose contact centers trust ``okta`` and perhaps others, all of them with the same key.
 
         :param table: what else each contact center's table has.
         :param plain: a contact center without SAML.
+        :param state: instead of memory that can be told not to answer.
         """
         app = Flask("desk", instance_path=str(tmp_path / f"instance{len(made)}"))
         app.secret_key = "a secret key of the tests"
@@ -121,7 +124,7 @@ def make_app(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
             },
         }
         database = tmp_path / f"accounts{len(made)}.sqlite3"
-        GenesysAuth(app, state=BreakableState("desk"), accounts=BreakableAccounts(f"sqlite:///{database}"))
+        GenesysAuth(app, state=state or BreakableState("desk"), accounts=BreakableAccounts(f"sqlite:///{database}"))
         made.append(app)
         store = accounts(app)
         store.create_tables()

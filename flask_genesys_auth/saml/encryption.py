@@ -1,0 +1,193 @@
+"""The one form of encryption that SAML allows (saml-core 2.3.4, 6), read by allow-list before anything is decrypted."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from lxml import etree
+
+from .documents import DS, XENC, local_name, text_of
+from .errors import Fault, SamlError
+from .signatures import KEY_INFO
+
+XENC11 = "http://www.w3.org/2009/xmlenc11#"
+RSA_15 = f"{XENC}rsa-1_5"
+ELEMENT = f"{XENC}Element"
+
+CONTENT: Mapping[str, int] = MappingProxyType(
+    {f"{XENC11}aes{bits}-gcm": bits // 8 for bits in (128, 192, 256)}
+    | {f"{XENC}aes{bits}-cbc": bits // 8 for bits in (128, 192, 256)}
+)
+"""Bytes of a session key, by the algorithm that encrypts content."""
+
+_TRANSPORT = frozenset({f"{XENC}rsa-oaep-mgf1p", f"{XENC11}rsa-oaep", RSA_15})
+_DIGESTS = frozenset({f"{DS}sha1", f"{XENC}sha256", "http://www.w3.org/2001/04/xmldsig-more#sha384", f"{XENC}sha512"})
+_MASKS = frozenset(f"{XENC11}mgf1sha{bits}" for bits in (1, 256, 384, 512))
+_ENCRYPTED_KEY_TYPE = f"{XENC}EncryptedKey"
+_MOST_KEYS = 8
+_LONGEST_KEY = 1024
+
+_DATA, _KEY = f"{{{XENC}}}EncryptedData", f"{{{XENC}}}EncryptedKey"
+_METHOD, _VALUE = f"{{{XENC}}}EncryptionMethod", f"{{{XENC}}}CipherValue"
+_CIPHER, _REFERENCES = f"{{{XENC}}}CipherData", f"{{{XENC}}}ReferenceList"
+_DATA_REFERENCE, _NAME = f"{{{XENC}}}DataReference", f"{{{XENC}}}CarriedKeyName"
+_INFO, _RETRIEVAL = f"{{{DS}}}KeyInfo", f"{{{DS}}}RetrievalMethod"
+_DIGEST, _MASK = f"{{{DS}}}DigestMethod", f"{{{XENC11}}}MGF"
+
+# By name: attributes and children that may be there. Order and number are the schema's and the readers' below.
+_ALLOWED: Mapping[str, tuple[frozenset[str], frozenset[str]]] = MappingProxyType(
+    {
+        _DATA: (frozenset({"Id", "Type", "MimeType"}), frozenset({_METHOD, _INFO, _CIPHER})),
+        _KEY: (frozenset({"Id", "Recipient"}), frozenset({_METHOD, _INFO, _CIPHER, _REFERENCES, _NAME})),
+        _METHOD: (frozenset({"Algorithm"}), frozenset({_DIGEST, _MASK})),
+        _CIPHER: (frozenset(), frozenset({_VALUE})),
+        _REFERENCES: (frozenset(), frozenset({_DATA_REFERENCE})),
+        _DATA_REFERENCE: (frozenset({"URI"}), frozenset()),
+        _RETRIEVAL: (frozenset({"URI", "Type"}), frozenset()),
+        _DIGEST: (frozenset({"Algorithm"}), frozenset()),
+        _MASK: (frozenset({"Algorithm"}), frozenset()),
+        _VALUE: (frozenset(), frozenset()),
+        _NAME: (frozenset(), frozenset()),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyForm:
+    """A session key, encrypted for one recipient.
+
+    :param element: ``xenc:EncryptedKey``.
+    :param recipient: a hint for whom (xmlenc-core 3.5.1), or empty.
+    """
+
+    element: etree._Element
+    algorithm: str
+    recipient: str
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedForm:
+    """Something encrypted, of the allowed form.
+
+    :param holder: ``EncryptedAssertion`` or ``EncryptedID``.
+    :param data: its ``xenc:EncryptedData``.
+    """
+
+    holder: etree._Element
+    data: etree._Element
+    algorithm: str
+    keys: tuple[KeyForm, ...]
+
+    @property
+    def key_size(self) -> int:
+        """Bytes of the session key."""
+        return CONTENT[self.algorithm]
+
+
+def read_encrypted(holder: etree._Element) -> EncryptedForm:
+    """Check the form of an ``EncryptedAssertion`` or ``EncryptedID``.
+
+    :raises SamlError: unless it holds its octets and its session keys itself, with algorithms of the lists above,
+        and points nowhere else.
+    """
+    if holder.keys() or not len(holder) or holder[0].tag != _DATA:
+        raise _refused(f"{local_name(holder)} does not begin with EncryptedData")
+    data, *siblings = holder
+    for child in holder:
+        _check_parts(child, within=None)
+    if any(child.tag != _KEY for child in siblings):
+        raise _refused(f"{local_name(holder)} holds more than EncryptedData and EncryptedKey")
+    if data.get("Type", ELEMENT) != ELEMENT:
+        raise _refused(f"what is encrypted is of type {data.get('Type')!r}, not one element")
+    algorithm = _algorithm(data, frozenset(CONTENT))
+    if len(_only(data, _METHOD)):
+        raise _refused("EncryptionMethod of the content has parameters")
+    _cipher_value(data)
+    keys = _keys(data, siblings)
+    if not 1 <= len(keys) <= _MOST_KEYS:
+        raise _refused(f"{len(keys)} EncryptedKey elements, not one to {_MOST_KEYS}")
+    return EncryptedForm(holder, data, algorithm, tuple(_read_key(key) for key in keys))
+
+
+def _keys(data: etree._Element, siblings: list[etree._Element]) -> list[etree._Element]:
+    """Return the session keys: inside of EncryptedData, or beside it and perhaps named inside (saml-core 2.3.4)."""
+    if data.find(_INFO) is None:
+        return siblings
+    inside = list(_only(data, _INFO))
+    if inside and all(child.tag == _KEY for child in inside) and not siblings:
+        return inside
+    names = []
+    for child in inside:
+        if child.tag != _RETRIEVAL or child.get("Type") != _ENCRYPTED_KEY_TYPE:
+            raise _refused("KeyInfo of EncryptedData holds more than one kind of key")
+        names.append(child.get("URI", ""))
+    named = [key for key in siblings if key.get("Id") and f"#{key.get('Id')}" in names]
+    if len(named) != len(names):
+        raise _refused(f"RetrievalMethod names {', '.join(names)!r}, which is no EncryptedKey beside it")
+    return named
+
+
+def _read_key(key: etree._Element) -> KeyForm:
+    algorithm = _algorithm(key, _TRANSPORT)
+    for parameter in _only(key, _METHOD):
+        allowed = _DIGESTS if parameter.tag == _DIGEST else _MASKS
+        if algorithm == RSA_15 or parameter.get("Algorithm") not in allowed:
+            raise SamlError(Fault.ALGORITHM, f"{local_name(parameter)} {parameter.get('Algorithm')!r} is not allowed")
+    if _cipher_value(key) > _LONGEST_KEY:
+        raise _refused(f"an encrypted key of more than {_LONGEST_KEY} bytes")
+    return KeyForm(key, algorithm, key.get("Recipient", ""))
+
+
+def _check_parts(element: etree._Element, within: str | None) -> None:
+    """Check names and attributes, down to the leaves; what a key says of itself is never used."""
+    if element.tag == _INFO:
+        allowed = KEY_INFO if within == _KEY else frozenset({_KEY, _RETRIEVAL})
+        attributes = frozenset({"Id"})
+    elif element.tag in KEY_INFO:
+        return
+    else:
+        attributes, allowed = _ALLOWED.get(str(element.tag), (frozenset(), frozenset()))
+        if element.tag not in _ALLOWED:
+            raise _refused(f"{local_name(element)} among what is encrypted")
+    for name in element.keys():  # noqa: SIM118 - an element is no mapping
+        if name not in attributes:
+            raise _refused(f"attribute {name!s} on {local_name(element)}")
+    for child in element.iter(etree.Element) if element.tag == _INFO and within == _KEY else element:
+        if child is not element and child.tag not in allowed:
+            raise _refused(f"{local_name(child)} in {local_name(element)}")
+    for child in element:
+        _check_parts(child, within=str(element.tag))
+
+
+def _only(element: etree._Element, name: str) -> etree._Element:
+    found = element.findall(name)
+    if len(found) != 1:
+        raise _refused(f"{len(found)} {name.rpartition('}')[2]} in {local_name(element)}, not one")
+    return found[0]
+
+
+def _algorithm(element: etree._Element, allowed: frozenset[str]) -> str:
+    found = _only(element, _METHOD).get("Algorithm", "")
+    if found not in allowed:
+        raise SamlError(Fault.ALGORITHM, f"{local_name(element)} by {found!r} is not allowed")
+    return found
+
+
+def _cipher_value(element: etree._Element) -> int:
+    """Return how many bytes are encrypted."""
+    try:
+        text = "".join(text_of(_only(_only(element, _CIPHER), _VALUE)).split())
+        size = len(base64.b64decode(text.encode("ascii"), validate=True))
+    except (UnicodeEncodeError, binascii.Error) as error:
+        raise _refused("CipherValue is not in base64") from error
+    if not size:
+        raise _refused("CipherValue is empty")
+    return size
+
+
+def _refused(detail: str) -> SamlError:
+    return SamlError(Fault.ENCRYPTED, detail)
