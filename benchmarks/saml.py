@@ -25,8 +25,6 @@ from flask_genesys_auth.saml.settings import ServiceProvider
 from flask_genesys_auth.state.sql import SqlState
 
 from .saml_desk import (
-    CROSS_CHECKS,
-    DECRYPTS,
     USER,
     Contender,
     Desk,
@@ -88,9 +86,8 @@ def contenders(desk: Desk, modules: Path | None, centers: int, stack: ExitStack)
     state = stack.enter_context(closing(desk.folder / "one.sqlite3"))
     yield of_centers(COMPLETE, {"acme": service}, state, {"acme": encoded})
     yield stateless(BARE, service, encoded)
-    if CROSS_CHECKS:
-        yield cross_checked("ours, the same with cross_check", service, encoded)
-    if DECRYPTS and find_spec("cryptography"):
+    yield cross_checked("ours, the same with cross_check", service, encoded)
+    if find_spec("cryptography"):
         yield from of_encrypted(desk)
     yield from peers(desk, service, encoded, modules, stack)
     many = {f"center{number}": desk.service(f"center{number}") for number in range(centers)}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.values import ContactCenterSettings, IdentityProvider, KeyPair, Saml
 from flask_genesys_auth.saml import binding, gate, verify
 from flask_genesys_auth.saml.consumer import consume
+from flask_genesys_auth.saml.cross_check import agree
 from flask_genesys_auth.saml.errors import SamlError
 from flask_genesys_auth.saml.requests import Login, PendingLogin, Proven, digest, keep_proven
 from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
@@ -34,10 +33,6 @@ ATTRIBUTES = {
     "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/emailaddress": (USER,),
     "http://schemas.microsoft.com/ws/2008/06/identity/claims/groups": ("agents", "supervisors", "everybody"),
 }
-
-
-DECRYPTS = find_spec("flask_genesys_auth.saml.decryption") is not None
-CROSS_CHECKS = find_spec("flask_genesys_auth.saml.cross_check") is not None
 
 
 @dataclass(frozen=True)
@@ -110,8 +105,9 @@ def pending_login(service: ServiceProvider, request_id: str = "") -> PendingLogi
 def check(service: ServiceProvider, pending: PendingLogin, state: StateStore, encoded: str) -> Login:
     """Take a message through gate, verification and binding."""
     trust = service.providers["okta"].current()
-    keys = (service.decryption_keys,) if DECRYPTS else ()
-    return binding.bind(verify.verify(gate.admit(encoded), trust, *keys), service, trust, pending, state)
+    return binding.bind(
+        verify.verify(gate.admit(encoded), trust, service.decryption_keys), service, trust, pending, state
+    )
 
 
 def complete(services: Mapping[str, ServiceProvider], name: str, state: StateStore, encoded: str) -> Login:
@@ -152,13 +148,12 @@ def stateless(name: str, service: ServiceProvider, encoded: str, *, refused: boo
 
 def cross_checked(name: str, service: ServiceProvider, encoded: str) -> Contender:
     """Do as :func:`stateless` does, and ask python3-saml as well."""
-    cross_check = import_module("flask_genesys_auth.saml.cross_check")
     ours = stateless(name, service, encoded)
     pending = pending_login(service)
 
     def call() -> str:
         found = ours.call()
-        cross_check.agree(service, service.providers["okta"].current(), encoded, pending.request_id)
+        agree(service, service.providers["okta"].current(), encoded, pending.request_id, found)
         return found
 
     return Contender(name, call, ours.ready)

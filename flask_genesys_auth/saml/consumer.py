@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .binding import bind
+from .cross_check import agree
 from .errors import Fault, MetadataUnavailable, SamlError, StatusRefused
 from .gate import admit
+from .name_ids import NameId
 from .requests import Login, PendingLogin, find_login, finish_login
 from .verify import verify
 
@@ -47,6 +49,9 @@ def consume(service: ServiceProvider, state: StateStore, encoded: str, relay_sta
     try:
         verified = verify(message, trust, service.decryption_keys)
         login = bind(verified, service, trust, pending, state)
+        if service.cross_check:
+            name_id = NameId.of_text(login.name_id).value if login.name_id else ""
+            agree(service, trust, encoded, pending.request_id if pending else None, name_id)
         if pending is not None and not finish_login(state, pending):
             raise SamlError(Fault.REPLAYED, f"request {pending.request_id!r} has been answered before")
     except SamlError as error:

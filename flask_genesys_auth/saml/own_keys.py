@@ -20,12 +20,14 @@ class OwnKeys:
 
     :param signing: signs what we send, our metadata too if that is asked for; or ``None``.
     :param next_signing_certificate: PEM, published beside the other while the signing key rolls over; or empty.
+    :param decryption_pem: those of ``decryption``, for python3-saml.
     :param encryption: the certificates of ``decryption``, in DER: the first is the one to be used.
     """
 
     signing: KeyPair | None = None
     next_signing_certificate: str = ""
     decryption: tuple[xmlsec.Key, ...] = field(default=(), repr=False)
+    decryption_pem: tuple[str, ...] = field(default=(), repr=False)
     encryption: tuple[bytes, ...] = field(default=(), repr=False)
 
 
@@ -52,6 +54,7 @@ def load_own_keys(saml: Saml, path: str) -> OwnKeys:
         signing=signing,
         next_signing_certificate=successor,
         decryption=tuple(_load_pair(pair, f"{where}.key", f"{where}.certificate") for pair, where in pairs),
+        decryption_pem=tuple(pair.key.reveal() for pair, _ in pairs),
         encryption=tuple(der_of(pair.certificate) for pair, _ in pairs),
     )
 

@@ -61,12 +61,15 @@ class TrustMaker:
                 f"{settings.binding}, only by {', '.join(found.single_sign_on)}"
             )
         try:
-            toolkit = OneLogin_Saml2_Settings(self._values(settings, found))
+            values = self._values(settings, found)
+            toolkit = OneLogin_Saml2_Settings(values)
+            referees = tuple(OneLogin_Saml2_Settings(_reading(values, key)) for key in self._keys.decryption_pem)
         except OneLogin_Saml2_Error as error:
             raise ConfigurationError(
                 f"{self.path_of(settings)}: python3-saml refuses these settings: {error}"
             ) from error
-        return Trust(settings, found, tuple(load_key(certificate) for certificate in found.certificates), toolkit)
+        keys = tuple(load_key(certificate) for certificate in found.certificates)
+        return Trust(settings, found, keys, toolkit, referees or (toolkit,))
 
     def _values(self, settings: IdentityProvider, found: ProviderMetadata) -> dict[str, Any]:
         return {
@@ -118,6 +121,16 @@ class TrustMaker:
             "signatureAlgorithm": Constants.RSA_SHA256,
             "digestAlgorithm": Constants.SHA256,
         }
+
+
+def _reading(values: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return the same settings for reading alone, with this key: python3-saml decrypts with one key only."""
+    signs = dict.fromkeys(("authnRequestsSigned", "logoutRequestSigned", "logoutResponseSigned"), False)
+    return {
+        **values,
+        "sp": {**values["sp"], "x509cert": "", "privateKey": key},
+        "security": {**values["security"], **signs},
+    }
 
 
 def _service(endpoints: Mapping[str, Endpoint], *bindings: str) -> dict[str, str]:

@@ -38,12 +38,14 @@ class Trust:
     :param settings: its configuration.
     :param keys: those that may have signed, all of them: while it rolls over it has two.
     :param toolkit: python3-saml's settings, for messages to it. Holds the signing key.
+    :param referees: the same for messages from it, one with each of our decryption keys.
     """
 
     settings: IdentityProvider
     metadata: ProviderMetadata
     keys: tuple[xmlsec.Key, ...] = field(repr=False)
     toolkit: OneLogin_Saml2_Settings = field(repr=False)
+    referees: tuple[OneLogin_Saml2_Settings, ...] = field(default=(), repr=False)
 
     @property
     def name(self) -> str:
