@@ -83,6 +83,9 @@ def _fillings(room: int) -> Iterator[tuple[str, str]]:
     )
     yield "10,000 namespaces on one element", f"<a {_declared(9000)}/>"
     yield "2,000 namespaces, 4,000 elements", f"<a {_declared(2000)}>{'<n0:b/><n7cf:b/>' * 2000}</a>"
+    long = "u" * (room // 2)
+    yield "a long namespace, elements side by side", f'<q xmlns:n="{long}">{"<n:a/>" * 4800}</q>'
+    yield "a namespace as long as may be, elements side by side", f'<q xmlns:n="{"u" * 256}">{"<n:a/>" * 4800}</q>'
     yield "long text", "x" * room
     yield "entities", "&lt;" * (room // 4)
     yield "CDATA sections", "x<![CDATA[y]]>" * (room // 14)

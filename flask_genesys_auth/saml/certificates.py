@@ -38,6 +38,22 @@ def fingerprint(der: bytes) -> str:
     return hashlib.sha256(der).digest().hex(":").upper()
 
 
+def public_key_info(der: bytes) -> bytes:
+    """Return a certificate's SubjectPublicKeyInfo (RFC 5280 4.1.2.7) in DER.
+
+    :raises ValueError: if it cannot be read.
+    """
+    try:
+        fields = _elements(_content(_content(der, _SEQUENCE), _SEQUENCE))
+        # version (absent in the first one), serialNumber, signature, issuer, validity, subject
+        tag, content = fields[6 if fields[0][0] == _VERSION else 5]
+    except IndexError as error:
+        raise ValueError("cut off") from error
+    size = len(content)
+    octets = b"" if size < 0x80 else size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(octets) if octets else size]) + octets + content
+
+
 def not_after(der: bytes) -> float | None:
     """Return the unix time at which a certificate ends (RFC 5280 4.1.2.5), or ``None`` where it cannot be read."""
     try:

@@ -18,7 +18,7 @@ import xmlsec
 from lxml import etree
 from xmlsec import constants
 
-from .documents import DS, EXCLUSIVE_C14N, SAML, ForbiddenXml, MalformedXml, parse_within, reparse
+from .documents import DS, EXCLUSIVE_C14N, SAML, ForbiddenXml, MalformedXml, local_name, parse_within, reparse
 from .encryption import RSA_15, EncryptedForm, KeyForm, read_encrypted
 from .errors import Fault, SamlError
 from .gate import LIMITS, admit_decrypted
@@ -92,7 +92,7 @@ def reveal_name_id(assertion: etree._Element, trust: Trust, keys: tuple[xmlsec.K
 
 
 def _unreadable(form: EncryptedForm, detail: str) -> SamlError:
-    return SamlError(Fault.DECRYPTION, f"{etree.QName(form.holder).localname}: {detail}")
+    return SamlError(Fault.DECRYPTION, f"{local_name(form.holder)}: {detail}")
 
 
 def _contents(form: EncryptedForm, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> list[bytes]:
@@ -100,7 +100,7 @@ def _contents(form: EncryptedForm, trust: Trust, keys: tuple[xmlsec.Key, ...]) -
 
     :raises SamlError: if the provider may not encrypt like that, or not for us.
     """
-    name = etree.QName(form.holder).localname
+    name = local_name(form.holder)
     if not keys:
         raise SamlError(Fault.ENCRYPTED, f"the message has {name}, and there are no encryption_keys")
     if form.algorithm.endswith("-cbc") and not trust.settings.allow_cbc:

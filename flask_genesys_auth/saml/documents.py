@@ -39,6 +39,9 @@ class Limits:
     :param attributes: of one element.
     :param namespaces: declarations that hold at one element, those that an inner one hides included: whoever looks a
         prefix up walks through all of them.
+    :param namespace_length: characters of a namespace's name: canonicalization repeats it at each element beside
+        others that uses it.
+    :param all_attributes: of all elements together; ``None``: as many as elements.
     """
 
     size: int
@@ -46,6 +49,8 @@ class Limits:
     elements: int
     attributes: int
     namespaces: int = 64
+    namespace_length: int = 256
+    all_attributes: int | None = None
 
 
 def parse(data: bytes, limits: Limits, *, skip_comments: bool = False) -> etree._Element:
@@ -83,7 +88,7 @@ def parse_listed(data: bytes, limits: Limits, *, skip_comments: bool = False) ->
     if root.getprevious() is not None or root.getnext() is not None:
         raise ForbiddenXml("a comment or an instruction beside the root")
     elements = _listed(root, limits)
-    if text.count("xmlns") > limits.namespaces:
+    if _has_conspicuous_namespaces(text, limits):
         _check_namespaces(root, limits)
     return elements
 
@@ -136,7 +141,7 @@ def _parsed(data: bytes, skip_comments: bool) -> etree._Element:
 def _listed(root: etree._Element, limits: Limits) -> list[etree._Element]:
     found: list[etree._Element] = []
     level: list[etree._Element] = [root]
-    depth = 1
+    depth, attributes = 1, 0
     while level:
         if depth > limits.depth:
             raise ForbiddenXml(f"elements nested deeper than {limits.depth}")
@@ -147,25 +152,45 @@ def _listed(root: etree._Element, limits: Limits) -> list[etree._Element]:
         for element in level:
             if not isinstance(element.tag, str):
                 raise ForbiddenXml("a comment, an instruction or an entity")
-            if len(element.keys()) > limits.attributes:
+            count = len(element.keys())
+            attributes += count
+            if count > limits.attributes:
                 raise ForbiddenXml(f"more than {limits.attributes} attributes on one element")
             below.extend(element)
+        if attributes > (limits.elements if limits.all_attributes is None else limits.all_attributes):
+            raise ForbiddenXml(f"{attributes} attributes")
         level = below
         depth += 1
     return found
 
 
+def _has_conspicuous_namespaces(text: str, limits: Limits) -> bool:
+    """Tell, in passing, whether there may be too many declarations, or too long ones: no document of ours has them."""
+    after = text.split("xmlns", limits.namespaces + 1)[1:]
+    if len(after) > limits.namespaces:
+        return True
+    longest = limits.namespace_length
+    for declaration in after:
+        _, _, value = declaration.partition("=")
+        value = value.lstrip(_WHITE_SPACE)[: longest + 2]
+        if value[1:].find(value[:1]) < 0 and len(declaration) > longest:
+            return True
+    return False
+
+
 def _check_namespaces(root: etree._Element, limits: Limits) -> None:
     holding = 0
-    for event, _ in etree.iterwalk(root, events=("start-ns", "end-ns")):
+    for event, declared in etree.iterwalk(root, events=("start-ns", "end-ns")):
         holding += 1 if event == "start-ns" else -1
+        if declared is not None and len(declared[1]) > limits.namespace_length:
+            raise ForbiddenXml(f"a namespace of more than {limits.namespace_length} characters")
         if holding > limits.namespaces:
             raise ForbiddenXml(f"more than {limits.namespaces} namespaces that hold at one element")
 
 
 def local_name(element: etree._Element) -> str:
     """Return an element's name without its namespace."""
-    return etree.QName(element).localname
+    return str(element.tag).rpartition("}")[2]
 
 
 def text_of(element: etree._Element) -> str:
@@ -186,7 +211,7 @@ def instant(value: str) -> float:
     found = _INSTANT.fullmatch(value.strip(_WHITE_SPACE))
     if found is None:
         raise ValueError(f"{value[:64]!r} is no instant in UTC")
-    whole = datetime.strptime(found.group(1), "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+    whole = datetime.fromisoformat(found.group(1)).replace(tzinfo=timezone.utc)
     return whole.timestamp() + float(found.group(2) or 0)
 
 

@@ -35,6 +35,9 @@ _ENCRYPTED = frozenset(
 )
 # Names of which a second one anywhere, in whatever namespace, is a copy that somebody hopes will be read.
 _SINGLE = frozenset({"Response", "Assertion", "Subject", "NameID", "Conditions"})
+_WATCHED = _ENCRYPTED | _SINGLE | {"Signature"}
+
+_Named = list[tuple[str, etree._Element]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +103,13 @@ def admit_decrypted(elements: list[etree._Element], message: Admitted) -> Signat
     assertion = elements[0]
     if assertion.tag != f"{{{SAML}}}Assertion":
         raise SamlError(Fault.STRUCTURE, f"what is encrypted is a {local_name(assertion)}, not an Assertion")
-    _check_encryption(elements, None)
-    everything = [*message.response.iter(), *elements]
-    check_ids(everything)
-    _check_names(everything)
+    watched = _watched(elements)
+    around = list(message.response.iter())
+    _check_encryption(watched, None)
+    check_ids([*around, *elements])
+    _check_names([*_watched(around), *watched])
     _check_head(assertion)
-    signatures = dict(_signatures(elements, (assertion,)))
+    signatures = dict(_signatures(watched, (assertion,)))
     if "Assertion" not in signatures:
         raise SamlError(Fault.NOT_SIGNED, "the encrypted assertion is not signed: let the provider sign assertions")
     return signatures["Assertion"]
@@ -124,16 +128,17 @@ def _admitted(elements: list[etree._Element]) -> Admitted:
     response = elements[0]
     if response.tag != f"{{{SAMLP}}}Response":
         raise SamlError(Fault.STRUCTURE, f"the message is a {local_name(response)}, not a Response")
-    _check_encryption(elements, response)
+    watched = _watched(elements)
+    _check_encryption(watched, response)
     _check_status(response)
     child = _one_assertion(response)
     encrypted = read_encrypted(child) if child.tag == _ENCRYPTED_ASSERTION else None
     check_ids(elements)
-    _check_names(elements)
+    _check_names(watched)
     signing = (response,) if encrypted is not None else (response, child)
     for element in signing:
         _check_head(element)
-    signatures = dict(_signatures(elements, signing))
+    signatures = dict(_signatures(watched, signing))
     return Admitted(
         response=response,
         assertion=child if encrypted is None else None,
@@ -143,6 +148,12 @@ def _admitted(elements: list[etree._Element]) -> Admitted:
     )
 
 
+def _watched(elements: Iterable[etree._Element]) -> _Named:
+    """Return the few elements that any rule is about, by name, in whatever namespace they are."""
+    named = [(str(element.tag).rpartition("}")[2], element) for element in elements]
+    return [pair for pair in named if pair[0] in _WATCHED]
+
+
 def _check_head(element: etree._Element) -> None:
     if not element.get("ID"):
         raise SamlError(Fault.STRUCTURE, f"{local_name(element)} without an ID")
@@ -150,11 +161,11 @@ def _check_head(element: etree._Element) -> None:
         raise SamlError(Fault.STRUCTURE, f"{local_name(element)} is not of version 2.0")
 
 
-def _check_encryption(elements: list[etree._Element], response: etree._Element | None) -> None:
+def _check_encryption(watched: _Named, response: etree._Element | None) -> None:
     """Allow encryption at two places: the assertion in the Response, and its subject's identifier."""
     inside: set[etree._Element] = set()
-    for element in elements:
-        if local_name(element) not in _ENCRYPTED or element in inside:
+    for name, element in watched:
+        if name not in _ENCRYPTED or element in inside:
             continue
         parent = element.getparent()
         if element.tag == _ENCRYPTED_ASSERTION and parent is not None and parent is response:
@@ -165,7 +176,7 @@ def _check_encryption(elements: list[etree._Element], response: etree._Element |
         else:
             raise SamlError(
                 Fault.ENCRYPTED,
-                f"the message has {local_name(element)} where nothing may be encrypted: let the provider encrypt "
+                f"the message has {name} where nothing may be encrypted: let the provider encrypt "
                 "assertions, or the NameID of the subject",
             )
 
@@ -197,10 +208,13 @@ def check_ids(elements: Iterable[etree._Element]) -> None:
     """Make sure that an ID means one element, whoever reads it: also as ``Id``, ``id`` and ``xml:id``."""
     seen: set[str] = set()
     for element in elements:
-        for name, value in element.items():
-            namespace, _, attribute = str(name).rpartition("}")
+        for name in element.keys():  # noqa: SIM118 - an element is no mapping
+            if name[-2:].lower() != "id":
+                continue
+            namespace, _, attribute = name.rpartition("}")
             if attribute.lower() != "id":
                 continue
+            value = element.get(name)
             if namespace:
                 raise SamlError(Fault.DUPLICATE_ID, f"an ID in a namespace on {local_name(element)}")
             if str(value) in seen:
@@ -208,11 +222,10 @@ def check_ids(elements: Iterable[etree._Element]) -> None:
             seen.add(str(value))
 
 
-def _check_names(elements: Iterable[etree._Element]) -> None:
+def _check_names(watched: _Named) -> None:
     """Refuse copies: in Extensions, Advice, Object, status details, attribute values, under another namespace."""
     counted: dict[str, int] = {}
-    for element in elements:
-        name = local_name(element)
+    for name, element in watched:
         if name not in _SINGLE or _is_identifier_value(element):
             continue
         counted[name] = counted.get(name, 0) + 1
@@ -230,12 +243,10 @@ def _is_identifier_value(element: etree._Element) -> bool:
     )
 
 
-def _signatures(
-    elements: list[etree._Element], signing: tuple[etree._Element, ...]
-) -> Iterator[tuple[str, SignatureForm]]:
+def _signatures(watched: _Named, signing: tuple[etree._Element, ...]) -> Iterator[tuple[str, SignatureForm]]:
     """Yield the signatures of these elements; any other, anywhere, is refused."""
-    for element in elements:
-        if local_name(element) != "Signature":
+    for name, element in watched:
+        if name != "Signature":
             continue
         signed = element.getparent()
         if element.tag != f"{{{DS}}}Signature" or signed is None or signed not in signing:

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -149,7 +149,7 @@ def begin_login(
         passive=passive,
         forced_at=service.clock() if force_authn else None,
     )
-    state.put(_key(pending.request_id), asdict(pending), service.request_lifetime)
+    state.put(_key(pending.request_id), _kept(pending), service.request_lifetime)
     address = trust.metadata.single_sign_on[trust.settings.binding].location
     reference = reference_of(pending.request_id)
     if trust.settings.binding == "post":
@@ -180,7 +180,9 @@ def keep_proven(state: StateStore, proven: Proven, lifetime: float, kind: Kind =
         good for the other.
     """
     secret = secrets.token_urlsafe(32)
-    state.put(f"saml-{kind}:{digest(secret)}", asdict(proven), lifetime)
+    pending = None if proven.pending is None else _kept(proven.pending)
+    kept = {**_kept(proven), "login": _kept(proven.login), "pending": pending}
+    state.put(f"saml-{kind}:{digest(secret)}", kept, lifetime)
     return secret
 
 
@@ -196,6 +198,11 @@ def take_proven(state: StateStore, secret: str, kind: Kind = "code") -> Proven |
         return_to=kept["return_to"],
         pending=PendingLogin(**pending) if pending else None,
     )
+
+
+def _kept(value: Login | PendingLogin | Proven) -> dict[str, Any]:
+    """Return the fields as they are: ``asdict`` would copy what is in them, all the way down."""
+    return {each.name: getattr(value, each.name) for each in fields(value)}
 
 
 def _login(kept: dict[str, Any]) -> Login:

@@ -21,6 +21,7 @@ from lxml import etree
 from xmlsec import constants
 
 from . import decryption
+from .certificates import public_key_info
 from .documents import DS, ForbiddenXml, Limits, MalformedXml, local_name, parse
 from .errors import Fault, SamlError
 from .gate import LIMITS, Admitted
@@ -70,9 +71,14 @@ def load_key(certificate: bytes) -> xmlsec.Key:
     :raises ValueError: if it is none.
     """
     try:
-        return xmlsec.Key.from_memory(certificate, constants.KeyDataFormatCertDer, None)
+        whole = xmlsec.Key.from_memory(certificate, constants.KeyDataFormatCertDer, None)
     except (xmlsec.Error, TypeError) as error:
         raise ValueError("no X.509 certificate with a key") from error
+    try:
+        # libxmlsec copies a key for each use, with its certificate, which takes as long as a verification.
+        return xmlsec.Key.from_memory(public_key_info(certificate), constants.KeyDataFormatDer, None)
+    except (xmlsec.Error, ValueError):
+        return whole
 
 
 @cache

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import (
     Column,
@@ -32,10 +32,13 @@ from sqlalchemy import (
     tuple_,
     update,
 )
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ClauseElement
 
 from ..errors import ConfigurationError, StateUnavailable
 from ..forks import watch_forks
@@ -80,6 +83,7 @@ terms = Table(
     sqlite_with_rowid=False,
 )
 
+_DIALECT = sqlite_dialect(paramstyle="qmark")
 _WAL = "PRAGMA journal_mode = WAL"
 _THIS = (entries.c.namespace == bindparam("of"), entries.c.key == bindparam("at"))
 _READ = select(entries.c.value).where(*_THIS, entries.c.expires > bindparam("now"))
@@ -107,6 +111,25 @@ _PUT = _NEW.on_conflict_do_update(index_elements=["namespace", "key"], set_=_OVE
 _ADD = _NEW.on_conflict_do_update(
     index_elements=["namespace", "key"], set_=_OVERWRITE, where=entries.c.expires <= bindparam("now")
 ).returning(entries.c.key)
+
+
+class _Statement:
+    """A statement compiled once, run on SQLite's own cursor: what SQLAlchemy does around one takes longer than it."""
+
+    def __init__(self, statement: ClauseElement) -> None:
+        compiled = cast("SQLCompiler", statement.compile(dialect=_DIALECT))
+        self._text = str(compiled)
+        self._names = tuple(compiled.positiontup or ())
+        self._fixed = compiled.params
+
+    def run(self, cursor: sqlite3.Cursor, **values: Any) -> sqlite3.Cursor:
+        values = {**self._fixed, **values}
+        return cursor.execute(self._text, [values[name] for name in self._names])
+
+
+_RUN_READ, _RUN_FIND, _RUN_REPLACE, _RUN_TAKE, _RUN_PUT, _RUN_ADD, _RUN_PURGE, _RUN_FORGET, _RUN_LABEL = map(
+    _Statement, (_READ, _FIND, _REPLACE, _TAKE, _PUT, _ADD, _PURGE, _FORGET_TERMS, insert(terms))
+)
 
 
 class SqlState:
@@ -141,7 +164,6 @@ class SqlState:
         self._idle: deque[Connection] = deque()
         self._in_use: set[Connection] = set()
         self._inherited: list[Connection] = []
-        self._read = str(_READ.compile(dialect=self._engine.dialect))
         self._ready = False
         self._next_purge = 0.0
         watch_forks(self)
@@ -153,39 +175,33 @@ class SqlState:
     def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:
         """Store a value unless the key is taken (atomic); tell whether it was stored."""
         row, labels = self._row(key, value, ttl), check_terms(index)
-        with self._transaction() as connection:
-            stored = connection.execute(_ADD, {**row, "now": self._clock()}).first() is not None
+        with self._transaction() as cursor:
+            stored = _RUN_ADD.run(cursor, **row, now=self._clock()).fetchone() is not None
             if stored:
-                self._label(connection, key, labels)
+                self._label(cursor, key, labels)
         return stored
 
     def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
         """Store a value whatever was there; ``index`` replaces the key's former index terms."""
         row, labels = self._row(key, value, ttl), check_terms(index)
-        with self._transaction() as connection:
-            connection.execute(_PUT, row)
-            self._label(connection, key, labels)
+        with self._transaction() as cursor:
+            _RUN_PUT.run(cursor, **row)
+            self._label(cursor, key, labels)
 
     def replace(self, key: str, value: Json, ttl: float) -> bool:
         """Store a value only where the key lives (atomic), its index terms kept; tell whether it did."""
         row = self._row(key, value, ttl)
-        with self._transaction() as connection:
-            changed = connection.execute(
-                _REPLACE, self._at(key) | {"text": row["value"], "end": row["expires"], "now": self._clock()}
+        with self._transaction() as cursor:
+            changed = _RUN_REPLACE.run(
+                cursor, of=self._namespace, at=key, text=row["value"], end=row["expires"], now=self._clock()
             )
             return changed.rowcount == 1
 
     def get(self, key: str) -> Json:
         """Return the value, or ``None`` where there is none or it has expired."""
         check_key(key)
-        with self._connection() as connection:
-            # A login session is read at every request; what SQLAlchemy does around it would take as long again.
-            cursor = connection.connection.cursor()
-            try:
-                cursor.execute(self._read, (self._namespace, key, self._clock()))
-                row = cursor.fetchone()
-            finally:
-                cursor.close()
+        with self._connection() as connection, _cursor(connection) as cursor:
+            row = _RUN_READ.run(cursor, of=self._namespace, at=key, now=self._clock()).fetchone()
         return None if row is None else load(row[0])
 
     def take(self, key: str) -> Json:
@@ -199,16 +215,16 @@ class SqlState:
 
     def find(self, term: str) -> list[str]:
         """Return the living keys that carry this index term."""
-        wanted = self._at(term) | {"now": self._clock()}
-        with self._connection() as connection:
-            return list(connection.execute(_FIND, wanted).scalars())
+        check_key(term)
+        with self._connection() as connection, _cursor(connection) as cursor:
+            return [key for (key,) in _RUN_FIND.run(cursor, of=self._namespace, at=term, now=self._clock())]
 
     def purge(self) -> int:
         """Delete what has expired, of whatever namespace; return how many."""
         gone = 0
         while True:
-            with self._transaction() as connection:
-                batch = connection.execute(_PURGE, {"now": self._clock()}).rowcount
+            with self._transaction() as cursor:
+                batch = _RUN_PURGE.run(cursor, now=self._clock()).rowcount
             gone += batch
             if batch < PURGE_BATCH:
                 return gone
@@ -230,9 +246,6 @@ class SqlState:
         self._in_use = set()
         self._idle = deque()
 
-    def _at(self, key: str) -> dict[str, Any]:
-        return {"of": self._namespace, "at": check_key(key)}
-
     def _row(self, key: str, value: Json, ttl: float) -> dict[str, Any]:
         return {
             "namespace": self._namespace,
@@ -241,30 +254,30 @@ class SqlState:
             "expires": self._clock() + check_ttl(ttl),
         }
 
-    def _label(self, connection: Connection, key: str, labels: frozenset[str]) -> None:
-        connection.execute(_FORGET_TERMS, self._at(key))
-        if labels:
-            rows = [{"namespace": self._namespace, "term": term, "key": key} for term in sorted(labels)]
-            connection.execute(insert(terms), rows)
+    def _label(self, cursor: sqlite3.Cursor, key: str, labels: frozenset[str]) -> None:
+        _RUN_FORGET.run(cursor, of=self._namespace, at=key)
+        for term in sorted(labels):
+            _RUN_LABEL.run(cursor, namespace=self._namespace, term=term, key=key)
 
     def _remove(self, key: str) -> str | None:
-        with self._transaction() as connection:
-            row = connection.execute(_TAKE, self._at(key)).first()
-        return row.value if row is not None and row.expires > self._clock() else None
+        check_key(key)
+        with self._transaction() as cursor:
+            row: tuple[str, float] | None = _RUN_TAKE.run(cursor, of=self._namespace, at=key).fetchone()
+        return row[0] if row is not None and row[1] > self._clock() else None
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def _transaction(self) -> Iterator[sqlite3.Cursor]:
         """Hold the only writer's place, from before the first look to the end."""
-        with self._connection() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            yield connection
-            self._purge_in_passing(connection)
-            connection.exec_driver_sql("COMMIT")
+        with self._connection() as connection, _cursor(connection) as cursor:
+            cursor.execute("BEGIN IMMEDIATE")
+            yield cursor
+            self._purge_in_passing(cursor)
+            cursor.execute("COMMIT")
 
-    def _purge_in_passing(self, connection: Connection) -> None:
+    def _purge_in_passing(self, cursor: sqlite3.Cursor) -> None:
         if time.monotonic() < self._next_purge:
             return
-        gone = connection.execute(_PURGE, {"now": self._clock()}).rowcount
+        gone = _RUN_PURGE.run(cursor, now=self._clock()).rowcount
         self._next_purge = 0.0 if gone == PURGE_BATCH else time.monotonic() + PURGE_INTERVAL
 
     @contextmanager
@@ -349,6 +362,15 @@ class SqlState:
                 return
             time.sleep(RETRY_PAUSE)
         connection.exec_driver_sql(_WAL)
+
+
+@contextmanager
+def _cursor(connection: Connection) -> Iterator[sqlite3.Cursor]:
+    cursor = cast("sqlite3.Cursor", connection.connection.cursor())
+    try:
+        yield cursor
+    finally:
+        cursor.close()
 
 
 def _file_address(url: str) -> URL:

@@ -189,3 +189,29 @@ _UNSIGNED = encode(
         "</p:Response>"
     )
 )
+
+
+@pytest.mark.parametrize("declare", ["<q xmlns:n='{}'/>", '<q xmlns = "{}"/>', '<q xmlns:n=\n"{}"><n:a/></q>'])
+def test_a_namespace_that_canonicalization_would_repeat_at_length_is_refused(door: Door, declare: str) -> None:
+    def message(length: int) -> str:
+        text = etree.tostring(door.genuine.signed(door.key)).decode()
+        held = f"<samlp:Extensions>{declare.format('u' * length)}</samlp:Extensions><samlp:Status>"
+        return base64.b64encode(text.replace("<samlp:Status>", held).encode()).decode()
+
+    assert admit(message(256)).assertion is not None
+    with pytest.raises(SamlError, match="namespace of more than 256") as refusal:
+        admit(message(257))
+    assert refusal.value.reason is Fault.FORBIDDEN_XML
+
+
+def test_attributes_are_counted_over_all_elements(door: Door) -> None:
+    def message(elements: int) -> str:
+        text = etree.tostring(door.genuine.signed(door.key)).decode()
+        many = "<a " + " ".join(f'a{number}=""' for number in range(30)) + "/>"
+        held = f"<samlp:Extensions>{many * elements}</samlp:Extensions><samlp:Status>"
+        return base64.b64encode(text.replace("<samlp:Status>", held).encode()).decode()
+
+    assert admit(message(100)).assertion is not None
+    with pytest.raises(SamlError, match="attributes") as refusal:
+        admit(message(170))
+    assert refusal.value.reason is Fault.FORBIDDEN_XML
