@@ -87,10 +87,10 @@ def parse_listed(data: bytes, limits: Limits, *, skip_comments: bool = False) ->
         raise ForbiddenXml("a document type")
     if root.getprevious() is not None or root.getnext() is not None:
         raise ForbiddenXml("a comment or an instruction beside the root")
-    elements = _listed(root, limits)
     if _has_conspicuous_namespaces(text, limits):
+        # Before any element's name is looked at: its namespace is a part of that.
         _check_namespaces(root, limits)
-    return elements
+    return _listed(root, limits)
 
 
 def parse_within(data: bytes, context: etree._Element, limits: Limits) -> list[etree._Element]:
