@@ -27,6 +27,7 @@ BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
 ENTITY = "urn:oasis:names:tc:SAML:2.0:nameid-format:entity"
 
 _LONGEST_VALUE = 255
+_VALUE, _NAME_ID = f"{{{SAML}}}AttributeValue", f"{{{SAML}}}NameID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +279,8 @@ def _attributes(assertion: etree._Element) -> Iterator[tuple[str, tuple[str, ...
     merged: dict[str, list[str]] = {}
     for attribute in assertion.findall(f"{{{SAML}}}AttributeStatement/{{{SAML}}}Attribute"):
         values = merged.setdefault(attribute.get("Name", ""), [])
-        for value in attribute.findall(f"{{{SAML}}}AttributeValue"):
-            if [child.tag for child in value] != [f"{{{SAML}}}NameID"]:
+        for value in attribute:
+            if value.tag == _VALUE and not (len(value) == 1 and value[0].tag == _NAME_ID):
                 values.append(text_of(value))
     for name, values in merged.items():
         yield name, tuple(values)

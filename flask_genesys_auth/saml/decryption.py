@@ -9,7 +9,6 @@ nobody has signed (:func:`decoy`): the next call is the same.
 from __future__ import annotations
 
 import base64
-import copy
 import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -123,14 +122,14 @@ def _ours(form: EncryptedForm, trust: Trust) -> KeyForm:
 
 
 def _attempts(form: EncryptedForm, key: KeyForm, keys: tuple[xmlsec.Key, ...]) -> Iterator[bytes | None]:
-    content = copy.deepcopy(form.data)
     # Without its type libxmlsec gives bytes, and does not parse them, which would print of them what is not XML.
-    content.attrib.pop("Type", None)
+    # Of an unsigned message nothing else reads it; of a signed one its signature is checked, and it is read anew.
+    form.data.attrib.pop("Type", None)
     for own in keys:
         session = _decrypted(key.element, own)
         if session is None or len(session) != form.key_size:
             session = secrets.token_bytes(form.key_size)
-        yield _decrypted(content, xmlsec.Key.from_binary_data(constants.KeyDataAes, session))
+        yield _decrypted(form.data, xmlsec.Key.from_binary_data(constants.KeyDataAes, session))
 
 
 def _decrypted(element: etree._Element, key: xmlsec.Key) -> bytes | None:

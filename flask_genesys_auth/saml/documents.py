@@ -211,7 +211,7 @@ def instant(value: str) -> float:
     found = _INSTANT.fullmatch(value.strip(_WHITE_SPACE))
     if found is None:
         raise ValueError(f"{value[:64]!r} is no instant in UTC")
-    whole = datetime.fromisoformat(found.group(1)).replace(tzinfo=timezone.utc)
+    whole = datetime.fromisoformat(f"{found.group(1)}+00:00")
     return whole.timestamp() + float(found.group(2) or 0)
 
 

@@ -120,7 +120,7 @@ def _covered_by(signer: bytes, root: etree._Element) -> etree._Element:
         if form.weak:
             raise SamlError(Fault.ALGORITHM, "it is made with SHA-1")
         check_signature(form, (load_key(signer),))
-        return covered(form, LIMITS)
+        return covered(form)
     except (SamlError, xmlsec.Error) as error:
         raise ValueError(f"the signature is not that of metadata_certificate ({error})") from error
 

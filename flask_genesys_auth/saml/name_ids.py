@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .documents import text_of
@@ -59,4 +59,5 @@ class NameId:
     @property
     def text(self) -> str:
         """All of it in one text, by which login sessions are kept and found."""
-        return json.dumps(astuple(self), ensure_ascii=False, separators=(",", ":"))
+        parts = (self.value, self.format, self.qualifier, self.sp_qualifier)
+        return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
