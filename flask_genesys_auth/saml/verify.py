@@ -22,7 +22,7 @@ from xmlsec import constants
 
 from . import decryption
 from .certificates import public_key_info
-from .documents import DS, MalformedXml, local_name, reparse
+from .documents import DS, SAML, MalformedXml, local_name, reparse
 from .errors import Fault, SamlError
 from .gate import Admitted
 from .signatures import SignatureForm
@@ -115,8 +115,8 @@ def verify(message: Admitted, trust: Trust, decryption_keys: tuple[xmlsec.Key, .
     except SamlError as error:
         raise refusal or error from None
     revealed = decryption.reveal_name_id(assertion, trust, decryption_keys)
-    opened = (assertion,) if revealed or message.encrypted is not None else ()
-    if not all(protocol_schema().validate(part) for part in (_as_sent(message, opened), *opened)):
+    name_id = assertion.find(f"{{{SAML}}}Subject/{{{SAML}}}NameID") if revealed else None
+    if not all(protocol_schema().validate(part) for part in _as_sent(message, form, name_id)):
         raise SamlError(Fault.SCHEMA, "the message is not valid against saml-schema-protocol-2.0")
     return Verified(assertion=assertion, response=response)
 
@@ -141,15 +141,24 @@ def refuse_weak(form: SignatureForm, trust: Trust) -> None:
         raise SamlError(Fault.ALGORITHM, f"{local_name(form.signed)} is signed with SHA-1: allow_sha1 is not set")
 
 
-def _as_sent(message: Admitted, opened: tuple[etree._Element, ...]) -> etree._Element:
-    """Return the message; without its assertion, if that is looked at as it was opened.
+def _as_sent(message: Admitted, form: SignatureForm, name_id: etree._Element | None) -> tuple[etree._Element, ...]:
+    """Return the message, and its assertion as it was opened where that was encrypted: for the schemas.
 
-    The schemas do not know all of what may encrypt (xmlenc-core 1.1); its form has been read by a stricter list.
+    They do not know all of what may encrypt (xmlenc-core 1.1); its form has been read by a stricter list. What the
+    signature covers is not asked: a prefix that only a value has (``xsi:type="xs:string"``) means nothing there any
+    more (xml-exc-c14n 1.1).
+
+    :param form: the assertion's signature.
+    :param name_id: what stands in the place of its EncryptedID.
     """
-    sealed = message.assertion if message.encrypted is None else message.encrypted.holder
-    if opened and sealed is not None:
-        message.response.remove(sealed)
-    return message.response
+    sealed = None if name_id is None else form.signed.find(f"{{{SAML}}}Subject/{{{SAML}}}EncryptedID")
+    subject = None if sealed is None else sealed.getparent()
+    if name_id is not None and sealed is not None and subject is not None:
+        subject.replace(sealed, copy.deepcopy(name_id))
+    if message.encrypted is None:
+        return (message.response,)
+    message.response.remove(message.encrypted.holder)
+    return message.response, form.signed
 
 
 def check_signature(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:

@@ -52,7 +52,7 @@ def relaxed(make_app: MakeApp, ours: SigningKey) -> Flask:
 def hooks(encryption: Encryption, what: str) -> dict[str, Hook]:
     if what == ASSERTION:
         return {"between_signing": encryption.assertion}
-    return {"before_signing": encryption.name_id}
+    return {"before_signing": encryption.name_id} if what else {}
 
 
 def post(app: Flask, key: SigningKey, **changes: Any) -> Any:
@@ -91,6 +91,22 @@ def test_what_is_encrypted_for_us_is_read(
     desk: Flask, key: SigningKey, ours: SigningKey, what: str, sign_response: bool, changes: dict[str, Any]
 ) -> None:
     assert accepts(desk, key, Encryption(ours, **changes), what, sign_response=sign_response)
+
+
+@pytest.mark.parametrize("what", [ASSERTION, NAME_ID])
+def test_values_may_say_of_what_type_they_are(desk: Flask, key: SigningKey, ours: SigningKey, what: str) -> None:
+    # As SimpleSAMLphp and Keycloak write them. Canonicalization drops a prefix that nothing but a value has.
+    encryption = Encryption(ours)
+
+    def typed(response: etree._Element) -> None:
+        for value in response.iter(f"{{{SAML}}}AttributeValue"):
+            value.set("{http://www.w3.org/2001/XMLSchema-instance}type", "xs:string")
+        if what == NAME_ID:
+            encryption.name_id(response)
+
+    between = {"between_signing": encryption.assertion} if what == ASSERTION else {}
+    attributes = {"mail": (ANN,)}
+    assert accepts(desk, key, encryption, "", attributes=attributes, before_signing=typed, **between)
 
 
 def test_assertion_and_identifier_are_both_encrypted(desk: Flask, key: SigningKey, ours: SigningKey) -> None:
