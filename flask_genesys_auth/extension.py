@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -11,6 +12,7 @@ from werkzeug.utils import import_string
 
 from . import signals
 from .accounts.enrolment import check_enrolment
+from .accounts.from_model import role_names
 from .accounts.passwords import PasswordHasher
 from .accounts.store import SqlAccounts
 from .chain.contact_centers import ContactCenter, ContactCenters
@@ -33,7 +35,7 @@ from .throttle import FailureLimit, FailureThrottle
 from .verified import VerifiedMemory
 from .web import access, login, origin
 from .web.hooks import Hooks
-from .web.runtime import EXTENSION, Runtime, runtime
+from .web.runtime import EXTENSION, Runtime, runtime, without_steps
 
 if TYPE_CHECKING:
     from .chain.decision import Decision
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from .saml.settings import ServiceProvider
 
 CONFIG_KEY = "GENESYS_AUTH"
+logger = logging.getLogger("flask_genesys_auth")
 
 StepFactory: TypeAlias = "Step | type[Step] | str"
 
@@ -84,12 +87,13 @@ class GenesysAuth:
             raise ConfigurationError(
                 "GenesysAuth is set up for this application already: call init_app once, or make a new Flask object"
             )
-        settings = load_settings(_configuration(app), base_path=Path(app.instance_path), app_name=app.name)
-        _check_application(app, settings)
+        settings = _settings(app)
         here = self._put_together(app, settings)
         app.extensions[EXTENSION] = here
         _set_cookie_defaults(app, settings)
         _register(app, here)
+        for finding in without_steps(here):
+            logger.warning("%s", finding)
 
     def log_in_with_password(self, user_name: str, password: str) -> Decision:
         """Check a login form's name and password by the Basic steps, and log the user in if they are good.
@@ -139,7 +143,7 @@ class GenesysAuth:
             accounts = SqlAccounts(settings.accounts_url, timeout=settings.state_timeout)
         check_enrolment(accounts, settings)
         passwords = accounts if isinstance(accounts, PasswordStore) else None
-        extra = [_step(one) for one in (*self._extra_steps, *settings.extra_steps)]
+        extra = _steps((*self._extra_steps, *settings.extra_steps))
         providers = _service_providers(settings, state)
         parts = _StepParts(settings, passwords, hasher)
         centers = ContactCenters(
@@ -224,12 +228,13 @@ def _configuration(app: Flask) -> Any:
     return app.config[CONFIG_KEY]
 
 
-def _check_application(app: Flask, settings: Settings) -> None:
-    problems = []
-    if not app.secret_key:
-        problems.append("SECRET_KEY: set it before init_app, to at least 32 random bytes; it signs the session cookie")
-    if app.config.get("LOGIN_DISABLED") and not app.testing:
-        problems.append("LOGIN_DISABLED: it switches flask_login.login_required off; remove it (or set TESTING)")
+def _settings(app: Flask) -> Settings:
+    """Read the configuration, with all that is wrong with it and with the application's own in one error."""
+    problems = [*_application_problems(app)]
+    try:
+        settings = load_settings(_configuration(app), base_path=Path(app.instance_path), app_name=app.name)
+    except ConfigurationError as error:
+        raise ConfigurationError(*problems, *error.problems) from None
     if settings.saml_enabled and str(app.config["SESSION_COOKIE_SAMESITE"]).lower() == "strict":
         problems.append(
             "SESSION_COOKIE_SAMESITE: with 'Strict' the browser withholds the cookie when it comes back from the SAML "
@@ -237,6 +242,14 @@ def _check_application(app: Flask, settings: Settings) -> None:
         )
     if problems:
         raise ConfigurationError(*problems)
+    return settings
+
+
+def _application_problems(app: Flask) -> Iterator[str]:
+    if not app.secret_key:
+        yield "SECRET_KEY: set it before init_app, to at least 32 random bytes; it signs the session cookie"
+    if app.config.get("LOGIN_DISABLED") and not app.testing:
+        yield "LOGIN_DISABLED: it switches flask_login.login_required off; remove it (or set TESTING)"
 
 
 def _set_cookie_defaults(app: Flask, settings: Settings) -> None:
@@ -275,7 +288,25 @@ def _imported(name: str, path: str) -> Callable[..., object]:
     try:
         return cast("Callable[..., object]", import_string(name))
     except ImportError as error:
-        raise ConfigurationError(f"{path}: {name!r} cannot be imported: {error}") from error
+        # Werkzeug's own error is a report of many lines around the one that says what happened.
+        said = str(getattr(error, "exception", error)).partition("\n")[0]
+        raise ConfigurationError(f"{path}: {name!r} cannot be imported: {said}") from error
+
+
+def _steps(given: Sequence[StepFactory]) -> list[Step]:
+    problems: list[str] = []
+    made = [_step_or_problem(one, problems) for one in given]
+    if problems:
+        raise ConfigurationError(*problems)
+    return [step for step in made if step is not None]
+
+
+def _step_or_problem(given: StepFactory, problems: list[str]) -> Step | None:
+    try:
+        return _step(given)
+    except ConfigurationError as error:
+        problems.extend(error.problems)
+        return None
 
 
 def _step(given: StepFactory) -> Step:
@@ -297,7 +328,7 @@ def describe_by_convention(user: Any) -> AccountState:
     return AccountState(
         account_id=str(user.get_id()),
         enabled=bool(user.is_active),
-        roles=frozenset(getattr(user, "roles", ())),
+        roles=role_names(getattr(user, "roles", None)),
     )
 
 

@@ -156,7 +156,7 @@ class ModelAccounts(Generic[M]):
             return AccountState(
                 account_id=self._id_of(user),
                 enabled=bool(enabled),
-                roles=_roles(getattr(user, names.roles) if names.roles else None),
+                roles=role_names(getattr(user, names.roles) if names.roles else None),
                 contact_center=str(getattr(user, names.contact_center)) if names.contact_center else None,
                 version=hashlib.sha256(str(stored).encode()).hexdigest()[:16] if stored else "",
             )
@@ -248,7 +248,7 @@ def _roll_back(session: Session) -> None:
         session.invalidate()
 
 
-def _roles(value: object) -> frozenset[str]:
+def role_names(value: object) -> frozenset[str]:
     """Read roles of whatever form a model keeps them in."""
     if value is None:
         return frozenset()

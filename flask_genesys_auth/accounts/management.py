@@ -140,6 +140,9 @@ class AccountManagement:
     def set_password(self, account_id: str, password_hash: str | None) -> None:
         """Give an account another password, or none; its version changes.
 
+        What is remembered of the old password ends with it. Login sessions do not, for they are the state's: whoever
+        changes a password ends them (:meth:`~flask_genesys_auth.GenesysAuth.revoke`), as ``accounts set-password``.
+
         :raises NoSuchAccount: if there is none.
         :raises AccountError: if the hash is none of argon2's.
         """

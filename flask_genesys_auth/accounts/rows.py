@@ -101,8 +101,8 @@ def hash_problems(password_hash: str | None) -> Iterator[tuple[str, str]]:
 def role_problems(roles: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Find roles that are no names."""
     for role in roles:
-        if not _is_text(role, MAX_ROLE) or "," in role:
-            yield "roles", f"a role is 1 to {MAX_ROLE} visible characters without a comma"
+        if not _is_text(role, MAX_ROLE) or "," in role or " " in role:
+            yield "roles", f"a role is 1 to {MAX_ROLE} visible characters without a comma or a blank"
 
 
 def identity_problems(provider: str, value: str) -> Iterator[tuple[str, str]]:

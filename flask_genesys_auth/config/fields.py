@@ -184,6 +184,8 @@ class Whole(Strict):
         self._most = most
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> int:
+        if isinstance(value, float):
+            raise ValidationError("must be a whole number: no fraction, no infinity, no NaN")
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValidationError(f"must be a whole number, not {kind(value)}")
         if not self._least <= value <= self._most:

@@ -106,8 +106,8 @@ def metadata(text: str) -> str:
 
 def role(text: str) -> str:
     """Return the name of a role, as accounts keep it."""
-    if len(text) > _LONGEST_ROLE or "," in text or not text.isprintable():
-        raise ValidationError(f"must be at most {_LONGEST_ROLE} visible characters without a comma")
+    if len(text) > _LONGEST_ROLE or "," in text or " " in text or not text.isprintable():
+        raise ValidationError(f"must be at most {_LONGEST_ROLE} visible characters without a comma or a blank")
     return text
 
 

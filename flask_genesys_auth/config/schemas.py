@@ -126,7 +126,7 @@ class _ConfigurationServer(Table):
     allow_http = Flag()
     client_id = Text()
     client_secret = SecretField()
-    tenant = Text(rules.tenant)
+    tenant = Text(rules.tenant, needed=True)
     contact_center_id = Text()
     match = Choice("username", "login_name", "cme_user_name", "identity")
     max_failures = Text(rules.limit, needed=True)

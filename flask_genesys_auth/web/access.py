@@ -50,6 +50,8 @@ class _Mark:
 def unprotected(target: T) -> T:
     """Let everybody reach this view, view class or blueprint (nested ones included, unless they say otherwise).
 
+    A class that is made from such a view class is not unprotected by that; roles and protection are inherited.
+
     :returns: the very same object, so that it stands in any order around ``@app.route``.
     :raises ConfigurationError: if the same object is marked protected.
     """
@@ -208,9 +210,30 @@ def _marks(app: Flask, view: Any, endpoint: str, method: str) -> Iterator[tuple[
         candidates.append((f"blueprint {blueprint}", app.blueprints.get(blueprint)))
         blueprint = blueprint.rpartition(".")[0]
     for found_in, candidate in candidates:
-        mark = _mark_of(candidate)
+        mark = _class_mark(candidate) if isinstance(candidate, type) else _mark_of(candidate)
         if mark is not None:
             yield found_in, mark
+
+
+def _class_mark(view_class: type) -> _Mark | None:
+    """Return a view class's own mark, else what a class it is made from asks for.
+
+    To be unprotected is not inherited: whoever adds methods to such a class has to say it again.
+    """
+    for one in view_class.__mro__:
+        mark = _own_mark(one)
+        if mark is not None and (mark.protected or one is view_class):
+            return mark
+    return None
+
+
+def unknown_endpoints(app: Flask) -> Iterator[str]:
+    """Find names in the configuration that are no endpoint of the application; a sentence for each."""
+    settings = runtime(app).settings
+    if settings.login_view and settings.login_view not in app.view_functions:
+        yield f"login_view: the application has no endpoint {settings.login_view!r}; nobody is sent there"
+    for name in sorted(settings.unprotected_endpoints - app.view_functions.keys()):
+        yield f"unprotected_endpoints: the application has no endpoint {name!r}"
 
 
 def _is_static(app: Flask, endpoint: str) -> bool:

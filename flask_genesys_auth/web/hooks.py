@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, cast
 
 from flask import Flask, Request, g, request
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from flask import Response
 
     from .runtime import Runtime
+
+logger = logging.getLogger("flask_genesys_auth")
 
 
 class Hooks:
@@ -26,6 +29,7 @@ class Hooks:
         self._here = here
         self._vary = tuple(origin.vary_names(here.settings))
         self._vary_text = ", ".join(self._vary)
+        self._names_checked = False
 
     def install(self) -> None:
         """Stand first: before any hook of the application sees a request, after all of them have seen the answer."""
@@ -44,6 +48,11 @@ class Hooks:
                 "LoginManager: one was attached to the application after GenesysAuth; attach it before "
                 "auth.init_app(app), or leave it out"
             )
+        if not self._names_checked:
+            # Views are registered after init_app; at the first request all are there.
+            self._names_checked = True
+            for finding in access.unknown_endpoints(self._app):
+                logger.warning("%s", finding)
         # An outer application context (an application under test) may have left a user behind.
         g.pop("_login_user", None)
         if sent.method == "OPTIONS":

@@ -104,8 +104,7 @@ def check_same(contact_center: str) -> None:
     """
     site = request.headers.get("Sec-Fetch-Site")
     sent = request.headers.get("Origin", "").lower()
-    own = {origin_of(request.host_url), runtime().origins.own.get(contact_center)}
-    if site != "same-origin" and (site is not None or sent not in own):
+    if site != "same-origin" and (site is not None or sent not in _own(contact_center)):
         raise refusals.ForeignOrigin(Decision(contact_center))
 
 
@@ -128,12 +127,29 @@ def _from_here(decision: Decision, *, absent: bool) -> bool:
 
 def _accepted(contact_center: str | None) -> set[str]:
     origins = runtime().origins
-    accepted = {origin_of(request.host_url)}
     if contact_center is None:
-        return accepted | set(origins.own.values())
-    if contact_center in origins.own:
-        accepted.add(origins.own[contact_center])
-    return accepted | origins.allowed.get(contact_center, frozenset())
+        return _asked_as(None) | set(origins.own.values())
+    return _own(contact_center) | origins.allowed.get(contact_center, frozenset())
+
+
+def _own(contact_center: str) -> set[str]:
+    named = runtime().origins.own.get(contact_center)
+    return _asked_as(contact_center) | ({named} if named else set())
+
+
+def _asked_as(contact_center: str | None) -> set[str]:
+    """Return the origin of the address that was asked for, which is ours where the configuration names no other one.
+
+    A ``Host`` header is what the client says; with a ``public_url`` it must be one of the contact center's ``hosts``.
+    """
+    here = runtime()
+    if contact_center is None:
+        trusted = not here.origins.own
+    else:
+        center = here.contact_centers.get(contact_center)
+        listed = center is not None and request.host.lower() in center.settings.hosts
+        trusted = listed or contact_center not in here.origins.own
+    return {origin_of(request.host_url)} if trusted else set()
 
 
 def preflight() -> Response | None:

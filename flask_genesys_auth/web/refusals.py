@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, jsonify, make_response, redirect, render_template, request, session, url_for
+from flask import Response, current_app, jsonify, make_response, redirect, render_template, request, session, url_for
 from werkzeug.exceptions import (
     BadRequest,
     Forbidden,
@@ -107,7 +107,7 @@ class AuthenticationRequired(Refusal, Unauthorized):
             if challenge.location:
                 return challenge.location
         login_view = runtime().settings.login_view
-        if not login_view or request.endpoint == login_view:
+        if login_view not in current_app.view_functions or request.endpoint == login_view:
             return None
         wanted = request.root_path + request.full_path.removesuffix("?")
         return url_for(login_view, next=wanted) if request.method == "GET" else url_for(login_view)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app
+
+from ..steps.disabled import DisabledStep
+from ..steps.login_session import LoginSessionStep
 
 if TYPE_CHECKING:
     from flask_login import LoginManager
@@ -44,6 +47,13 @@ class Runtime:
     policies: PolicyTable
     origins: Origins
     login_manager: LoginManager
+
+
+def without_steps(here: Runtime) -> Iterator[str]:
+    """Find contact centers in which nothing but a login that the application makes itself can prove anybody."""
+    for center in here.contact_centers.values():
+        if all(isinstance(step, (DisabledStep, LoginSessionStep)) for step in center.steps):
+            yield f"contact_centers.{center.name}: no step is enabled: enable one, or log users in by your own view"
 
 
 def runtime(app: Flask | None = None) -> Runtime:

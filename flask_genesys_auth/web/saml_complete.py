@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flask import Response, make_response, redirect, render_template, request, session
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException
 
 from ..accounts.enrolment import enrol
 from ..chain.decision import Authenticated, Decision, Identity, StepRecord, Unavailable
@@ -29,9 +29,6 @@ _LARGEST_FORM = 4096
 
 def complete(contact_center: str) -> Response:
     """``GET complete?code=``: log in the browser that began the login, and no other; ``POST``: whose user agrees."""
-    if request.method not in {"GET", "POST"}:
-        # A look ahead (HEAD) must not burn the code.
-        raise MethodNotAllowed(valid_methods=["GET", "POST"])
     service = service_of(contact_center)
     if request.method == "POST":
         origin.check_same(service.contact_center)

@@ -7,9 +7,11 @@ browser to ``complete`` on the same site, where its cookie shows that it is the 
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, Response, make_response, redirect
+from flask import Blueprint, Response, make_response, redirect, request
+from werkzeug.exceptions import MethodNotAllowed
 
 from ..saml.consumer import consume, declined
 from ..saml.errors import SamlError, StatusRefused
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..saml.settings import ServiceProvider
+
+_TAKING = frozenset({"login", "complete", "slo"})
+"""Addresses at which a GET changes something."""
 
 CODE_LIFETIME = 60
 """Seconds within which the browser must bring the one-time code back."""
@@ -49,9 +54,24 @@ def create_blueprint(prefix: str) -> Blueprint:
     )
     for name, view, methods in rules:
         blueprint.add_url_rule(
-            f"/<contact_center>/{name}", endpoint=name.replace("-", "_"), view_func=view, methods=methods
+            f"/<contact_center>/{name}",
+            endpoint=name.replace("-", "_"),
+            view_func=_not_in_passing(view, methods) if name in _TAKING else view,
+            methods=methods,
         )
     return access.unprotected(blueprint)
+
+
+def _not_in_passing(view: Callable[[str], Any], methods: list[str]) -> Callable[[str], Any]:
+    """Keep a look ahead (HEAD, which Flask answers like GET) from beginning a login or using anything up."""
+
+    @functools.wraps(view)
+    def checked(contact_center: str) -> Any:
+        if request.method not in methods:
+            raise MethodNotAllowed(valid_methods=methods)
+        return view(contact_center)
+
+    return checked
 
 
 def receive(contact_center: str) -> Response:

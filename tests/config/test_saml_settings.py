@@ -151,7 +151,7 @@ def test_what_signs_needs_a_signing_key(load: Load, refused: Refused, key: str, 
         ({"role_map": ["a"], "attributes": {"groups": "g"}}, ["role_map: must be a table, not a list"]),
         (
             {"role_map": {"a": "R,S"}, "attributes": {"groups": "g"}},
-            ["role_map.a: must be at most 100 visible characters without a comma"],
+            ["role_map.a: must be at most 100 visible characters without a comma or a blank"],
         ),
         ({"attributes": {"phone": "x"}}, ["attributes.phone: is not a known key"]),
         (

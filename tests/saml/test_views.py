@@ -240,3 +240,12 @@ def test_what_is_no_answer_of_a_provider_is_refused(
 ) -> None:
     assert_refused(browser.post("/saml/acme/acs", **sent), caplog, reason)
     assert browser.log_in().status_code == 303
+
+
+@pytest.mark.parametrize("name", ["login", "complete", "slo"])
+def test_a_look_ahead_begins_nothing_and_uses_nothing_up(browser: Browser, name: str) -> None:
+    answer = browser.client.head(f"/saml/acme/{name}")
+    assert answer.status_code == 405
+    assert "GET" in answer.headers["Allow"]
+    assert "Set-Cookie" not in answer.headers
+    assert browser.client.get("/saml/acme/login").status_code == 302

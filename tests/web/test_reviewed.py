@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import flask_login
 import pytest
 from flask import Flask, Response, render_template_string
+from flask.views import MethodView
 from flask_login import LoginManager, login_user, logout_user
 
-from flask_genesys_auth import GenesysAuth, current_user, unprotected
+from flask_genesys_auth import ConfigurationError, GenesysAuth, current_user, roles_required, unprotected
+from flask_genesys_auth.extension import describe_by_convention
 
 from .conftest import MakeApp, accounts_of
 
@@ -147,3 +150,133 @@ def test_flask_login_asks_for_the_user_in_every_template() -> None:
     app = Flask("plain")
     LoginManager().init_app(app)
     assert flask_login.utils._user_context_processor in app.template_context_processors[None]
+
+
+@pytest.mark.parametrize(("host", "status"), [("portal.acme.example", 200), ("evil.example", 403)])
+def test_a_host_header_makes_no_own_origin_beside_a_public_url(make_app: MakeApp, host: str, status: int) -> None:
+    table = {"web_services": {}, "public_url": "https://acme.example", "hosts": ["portal.acme.example"]}
+    app = make_app({"contact_centers": {"acme": table}})
+    client = app.test_client()
+    client.environ_base.pop("HTTP_SEC_FETCH_SITE")
+    answer = client.post("/private", base_url=f"https://{host}", headers={"Origin": f"https://{host}"}, auth=ANN)
+    assert answer.status_code == status
+    named = client.post("/private", base_url=f"https://{host}", headers={"Origin": "https://acme.example"}, auth=ANN)
+    assert named.status_code == 200
+
+
+def test_without_a_public_url_the_address_that_was_asked_for_is_our_own(make_app: MakeApp) -> None:
+    client = make_app().test_client()
+    client.environ_base.pop("HTTP_SEC_FETCH_SITE")
+    own = {"Origin": "http://127.0.0.1:5000"}
+    assert client.post("/private", base_url="http://127.0.0.1:5000", headers=own, auth=ANN).status_code == 200
+    assert client.post("/private", base_url="http://localhost:5000", headers=own, auth=ANN).status_code == 403
+
+
+class Model:
+    """An application's own user, by Flask-Login's conventions alone."""
+
+    is_active = True
+
+    def __init__(self, roles: object) -> None:
+        if roles != "none at all":
+            self.roles = roles
+
+    def get_id(self) -> str:
+        return "1"
+
+
+@pytest.mark.parametrize(
+    ("roles", "read"),
+    [
+        ("none at all", set()),
+        (None, set()),
+        ("ROLE_ADMIN", {"ROLE_ADMIN"}),
+        ("ROLE_ADMIN, ROLE_AGENT", {"ROLE_ADMIN", "ROLE_AGENT"}),
+        (["ROLE_ADMIN"], {"ROLE_ADMIN"}),
+        ([SimpleNamespace(name="ROLE_ADMIN")], {"ROLE_ADMIN"}),
+    ],
+)
+def test_roles_are_read_in_whatever_form_a_model_keeps_them(roles: object, read: set[str]) -> None:
+    assert describe_by_convention(Model(roles)).roles == read
+
+
+def test_being_unprotected_is_not_inherited_by_a_view_class_and_roles_are(make_app: MakeApp) -> None:
+    app = make_app()
+
+    class Shown(MethodView):
+        def get(self) -> str:
+            return "shown"
+
+    class Open(Shown):
+        pass
+
+    class Supervised(Shown):
+        pass
+
+    unprotected(Open)
+    roles_required("ROLE_SUPERVISOR")(Supervised)
+
+    class More(Open):
+        def post(self) -> str:
+            return "changed"
+
+    class Other(Supervised):
+        pass
+
+    for view in (Open, More, Other):
+        app.add_url_rule(f"/{view.__name__}", view_func=view.as_view(view.__name__))
+    client = app.test_client()
+    assert client.get("/Open").text == "shown"
+    assert client.get("/More").status_code == 401
+    assert client.post("/More", auth=ANN).text == "changed"
+    assert client.get("/Other", auth=ANN).status_code == 403
+    assert client.get("/Other", auth=("sue@acme.example", "sue's password")).text == "shown"
+
+
+def test_a_login_view_that_is_none_leaves_a_page_and_a_line_in_the_log(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    navigation = {"Sec-Fetch-Mode": "navigate"}
+    app = make_app({"login_view": "pages.lgoin", "unprotected_endpoints": ["healtz", "marked"]})
+    client = app.test_client()
+    for _ in range(2):
+        answer = client.get("/private", headers=navigation)
+        assert answer.status_code == 401
+        assert "Please sign in" in answer.text
+    told = [record.getMessage() for record in caplog.records if "has no endpoint" in record.getMessage()]
+    assert told == [
+        "login_view: the application has no endpoint 'pages.lgoin'; nobody is sent there",
+        "unprotected_endpoints: the application has no endpoint 'healtz'",
+    ]
+    good = make_app({"login_view": "open_"}).test_client().get("/private", headers=navigation)
+    assert good.status_code == 302
+    assert good.headers["Location"] == "/open?next=/private"
+
+
+def test_all_that_is_wrong_with_configuration_and_application_is_told_at_once() -> None:
+    app = Flask(__name__)
+    app.config.update(LOGIN_DISABLED=True, GENESYS_AUTH={"contact_centers": {"acme": {"web_service": {}}}})
+    with pytest.raises(ConfigurationError) as caught:
+        GenesysAuth(app)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "SECRET_KEY",
+        "LOGIN_DISABLED",
+        "contact_centers.acme.web_service",
+    ]
+    app = Flask(__name__)
+    app.secret_key = "k"
+    app.config["GENESYS_AUTH"] = {"contact_centers": {"acme": {"web_services": {}}}, "state_url": "memory://"}
+    with pytest.raises(ConfigurationError) as caught:
+        GenesysAuth(app, extra_steps=["nowhere.at:All", "json:JSONDecoder", "json:Nothing"])
+    assert len(caught.value.problems) == 3
+    assert all(problem.startswith("extra_steps: ") and "\n" not in problem for problem in caught.value.problems)
+
+
+def test_a_contact_center_in_which_nothing_proves_anybody_is_told(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_app()
+    assert "no step is enabled" not in caplog.text
+    make_app({"contact_centers": {"acme": {"web_services": {}}, "globex": {}}})
+    assert "contact_centers.globex: no step is enabled" in caplog.text
+    assert "contact_centers.acme" not in caplog.text
