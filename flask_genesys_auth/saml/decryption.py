@@ -72,7 +72,17 @@ def reveal_name_id(assertion: etree._Element, trust: Trust, keys: tuple[xmlsec.K
     :param assertion: as its signature covers it: nobody but the provider has encrypted what is in there.
     :raises SamlError: if that is no NameID.
     """
-    holder = assertion.find(f"{{{SAML}}}Subject/{{{SAML}}}EncryptedID")
+    subject = assertion.find(f"{{{SAML}}}Subject")
+    return subject is not None and reveal_child(subject, trust, keys)
+
+
+def reveal_child(parent: etree._Element, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> bool:
+    """Do the same where the ``EncryptedID`` is a child of this very element, as of a LogoutRequest (saml-core 3.7.1).
+
+    :param parent: as its signature covers it.
+    :raises SamlError: if that is no NameID.
+    """
+    holder = parent.find(f"{{{SAML}}}EncryptedID")
     if holder is None:
         return False
     form = read_encrypted(holder)
@@ -83,8 +93,6 @@ def reveal_name_id(assertion: etree._Element, trust: Trust, keys: tuple[xmlsec.K
             continue
         if name_id.tag == f"{{{SAML}}}NameID" and not more and _NAME_ID_ATTRIBUTES.issuperset(name_id.keys()):
             name_id.tail = None
-            parent = holder.getparent()
-            assert parent is not None  # noqa: S101 - found below Subject
             parent.replace(holder, name_id)
             return True
     raise _unreadable(form, f"none of our {len(keys)} keys decrypts it to a NameID")

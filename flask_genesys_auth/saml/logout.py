@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from .decryption import reveal_child
 from .documents import DS, SAML, SAMLP, ForbiddenXml, MalformedXml, as_instant, instant, local_name, parse, text_of
 from .errors import Fault, MetadataUnavailable, SamlError
 from .gate import LARGEST_ENCODED, LIMITS, SUCCESS, check_ids
@@ -102,6 +103,9 @@ def receive(
         trust = _sender(service, message)
         try:
             root = _proven(message, trust)
+            if message.kind == "SAMLRequest":
+                # Nobody but the provider has encrypted what is in there: it is signed.
+                reveal_child(root, trust, service.decryption_keys)
             _check(root, service, trust)
             _spend(root, service, trust, state)
             if message.kind == "SAMLRequest":
