@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
+from getpass import GetPassWarning
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ password_stdin = click.option(
 )
 
 
-@accounts.command("add")
+@accounts.command("add", short_help="Make an account.")
 @named
 @click.option("--first-name", default="")
 @click.option("--last-name", default="")
@@ -67,7 +69,7 @@ def add(
     click.echo(f"Added {made.user_name} to {contact_center}" + ("." if password_stdin else ", without a password."))
 
 
-@accounts.command("list")
+@accounts.command("list", short_help="List the accounts.")
 @click.argument("contact_center", required=False)
 @as_json
 def list_(contact_center: str | None, as_json: bool) -> None:
@@ -113,7 +115,7 @@ def show(contact_center: str, user_name: str, as_json: bool) -> None:
     )
 
 
-@accounts.command("set-password")
+@accounts.command("set-password", short_help="Change a password, end login sessions.")
 @named
 @password_stdin
 def set_password(contact_center: str, user_name: str, password_stdin: bool) -> None:
@@ -125,7 +127,7 @@ def set_password(contact_center: str, user_name: str, password_stdin: bool) -> N
     click.echo(f"{account.user_name} has a new password{_end_sessions(here, account)}.")
 
 
-@accounts.command("disable")
+@accounts.command("disable", short_help="Keep an account out, end login sessions.")
 @named
 def disable(contact_center: str, user_name: str) -> None:
     """Keep an account out, and end its login sessions."""
@@ -145,7 +147,7 @@ def enable(contact_center: str, user_name: str) -> None:
     click.echo(f"{account.user_name} is enabled.")
 
 
-@accounts.command("roles")
+@accounts.command("roles", short_help="Show an account's roles, or set them.")
 @named
 @click.argument("roles", nargs=-1, metavar="[ROLE]...")
 @click.option("--none", "no_roles", is_flag=True, help="Take all roles away.")
@@ -161,7 +163,7 @@ def roles_(contact_center: str, user_name: str, roles: tuple[str, ...], no_roles
     click.echo(f"{account.user_name}: {', '.join(sorted(account.roles)) or 'no roles'}")
 
 
-@accounts.command("link")
+@accounts.command("link", short_help="Link values that identify the person.")
 @named
 @click.argument("identities", nargs=-1, required=True, metavar="PROVIDER=VALUE...")
 def link(contact_center: str, user_name: str, identities: tuple[str, ...]) -> None:
@@ -173,7 +175,7 @@ def link(contact_center: str, user_name: str, identities: tuple[str, ...]) -> No
         click.echo(f"{account.user_name} is linked to {provider}={value}.")
 
 
-@accounts.command("unlink")
+@accounts.command("unlink", short_help="Take linked values away.")
 @named
 @click.argument("identities", nargs=-1, required=True, metavar="PROVIDER=VALUE...")
 def unlink(contact_center: str, user_name: str, identities: tuple[str, ...]) -> None:
@@ -186,7 +188,7 @@ def unlink(contact_center: str, user_name: str, identities: tuple[str, ...]) -> 
         click.echo(f"{account.user_name} is no longer linked to {provider}={value}.")
 
 
-@accounts.command("delete")
+@accounts.command("delete", short_help="Delete an account, end login sessions.")
 @named
 def delete(contact_center: str, user_name: str) -> None:
     """Delete an account with its linked values, and end its login sessions."""
@@ -196,7 +198,7 @@ def delete(contact_center: str, user_name: str) -> None:
     click.echo(f"{account.user_name} is deleted{_end_sessions(here, account)}.")
 
 
-@accounts.command("import")
+@accounts.command("import", short_help="Make the accounts of a file.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_(file: Path) -> None:
     """Make the accounts of a .json or .csv FILE: all of them, or none."""
@@ -208,6 +210,8 @@ def import_(file: Path) -> None:
 def _account(store: SqlAccounts, contact_center: str, user_name: str) -> Account:
     found = store.get_by_name(contact_center, user_name)
     if found is None:
+        # Looked at last: accounts of a contact center that is configured no more can still be deleted.
+        _check_contact_center(parts(), contact_center)
         raise click.ClickException(f"{contact_center!r} has no account {user_name!r}")
     return found
 
@@ -249,7 +253,13 @@ def _read_password() -> str:
 
 
 def _ask_password() -> str:
-    return _checked(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+    try:
+        with warnings.catch_warnings():
+            # Where no terminal can hide what is typed, getpass warns and would read it all the same.
+            warnings.simplefilter("error", GetPassWarning)
+            return _checked(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+    except GetPassWarning:
+        raise click.ClickException("there is no terminal to ask at: use --password-stdin") from None
 
 
 def _checked(password: str) -> str:

@@ -9,7 +9,7 @@ from ..accounts.store import SqlAccounts
 from .common import parts
 
 
-@click.command("init-db")
+@click.command("init-db", short_help="Make the tables.")
 @with_appcontext
 def init_db() -> None:
     """Make the tables of accounts and state where they are missing."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 from flask import Flask, request
@@ -14,20 +16,56 @@ from werkzeug.routing import RequestRedirect
 
 from ..chain.decision import Decision
 from ..web import login, origin, refusals
-from ..web.access import Policy, policy_of
+from ..web.access import Policy, policy_of, unknown_endpoints
+from ..web.runtime import without_steps
 from .common import as_json, parts, print_json, print_table
 
 METHODS_OF_FLASK = frozenset({"HEAD", "OPTIONS"})
+_HOST = re.compile(r"[0-9A-Za-z.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
-@click.command("endpoints")
+def _address(context: click.Context, parameter: click.Parameter, text: str) -> str:
+    """Return an address as it was given, once it is sure that all of it can be read."""
+    try:
+        _check_address(text)
+    except UnicodeEncodeError:
+        raise click.BadParameter("is not UTF-8", context, parameter) from None
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+    return text
+
+
+def _check_address(text: str) -> None:
+    """Take an address apart as the request is going to.
+
+    :raises ValueError: if that cannot be done.
+    """
+    text.encode()
+    try:
+        parts = urlsplit(text)
+        host = (parts.hostname or "").encode("idna").decode()
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"is no address: {error}") from None
+    if not text.startswith("/") and parts.scheme not in {"http", "https"}:
+        raise ValueError("must be a path such as /agent, or an address by http or https")
+    if (parts.netloc and not _HOST.fullmatch(host)) or (parts.scheme and not host) or "@" in parts.netloc:
+        raise ValueError("has no host that a request could name")
+    if not text.isprintable():
+        raise ValueError("has characters that no address has")
+
+
+@click.command("endpoints", short_help="List every endpoint with its policy.")
 @as_json
 @with_appcontext
 def endpoints(as_json: bool) -> None:
     """List every endpoint with its policy, and what says so."""
-    parts()
-    found = _endpoints(login.current_application())
+    here = parts()
+    app = login.current_application()
+    found = _endpoints(app)
+    for finding in (*without_steps(here), *unknown_endpoints(app)):
+        click.echo(f"Warning: {finding}", err=True)
     if as_json:
         print_json(found)
         return
@@ -59,9 +97,9 @@ def _endpoints(app: Flask) -> list[dict[str, Any]]:
     return rows
 
 
-@click.command("explain")
+@click.command("explain", short_help="Show how a request would fare.")
 @click.argument("method", type=click.Choice(METHODS, case_sensitive=False))
-@click.argument("url")
+@click.argument("url", callback=_address)
 @click.option("-H", "--header", "given", multiple=True, metavar='"NAME: VALUE" | @FILE', help="May be repeated.")
 @as_json
 @with_appcontext

@@ -18,7 +18,7 @@ _EARLY = timedelta(minutes=5)
 _LONGEST_NAME = 64  # RFC 5280 A.1, ub-common-name
 
 
-@click.command("keygen")
+@click.command("keygen", short_help="Make a key and its certificate.")
 @click.option("--out-key", required=True, type=click.Path(path_type=Path), help="Where the private key goes.")
 @click.option("--out-cert", required=True, type=click.Path(path_type=Path), help="Where its certificate goes.")
 @click.option("--name", default="flask-genesys-auth", show_default=True, help="The certificate's common name.")

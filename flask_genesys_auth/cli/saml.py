@@ -23,7 +23,7 @@ saml = Commands("saml", help="The SAML service provider: metadata and keys.")
 saml.add_command(keygen)
 
 
-@saml.command("metadata")
+@saml.command("metadata", short_help="Print our metadata.")
 @click.argument("contact_center", required=False)
 @with_appcontext
 def metadata(contact_center: str | None) -> None:
@@ -38,7 +38,7 @@ def metadata(contact_center: str | None) -> None:
     click.echo(services[0].metadata_xml().decode().rstrip())
 
 
-@saml.command("refresh")
+@saml.command("refresh", short_help="Fetch the metadata now, tell what has changed.")
 @click.argument("contact_center", required=False)
 @click.option("--provider", metavar="NAME", help="One identity provider only.")
 @as_json

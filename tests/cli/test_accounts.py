@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +209,13 @@ def test_identities_are_linked_and_unlinked(run: Invoke, app: Flask, ann: str) -
 def test_nobody_is_one_line(run: Invoke, command: str) -> None:
     name, *more = command.split()
     assert "'acme' has no account 'nobody'" in one_line(run("accounts", name, "acme", "nobody", *more))
+    assert "no contact center is called 'nope'" in one_line(run("accounts", name, "nope", "nobody", *more))
+
+
+def test_an_account_of_a_contact_center_that_is_configured_no_more_can_be_deleted(run: Invoke, app: Flask) -> None:
+    accounts_of(app).add("former", "ann")
+    assert run("accounts", "delete", "former", "ann").exit_code == 0
+    assert "no contact center is called 'former'" in one_line(run("accounts", "delete", "former", "ann"))
 
 
 def test_an_application_with_its_own_store_is_told_so(tmp_path: Path) -> None:
@@ -262,3 +271,36 @@ def test_a_state_that_does_not_answer_is_told_after_the_change(tmp_path: Path) -
     assert "ann was changed, but the login sessions could not be ended" in shown
     assert not accounts_of(app).list()[0].enabled
     accounts_of(app).close()
+
+
+PORTAL = """
+from flask import Flask
+from flask_genesys_auth import GenesysAuth
+
+app = Flask("portal", instance_path={folder!r})
+app.secret_key = "of a test"
+app.config["GENESYS_AUTH"] = {{"state_url": "memory://", "contact_centers": {{"acme": {{"web_services": {{}}}}}}}}
+GenesysAuth(app)
+"""
+
+
+def test_without_a_terminal_a_password_comes_by_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "portal.py").write_text(PORTAL.format(folder=str(tmp_path / "instance")))
+
+    def without_terminal(*args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "flask", "--app", "portal", "genesys-auth", *args],
+            cwd=tmp_path,
+            input="a long password\na long password\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            start_new_session=True,
+        )
+
+    assert without_terminal("init-db").returncode == 0
+    assert without_terminal("accounts", "add", "acme", "ann").returncode == 0
+    asked = without_terminal("accounts", "set-password", "acme", "ann")
+    assert (asked.returncode, asked.stderr) == (1, "Error: there is no terminal to ask at: use --password-stdin\n")
+    given = without_terminal("accounts", "set-password", "acme", "ann", "--password-stdin")
+    assert given.returncode == 0, given.stderr

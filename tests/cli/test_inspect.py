@@ -190,3 +190,40 @@ def test_a_file_of_headers_that_cannot_be_read_is_one_line(run: Invoke, tmp_path
 
 def test_an_unknown_method_is_a_usage_error(run: Invoke) -> None:
     assert run("explain", "FETCH", "/").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1",
+        "http://portal:abc/",
+        "http://portal:99999999/",
+        "http://a..b/",
+        "http://a b/",
+        "http://ann:geheim@portal/",
+        "http:///healthz",
+        "ftp://portal/healthz",
+        "healthz",
+        "",
+        "/health\udcffz",
+        "/health\nz",
+        "http://portal\udcff/",
+    ],
+)
+def test_an_address_that_is_none_is_one_line(run: Invoke, url: str) -> None:
+    assert "Invalid value for 'URL'" in one_line(run("explain", "GET", url))
+
+
+@pytest.mark.parametrize(
+    "url", ["/healthz", "//portal/healthz", "http://[::1]:5000/healthz", "https://bücher.example/healthz?a b=ö#c"]
+)
+def test_an_address_is_taken_as_a_path_or_in_full(run: Invoke, url: str) -> None:
+    assert explained(run, "GET", url)["endpoint"] == "healthz"
+
+
+@pytest.mark.parametrize("group", [[], ["accounts"], ["saml"]])
+def test_the_help_cuts_no_sentence_off(run: Invoke, group: list[str]) -> None:
+    shown = run(*group, "--help").output
+    _, _, commands = shown.partition("Commands:")
+    assert commands
+    assert "..." not in commands
