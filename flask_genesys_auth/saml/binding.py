@@ -157,7 +157,7 @@ def _check_confirmation(
         for any_data in subject.iter(f"{{{SAML}}}SubjectConfirmationData"):
             if any_data.get("InResponseTo") is not None:
                 _check_answer(any_data.get("InResponseTo", ""), None, "the assertion")
-    refused = SamlError(Fault.CONFIRMATION, "the subject has no bearer confirmation")
+    refused: SamlError | None = None
     for confirmation in subject.findall(f"{{{SAML}}}SubjectConfirmation"):
         if confirmation.get("Method") != BEARER:
             continue
@@ -168,7 +168,7 @@ def _check_confirmation(
             return _confirmed(data, service, request, now)
         except SamlError as error:
             refused = error
-    raise refused
+    raise refused or SamlError(Fault.CONFIRMATION, "the subject has no bearer confirmation")
 
 
 def _confirmed(data: etree._Element, service: ServiceProvider, request: PendingLogin | None, now: float) -> float:

@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 
 from lxml import etree
@@ -21,6 +22,7 @@ SIGNATURE_ALGORITHMS = frozenset(
 )
 WEAK = frozenset({f"{DS}rsa-sha1", f"{DS}sha1"})
 """Read, so that a provider can be allowed them; whoever verifies refuses them unless it is."""
+_READ = SIGNATURE_ALGORITHMS | WEAK
 
 DIGESTS: Mapping[str, str] = MappingProxyType(
     {
@@ -88,7 +90,7 @@ def read_form(signature: etree._Element, signed: etree._Element) -> SignatureFor
     )
     _algorithm(canonicalization, {EXCLUSIVE_C14N})
     _prefixes(canonicalization)
-    _algorithm(method, SIGNATURE_ALGORITHMS | WEAK)
+    _algorithm(method, _READ)
     _children(method, ())
     return _read_reference(reference, signature, signed, method.get("Algorithm") in WEAK)
 
@@ -122,11 +124,15 @@ def _children(
 ) -> tuple[etree._Element, ...]:
     """Return the children, which must be exactly these ``ds`` elements in this order."""
     found = tuple(child.tag for child in element)
-    expected = tuple(f"{{{DS}}}{name}" for name in names)
-    if found not in {expected, expected + tuple(f"{{{DS}}}{name}" for name in optional)}:
+    if found != _qualified(names) and found != _qualified(names + optional):
         listed = ", ".join(local_name(child) for child in element)
         raise SamlError(Fault.SIGNATURE_FORM, f"{local_name(element)} holds [{listed}], not [{', '.join(names)}]")
     return tuple(element)
+
+
+@cache
+def _qualified(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{{{DS}}}{name}" for name in names)
 
 
 def _attributes(element: etree._Element, allowed: set[str]) -> None:
