@@ -43,9 +43,20 @@ class Browser:
     def __init__(self, driver: webdriver.Chrome) -> None:
         self._driver = driver
         self._axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-        driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
-        driver.get("about:blank")
+        self.forget()
         self.complaints()
+
+    def forget(self) -> None:
+        """Be without a past: no cookie of any site."""
+        self._driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+        self._driver.get("about:blank")
+
+    def cookie(self, name: str) -> str:
+        """The value of a cookie of the site where the browser is."""
+        found: Any = self._driver.get_cookie(name)
+        assert found is not None, f"{self.url} has no cookie {name}"
+        value: str = found["value"]
+        return value
 
     def look(self, *, width: int, scheme: str) -> None:
         """See pages in a window of this width and in this colour scheme."""
@@ -108,6 +119,22 @@ class Browser:
         WebDriverWait(self._driver, PATIENCE).until(
             lambda driver: [found.text for found in driver.find_elements(By.TAG_NAME, "h1")] == [heading],
             f"{self.url} says {self.text!r}, not {heading!r}",
+        )
+
+    def wait_for_address(self, beginning: str) -> None:
+        """Wait until the browser is at an address that begins like this, and the page is there."""
+        WebDriverWait(self._driver, PATIENCE).until(
+            lambda driver: (
+                driver.current_url.startswith(beginning)
+                and driver.execute_script("return document.readyState") == "complete"
+            ),
+            f"{self.url} says {self.text!r}, it does not begin with {beginning!r}",
+        )
+
+    def wait_for_text(self, text: str) -> None:
+        """Wait until a page can be read that says this."""
+        WebDriverWait(self._driver, PATIENCE).until(
+            lambda driver: text in driver.find_element(By.TAG_NAME, "body").text, f"{text!r} is not said"
         )
 
     def _wait_for_another(self, page: str) -> None:

@@ -9,10 +9,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import urllib3
+from lxml import etree
 
+from flask_genesys_auth.saml.metadata import POST, REDIRECT
 from flask_genesys_auth.testing.signing_keys import generate_signing_key
 from tests.servers import free_port, missing, require
 
@@ -29,7 +32,10 @@ $config = array_merge($config, [
     'datadir' => {folder} . '/data/',
     'tempdir' => {folder} . '/temp',
     'metadatadir' => {folder} . '/metadata/',
-    'metadata.sources' => [['type' => 'flatfile']],
+    'metadata.sources' => array_merge(
+        [['type' => 'flatfile']],
+        file_exists({trusted}) ? [['type' => 'xml', 'file' => {trusted}]] : []
+    ),
     'secretsalt' => {salt},
     'auth.adminpassword' => {salt},
     'logging.handler' => 'file',
@@ -50,7 +56,7 @@ $config = [
 ];
 """
 _HOSTED = """<?php
-$metadata['__DYNAMIC:1__'] = [
+$metadata['__DYNAMIC:1__'] = array_merge([
     'host' => '__DEFAULT__',
     'privatekey' => 'idp.key',
     'certificate' => 'idp.crt',
@@ -64,8 +70,13 @@ $metadata['__DYNAMIC:1__'] = [
             'Format' => 'urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress',
         ],
     ],
-];
+    'SingleSignOnServiceBinding' => [{redirect}, {post}],
+    'SingleLogoutServiceBinding' => [{redirect}, {post}],
+    'sign.logout' => true,
+    'validate.logout' => true,
+], json_decode({options}, true));
 """
+_ENTITIES = '<md:EntitiesDescriptor xmlns:md="urn:oasis:names:tc:SAML:2.0:metadata">{}</md:EntitiesDescriptor>'
 
 
 class SimpleSamlPhp:
@@ -121,22 +132,59 @@ class SimpleSamlPhp:
         )
         (self._folder / "metadata" / "saml20-sp-remote.php").write_text(f"<?php\n{entries}")
 
+    def trust_metadata(self, *documents: bytes) -> None:
+        """Let it answer the service providers of these metadata, which it reads itself; forget all others."""
+        self._trusted.clear()
+        (self._folder / "metadata" / "saml20-sp-remote.php").write_text("<?php\n")
+        roots = [etree.tostring(etree.fromstring(document)).decode() for document in documents]
+        self._trusted_file.write_text(_ENTITIES.format("".join(roots)))
+
+    def be(self, **options: object) -> None:
+        """Change how it behaves, from the next request on; what is not named is as it was at first.
+
+        :param options: of ``saml20-idp-hosted.php``; a double underscore stands for the dot.
+        """
+        hosted = _HOSTED.format(
+            redirect=_php(REDIRECT),
+            post=_php(POST),
+            options=_php(json.dumps({name.replace("__", "."): value for name, value in options.items()})),
+        )
+        (self._folder / "metadata" / "saml20-idp-hosted.php").write_text(hosted)
+
+    def make_key(self, name: str) -> None:
+        """Put another key and its certificate beside the first one, which is called ``idp``."""
+        key = generate_signing_key("SimpleSAMLphp")
+        (self._folder / "cert" / f"{name}.key").write_text(key.private_pem)
+        (self._folder / "cert" / f"{name}.crt").write_text(key.certificate_pem)
+
+    @property
+    def logout_url(self) -> str:
+        """Where somebody ends their session at the provider; they are shown its front page then."""
+        return f"{self.url}/saml2/idp/initSLO.php?RelayState={quote(self.front_url, safe='')}"
+
+    @property
+    def front_url(self) -> str:
+        return f"{self.url}/module.php/core/frontpage_welcome.php"
+
+    @property
+    def _trusted_file(self) -> Path:
+        return self._folder / "metadata" / "trusted.xml"
+
     def _configure(self) -> None:
         for name in ("config", "cert", "log", "data", "temp", "metadata", "sessions"):
             (self._folder / name).mkdir()
-        key = generate_signing_key("SimpleSAMLphp")
-        (self._folder / "cert" / "idp.key").write_text(key.private_pem)
-        (self._folder / "cert" / "idp.crt").write_text(key.certificate_pem)
+        self.make_key("idp")
         config = _CONFIG.format(
             packaged=_php(str(PACKAGED)),
             base=_php(f"{self.url}/"),
             folder=_php(str(self._folder)),
             salt=_php(secrets.token_hex(16)),
+            trusted=_php(str(self._trusted_file)),
         )
         (self._folder / "config" / "config.php").write_text(config)
         sources = _SOURCES.format(ann=_php(f"{self.user_name}:{self.password}"))
         (self._folder / "config" / "authsources.php").write_text(sources)
-        (self._folder / "metadata" / "saml20-idp-hosted.php").write_text(_HOSTED)
+        self.be()
         (self._folder / "metadata" / "saml20-sp-remote.php").write_text("<?php\n")
 
     def _wait(self) -> None:

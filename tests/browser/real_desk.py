@@ -1,0 +1,110 @@
+"""An application with a SAML login, really served; tests look into its state, and its settings can change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+from flask import Flask
+
+from flask_genesys_auth import GenesysAuth, current_user
+from flask_genesys_auth.accounts.store import SqlAccounts
+from flask_genesys_auth.saml.trust import TrustedProvider
+from flask_genesys_auth.testing.server import LoopbackServer
+from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.web.runtime import runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+COOKIE = "desk"
+PROVIDER = "idp"
+
+
+class Desk:
+    """A served application; until :meth:`open` there is only its address.
+
+    :param folder: for its accounts and state, which outlive a change of settings.
+    :param host: ``localhost`` is another site than a provider at 127.0.0.1.
+    """
+
+    def __init__(self, folder: Path, host: str = "localhost") -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._app: Flask | None = None
+        self._server = LoopbackServer(self._answer, host=host).start()
+        self.url = self._server.url
+
+    def open(self, name_id: str, saml: Mapping[str, Any]) -> None:
+        """Begin to answer, or go on with other settings, as after a restart.
+
+        :param name_id: of the one person who has an account.
+        :param saml: the ``saml`` table of the contact center ``acme``.
+        """
+        self._close_app()
+        app = Flask(COOKIE, instance_path=str(self._folder))
+        app.secret_key = "a secret key of the tests"
+        app.config["SESSION_COOKIE_NAME"] = COOKIE
+        app.config["GENESYS_AUTH"] = {
+            "public_url": self.url,
+            "contact_centers": {"acme": {"saml": saml}},
+        }
+        GenesysAuth(app)
+        store = runtime(app).accounts
+        assert isinstance(store, SqlAccounts)
+        store.create_tables()
+        if not store.list("acme"):
+            store.add("acme", name_id, identities=[(provider, name_id) for provider in saml["identity_providers"]])
+
+        @app.get("/private")
+        def private() -> str:
+            return f"<!doctype html><title>Desk</title><main><h1>Hello {current_user.user_name}</h1></main>"
+
+        self._app = app
+
+    def close(self) -> None:
+        self._server.stop()
+        self._close_app()
+
+    def address(self, name: str) -> str:
+        return f"{self.url}/saml/acme/{name}"
+
+    def metadata(self) -> bytes:
+        """Return what our own metadata say, by HTTP."""
+        answer = urllib3.request("GET", self.address("metadata"), retries=False)
+        assert answer.status == 200
+        return answer.data
+
+    @property
+    def provider(self) -> TrustedProvider:
+        assert self._app is not None
+        return runtime(self._app).service_providers["acme"].providers[PROVIDER]
+
+    def status_with(self, cookie: str, path: str = "/private") -> int:
+        """Return how a request with this session cookie, kept from earlier, is answered."""
+        headers = {"Cookie": f"{COOKIE}={cookie}", "Accept": "text/html"}
+        return urllib3.request("GET", self.url + path, headers=headers, redirect=False, retries=False).status
+
+    def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        assert self._app is not None
+        return self._app(environ, start_response)
+
+    def _close_app(self) -> None:
+        if self._app is not None:
+            store = runtime(self._app).accounts
+            assert isinstance(store, SqlAccounts)
+            store.close()
+            runtime(self._app).state.close()
+
+
+def pair(key: SigningKey) -> dict[str, str]:
+    """A pair of ``encryption_keys``."""
+    return {"key": key.private_pem, "certificate": key.certificate_pem}
+
+
+def signing(key: SigningKey) -> dict[str, str]:
+    """The settings that make a contact center sign."""
+    return {"signing_key": key.private_pem, "signing_certificate": key.certificate_pem}
