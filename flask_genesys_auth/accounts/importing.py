@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,10 +50,20 @@ class ImportRefused(AccountError):
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One row as it stands in the file."""
+    """One row as it stands in the file.
+
+    :param problems: what was wrong with its form already.
+    :param readable: whether ``values`` are worth a look; else its form is all that can be told.
+    """
 
     line: int
     values: Mapping[str, Any] = field(repr=False)
+    problems: tuple[Problem, ...] = ()
+    readable: bool = True
+
+
+def _unreadable(line: int, place: str, finding: str) -> _Row:
+    return _Row(line, {}, (Problem(line, place, finding),), readable=False)
 
 
 def import_file(
@@ -82,30 +93,43 @@ def _check(path: Path, store: SqlAccounts, contact_centers: Mapping[str, object]
     for row in _read(path):
         new, problems = _new(row, None)
         found += problems
-        if problems:
+        wrong = {problem.field for problem in problems}
+        if not row.readable or "contact_center" in wrong:
             continue
         if new.contact_center not in contact_centers:
             found.append(Problem(row.line, "contact_center", f"{new.contact_center!r} is not configured"))
-        former = names.setdefault((new.contact_center, fold(new.user_name)), row.line)
-        if former != row.line:
-            found.append(Problem(row.line, "user_name", f"{new.user_name!r} is on line {former} too"))
-        elif store.get_by_name(new.contact_center, new.user_name) is not None:
-            found.append(Problem(row.line, "user_name", f"{new.contact_center} has {new.user_name!r} already"))
-        for provider, value in new.identities:
-            former = linked.setdefault((new.contact_center, provider, value), row.line)
-            sought = Identity("import", new.contact_center, value, matched_by="identity", provider=provider)
-            if former != row.line:
-                found.append(Problem(row.line, "identities", f"{provider}={value} is on line {former} too"))
-            elif store.find(sought) is not None:
-                found.append(Problem(row.line, "identities", f"{provider}={value} is linked already"))
+        if "user_name" not in wrong:
+            found += _name_taken(row, new, names, store)
+        if "identities" not in wrong:
+            found += _identities_taken(row, new, linked, store)
     if found:
         raise ImportRefused(*found)
+
+
+def _name_taken(row: _Row, new: NewAccount, names: dict[tuple[str, str], int], store: SqlAccounts) -> Iterator[Problem]:
+    former = names.setdefault((new.contact_center, fold(new.user_name)), row.line)
+    if former != row.line:
+        yield Problem(row.line, "user_name", f"{new.user_name!r} is on line {former} too")
+    elif store.get_by_name(new.contact_center, new.user_name) is not None:
+        yield Problem(row.line, "user_name", f"{new.contact_center} has {new.user_name!r} already")
+
+
+def _identities_taken(
+    row: _Row, new: NewAccount, linked: dict[tuple[str, str, str], int], store: SqlAccounts
+) -> Iterator[Problem]:
+    for provider, value in new.identities:
+        former = linked.setdefault((new.contact_center, provider, value), row.line)
+        sought = Identity("import", new.contact_center, value, matched_by="identity", provider=provider)
+        if former != row.line:
+            yield Problem(row.line, "identities", f"{provider}={value} is on line {former} too")
+        elif store.find(sought) is not None:
+            yield Problem(row.line, "identities", f"{provider}={value} is linked already")
 
 
 def _new(row: _Row, hash_password: Callable[[str], str] | None) -> tuple[NewAccount, list[Problem]]:
     """Return the account that a row describes, and what is wrong with it."""
     found: list[tuple[str, str]] = [
-        (str(name), "is no field; there are " + ", ".join(FIELDS)) for name in row.values if name not in FIELDS
+        (_shown(name), "is no field; there are " + ", ".join(FIELDS)) for name in row.values if name not in FIELDS
     ]
     texts: dict[str, str] = {}
     for name in TEXTS:
@@ -133,8 +157,16 @@ def _new(row: _Row, hash_password: Callable[[str], str] | None) -> tuple[NewAcco
         password_hash=stored,
         identities=() if isinstance(identities, str) else identities,
     )
-    found += rows.problems(new)
-    return new, [Problem(row.line, name, finding) for name, finding in found]
+    if not row.readable:
+        return new, [*row.problems]
+    told = {name for name, _ in found}
+    found += [(name, finding) for name, finding in rows.problems(new) if name not in told]
+    return new, [*row.problems, *(Problem(row.line, name, finding) for name, finding in found)]
+
+
+def _shown(name: str) -> str:
+    """Return a field's name so that any terminal can show it."""
+    return name if name.isprintable() and name else repr(name)
 
 
 def _enabled(value: object) -> bool | str:
@@ -187,23 +219,32 @@ def _read_csv(path: Path) -> Iterator[_Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         try:
-            unknown = [name for name in reader.fieldnames or () if name not in FIELDS]
-            if unknown or not reader.fieldnames:
-                listed = ", ".join(map(repr, unknown)) or "nothing"
-                raise ImportRefused(Problem(1, "header", f"has {listed}; the columns are " + ", ".join(FIELDS)))
+            _check_header(reader.fieldnames or ())
             for values in reader:
                 if None in values or None in values.values():
-                    finding = "has more or fewer values than the header has columns"
-                    raise ImportRefused(Problem(reader.line_num, "row", finding))
-                yield _Row(reader.line_num, values)
+                    yield _unreadable(reader.line_num, "row", "has more or fewer values than the header has columns")
+                else:
+                    yield _Row(reader.line_num, values)
         except csv.Error as error:
-            raise ImportRefused(Problem(reader.line_num, "row", f"is no CSV: {error}")) from None
+            # The line that was begun: DictReader counts none that it cannot read.
+            yield _unreadable(reader.reader.line_num, "row", f"is no CSV: {error}")
+
+
+def _check_header(columns: Sequence[str]) -> None:
+    unknown = [name for name in columns if name not in FIELDS]
+    if unknown or not columns:
+        listed = ", ".join(map(repr, unknown)) or "nothing"
+        raise ImportRefused(Problem(1, "header", f"has {listed}; the columns are " + ", ".join(FIELDS)))
+    twice = [name for name, count in Counter(columns).items() if count > 1]
+    if twice:
+        raise ImportRefused(Problem(1, "header", f"has {', '.join(map(repr, twice))} more than once"))
 
 
 def _read_json(path: Path) -> Iterator[_Row]:
     """Yield the elements of the array one by one, so that each can be named by the line where it begins."""
     text = path.read_text(encoding="utf-8-sig")
-    decoder = json.JSONDecoder()
+    repeated: list[str] = []
+    decoder = json.JSONDecoder(object_pairs_hook=lambda pairs: _object(pairs, repeated))
     place = _after_space(text, 0)
     if text[place : place + 1] != "[":
         raise ImportRefused(Problem(1, "file", "must be an array of objects"))
@@ -212,19 +253,34 @@ def _read_json(path: Path) -> Iterator[_Row]:
     while text[place : place + 1] != "]":
         if not first:
             if text[place : place + 1] != ",":
-                raise ImportRefused(Problem(line, "file", "is no JSON: a comma or a closing bracket is missing"))
+                yield _unreadable(line, "file", "is no JSON: a comma or a closing bracket is missing")
+                return
             place = _after_space(text, place + 1)
         line, counted, first = line + text.count("\n", counted, place), place, False
+        repeated.clear()
         try:
             values, end = decoder.raw_decode(text, place)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ImportRefused(Problem(line, "file", f"is no JSON: {getattr(error, 'msg', 'too deep')}")) from None
-        if not isinstance(values, dict):
-            raise ImportRefused(Problem(line, "row", "must be an object"))
-        yield _Row(line, values)
+        except (ValueError, RecursionError) as error:
+            # ValueError alone: a number of thousands of digits.
+            yield _unreadable(line, "file", f"is no JSON: {getattr(error, 'msg', 'too deep, or a number is too long')}")
+            return
+        if isinstance(values, dict):
+            yield _Row(line, values, tuple(Problem(line, _shown(name), "stands there twice") for name in repeated))
+        else:
+            yield _unreadable(line, "row", "must be an object")
         place = _after_space(text, end)
     if text[place + 1 :].strip():
-        raise ImportRefused(Problem(line, "file", "goes on after the array"))
+        yield _unreadable(line, "file", "goes on after the array")
+
+
+def _object(pairs: list[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:
+    """Make an object of its pairs, and note each key that would have hidden another one."""
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            repeated.append(name)
+        made[name] = value
+    return made
 
 
 def _after_space(text: str, place: int) -> int:

@@ -20,6 +20,8 @@ acme,bob@acme.example,,,,no,,,
 globex,ann@acme.example,,,,TRUE,,,salesforce=1
 """
 
+GOOD = b'{"contact_center": "acme", "user_name": "good"}'
+
 
 def linked(provider: str, value: str) -> Identity:
     return Identity("x", "acme", value, matched_by="identity", provider=provider)
@@ -120,14 +122,16 @@ def test_every_bad_row_is_named_by_line_and_field_and_nothing_is_written(
         ("a.json", b"{}", "must be an array"),
         ("a.json", b"", "must be an array"),
         ("a.json", b"[1]", "line 1, row: must be an object"),
-        ("a.json", b"[\n{} {}]", "a comma or a closing bracket is missing"),
-        ("a.json", b"[\n{},\n{", "line 3, file: is no JSON"),
+        ("a.json", b"[\n" + GOOD + b" {}]", "a comma or a closing bracket is missing"),
+        ("a.json", b"[\n" + GOOD + b",\n{", "line 3, file: is no JSON"),
         ("a.json", b"[", "is no JSON"),
         ("a.json", b"[] more", "goes on after the array"),
         ("a.json", b"[" * 100_000, "is no JSON"),
         ("a.json", b'["\xff"]', "is not UTF-8"),
         ("a.csv", b"", "line 1, header: has nothing"),
         ("a.csv", b"contact_center,nick\n", "line 1, header: has 'nick'"),
+        ("a.json", b"[\n" + GOOD + b",\n" + b"1" * 5000 + b"]", "line 3, file: is no JSON"),
+        ("a.csv", b"contact_center,user_name,user_name\n", "line 1, header: has 'user_name' more than once"),
         ("a.csv", b"contact_center,user_name\nacme\n", "line 2, row: has more or fewer values"),
         ("a.csv", b"contact_center,user_name\nacme,x,y\n", "line 2, row: has more or fewer values"),
         ("a.csv", b'contact_center,user_name\nacme,"x"y\n', "is no CSV"),
@@ -142,6 +146,64 @@ def test_a_file_that_cannot_be_read_is_one_line(
     file.write_bytes(content)
     assert finding in one_line(run("accounts", "import", str(file)))
     assert accounts_of(app).list() == []
+
+
+def refused(run: Invoke, file: Path) -> list[str]:
+    """Return the places of the findings, which are in the file's order."""
+    shown = run("accounts", "import", str(file))
+    assert shown.exit_code == 1
+    assert isinstance(shown.exception, SystemExit)
+    return [line.removeprefix("Error: ").partition(":")[0] for line in shown.output.splitlines()]
+
+
+def test_every_finding_of_a_csv_file_is_named_at_once(run: Invoke, app: Flask, tmp_path: Path) -> None:
+    run("accounts", "add", "acme", "there")
+    file = tmp_path / "people.csv"
+    rows = ["acme,good,,", "acme", ",,,", "nowhere,x,perhaps,", "acme,THERE,perhaps,a", 'acme,"x"y,,', "acme,unread,,"]
+    file.write_text("\n".join(["contact_center,user_name,enabled,identities", *rows]))
+    assert refused(run, file) == [
+        "line 3, row",
+        "line 4, contact_center",
+        "line 4, user_name",
+        "line 5, enabled",
+        "line 5, contact_center",
+        "line 6, enabled",
+        "line 6, identities",
+        "line 6, user_name",
+        "line 7, row",
+    ]
+    assert [account.user_name for account in accounts_of(app).list()] == ["there"]
+    file.write_text("contact_center,user_name,enabled,identities\nacme,good,,\n")
+    assert run("accounts", "import", str(file)).exit_code == 0
+
+
+def test_every_finding_of_a_json_file_is_named_at_once(run: Invoke, app: Flask, tmp_path: Path) -> None:
+    file = tmp_path / "people.json"
+    file.write_text(
+        '[\n1,\n{"contact_center": 1},\n{"contact_center": "nowhere", "user_name": "a:b", "\\ud800": 1}\n{}]'
+    )
+    assert refused(run, file) == [
+        "line 2, row",
+        "line 3, contact_center",
+        "line 3, user_name",
+        "line 4, '\\ud800'",
+        "line 4, user_name",
+        "line 4, contact_center",
+        "line 4, file",
+    ]
+    assert accounts_of(app).list() == []
+
+
+@pytest.mark.parametrize(
+    "twice", ['"user_name": "eve", "user_name": "ann"', '"user_name": "ann", "identities": {"okta": "1", "okta": "2"}']
+)
+def test_a_key_that_stands_there_twice_is_refused(run: Invoke, app: Flask, tmp_path: Path, twice: str) -> None:
+    file = tmp_path / "people.json"
+    file.write_text(f'[{{"contact_center": "acme", {twice}}}]')
+    assert "stands there twice" in one_line(run("accounts", "import", str(file)))
+    assert accounts_of(app).list() == []
+    file.write_text('[{"contact_center": "acme", "user_name": "ann", "identities": {"okta": ["1", "2"]}}]')
+    assert run("accounts", "import", str(file)).exit_code == 0
 
 
 def test_a_file_that_is_not_there_is_a_usage_error(run: Invoke, tmp_path: Path) -> None:
