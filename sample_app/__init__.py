@@ -5,6 +5,18 @@
 
 from __future__ import annotations
 
-from .application import build_app, create_app
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .application import build_app, create_app
 
 __all__ = ["build_app", "create_app"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: ``python -m sample_app`` listens to signals first.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import application
+
+    return getattr(application, name)

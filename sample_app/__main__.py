@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -13,30 +14,27 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import click
-
-from flask_genesys_auth.errors import ConfigurationError, GenesysAuthError
-
-from .application import build_app, read_configuration
-from .demo import Demonstration
-from .server import CannotListen, Server, is_loopback, wait_until_answering
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until Ctrl-C or SIGTERM; return the exit status.
 
     :returns: 0 after a clean stop, 1 if a port or file cannot be had, 2 if the configuration cannot be served.
     """
-    options = _read_arguments(arguments)
-    try:
-        with ExitStack() as stack:
-            told = stack.enter_context(_signals())
-            _start(options, stack)
-            told.recv(1)
-    except ConfigurationError as error:
-        return _complain(error, 2)
-    except (CannotListen, GenesysAuthError, OSError) as error:
-        return _complain(error, 1)
+    with _signals() as told:
+        # What takes its time to be imported is imported from here on: a Ctrl-C meanwhile is heard, too.
+        from flask_genesys_auth.errors import ConfigurationError, GenesysAuthError
+
+        from .server import CannotListen
+
+        options = _read_arguments(arguments)
+        try:
+            with ExitStack() as stack:
+                _start(options, stack)
+                told.recv(1)
+        except ConfigurationError as error:
+            return _complain(error, 2)
+        except (CannotListen, GenesysAuthError, OSError) as error:
+            return _complain(error, 1)
     return 0
 
 
@@ -61,11 +59,13 @@ def _signals() -> Iterator[socket.socket]:
 
 
 def _complain(error: Exception, status: int) -> int:
-    click.echo(f"sample_app: {error}", err=True)
+    sys.stderr.write(f"sample_app: {error}\n")
     return status
 
 
 def _read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    from .server import is_loopback
+
     parser = argparse.ArgumentParser(prog="python -m sample_app", description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; without it, the demonstration runs")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
@@ -84,6 +84,11 @@ def _port(text: str) -> int:
 
 
 def _start(options: argparse.Namespace, stack: ExitStack) -> None:
+    from .application import build_app, read_configuration
+    from .demo import Demonstration
+    from .server import Server, wait_until_answering
+
+    tell = _reserved(options.ready_file, stack) if options.ready_file is not None else None
     server = stack.enter_context(Server(options.host, options.port))
     if options.config is None:
         demonstration = stack.enter_context(Demonstration(server.url))
@@ -97,18 +102,35 @@ def _start(options: argparse.Namespace, stack: ExitStack) -> None:
     server.serve(app)
     for address in ready["addresses"].values():
         wait_until_answering(address)
-    click.echo("\n".join([*lines, "Ctrl-C stops it."]))
-    if options.ready_file is not None:
-        stack.callback(_write(options.ready_file, {**ready, "pid": os.getpid()}))
+    sys.stdout.write("\n".join([*lines, "Ctrl-C stops it.\n"]))
+    sys.stdout.flush()
+    if tell is not None:
+        tell({**ready, "pid": os.getpid()})
 
 
-def _write(path: Path, values: dict[str, Any]) -> Callable[[], None]:
-    """Write a file that is there whole or not at all, for its owner only; return what removes it."""
+def _reserved(path: Path, stack: ExitStack) -> Callable[[dict[str, Any]], None]:
+    """Make sure that a file can be written; return what writes it whole or not at all, for its owner only.
+
+    :param stack: removes the file when it ends.
+    :raises OSError: if it cannot.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror})") from error
+    stack.callback(part.unlink, missing_ok=True)
+    file = stack.enter_context(os.fdopen(descriptor, "w", encoding="utf-8"))
+
+    def write(values: dict[str, Any]) -> None:
         json.dump(values, file, indent=2)
-    part.replace(path)
-    return lambda: path.unlink(missing_ok=True)
+        file.close()
+        part.replace(path)
+        stack.callback(path.unlink, missing_ok=True)
+
+    return write
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import shlex
+import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -172,9 +173,14 @@ class Demonstration:
             *(f"  {titles[step]}\n    {line}" for step, line in self.curl().items()),
             "",
             "The commands, meanwhile",
-            f"  {CONFIGURATION}={self.configuration_file} flask --app sample_app genesys-auth endpoints",
+            f"  {self._command('endpoints')}",
             "",
         ]
+
+    def _command(self, *words: str) -> str:
+        """Return a line for any shell, whether or not the environment that this runs in has been activated."""
+        flask = [sys.executable, "-m", "flask", "--app", "sample_app", "genesys-auth", *words]
+        return f"{CONFIGURATION}={shlex.quote(str(self.configuration_file))} {shlex.join(flask)}"
 
     def _person_line(self, name: str, who: dict[str, str]) -> str:
         person = PEOPLE[name]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from .asking import Answer, ask, ask_like_curl
-from .running import RunningSample
+from .running import PATIENCE, RunningSample
 
 WALK = "/api/v2/diagnostics/walk"
 NOTHING_HERE = {"outcome": "not_applicable", "reason": "no_evidence"}
@@ -101,6 +102,27 @@ def test_everything_in_the_ready_file_is_printed(tmp_path: Path) -> None:
     for person in own.ready["credentials"].values():
         assert person["user_name"] in output
         assert person.get("password", "no password") in output
+
+
+def test_the_printed_command_runs_where_no_environment_is_activated(tmp_path: Path) -> None:
+    own = RunningSample(tmp_path)
+    assert own.process.stdout is not None
+    try:
+        printed = (line.strip() for line in own.process.stdout)
+        assert "The commands, meanwhile" in printed
+        done = subprocess.run(
+            ["/bin/sh", "-c", next(printed)],
+            env={"PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+    finally:
+        own.stop()
+
+    assert done.returncode == 0, done.stderr
+    assert "pages.supervisor" in done.stdout
 
 
 def test_the_headers_of_the_ready_file_prove_whom_they_name(sample: RunningSample) -> None:

@@ -13,7 +13,7 @@ from sample_app.__main__ import main
 from sample_app.server import is_loopback
 
 from .asking import ask_like_curl
-from .running import RunningSample, run, running_sample
+from .running import PATIENCE, RunningSample, run, running_sample, start
 
 
 def listens(url: str) -> bool:
@@ -88,12 +88,29 @@ def test_a_port_is_a_number(capsys: pytest.CaptureFixture[str], port: str) -> No
     assert "is no port" in capsys.readouterr().err
 
 
-def test_a_ready_file_in_no_folder_is_one_plain_sentence(tmp_path: Path) -> None:
-    status, _, errors = run("--port", "0", "--ready-file", str(tmp_path / "nowhere" / "ready.json"))
+@pytest.mark.parametrize("place", ["nowhere/ready.json", "folder"])
+def test_a_ready_file_that_cannot_be_is_told_by_its_name_before_anything_starts(tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder").mkdir()
+    wanted = tmp_path / place
+    status, output, errors = run("--port", "0", "--ready-file", str(wanted))
 
-    assert status == 1
-    assert errors.startswith("sample_app: ")
+    assert (status, output) == (1, "")
+    assert errors.startswith(f"sample_app: {wanted}: cannot be written (")
     assert errors.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_ctrl_c_while_it_starts_is_no_traceback() -> None:
+    process = start("--port", "0", environment={"PYTHONVERBOSE": "1"})
+    assert process.stderr is not None
+    # The extension is imported after the signals are listened to, and long before anything runs.
+    assert any("flask_genesys_auth/errors" in line for line in process.stderr)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+    assert "KeyboardInterrupt" not in errors
 
 
 BAD = {
