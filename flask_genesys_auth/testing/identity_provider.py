@@ -12,7 +12,7 @@ import secrets
 import threading
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,11 +20,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from lxml import etree
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Request, Response
 
 from ..saml.documents import SAML, SAMLP, ForbiddenXml, Limits, MalformedXml, parse, text_of
-from .saml_messages import EMAIL, Message, provider_metadata
+from .identity_logout import Session, SingleLogout
+from .identity_pages import hidden, notice, post_on
+from .saml_messages import EMAIL, Message, encode, provider_metadata, sign
+from .service_providers import ServiceProviders, encrypt_assertion
 from .signing_keys import SigningKey, generate_signing_key
 
 if TYPE_CHECKING:
@@ -33,31 +37,8 @@ if TYPE_CHECKING:
 COOKIE = "development_idp_session"
 """Not ``session``: cookies are shared between the ports of one host."""
 
+_STATUS = "urn:oasis:names:tc:SAML:2.0:status:"
 _LIMITS = Limits(size=64 * 1024, depth=16, elements=200, attributes=32)
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; }}
-body {{ font: 1.05rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 0 auto; padding: 2rem 1rem;
-  overflow-wrap: anywhere; }}
-button {{ font: inherit; min-height: 2.75rem; padding: .4rem 1rem; margin: .25rem 0; width: 100%; text-align: start;
-  cursor: pointer; }}
-ul {{ list-style: none; padding: 0; }}
-</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-{body}
-</main>
-{script}
-</body>
-</html>
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +55,28 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """An AuthnRequest as it came, and what it asks for."""
+    """An AuthnRequest as it came, and what it asks for.
+
+    :param encoded: empty where nobody has asked: the login begins here.
+    """
 
     encoded: str
     binding: str
     relay_state: str
-    request_id: str
+    request_id: str | None
     issuer: str
     acs_url: str
-    force_authn: bool
+    force_authn: bool = False
+    passive: bool = False
 
 
 class DevelopmentIdentityProvider:
-    """A WSGI application: ``/metadata``, ``/sso`` (HTTP-Redirect and HTTP-POST), ``/login``, ``/logout``.
+    """A WSGI application: ``/metadata``, ``/sso`` and ``/slo`` (HTTP-Redirect and HTTP-POST), ``/login``, ``/logout``.
+
+    It answers every service provider. Of those on this machine whose entity id is the address of their metadata, and
+    of those that :meth:`add_service_provider` makes known, it knows more: assertions are encrypted for them if they
+    have a key for that, logins can begin here (``/begin``), and single logout reaches them. Whoever is signed in here
+    is still asked each time as whom to go on, so that a wrong choice is no dead end; ``IsPassive`` is answered at once.
 
     :param url: where it is served, once that is known; also its entity id (``{url}/metadata``).
     :param key: what it signs with; default: a new one, made at the first need.
@@ -107,7 +97,9 @@ class DevelopmentIdentityProvider:
         self._sign_response = sign_response
         self._name_id_format = name_id_format
         self._people: dict[str, Person] = {}
-        self._sessions: dict[str, tuple[str, str]] = {}
+        self._sessions: dict[str, Session] = {}
+        self._services = ServiceProviders()
+        self._logout = SingleLogout(self._services, self._signer, self._end)
         self._lock = threading.Lock()
 
     @property
@@ -126,7 +118,7 @@ class DevelopmentIdentityProvider:
     @property
     def metadata_xml(self) -> str:
         """Its metadata (saml-metadata 2.4.3)."""
-        return provider_metadata(self.entity_id, f"{self.url}/sso", (self.key.certificate,))
+        return provider_metadata(self.entity_id, f"{self.url}/sso", (self.key.certificate,), slo_url=f"{self.url}/slo")
 
     def write_metadata(self, path: Path) -> Path:
         """Write its metadata where a configuration's ``metadata`` finds them; ``url`` must be known."""
@@ -147,6 +139,13 @@ class DevelopmentIdentityProvider:
         }
         self._people[name] = Person(name, name_id or name, MappingProxyType(several))
 
+    def add_service_provider(self, metadata: str | bytes) -> str:
+        """Know a service provider by its metadata; return its entity id.
+
+        :raises ValueError: if they are none.
+        """
+        return self._services.add(metadata.encode() if isinstance(metadata, str) else metadata)
+
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
         request = Request(environ)
@@ -165,8 +164,10 @@ class DevelopmentIdentityProvider:
             "/": (self._front, {"GET", "HEAD"}),
             "/metadata": (self._metadata, {"GET", "HEAD"}),
             "/sso": (self._sso, {"GET", "POST"}),
+            "/begin": (self._begin, {"POST"}),
             "/login": (self._login, {"POST"}),
-            "/logout": (self._logout, {"GET", "POST"}),
+            "/slo": (self._slo, {"GET", "POST"}),
+            "/logout": (self._log_out, {"GET", "POST"}),
         }
         if request.path not in views:
             raise NotFound
@@ -179,75 +180,144 @@ class DevelopmentIdentityProvider:
         return Response(self.metadata_xml, mimetype="application/samlmetadata+xml")
 
     def _front(self, request: Request) -> Response:
-        person, _ = self._who(request)
-        said = f"You are signed in here as {escape(person.name)}." if person else "You are not signed in here."
-        form = '<form method="post" action="/logout"><button>Sign out of the identity provider</button></form>'
-        return _page("Development identity provider", f"<p>{said}</p>{form if person else ''}")
+        session = self._who(request)
+        body = f"<p>You are signed in here as {escape(session.person)}.</p>" if session else ""
+        if session:
+            body += '<form method="post" action="/logout"><button>Sign out of the identity provider</button></form>'
+        services = "".join(
+            f'<li><button name="service" value="{escape(name)}">Go to {escape(name)}</button></li>'
+            for name in self._services.names
+        )
+        if services:
+            body += f'<h2>Sign in from here</h2><form method="post" action="/begin"><ul>{services}</ul></form>'
+        return notice("Development identity provider", body if session else f"<p>You are not signed in here.</p>{body}")
 
     def _sso(self, request: Request) -> Response:
         asked = _read_request(request, "redirect" if request.method == "GET" else "post")
-        person, session_index = self._who(request)
-        if person is None or asked.force_authn:
-            return self._choose(asked)
-        return self._vouch(asked, person, session_index)
+        session = self._who(request)
+        if asked.passive:
+            return self._vouch(asked, session) if session and not asked.force_authn else self._decline(asked)
+        return self._choose(asked, None if asked.force_authn else session)
+
+    def _begin(self, request: Request) -> Response:
+        """Let a login begin here, which no service provider has asked for (saml-profiles 4.1.5)."""
+        return self._choose(self._unsolicited(request), self._who(request))
+
+    def _unsolicited(self, request: Request) -> _Asked:
+        service = self._services.find(request.form.get("service", ""))
+        if service is None:
+            raise BadRequest("No service provider of that name is known here.")
+        return _Asked("", "", "", None, service.entity_id, service.acs_url)
 
     def _login(self, request: Request) -> Response:
-        asked = _read_request(request, request.form.get("binding", ""))
+        asked = (
+            self._unsolicited(request)
+            if "service" in request.form
+            else _read_request(request, request.form.get("binding", ""))
+        )
         person = self._people.get(request.form.get("user", ""))
         if person is None:
             raise BadRequest("Nobody of that name can sign in here.")
-        opaque, session_index = secrets.token_urlsafe(24), f"_{secrets.token_hex(16)}"
+        former = self._who(request)
+        if former is not None and former.person == person.name and not asked.force_authn:
+            return self._vouch(asked, former)
+        opaque = secrets.token_urlsafe(24)
+        session = Session(person.name, person.name_id, f"_{secrets.token_hex(16)}")
         with self._lock:
-            self._sessions[opaque] = (person.name, session_index)
-        answer = self._vouch(asked, person, session_index)
+            self._sessions.pop(request.cookies.get(COOKIE, ""), None)
+            self._sessions[opaque] = session
+        answer = self._vouch(asked, session)
         answer.set_cookie(COOKIE, opaque, httponly=True, samesite="Lax")
         return answer
 
-    def _logout(self, request: Request) -> Response:
+    def _slo(self, request: Request) -> Response:
+        return self._logout.receive(request)
+
+    def _log_out(self, request: Request) -> Response:
+        """End the session here, and all that it has vouched for."""
         with self._lock:
-            self._sessions.pop(request.cookies.get(COOKIE, ""), None)
-        answer = _page("Signed out", "<p>Your session at the identity provider has ended.</p>")
+            session = self._sessions.pop(request.cookies.get(COOKIE, ""), None)
+        answer = self._logout.begin(session or Session("", "", ""))
         answer.delete_cookie(COOKIE, httponly=True, samesite="Lax")
         return answer
 
-    def _who(self, request: Request) -> tuple[Person | None, str]:
+    def _end(self, name_id: str, indexes: list[str]) -> list[Session]:
+        """Take the sessions of somebody away: found by what the message says, for it may come without our cookie."""
         with self._lock:
-            name, session_index = self._sessions.get(request.cookies.get(COOKIE, ""), ("", ""))
-        return self._people.get(name), session_index
+            found = {
+                opaque: session
+                for opaque, session in self._sessions.items()
+                if session.name_id == name_id and (not indexes or session.index in indexes)
+            }
+            for opaque in found:
+                del self._sessions[opaque]
+        return list(found.values())
 
-    def _choose(self, asked: _Asked) -> Response:
-        """Return the login page: one button for each person."""
-        hidden = _hidden(SAMLRequest=asked.encoded, RelayState=asked.relay_state, binding=asked.binding)
+    def _signer(self) -> tuple[SigningKey, str, str]:
+        return self.key, self.entity_id, self._name_id_format
+
+    def _who(self, request: Request) -> Session | None:
+        with self._lock:
+            return self._sessions.get(request.cookies.get(COOKIE, ""))
+
+    def _choose(self, asked: _Asked, session: Session | None) -> Response:
+        """Return the login page: one button for each person, first whoever is signed in."""
+        if asked.encoded:
+            fields = hidden(SAMLRequest=asked.encoded, RelayState=asked.relay_state, binding=asked.binding)
+        else:
+            fields = hidden(service=asked.issuer)
+        present = session.person if session is not None else ""
         buttons = "".join(
-            f'<li><button name="user" value="{escape(name)}">Sign in as {escape(name)}</button></li>'
-            for name in self._people
+            f'<li><button name="user" value="{escape(name)}">'
+            f"{'Continue' if name == present else 'Sign in'} as {escape(name)}</button></li>"
+            for name in sorted(self._people, key=lambda name: name != present)
         )
-        return _page(
+        return notice(
             "Choose who you are",
-            f"<p><strong>{escape(asked.issuer)}</strong> asks who you are. This identity provider is for development: "
-            f'it asks for no password.</p><form method="post" action="/login">{hidden}<ul>{buttons}</ul></form>',
+            f"<p><strong>{escape(asked.issuer)}</strong> asks who you are.</p>"
+            f'<form method="post" action="/login">{fields}<ul>{buttons}</ul></form>'
+            '<p class="soft">This identity provider is for development: it asks for no password.</p>',
         )
 
-    def _vouch(self, asked: _Asked, person: Person, session_index: str) -> Response:
+    def _vouch(self, asked: _Asked, session: Session) -> Response:
         """Return the page that posts the signed answer (saml-bindings 3.5); without a script it has a button."""
-        message = Message(
-            issuer=self.entity_id,
-            acs_url=asked.acs_url,
-            audience=asked.issuer,
-            request_id=asked.request_id,
-            name_id=person.name_id,
+        with self._lock:
+            if asked.issuer not in session.services:
+                session.services.append(asked.issuer)
+        message = replace(
+            self._message(asked),
+            name_id=session.name_id,
             name_id_format=self._name_id_format,
-            attributes=person.attributes,
-            session_index=session_index,
-            sign_response=self._sign_response,
+            attributes=self._people[session.person].attributes,
+            session_index=session.index,
         )
-        hidden = _hidden(SAMLResponse=message.encoded(self.key), RelayState=asked.relay_state)
-        return _page(
-            "Going back",
-            f'<form method="post" action="{escape(asked.acs_url)}">{hidden}<p>You are signed in as '
-            f"{escape(person.name)}.</p><button>Continue</button></form>",
-            script="<script>document.forms[0].submit()</script>",
-        )
+        service = self._services.find(asked.issuer)
+        if service is None or not service.encryption:
+            encoded = replace(message, sign_response=self._sign_response).encoded(self.key)
+        else:
+            # What a signature around an encrypted assertion covers is the encrypted one (saml-core 6.2).
+            response = encrypt_assertion(message.signed(self.key), service.encryption)
+            if self._sign_response:
+                sign(response, self.key)
+            encoded = encode(response)
+        return self._back(asked, encoded, f"You are signed in as {session.person}.")
+
+    def _decline(self, asked: _Asked) -> Response:
+        """Say that the user would have to be asked, which IsPassive forbids (saml-core 3.4.1)."""
+        response = replace(self._message(asked), status=f"{_STATUS}Responder").tree()
+        for part in response.findall(f"{{{SAML}}}Assertion"):
+            response.remove(part)
+        for code in response.findall(f"{{{SAMLP}}}Status/{{{SAMLP}}}StatusCode"):
+            etree.SubElement(code, code.tag, Value=f"{_STATUS}NoPassive")
+        sign(response, self.key)
+        return self._back(asked, encode(response), "You are not signed in.")
+
+    def _message(self, asked: _Asked) -> Message:
+        return Message(issuer=self.entity_id, acs_url=asked.acs_url, audience=asked.issuer, request_id=asked.request_id)
+
+    def _back(self, asked: _Asked, encoded: str, said: str) -> Response:
+        fields = {"SAMLResponse": encoded, **({"RelayState": asked.relay_state} if asked.relay_state else {})}
+        return post_on(asked.acs_url, fields, "Going back", said)
 
 
 def _read_request(request: Request, binding: str) -> _Asked:
@@ -274,6 +344,7 @@ def _read_request(request: Request, binding: str) -> _Asked:
         issuer=named,
         acs_url=acs_url,
         force_authn=root.get("ForceAuthn") in {"true", "1"},
+        passive=root.get("IsPassive") in {"true", "1"},
     )
 
 
@@ -282,13 +353,3 @@ def _is_loopback(address: str | None) -> bool:
         return ip_address(address or "").is_loopback
     except ValueError:
         return False
-
-
-def _hidden(**fields: str) -> str:
-    return "".join(
-        f'<input type="hidden" name="{name}" value="{escape(value)}">' for name, value in fields.items() if value
-    )
-
-
-def _page(title: str, body: str, *, script: str = "") -> Response:
-    return Response(_PAGE.format(title=escape(title), body=body, script=script), mimetype="text/html")

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import urllib3
 from flask import Flask
+from lxml import etree
 
 from flask_genesys_auth import GenesysAuth, current_user
 from flask_genesys_auth.accounts.store import SqlAccounts
+from flask_genesys_auth.saml.documents import MD
+from flask_genesys_auth.saml.metadata import REDIRECT
 from flask_genesys_auth.saml.trust import TrustedProvider
 from flask_genesys_auth.testing.server import LoopbackServer
 from flask_genesys_auth.testing.signing_keys import SigningKey
@@ -108,3 +111,12 @@ def pair(key: SigningKey) -> dict[str, str]:
 def signing(key: SigningKey) -> dict[str, str]:
     """The settings that make a contact center sign."""
     return {"signing_key": key.private_pem, "signing_certificate": key.certificate_pem}
+
+
+def by_post_only(metadata: bytes) -> bytes:
+    """Metadata without single logout by Redirect."""
+    root = etree.fromstring(metadata)
+    for role in root:
+        for service in role.findall(f"{{{MD}}}SingleLogoutService[@Binding='{REDIRECT}']"):
+            role.remove(service)
+    return etree.tostring(root)

@@ -14,14 +14,12 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from flask_genesys_auth.saml.metadata import REDIRECT
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
 
 from ..saml.simplesaml import SimpleSamlPhp
 from .chromium import Browser
-from .real_desk import COOKIE, PROVIDER, Desk, pair, signing
+from .real_desk import COOKIE, PROVIDER, Desk, by_post_only, pair, signing
 
-MD = "{urn:oasis:names:tc:SAML:2.0:metadata}"
 HOUR = 3601
 ANN = SimpleSamlPhp.name_id
 HELLO = f"Hello {ANN}"
@@ -166,14 +164,6 @@ def test_an_encrypted_name_in_the_providers_logout_is_opened(
     assert browser.url.startswith(idp.front_url)
     browser.complaints()
     assert desk.status_with(cookie) == 401
-
-
-def by_post_only(metadata: bytes) -> bytes:
-    root = etree.fromstring(metadata)
-    for role in root:
-        for service in role.findall(f"{MD}SingleLogoutService[@Binding='{REDIRECT}']"):
-            role.remove(service)
-    return etree.tostring(root)
 
 
 def test_both_logouts_work_by_post(

@@ -103,8 +103,10 @@ def test_development_provider_logs_somebody_in_and_out(
     assert "Bob &lt;b&gt;" in choice.text
     page = browser.submit(browser.submit(choice.form, user="Ann").form)
     assert (page.text, page.url) == (f"Hello {ANN}", f"{desk}/private?x=1")
-    # The provider has a session of its own now: the next login needs no choice.
-    page = browser.submit(browser.get(f"{desk}/saml/acme/login?next=/private").form)
+    # The provider has a session of its own now; who has chosen wrongly can still choose again.
+    choice = browser.get(f"{desk}/saml/acme/login?next=/private")
+    assert choice.text.index("Continue as Ann") < choice.text.index("Sign in as Bob")
+    page = browser.submit(browser.submit(choice.form, user="Ann").form)
     assert page.text == f"Hello {ANN}"
     assert "You are signed in here as Ann" in browser.get(provider.url).text
     assert "has ended" in browser.submit(browser.get(provider.url).form).text
@@ -120,8 +122,9 @@ def test_person_without_an_account_here_is_refused(
     page = browser.submit(browser.submit(choice.form, user="Bob <b>").form)
     assert page.status == 400
     assert "Signing in did not work" in page.text
-    browser.get(f"{provider.url}/logout")
+    # The wrong choice is no dead end.
     choice = browser.get(f"{desk}/saml/acme/login?next=/private")
+    assert "Continue as Bob" in choice.text
     page = browser.submit(browser.submit(choice.form, user="Ann").form)
     assert page.text == f"Hello {ANN}"
 
@@ -147,8 +150,11 @@ def test_development_provider_speaks_the_post_binding_and_can_be_made_to_ask_aga
     assert "Choose who you are" in choice.text
     back = browser.submit(choice.form, user="Ann").form
     assert (back.action, back.fields["RelayState"]) == (door.service.acs_url, "<opaque>")
-    assert "Going back" in send(asked(door)).text
-    assert "Choose who you are" in send(asked(door, force="true")).text
+    assert "Continue as Ann" in send(asked(door)).text
+    anew = send(asked(door, force="true"))
+    assert "Sign in as Ann" in anew.text
+    assert "Continue as Ann" not in anew.text
+    assert "signed in as Ann" in browser.submit(anew.form, user="Ann").text
 
 
 @pytest.mark.parametrize(
