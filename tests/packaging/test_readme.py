@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+import shlex
+import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -75,3 +77,33 @@ def test_every_file_that_the_readme_points_to_is_there() -> None:
     targets = [target for target in re.findall(r"\]\((?P<target>[^)#]+)\)", README) if "://" not in target]
     assert targets
     assert [target for target in targets if not (root / target).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "heading"), [("README.md", "Ten lines"), ("docs/getting-started.md", "Protect an application")]
+)
+def test_what_a_page_tells_to_type_works_as_it_stands(page: str, heading: str, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / page).read_text("utf-8")
+    _, _, section = text.partition(f"\n## {heading}\n")
+    section = section.partition("\n## ")[0]
+    [program] = re.findall(r"^```python\n(.+?)^```", section, re.DOTALL | re.MULTILINE)
+    typed, elsewhere = re.findall(r"^```console\n(.+?)^```", section, re.DOTALL | re.MULTILINE)
+    commands = typed.splitlines()
+    assert commands.pop() == "flask --app portal run"
+    assert elsewhere == "curl -u 'ann@acme.example:a long password' http://127.0.0.1:5000/\n"
+    (tmp_path / "portal.py").write_text(program, "utf-8")
+    activate = tmp_path / ".venv" / "bin" / "activate"
+    activate.parent.mkdir(parents=True)
+    activate.write_text(f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH\n")
+    asked = "create_app().test_client().get('/', auth=('ann@acme.example', 'a long password')).text"
+    done = subprocess.run(
+        ["/bin/sh", "-e"],
+        input="\n".join([*commands, f'python -c "from portal import create_app; print({asked})"']),
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "Hello ann@acme.example"
