@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from ..errors import AccountsUnavailable, ConfigurationError
 from ..forks import watch_forks
 
 INIT_DB = "flask genesys-auth init-db"
+WRITABLE = "the file and its folder must be writable by the user who runs this"
 IDLE_CONNECTIONS = 32
 
 metadata = MetaData()
@@ -194,7 +196,7 @@ class Database:
                     connection.exec_driver_sql("PRAGMA journal_mode = WAL")
                 metadata.create_all(connection)
         except OSError as error:
-            raise AccountsUnavailable(f"{self.name} cannot be written: {error.strerror or error}") from None
+            raise AccountsUnavailable(f"{self.name} cannot be written: {error.strerror or error}; {WRITABLE}") from None
         except SQLAlchemyError as error:
             raise AccountsUnavailable(self._finding(error)) from None
 
@@ -234,7 +236,7 @@ class Database:
 
     def _connect(self) -> Connection:
         if self._path is not None and not self._path.exists():
-            raise self._not_made()
+            raise self._not_there(self._path)
         try:
             return self._reader.connect()
         except SQLAlchemyError as error:
@@ -253,6 +255,15 @@ class Database:
             return found
         return AccountsUnavailable(self._finding(error))
 
+    def _not_there(self, path: Path) -> ConfigurationError | AccountsUnavailable:
+        """Return why SQLite's file is not there: it has not been made, or could not be."""
+        # The nearest of its folders that there is; the command makes the others.
+        nearest = next((folder for folder in path.absolute().parents if os.path.lexists(folder)), path.absolute())
+        if nearest.is_dir() and _writable(nearest):
+            return self._not_made()
+        finding = "cannot be written" if nearest.is_dir() else "is no folder"
+        return AccountsUnavailable(f"{self.name} is not there and cannot be made: {nearest} {finding}; {WRITABLE}")
+
     def _not_made(self) -> ConfigurationError:
         return ConfigurationError(f"{self.name} has no account tables: make them with `{INIT_DB}`")
 
@@ -260,9 +271,16 @@ class Database:
         said = type(error).__name__
         if isinstance(error, DBAPIError) and error.orig is not None:
             said = str(error.orig).partition("\n")[0][:200] or type(error.orig).__name__
+        if self._sqlite and ("readonly" in said or "unable to open" in said):
+            # Also a reader of SQLite's write-ahead log writes: its index, beside the file.
+            said += f"; {WRITABLE}"
         if self._password:
             said = said.replace(self._password, "***")
         return f"the accounts in {self.name} did not answer: {said}"
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def storable(text: str) -> bool:

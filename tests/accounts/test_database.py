@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ from flask_genesys_auth.errors import AccountsUnavailable, ConfigurationError
 from tests.servers import free_port
 
 ANN = Identity("web_services", "acme", "ann")
+NOBODY = 65534
 
 
 def test_missing_tables_are_an_error_that_names_the_command_and_makes_no_file(sqlite_url: str, tmp_path: Path) -> None:
@@ -190,3 +192,47 @@ def test_a_fork_amid_a_transaction_leaves_its_connection_alone(sqlite_store: Sql
     changed = sqlite_store.find(ANN)
     assert changed is not None
     assert changed.first_name == "Ann"
+
+
+@pytest.fixture
+def as_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with account tables that this user can read and not write, also where the tests run as root."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = SqlAccounts(f"sqlite:///{folder / 'accounts.sqlite3'}")
+        store.create_tables()
+        store.close()
+        (folder / "accounts.sqlite3").chmod(0o444)
+        folder.chmod(0o555)
+        former = os.geteuid()
+        if former == 0:
+            os.seteuid(NOBODY)
+        try:
+            yield folder
+        finally:
+            os.seteuid(former)
+            folder.chmod(0o700)
+
+
+def test_a_database_that_is_read_only_says_who_must_be_able_to_write(as_others: Path) -> None:
+    store = SqlAccounts(f"sqlite:///{as_others / 'accounts.sqlite3'}")
+    with pytest.raises(AccountsUnavailable, match="must be writable by the user who runs this"):
+        store.list()
+    missing = SqlAccounts(f"sqlite:///{as_others / 'instance' / 'accounts.sqlite3'}")
+    for act in (missing.list, missing.create_tables):
+        with pytest.raises(AccountsUnavailable, match="must be writable by the user who runs this"):
+            act()
+
+
+def test_a_folder_that_is_a_file_is_told_before_the_command_that_could_not_help(tmp_path: Path) -> None:
+    (tmp_path / "instance").write_text("")
+    store = SqlAccounts(f"sqlite:///{tmp_path / 'instance' / 'accounts.sqlite3'}")
+    for act in (store.list, store.create_tables):
+        with pytest.raises(AccountsUnavailable, match="cannot be (made|written)"):
+            act()
+    (tmp_path / "instance").unlink()
+    with pytest.raises(ConfigurationError, match="init-db"):
+        store.list()
+    store.create_tables()
+    assert store.list() == []
+    store.close()
