@@ -24,6 +24,7 @@ from flask_genesys_auth.testing.genesys import GenesysEmulator
 from flask_genesys_auth.testing.identity_provider import DevelopmentIdentityProvider
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
 from flask_genesys_auth.testing.server import LoopbackServer
+from flask_genesys_auth.testing.signing_keys import generate_signing_key
 
 from .application import CONFIGURATION
 from .flow import STEPS
@@ -39,6 +40,7 @@ FLOW = ("salesforce", "configuration_server", "web_services", "saml")
 WALK = "/api/v2/diagnostics/walk"
 ACCOUNTS = "accounts.sqlite3"
 METADATA = "identity-provider.xml"
+SIGNING_KEY, CERTIFICATE = "service-provider.key", "service-provider.crt"
 STRANGER = "stranger@acme.example"
 """Somebody whom the identity provider vouches for and nobody here knows."""
 
@@ -197,9 +199,17 @@ class Demonstration:
         served = stack.enter_context(LoopbackServer(self._identity_provider, host=other_site))
         self._identity_provider.url = served.url
         self._identity_provider.write_metadata(self.folder / METADATA)
+        self._make_key()
         self._add_people()
         self.configuration = self._configure()
         self.configuration_file.write_text(json.dumps(self.configuration, indent=2), encoding="utf-8")
+
+    def _make_key(self) -> None:
+        """Make the key that this contact center signs with and has assertions encrypted for."""
+        made = generate_signing_key("sample application")
+        (self.folder / SIGNING_KEY).write_text(made.private_pem, encoding="ascii")
+        (self.folder / SIGNING_KEY).chmod(0o600)
+        (self.folder / CERTIFICATE).write_text(made.certificate_pem, encoding="ascii")
 
     def _add_people(self) -> None:
         genesys = PEOPLE["configuration_server"].user_name
@@ -246,7 +256,12 @@ class Demonstration:
                 "max_failures": "50 per 15 minutes",
             },
             "web_services": {},
-            "saml": {"identity_providers": {PROVIDER: {"metadata": METADATA}}},
+            "saml": {
+                "signing_key": {"file": SIGNING_KEY},
+                "signing_certificate": {"file": CERTIFICATE},
+                "encryption_keys": [{"key": {"file": SIGNING_KEY}, "certificate": {"file": CERTIFICATE}}],
+                "identity_providers": {PROVIDER: {"metadata": METADATA, "allow_unsolicited": True}},
+            },
         }
         return {
             "SECRET_KEY": secrets.token_hex(32),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Response, current_app, make_response, redirect, render_template, request, url_for
+from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from flask_genesys_auth import (
@@ -21,7 +22,8 @@ from flask_genesys_auth import (
 from . import flow
 
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {targets}; frame-ancestors 'none'; "
+    "base-uri 'none'"
 )
 
 
@@ -74,6 +76,11 @@ def create_blueprint(auth: GenesysAuth, *, demonstration: bool) -> Blueprint:
     def signed_out() -> str:
         return render_template("genesys_auth/signed_out.html", login_url=url_for(".login"))
 
+    @pages.app_errorhandler(404)
+    def not_found(error: NotFound) -> tuple[str, int] | NotFound:
+        # Nobody is asked who they are for what is not there: the page is the same for all.
+        return error if request.path.startswith("/api/") else (render_template("sample/not_found.html"), 404)
+
     return pages
 
 
@@ -107,7 +114,9 @@ def _not_logged_in(decision: Decision, wanted: str) -> Response:
 
 def _secure(answer: Response) -> Response:
     """Let pages bring nothing but our own styles, and keep them out of frames."""
-    answer.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    # Browsers check form-action along redirects, and single logout goes on to the identity provider and further.
+    targets = "https:" if request.is_secure else "http: https:"
+    answer.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY.format(targets=targets))
     answer.headers.setdefault("X-Content-Type-Options", "nosniff")
     answer.headers.setdefault("Referrer-Policy", "same-origin")
     return answer

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+import urllib3
+
 from ..sample.running import RunningSample
 from .chromium import Browser
 
@@ -22,16 +24,51 @@ def test_a_saml_login_comes_back_to_the_page_asked_for_and_logging_out_ends_it(
     assert browser.url == sample.url + "/agent?shift=late"
     assert "SAML, resumed from a login session" in browser.text
 
+    kept = browser.cookie("session")
     browser.press("Sign out")
-    assert browser.heading.startswith("You are signed out")
+    browser.wait_for("You are signed out")
+    assert browser.url == sample.url + "/saml/acme/signed-out"
+    assert "your identity provider has confirmed" in browser.text
+    assert status_with(sample, kept) != 200
 
     browser.open(sample.url + "/agent")
-    assert browser.heading.startswith("You are signed out")
+    assert browser.heading == "You are signed out"
     assert browser.host == urlsplit(sample.url).netloc
 
     browser.press("Sign in again")
+    browser.press(SIMON)
     browser.wait_for("Agent desk")
     assert browser.url == sample.url + "/agent"
+
+
+def status_with(sample: RunningSample, cookie: str) -> int:
+    """How the agents' page answers somebody who has kept this session cookie."""
+    headers = {"Cookie": f"session={cookie}", "Accept": "text/html"}
+    return urllib3.request("GET", sample.url + "/agent", headers=headers, redirect=False, retries=False).status
+
+
+def test_logging_out_at_the_identity_provider_ends_the_session_here(sample: RunningSample, browser: Browser) -> None:
+    browser.open(sample.url + "/agent")
+    browser.press(SIMON)
+    browser.wait_for("Agent desk")
+    kept = browser.cookie("session")
+    assert status_with(sample, kept) == 200
+    browser.open(sample.ready["addresses"]["identity_provider"])
+    browser.press("Sign out of the identity provider")
+    browser.wait_for("Signed out")
+    assert status_with(sample, kept) != 200
+
+
+def test_a_login_begins_at_the_identity_provider_and_is_confirmed(sample: RunningSample, browser: Browser) -> None:
+    browser.open(sample.url + "/agent")
+    browser.press(SIMON)
+    browser.wait_for("Agent desk")
+    browser.open(sample.ready["addresses"]["identity_provider"])
+    browser.press(f"Go to {sample.url}/saml/acme/metadata")
+    browser.press("Continue as simon@acme.example")
+    browser.wait_for("Continue as simon@acme.example?")
+    browser.press("Continue")
+    browser.wait_for("Hello, Simon Lee")
 
 
 def test_a_stranger_is_shown_a_page_and_a_reference(sample: RunningSample, browser: Browser) -> None:
@@ -42,6 +79,8 @@ def test_a_stranger_is_shown_a_page_and_a_reference(sample: RunningSample, brows
     assert browser.host == urlsplit(sample.url).netloc
     assert "Reference" in browser.text
     assert "stranger" not in browser.text
+    browser.press("Sign in")
+    assert SIMON in browser.text
     browser.open(sample.url + "/")
     assert browser.heading == "Hello, anonymous"
 
