@@ -148,7 +148,7 @@ def test_of_several_addresses_a_living_one_is_found(
 
 def test_no_answer_is_timed_out(upstream: Upstream, echo: Echo) -> None:
     echo.fail(hang=True)
-    assert failed(get(upstream, echo.url, 0.2)).reason is Reason.TIMED_OUT
+    assert failed(get(upstream, echo.url, 1.0)).reason is Reason.TIMED_OUT
     echo.repair()
     assert answered(get(upstream, echo.url)).body == b"fine"
 
