@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -64,6 +65,15 @@ class Browser:
         self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         feature = {"name": "prefers-color-scheme", "value": scheme}
         self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    def block(self, *addresses: str) -> None:
+        """Let nothing come from these addresses (with ``*``) from now on; without any, from everywhere again."""
+        self._driver.execute_cdp_cmd("Network.enable", {})
+        self._driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": list(addresses)})
+
+    def save_screenshot(self, file: Path) -> None:
+        """Put a picture of the page into a PNG file."""
+        assert self._driver.save_screenshot(str(file))
 
     def open(self, url: str) -> None:
         """Go to an address."""
