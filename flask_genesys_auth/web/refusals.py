@@ -128,6 +128,15 @@ class RoleRequired(Refusal, Forbidden):
     title = "No permission"
     advice = "Your account does not have the role that this page asks for."
 
+    def page(self) -> Response:
+        """Return a page with ways on: to the start, and out of a login by SAML, to come back as somebody else."""
+        center = self.decision.contact_center or ""
+        logout_url = ""
+        if self.decision.resumed and center in runtime().service_providers:
+            logout_url = url_for("genesys_saml.logout", contact_center=center)
+        home_url = f"{request.root_path}/" if request.path != "/" else ""
+        return _page(403, self.title, self.advice, home_url=home_url, logout_url=logout_url)
+
 
 class ForeignOrigin(Refusal, Forbidden):
     """A script or form of another site sent this request with the user's credentials: 403."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
@@ -11,6 +12,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from flask_genesys_auth import roles_required
 from flask_genesys_auth.chain.decision import LoginSession
 from flask_genesys_auth.saml.name_ids import NameId
 from flask_genesys_auth.testing.saml_messages import EMAIL
@@ -157,3 +159,13 @@ def metadata_path(app: Flask) -> str:
     saml = runtime(app).settings.contact_centers["acme"].saml
     assert saml is not None
     return str(saml.identity_providers["okta"].metadata)
+
+
+def test_who_lacks_a_role_is_shown_the_way_home_and_out_of_the_login(browser: Browser, app: Flask) -> None:
+    app.add_url_rule("/reports", "reports", roles_required("ROLE_ADMIN")(lambda: "reports"))
+    assert "Sign out" not in browser.get("/reports", headers={"Accept": "text/html"}).text
+    browser.log_in()
+    refused = browser.get("/reports", headers={"Accept": "text/html"})
+    assert refused.status_code == 403
+    assert re.findall(r'<a [^>]*href="(/[^"]*)"', refused.text) == ["/", "/saml/acme/logout"]
+    assert browser.get("/private").status_code == 200

@@ -176,3 +176,23 @@ def test_what_a_page_shows_of_an_account_is_escaped(app: Flask, client: FlaskCli
 
     assert "<script" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_a_page_that_is_not_there_leads_home_whoever_asks(client: FlaskClient) -> None:
+    log_in(client)
+    for headers in ({}, {"Origin": "https://evil.example"}):
+        answer = client.post("/nope", headers=headers) if headers else client.get("/nope")
+        assert answer.status_code == 404
+        assert "There is no such page" in answer.text
+        assert '<a href="/">Go to the start page</a>' in answer.text
+    assert "There is no such page" not in client.get("/api/v2/nope").text
+    assert client.get("/agent").status_code == 200
+
+
+def test_who_lacks_a_role_is_shown_the_way_home(client: FlaskClient) -> None:
+    log_in(client)
+    refused = client.get("/supervisor", headers={"Accept": "text/html"})
+    assert refused.status_code == 403
+    assert '<a class="ga-button" href="/">Go to the start page</a>' in refused.text
+    assert "Sign out" not in refused.text
+    assert client.get("/agent").status_code == 200
