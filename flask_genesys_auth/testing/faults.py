@@ -8,13 +8,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from werkzeug.datastructures import EnvironHeaders, Headers, MultiDict
 from werkzeug.wrappers import Request, Response
 
-from .server import LoopbackServer
+from .server import LoopbackServer, Server
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -118,7 +117,7 @@ def _drip(body: bytes, interval: float, repaired: threading.Event) -> Iterator[b
         yield bytes([octet])
 
 
-class RawServer:
+class RawServer(Server):
     """Sends prepared bytes to whoever connects and sends something, whatever it is.
 
     :param pieces: sent one after the other.
@@ -148,14 +147,6 @@ class RawServer:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._listener.close()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _accept(self) -> None:
         serving: list[threading.Thread] = []

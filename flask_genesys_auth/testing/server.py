@@ -20,7 +20,27 @@ class _QuietHandler(WSGIRequestHandler):
         """Say nothing: what was asked is a matter of the test, not of the terminal."""
 
 
-class LoopbackServer:
+class Server:
+    """What runs while its context is entered."""
+
+    def start(self) -> Self:
+        """Begin to answer."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Let everybody go and give the port back."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+class LoopbackServer(Server):
     """Serves a WSGI application on a port of its own, in threads, until stopped.
 
     :param application: what answers.
@@ -49,11 +69,3 @@ class LoopbackServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from argon2 import extract_parameters, low_level
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
@@ -23,6 +25,20 @@ CHEAP = PasswordSettings(memory_kib=64, iterations=1, lanes=1)
 @pytest.fixture
 def hasher() -> PasswordHasher:
     return PasswordHasher(CHEAP)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The parameters of each verification that argon2 itself was asked for."""
+    seen: list[Any] = []
+    verify = low_level.verify_secret
+
+    def counted(hash: bytes, secret: bytes, type: low_level.Type) -> bool:  # noqa: A002  # argon2's own names
+        seen.append(extract_parameters(hash.decode()))
+        return verify(hash, secret, type)
+
+    monkeypatch.setattr("argon2._password_hasher.verify_secret", counted)
+    return seen
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import threading
 from typing import Any
 
 import pytest
-from argon2 import extract_parameters, low_level
 
 from flask_genesys_auth.accounts.passwords import PasswordHasher, is_argon2
 from flask_genesys_auth.config.values import PasswordSettings
@@ -16,20 +15,6 @@ from flask_genesys_auth.errors import HasherBusy
 from tests.accounts.conftest import CHEAP
 
 DEARER = PasswordSettings(memory_kib=128, iterations=2, lanes=1)
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The parameters of each verification that argon2 itself was asked for."""
-    seen: list[Any] = []
-    verify = low_level.verify_secret
-
-    def counted(hash: bytes, secret: bytes, type: low_level.Type) -> bool:  # noqa: A002  # argon2's own names
-        seen.append(extract_parameters(hash.decode()))
-        return verify(hash, secret, type)
-
-    monkeypatch.setattr("argon2._password_hasher.verify_secret", counted)
-    return seen
 
 
 def test_the_right_password_is_right_and_no_other_is(hasher: PasswordHasher) -> None:

@@ -7,7 +7,6 @@ import logging
 from typing import Any
 
 import pytest
-from argon2 import extract_parameters, low_level
 from werkzeug.datastructures import Headers
 from werkzeug.security import check_password_hash, generate_password_hash
 from werkzeug.test import EnvironBuilder
@@ -48,19 +47,6 @@ def people(sqlite_store: SqlAccounts, hasher: PasswordHasher) -> SqlAccounts:
 @pytest.fixture
 def step(people: SqlAccounts, hasher: PasswordHasher) -> WebServicesStep:
     return WebServicesStep(people, hasher, CHEAP)
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    seen: list[Any] = []
-    verify = low_level.verify_secret
-
-    def counted(hash: bytes, secret: bytes, type: low_level.Type) -> bool:  # noqa: A002  # argon2's own names
-        seen.append(extract_parameters(hash.decode()))
-        return verify(hash, secret, type)
-
-    monkeypatch.setattr("argon2._password_hasher.verify_secret", counted)
-    return seen
 
 
 def test_the_walk_is_told_what_the_step_reads_and_for_how_long_it_holds(people: SqlAccounts) -> None:
