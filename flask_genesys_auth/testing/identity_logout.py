@@ -174,7 +174,11 @@ class SingleLogout:
 
 def _signed_out(partial: bool) -> Response:
     some = " Some applications may still have you signed in." if partial else ""
-    return notice("Signed out", f"<p>Your session at the identity provider has ended.{some}</p>")
+    return notice(
+        "Signed out",
+        f"<p>Your session at the identity provider has ended.{some}</p>"
+        '<p><a href="/">Back to the identity provider</a></p>',
+    )
 
 
 def _send(message: LogoutMessage, addresses: Mapping[str, str], wanted: str, key: SigningKey) -> Response:

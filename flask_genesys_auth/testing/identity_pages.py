@@ -36,7 +36,9 @@ button {{ font: inherit; min-height: 2.75rem; padding: .5rem 1rem; width: 100%; 
   overflow-wrap: anywhere; }}
 button:hover, button:focus-visible {{ border-color: var(--accent); color: var(--accent); }}
 button:focus-visible {{ outline: 3px solid var(--accent); outline-offset: 2px; }}
-ul {{ list-style: none; margin: 0 0 1rem; padding: 0; }}
+a {{ color: var(--accent); }}
+ul {{ list-style: none; margin: 0; padding: 0; }}
+form + p {{ margin-top: 1.25rem; }}
 li + li {{ margin-top: .6rem; }}
 </style>
 </head>
