@@ -118,7 +118,11 @@ def _identities_taken(
     row: _Row, new: NewAccount, linked: dict[tuple[str, str, str], int], store: SqlAccounts
 ) -> Iterator[Problem]:
     for provider, value in new.identities:
-        former = linked.setdefault((new.contact_center, provider, value), row.line)
+        key = (new.contact_center, provider, value)
+        if linked.get(key) == row.line:
+            yield Problem(row.line, "identities", f"{provider}={value} stands there twice")
+            continue
+        former = linked.setdefault(key, row.line)
         sought = Identity("import", new.contact_center, value, matched_by="identity", provider=provider)
         if former != row.line:
             yield Problem(row.line, "identities", f"{provider}={value} is on line {former} too")

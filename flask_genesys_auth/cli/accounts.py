@@ -249,7 +249,13 @@ def _providers(center: Any) -> set[str]:
 
 
 def _read_password() -> str:
-    return _checked(sys.stdin.readline().rstrip("\r\n"))
+    try:
+        # Where the locale is C, bytes that are no UTF-8 come as surrogates.
+        line = sys.stdin.readline()
+        line.encode()
+    except UnicodeError:
+        raise click.ClickException("the password cannot be read: it is not in the encoding of this locale") from None
+    return _checked(line.rstrip("\r\n"))
 
 
 def _ask_password() -> str:

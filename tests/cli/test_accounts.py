@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,6 +120,19 @@ def test_a_password_that_no_header_can_carry_is_refused(run: Invoke, app: Flask,
     assert "the password" in shown
     assert not password or password not in shown
     assert password_is(app, ann, PASSWORD)
+
+
+@pytest.mark.parametrize("locale", ["strict", "surrogateescape"])
+def test_a_password_that_is_no_text_is_one_line(
+    run: Invoke, app: Flask, ann: str, monkeypatch: pytest.MonkeyPatch, locale: str
+) -> None:
+    for sent, accepted in ((b"geh\xffeim\n", False), ("geh\u00e4im\n".encode(), True)):
+        stdin = io.TextIOWrapper(io.BytesIO(sent), encoding="utf-8", errors=locale)
+        monkeypatch.setattr("flask_genesys_auth.cli.accounts.sys", SimpleNamespace(stdin=stdin))
+        result = run("accounts", "set-password", "acme", ann, "--password-stdin")
+        assert accepted is (result.exit_code == 0)
+        assert accepted or "cannot be read" in one_line(result)
+        assert password_is(app, ann, "geh\u00e4im") is accepted
 
 
 def test_a_password_is_no_argument(run: Invoke, ann: str) -> None:

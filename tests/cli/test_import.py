@@ -134,6 +134,7 @@ def test_every_bad_row_is_named_by_line_and_field_and_nothing_is_written(
         ("a.csv", b"contact_center,user_name,user_name\n", "line 1, header: has 'user_name' more than once"),
         ("a.csv", b"contact_center,user_name\nacme\n", "line 2, row: has more or fewer values"),
         ("a.csv", b"contact_center,user_name\nacme,x,y\n", "line 2, row: has more or fewer values"),
+        ("a.csv", b"contact_center,user_name,identities\nacme,x,okta=1;okta=1\n", "line 2, identities: okta=1 stands"),
         ("a.csv", b'contact_center,user_name\nacme,"x"y\n', "is no CSV"),
         ("a.csv", b"contact_center,user_name\nacme,\xff\n", "is not UTF-8"),
         ("a.txt", b"", "must end in .json or .csv"),
