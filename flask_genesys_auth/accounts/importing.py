@@ -211,6 +211,8 @@ def _read(path: Path) -> Iterator[_Row]:
     kind = {".json": _read_json, ".csv": _read_csv}.get(path.suffix.lower())
     if kind is None:
         raise AccountError(f"{path.name}: the name must end in .json or .csv")
+    if path.exists() and not path.is_file():
+        raise AccountError(f"{path.name}: is no regular file; it is read twice")
     try:
         yield from kind(path)
     except UnicodeDecodeError:

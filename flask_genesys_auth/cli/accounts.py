@@ -249,6 +249,8 @@ def _providers(center: Any) -> set[str]:
 
 
 def _read_password() -> str:
+    if sys.stdin is None:
+        raise click.ClickException("there is no standard input to read the password from")
     try:
         # Where the locale is C, bytes that are no UTF-8 come as surrogates.
         line = sys.stdin.readline()

@@ -135,6 +135,16 @@ def test_a_password_that_is_no_text_is_one_line(
         assert password_is(app, ann, "geh\u00e4im") is accepted
 
 
+def test_a_password_without_standard_input_is_one_line(
+    run: Invoke, app: Flask, ann: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What Python makes of `<&-`.
+    monkeypatch.setattr("flask_genesys_auth.cli.accounts.sys", SimpleNamespace(stdin=None))
+    shown = one_line(run("accounts", "set-password", "acme", ann, "--password-stdin"))
+    assert "no standard input" in shown
+    assert password_is(app, ann, PASSWORD)
+
+
 def test_a_password_is_no_argument(run: Invoke, ann: str) -> None:
     assert run("accounts", "set-password", "acme", ann, "geheim").exit_code == 2
     assert run("accounts", "set-password", "acme", ann, "--password", "geheim").exit_code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,11 @@ def test_a_key_that_stands_there_twice_is_refused(run: Invoke, app: Flask, tmp_p
     assert accounts_of(app).list() == []
     file.write_text('[{"contact_center": "acme", "user_name": "ann", "identities": {"okta": ["1", "2"]}}]')
     assert run("accounts", "import", str(file)).exit_code == 0
+
+
+def test_a_pipe_is_refused_at_once(run: Invoke, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "people.csv")
+    assert "no regular file" in one_line(run("accounts", "import", str(tmp_path / "people.csv")))
 
 
 def test_a_file_that_is_not_there_is_a_usage_error(run: Invoke, tmp_path: Path) -> None:
