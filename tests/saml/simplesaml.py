@@ -101,7 +101,8 @@ class SimpleSamlPhp:
         self._configure()
         with (self._folder / "log" / "php").open("wb") as log:
             self._process = subprocess.Popen(
-                [require("php", "php-cli"), "-S", self._address, "-t", str(WWW)],
+                # With its cache PHP would go by changed files only two seconds later.
+                [require("php", "php-cli"), "-d", "opcache.enable=0", "-S", self._address, "-t", str(WWW)],
                 env={**os.environ, "SIMPLESAMLPHP_CONFIG_DIR": str(self._folder / "config")},
                 stdout=log,
                 stderr=log,
