@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flask_genesys_auth.testing.faults import unused_url
 from flask_genesys_auth.testing.identity_provider import DevelopmentIdentityProvider
 from flask_genesys_auth.testing.server import LoopbackServer
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
@@ -131,6 +132,23 @@ def test_whoever_cannot_be_logged_out_is_told_of(
         browser.wait_for("Signed out")
         assert "Some applications may still have you signed in" in browser.text
     assert (desk.status_with(cookies[0]), second.status_with(cookies[1])) == (401, 200)
+
+
+def test_a_provider_that_never_answers_is_told_of(
+    desk: Desk, idp: DevelopmentIdentityProvider, browser: Browser, ours: SigningKey, tmp_path: Path
+) -> None:
+    file = tmp_path / "idp.xml"
+    file.write_text(idp.metadata_xml.replace(f"{idp.url}/slo", f"{unused_url()}/slo"))
+    introduce(desk, idp, signing(ours), metadata=str(file))
+    cookie = log_in(browser, desk)
+    browser.open(desk.address("logout"))
+    browser.press("Sign out")
+    assert not browser.url.startswith(desk.url)
+    browser.complaints()
+    assert desk.status_with(cookie) == 401
+    browser.open(desk.address("signed-out"))
+    assert browser.heading == "You are signed out of this application"
+    assert "has not confirmed yet" in browser.text
 
 
 @pytest.mark.parametrize("sign_response", [False, True])
