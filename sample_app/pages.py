@@ -6,7 +6,6 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, make_response, redirect, render_template, request, url_for
 from werkzeug.exceptions import NotFound
-from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from flask_genesys_auth import (
@@ -76,11 +75,6 @@ def create_blueprint(auth: GenesysAuth, *, demonstration: bool) -> Blueprint:
     @unprotected
     def signed_out() -> str:
         return render_template("genesys_auth/signed_out.html", login_url=url_for(".login"))
-
-    @pages.app_errorhandler(404)
-    def not_found(error: NotFound) -> tuple[str, int] | NotFound:
-        # Nobody is asked who they are for what is not there: the page is the same for all.
-        return error if request.path.startswith("/api/") else (render_template("sample/not_found.html"), 404)
 
     @pages.app_errorhandler(404)
     def not_found(error: NotFound) -> tuple[str, int] | NotFound:

@@ -124,7 +124,9 @@ def refused(service: ServiceProvider, error: SamlError, *, leaving: bool = False
     )
     if leaving:
         return unseen(refusals.saml_logout_failed(reference))
-    return unseen(refusals.saml_failed(reference, address_of("login", service.contact_center)))
+    # Anew: whom the provider remembers may be the wrong person, who would come back for ever.
+    again = address_of("login", service.contact_center, force_authn="true")
+    return unseen(refusals.saml_failed(reference, again))
 
 
 def unseen(answer: Response) -> Response:

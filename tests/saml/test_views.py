@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import re
+import zlib
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from flask import Flask
@@ -249,3 +253,12 @@ def test_a_look_ahead_begins_nothing_and_uses_nothing_up(browser: Browser, name:
     assert "GET" in answer.headers["Allow"]
     assert "Set-Cookie" not in answer.headers
     assert browser.client.get("/saml/acme/login").status_code == 302
+
+
+def test_after_a_refusal_the_provider_is_to_ask_anew_who_it_is(browser: Browser) -> None:
+    refused = browser.client.post("/saml/acme/acs", data={"SAMLResponse": "!"})
+    assert refused.status_code == 400
+    (again,) = re.findall(r'class="ga-button" href="([^"]+)"', refused.text)
+    assert again == "/saml/acme/login?force_authn=true"
+    sent = parse_qs(urlsplit(browser.client.get(again).headers["Location"]).query)["SAMLRequest"][0]
+    assert etree.fromstring(zlib.decompress(base64.b64decode(sent), -15)).get("ForceAuthn") == "true"
