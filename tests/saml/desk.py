@@ -6,6 +6,7 @@ import base64
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -82,6 +83,13 @@ MakeApp = Callable[..., Flask]
 
 @pytest.fixture
 def make_app(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
+    with making(tmp_path, key) as make:
+        yield make
+
+
+@contextmanager
+def making(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
+    """Give what makes applications, and close them all at the end."""
     made: list[Flask] = []
     (tmp_path / "idp.xml").write_text(provider_metadata(IDP, SSO, (key.certificate,)))
 
@@ -144,10 +152,12 @@ def make_app(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
 
         return app
 
-    yield make
-    for app in made:
-        accounts(app).close()
-        runtime(app).state.close()
+    try:
+        yield make
+    finally:
+        for app in made:
+            accounts(app).close()
+            runtime(app).state.close()
 
 
 def accounts(app: Flask) -> BreakableAccounts:

@@ -25,6 +25,7 @@ from flask_genesys_auth.testing.signing_keys import SigningKey
 from .conftest import Door, center, trust_of
 from .places import IDP, PUBLIC_URL, SSO
 from .trees import EVIL, REFERENCE, find
+from .twists import add, double, drop, in_signature, set_algorithm, set_text, set_value
 
 
 def test_signed_assertion_is_accepted_alone_and_with_a_signed_response(door: Door) -> None:
@@ -213,13 +214,6 @@ def test_weak_algorithm_is_refused(door: Door, signature_algorithm: str, digest_
     door.refuses(weak, Fault.ALGORITHM)
 
 
-def set_algorithm(path: str, algorithm: str) -> Hook:
-    def change(response: etree._Element) -> None:
-        find(response, f"saml:Assertion/ds:Signature/ds:SignedInfo/{path}").set("Algorithm", algorithm)
-
-    return change
-
-
 C14N = "http://www.w3.org/TR/2001/REC-xml-c14n-20010315"
 
 
@@ -253,53 +247,6 @@ def test_hmac_keyed_with_the_providers_certificate_is_refused(door: Door) -> Non
     confused = Confused("", door.key.certificate_pem)
     forged = door.genuine.but(signature_algorithm="HmacSha256").encoded(confused)
     door.refuses(forged, Fault.ALGORITHM)
-
-
-def in_signature(change: Callable[[etree._Element], None]) -> Hook:
-    def hook(response: etree._Element) -> None:
-        change(find(response, "saml:Assertion/ds:Signature"))
-
-    return hook
-
-
-def add(path: str, xml: str) -> Callable[[etree._Element], None]:
-    def change(signature: etree._Element) -> None:
-        place = signature if path == "." else find(signature, path)
-        place.append(etree.fromstring(xml))
-
-    return change
-
-
-def double(path: str) -> Callable[[etree._Element], None]:
-    def change(signature: etree._Element) -> None:
-        element = find(signature, path)
-        element.addnext(copy.deepcopy(element))
-
-    return change
-
-
-def set_value(path: str, name: str, value: str) -> Callable[[etree._Element], None]:
-    def change(signature: etree._Element) -> None:
-        find(signature, path).set(name, value)
-
-    return change
-
-
-def set_text(path: str, text: str) -> Callable[[etree._Element], None]:
-    def change(signature: etree._Element) -> None:
-        find(signature, path).text = text
-
-    return change
-
-
-def drop(path: str) -> Callable[[etree._Element], None]:
-    def change(signature: etree._Element) -> None:
-        element = find(signature, path)
-        parent = element.getparent()
-        assert parent is not None
-        parent.remove(element)
-
-    return change
 
 
 @pytest.mark.parametrize(

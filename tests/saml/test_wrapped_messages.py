@@ -8,93 +8,25 @@ import copy
 import pytest
 from lxml import etree
 
-from flask_genesys_auth.saml.documents import DS, SAML, SAMLP
+from flask_genesys_auth.saml.documents import SAMLP
 from flask_genesys_auth.saml.errors import Fault
 from flask_genesys_auth.testing.saml_messages import Hook, encode
 from flask_genesys_auth.testing.signing_keys import generate_signing_key
 
 from .conftest import Door
-from .trees import EVIL, REFERENCE, evil_twin, find
-
-
-def wrap_response_in_signature(response: etree._Element) -> None:
-    """XSW 1: the genuine Response inside the signature of a forged one (there, KeyInfo or Object)."""
-    original = copy.deepcopy(response)
-    original.remove(find(original, "ds:Signature"))
-    find(response, "saml:Assertion/saml:Subject/saml:NameID").text = EVIL
-    response.set("ID", "_evil")
-    find(response, "ds:Signature").append(original)
-
-
-def wrap_response_beside_signature(response: etree._Element) -> None:
-    """XSW 2: the genuine Response beside its signature, in a forged one."""
-    original = copy.deepcopy(response)
-    original.remove(find(original, "ds:Signature"))
-    find(response, "saml:Assertion/saml:Subject/saml:NameID").text = EVIL
-    response.set("ID", "_evil")
-    find(response, "ds:Signature").addprevious(original)
-
-
-def evil_assertion_first(response: etree._Element) -> None:
-    """XSW 3: a forged assertion before the genuine one."""
-    assertion = find(response, "saml:Assertion")
-    assertion.addprevious(evil_twin(assertion))
-
-
-def evil_assertion_around(response: etree._Element) -> None:
-    """XSW 4: the genuine assertion inside the forged one."""
-    assertion = find(response, "saml:Assertion")
-    evil = evil_twin(assertion)
-    response.replace(assertion, evil)
-    evil.append(assertion)
-
-
-def evil_assertion_with_signature(response: etree._Element) -> None:
-    """XSW 5: the signature stays in the changed assertion, the genuine one stands behind it without."""
-    assertion = find(response, "saml:Assertion")
-    original = copy.deepcopy(assertion)
-    original.remove(find(original, "ds:Signature"))
-    find(assertion, "saml:Subject/saml:NameID").text = EVIL
-    assertion.set("ID", "_evil")
-    response.append(original)
-
-
-def genuine_assertion_in_signature(response: etree._Element) -> None:
-    """XSW 6: as 5, with the genuine assertion inside the signature."""
-    evil_assertion_with_signature(response)
-    assertions = response.findall(f"{{{SAML}}}Assertion")
-    find(assertions[0], "ds:Signature").append(assertions[1])
-
-
-def evil_assertion_in_extensions(response: etree._Element) -> None:
-    """XSW 7: the forged assertion in Extensions, where the schema lets anything be."""
-    assertion = find(response, "saml:Assertion")
-    extensions = etree.Element(f"{{{SAMLP}}}Extensions")
-    extensions.append(evil_twin(assertion))
-    find(response, "saml:Issuer").addnext(extensions)
-
-
-def genuine_assertion_in_object(response: etree._Element) -> None:
-    """XSW 8: as 5, with the genuine assertion in an Object of the signature."""
-    evil_assertion_with_signature(response)
-    assertions = response.findall(f"{{{SAML}}}Assertion")
-    etree.SubElement(find(assertions[0], "ds:Signature"), f"{{{DS}}}Object").append(assertions[1])
-
-
-def evil_assertion_in_advice(response: etree._Element) -> None:
-    """A forged assertion in the Advice of the genuine one."""
-    assertion = find(response, "saml:Assertion")
-    advice = etree.Element(f"{{{SAML}}}Advice")
-    advice.append(evil_twin(assertion))
-    find(assertion, "saml:Conditions").addnext(advice)
-
-
-def evil_assertion_of_another_namespace(response: etree._Element) -> None:
-    twin = evil_twin(find(response, "saml:Assertion"))
-    twin.tag = "{urn:oasis:names:tc:SAML:1.0:assertion}Assertion"
-    extensions = etree.Element(f"{{{SAMLP}}}Extensions")
-    extensions.append(twin)
-    find(response, "saml:Issuer").addnext(extensions)
+from .trees import EVIL, REFERENCE, find
+from .twists import (
+    evil_assertion_around,
+    evil_assertion_first,
+    evil_assertion_in_advice,
+    evil_assertion_in_extensions,
+    evil_assertion_of_another_namespace,
+    evil_assertion_with_signature,
+    genuine_assertion_in_object,
+    genuine_assertion_in_signature,
+    wrap_response_beside_signature,
+    wrap_response_in_signature,
+)
 
 
 @pytest.mark.parametrize("sign_response", [False, True])

