@@ -1,4 +1,4 @@
-"""A coverage-guided fuzzer over the gate: whatever is posted, the gate admits it or raises SamlError.
+"""A coverage-guided fuzzer over the gate and the query of the Redirect binding: whatever comes, no error but SamlError.
 
 Run with ``python -m tests.fuzz.gate_fuzzer tests/fuzz/corpus -max_total_time=30``; all arguments are libFuzzer's.
 ``tests/fuzz/README.md`` says how the corpus is kept.
@@ -22,13 +22,16 @@ def main() -> None:
 
     with atheris.instrument_imports(include=["flask_genesys_auth.saml"]):
         gate = importlib.import_module("flask_genesys_auth.saml.gate")
+        redirect = importlib.import_module("flask_genesys_auth.saml.redirect")
         errors = importlib.import_module("flask_genesys_auth.saml.errors")
 
     def admit(data: bytes) -> None:
-        """Post the bytes as a message in base64, and as the form field itself."""
+        """Post the bytes as a message in base64, and as the form field itself; then send them as a query."""
         for encoded in (base64.b64encode(data).decode(), data.decode("latin-1")):
             with suppress(errors.SamlError):
                 gate.admit(encoded)
+        with suppress(errors.SamlError):
+            redirect.read_query(data.decode("latin-1"))
 
     atheris.Setup(sys.argv, admit)
     atheris.Fuzz()
