@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets as randomness
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,9 +13,51 @@ from typing import TYPE_CHECKING
 from .forks import fork_safe_lock, watch_forks
 
 if TYPE_CHECKING:
-    from .chain.ports import Remembered
+    from .chain.ports import Flight, Remembered
 
 MAX_ENTRIES = 10_000
+PATIENCE = 30.0
+"""Seconds for which a request waits for another one's verification; every step has a deadline far below."""
+
+
+class _Flight:
+    """One verification; the events of all requests that wait for it are this one's."""
+
+    def __init__(self, key: bytes, memory: VerifiedMemory) -> None:
+        self._key = key
+        self._memory = memory
+        self._landed = threading.Event()
+        self._result: Remembered | None = None
+
+    def land(self, result: Remembered | None) -> None:
+        if not self._landed.is_set():
+            self._result = result
+            self._memory._gone(self._key, self)
+            self._landed.set()
+
+    def wait(self) -> Remembered | None:
+        return self._result if self._landed.wait(PATIENCE) else None
+
+
+class _Leader:
+    leads = True
+
+    def __init__(self, flight: _Flight) -> None:
+        self.land = flight.land
+
+    def wait(self) -> Remembered | None:
+        """Return nothing: there is nobody to wait for."""
+        return None
+
+
+class _Follower:
+    leads = False
+
+    def __init__(self, flight: _Flight) -> None:
+        self.wait = flight.wait
+
+    def land(self, result: Remembered | None) -> None:
+        """Do nothing: it is another's flight."""
 
 
 class VerifiedMemory:
@@ -69,6 +112,21 @@ class VerifiedMemory:
             self._entries.move_to_end(key)
             self._drop_idle(now)
 
+    def board(self, kind: str, contact_center: str, address: str, *secrets: str) -> Flight:
+        """Join those who wait for exactly these credentials from exactly this address, or be the first."""
+        key = self._digest(kind, contact_center, address, *secrets)
+        with self._lock:
+            known = self._flights.get(key)
+            if known is not None:
+                return _Follower(known)
+            begun = self._flights[key] = _Flight(key, self)
+        return _Leader(begun)
+
+    def _gone(self, key: bytes, flight: _Flight) -> None:
+        with self._lock:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+
     def forget(self, kind: str, contact_center: str, address: str, *secrets: str) -> None:
         """Forget what was remembered of these credentials."""
         key = self._digest(kind, contact_center, address, *secrets)
@@ -85,6 +143,7 @@ class VerifiedMemory:
     def _begin(self) -> None:
         self._key = randomness.token_bytes(32)
         self._entries: OrderedDict[bytes, tuple[float, Remembered]] = OrderedDict()
+        self._flights: dict[bytes, _Flight] = {}
 
     def _digest(self, *parts: str) -> bytes:
         # Each part with its length before it: no two different sequences make the same message.

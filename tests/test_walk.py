@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ from werkzeug.wrappers import Request
 from flask_genesys_auth.chain.contact_centers import ContactCenter, ContactCenters
 from flask_genesys_auth.chain.decision import (
     Authenticated,
+    Decision,
     Identity,
     NotApplicable,
     Outcome,
@@ -575,3 +578,114 @@ def test_what_was_remembered_and_no_longer_holds_leaves_no_slot_behind() -> None
     house.chain.walk(request("pw", **both))
     assert refused.asked == 3  # the first walk, what was recalled, and the walk afresh
     assert sum(map(len, window._slots.values())) == 0
+
+
+class Gate:
+    """Lets the steps of a test begin, and end only when all others have come."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.begun = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self, evidence: Evidence) -> Outcome:
+        self.begun.set()
+        assert self.opened.wait(20)
+        return self.answer(evidence)
+
+
+def at_once(house: House, gate: Gate, first: Request, *others: Request) -> list[Decision]:
+    """Walk for the first, then, while its step is being asked, for the others; return all decisions."""
+    found: dict[int, Decision] = {}
+    waiting = threading.Semaphore(0)
+
+    def walk(place: int, sent: Request) -> None:
+        waiting.release()
+        found[place] = house.chain.walk(sent)
+
+    threads = [threading.Thread(target=walk, args=each) for each in enumerate((first, *others))]
+    threads[0].start()
+    assert gate.begun.wait(20)
+    for thread in threads[1:]:
+        thread.start()
+    for _ in threads:
+        assert waiting.acquire(timeout=20)
+    time.sleep(0.1)  # until they have gone as far as they can
+    gate.opened.set()
+    for thread in threads:
+        thread.join(20)
+    return [found[place] for place in sorted(found)]
+
+
+@pytest.mark.parametrize(("password", "known"), [("ws", True), ("wrong", False)])
+@pytest.mark.parametrize("reuse", [0.0, 60.0])
+def test_many_requests_with_the_same_credentials_cost_one_verification(
+    password: str, known: bool, reuse: float
+) -> None:
+    gate = Gate(password_is("web_services", "ws"))
+    step = ScriptedStep("web_services", gate, credentials="basic", reuse=reuse)
+    house = House(step, per_account="2 per 5 minutes")
+    decisions = at_once(house, gate, *(request(password) for _ in range(20)))
+    assert [decision.authenticated for decision in decisions] == [known] * 20
+    assert not any(decision.throttled for decision in decisions)
+    assert step.asked == 1
+    # One guess was one failure; the next walk asks anew, or remembers.
+    assert house.chain.walk(request("ws")).authenticated
+    assert step.asked == (1 if known and reuse else 2)
+
+
+def test_other_credentials_names_and_addresses_do_not_wait_for_each_other() -> None:
+    gate = Gate(password_is("web_services", "ws"))
+    step = ScriptedStep("web_services", gate, credentials="basic", reuse=60)
+    house = House(step)
+    others = (request("wrong"), request("ws", user="bob"), request("ws", address="192.0.2.2"))
+    decisions = at_once(house, gate, request("ws"), *others)
+    assert [decision.authenticated for decision in decisions] == [True, False, True, True]
+    assert step.asked == 4
+
+
+def test_a_verification_that_breaks_off_leaves_nobody_waiting_and_judges_nobody() -> None:
+    broken = iter([True])
+
+    def breaks_once(evidence: Evidence) -> Outcome:
+        if next(broken, False):
+            raise RuntimeError("a bug in somebody's step")
+        return Authenticated(Identity("web_services", "acme", "ann"))
+
+    gate = Gate(breaks_once)
+    step = ScriptedStep("web_services", gate, credentials="basic", reuse=60)
+    house = House(step)
+    outcome: list[BaseException | Decision] = []
+
+    def first() -> None:
+        try:
+            outcome.append(house.chain.walk(request("ws")))
+        except RuntimeError as error:
+            outcome.append(error)
+
+    leader = threading.Thread(target=first)
+    leader.start()
+    assert gate.begun.wait(20)
+    follower = threading.Thread(target=lambda: outcome.append(house.chain.walk(request("ws"))))
+    follower.start()
+    time.sleep(0.1)
+    gate.opened.set()
+    leader.join(20)
+    follower.join(20)
+    decisions = [one for one in outcome if isinstance(one, Decision)]
+    assert len(outcome) == 2
+    assert [decision.authenticated for decision in decisions] == [True]
+    assert step.asked == 2
+
+
+def test_a_walk_that_other_credentials_ended_says_nothing_of_these() -> None:
+    gate = Gate(lambda evidence: Rejected(Reason.BAD_CREDENTIALS))
+    first = ScriptedStep("configuration_server", gate, credentials="basic", reuse=60)
+    badge = ScriptedStep(
+        "badge", lambda evidence: proves("badge", "bob")(evidence) if evidence.salesforce else NotApplicable()
+    )
+    last = ScriptedStep("web_services", password_is("web_services", "ws"), credentials="basic", reuse=60)
+    house = House(first, badge, last)
+    decisions = at_once(house, gate, request("ws", ssid="x", surl="y"), request("ws"))
+    assert [decision.authenticated_by for decision in decisions] == ["badge", "web_services"]
+    assert (first.asked, last.asked) == (2, 1)

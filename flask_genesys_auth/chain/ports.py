@@ -231,7 +231,7 @@ class Throttle(Protocol):
 class Remembered:
     """What a good walk left behind for the next one with the same credentials.
 
-    :param outcomes: each remembered step's outcome by the step's name; exactly one is ``Authenticated``.
+    :param outcomes: each step's outcome by the step's name; where it is remembered, exactly one is ``Authenticated``.
     :param version: the account's version then.
     """
 
@@ -239,8 +239,28 @@ class Remembered:
     version: str = ""
 
 
+class Flight(Protocol):
+    """One verification that several requests with the same credentials wait for.
+
+    :ivar leads: this request is the one that verifies; it must :meth:`land`.
+    """
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether this request is the one that verifies."""
+        ...
+
+    def wait(self) -> Remembered | None:
+        """Wait for the one that verifies; return what it has found, or ``None`` if nobody can tell."""
+        ...
+
+    def land(self, result: Remembered | None) -> None:
+        """Let the others go: with the result, good or bad, or with ``None``; the first time counts."""
+        ...
+
+
 class VerifiedCredentials(Protocol):
-    """Credentials found good, for a short time, in this process."""
+    """Credentials found good, for a short time, in this process; and those that are being verified just now."""
 
     def recall(self, kind: str, contact_center: str, address: str, *secrets: str) -> Remembered | None:
         """Return what was remembered of exactly these credentials from exactly this address."""
@@ -250,6 +270,10 @@ class VerifiedCredentials(Protocol):
         self, kind: str, contact_center: str, address: str, *secrets: str, result: Remembered, seconds: float
     ) -> None:
         """Remember a result; 0 seconds remember nothing."""
+        ...
+
+    def board(self, kind: str, contact_center: str, address: str, *secrets: str) -> Flight:
+        """Join those who wait for exactly these credentials from exactly this address, or be the first."""
         ...
 
     def forget(self, kind: str, contact_center: str, address: str, *secrets: str) -> None:

@@ -21,8 +21,8 @@ from .decision import (
     StepRecord,
     Unavailable,
 )
-from .evidence import BasicCredentials, Evidence, SalesforceCredentials, collect, read_credentials
-from .ports import Remembered
+from .door import BASIC, Door, credentials_of
+from .evidence import Evidence, collect, read_credentials
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         AccountState,
         AccountStore,
         Describe,
-        Reservation,
         SessionReader,
         Step,
         Throttle,
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
     )
 
 _OUTCOMES = tuple(OUTCOME_NAMES)
-
-BASIC = "basic"
-SALESFORCE = "salesforce"
 
 _REASONS: Mapping[type[BackendUnavailable], Reason] = {
     StateUnavailable: Reason.STATE_UNAVAILABLE,
@@ -204,11 +200,19 @@ class _Walk:
         self._evidence = evidence
         self._center = center
         self._recall = recall
-        self._doors: dict[str, _Door] = {}
+        self._doors: dict[str, Door] = {}
         self._records: list[StepRecord] = []
 
     def through(self, stages: list[_Stage]) -> Decision | None:
         """Walk; ``None`` where what was remembered no longer holds."""
+        try:
+            return self._through(stages)
+        finally:
+            for door in self._doors.values():
+                # Whatever has happened here: nobody waits for it any longer.
+                door.let_go()
+
+    def _through(self, stages: list[_Stage]) -> Decision | None:
         for stage in stages:
             began = perf_counter()
             door = self._door(stage.kind) if stage.kind else None
@@ -216,10 +220,10 @@ class _Walk:
             self._records.append(StepRecord(stage.step.name, settled.outcome, perf_counter() - began))
             self._settle_slot(stage, settled)
             if door is not None:
-                if door.stale(stage, settled):
+                if door.stale(stage.step.name, settled.outcome, settled.state):
                     self._void_all()
                     return None
-                door.note(stage, settled.outcome)
+                door.note(stage.step.name, settled.outcome, stage.reuse)
             if settled.state is not None:
                 self._close(stage, settled.state)
                 return Decision(
@@ -233,11 +237,11 @@ class _Walk:
         self._close_anonymous()
         return Decision(self._center.name, steps=tuple(self._records))
 
-    def _ask(self, stage: _Stage, door: _Door | None) -> Outcome:
+    def _ask(self, stage: _Stage, door: Door | None) -> Outcome:
         if stage.resumes and self._explicit():
             return NotApplicable(Reason.EXPLICIT_CREDENTIALS)
         try:
-            known = door.answer(stage) if door is not None else None
+            known = door.answer(stage.step.name) if door is not None else None
             outcome = stage.step.authenticate(self._evidence, self._center) if known is None else known
         except BackendUnavailable as error:
             return unavailable(error)
@@ -259,14 +263,16 @@ class _Walk:
     def _explicit(self) -> bool:
         return any(isinstance(record.outcome, (Rejected, Unavailable)) for record in self._records)
 
-    def _door(self, kind: str) -> _Door | None:
+    def _door(self, kind: str) -> Door | None:
         """Return the door before the steps of this kind, opened once; none where there are no such credentials."""
         if kind in self._doors:
             return self._doors[kind]
-        name, secrets = _credentials(self._evidence, kind)
+        name, secrets = credentials_of(self._evidence, kind)
         if not secrets or self._evidence.dry_run:
             return None
-        door = self._doors[kind] = _Door(self._chain, self._evidence, self._center.name, kind, name, secrets)
+        door = self._doors[kind] = Door(
+            self._chain._throttle, self._chain._verified, self._evidence, self._center.name, kind, name, secrets
+        )
         door.open(recall=self._recall)
         return door
 
@@ -285,104 +291,6 @@ class _Walk:
         # A walk counts one failure: where both kinds of credentials were bad, that of the named account.
         counting = [door for door in self._doors.values() if door.rejected]
         for door in self._doors.values():
+            door.failed()
             if not counting or door is not counting[-1]:
                 door.void()
-
-
-class _Door:
-    """What stands before the steps of one kind of credentials: the throttle and what is remembered."""
-
-    def __init__(
-        self,
-        chain: AuthenticationChain,
-        evidence: Evidence,
-        center: str,
-        kind: str,
-        name: str,
-        secrets: tuple[str, ...],
-    ) -> None:
-        self._throttle: Throttle = chain._throttle
-        self._verified: VerifiedCredentials = chain._verified
-        self._evidence = evidence
-        self._center = center
-        self._kind = kind
-        self._name = name
-        self._secrets = secrets
-        self._remembered: Remembered | None = None
-        self._refused: Unavailable | None = None
-        self._slot: Reservation | None = None
-        self._outcomes: dict[str, Outcome] = {}
-        self._reuse: list[float] = []
-
-    @property
-    def rejected(self) -> bool:
-        """Tell whether somebody has said that the credentials are bad."""
-        return any(isinstance(outcome, Rejected) for outcome in self._outcomes.values())
-
-    def open(self, *, recall: bool) -> None:
-        """Recall what is known of the credentials, or take a slot before anybody is asked."""
-        address = self._evidence.address
-        self._refused = self._throttle.over_limit(self._center, self._name, address)
-        if self._refused is not None:
-            return
-        if recall:
-            self._remembered = self._verified.recall(self._kind, self._center, address, *self._secrets)
-        if self._remembered is None:
-            slot = self._throttle.reserve(self._center, self._name, address)
-            if isinstance(slot, Unavailable):
-                self._refused = slot
-            else:
-                self._slot = slot
-
-    def answer(self, stage: _Stage) -> Outcome | None:
-        """Return what is known without asking the step, or ``None``."""
-        if self._remembered is not None:
-            return self._remembered.outcomes.get(stage.step.name, NotApplicable())
-        return self._refused
-
-    def note(self, stage: _Stage, outcome: Outcome) -> None:
-        """Note how a step ended."""
-        self._outcomes[stage.step.name] = outcome
-        if not isinstance(outcome, NotApplicable):
-            self._reuse.append(stage.reuse)
-
-    def stale(self, stage: _Stage, settled: Settled) -> bool:
-        """Tell whether a remembered success no longer holds; if so it is forgotten."""
-        if self._remembered is None:
-            return False
-        if not isinstance(self._remembered.outcomes.get(stage.step.name), Authenticated):
-            return False
-        if isinstance(settled.outcome, Unavailable):
-            return False
-        if settled.state is not None and settled.state.version == self._remembered.version:
-            return False
-        self._verified.forget(self._kind, self._center, self._evidence.address, *self._secrets)
-        return True
-
-    def succeeded(self, state: AccountState) -> None:
-        """Return the slot and remember the whole result, earlier steps' refusals included."""
-        if self._slot is None:
-            return
-        self._slot.succeeded()
-        self._verified.remember(
-            self._kind,
-            self._center,
-            self._evidence.address,
-            *self._secrets,
-            result=Remembered(dict(self._outcomes), state.version),
-            seconds=min(self._reuse),
-        )
-
-    def void(self) -> None:
-        """Return the slot: these credentials do not count as a failure."""
-        if self._slot is not None:
-            self._slot.void()
-
-
-def _credentials(evidence: Evidence, kind: str) -> tuple[str, tuple[str, ...]]:
-    """Return the name to throttle by and what identifies the credentials; nothing if they are absent or malformed."""
-    if kind == BASIC and isinstance(evidence.basic, BasicCredentials):
-        return evidence.basic.name, (evidence.basic.name, evidence.basic.password)
-    if kind == SALESFORCE and isinstance(evidence.salesforce, SalesforceCredentials):
-        return "", (evidence.salesforce.session_id, evidence.salesforce.identity_url)
-    return "", ()

@@ -195,10 +195,14 @@ def test_a_wrong_choice_is_no_dead_end(desk: Desk, idp: DevelopmentIdentityProvi
     browser.open(desk.url + "/private")
     browser.press("Sign in as Bob")
     browser.wait_for("Signing in did not work")
-    browser.press("Sign in")
-    assert "Continue as Bob" in browser.text
-    browser.open(desk.url + "/private")
+    browser.open(desk.address("login"))
+    browser.press("Continue as Bob")
+    browser.wait_for("Signing in did not work")
+    browser.press("Sign in")  # which asks the provider to ask anew
+    assert "Continue as Bob" not in browser.text
     browser.press("Sign in as Ann")
+    browser.wait_for_address(desk.url + "/")
+    browser.open(desk.url + "/private")
     browser.wait_for(HELLO)
     browser.open(desk.address("login") + "?force_authn=true")
     assert "Continue" not in browser.text
