@@ -264,6 +264,10 @@ def _set_cookie_defaults(app: Flask, settings: Settings) -> None:
 def _state(settings: Settings) -> StateStore:
     if settings.state_url.startswith("memory:"):
         return MemoryState(settings.state_namespace)
+    if settings.state_url.startswith("redis"):
+        from .state.redis import RedisState
+
+        return RedisState(settings.state_url, settings.state_namespace, settings.state_timeout)
     return SqlState(settings.state_url, settings.state_namespace, settings.state_timeout)
 
 

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -67,3 +68,57 @@ def postgresql() -> Iterator[str]:
             yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
         finally:
             run(pg_ctl, "-D", data, "-w", "-m", "immediate", "stop")
+
+
+class RedisServer:
+    """A Redis that keeps nothing, on a port of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._program = require("redis-server", "redis-server")
+        self._folder = folder
+        self._port = free_port()
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self._running: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._running is not None
+        return self._running.pid
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = ("--bind", "127.0.0.1", "--port", str(self._port), "--save", "", "--appendonly", "no")
+        self._running = subprocess.Popen(
+            [self._program, *options, "--dir", str(self._folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise AssertionError("redis-server does not answer")
+
+    def stop(self) -> None:
+        """Kill it, as a bad day does."""
+        if self._running is not None:
+            self._running.kill()
+            self._running.wait(30)
+            self._running = None
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis for all tests that only use it."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis for a test that does it harm."""
+    server = RedisServer(tmp_path)
+    yield server
+    server.stop()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from marshmallow import ValidationError
 from sqlalchemy.engine import make_url
@@ -16,21 +19,45 @@ MEMORY = "memory://"
 DEFAULT_STATE = "sqlite:///state.sqlite3"
 DEFAULT_ACCOUNTS = "sqlite:///accounts.sqlite3"
 
-_STATE = 'must be "memory://" or the address of a SQLite file such as "sqlite:///state.sqlite3"'
+_STATE = (
+    'must be "memory://", the address of a SQLite file such as "sqlite:///state.sqlite3", or that of a Redis server '
+    'such as "redis://redis.internal:6379/0"'
+)
+_DATABASE = re.compile(r"/?|/[0-9]{1,4}", re.ASCII)
 
 
 def state_url(text: str, base_path: Path) -> str:
     """Return where the state is kept.
 
     :param base_path: the folder that a relative path is relative to.
-    :raises ValidationError: if it is neither the memory nor a file of SQLite.
+    :raises ValidationError: if it is neither the memory nor a file of SQLite nor a server of Redis.
     """
     if text == MEMORY:
         return text
+    if text.startswith(("redis://", "rediss://")):
+        return _redis(text)
     url = _parsed(text)
     if url is None or url.drivername not in {"sqlite", "sqlite+pysqlite"} or not _plain_file(url):
         raise ValidationError(_STATE)
     return _absolute(url, base_path)
+
+
+def _redis(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        named = False
+    if not named or not _DATABASE.fullmatch(parts.path) or parts.query or parts.fragment:
+        raise ValidationError(_STATE)
+    if find_spec("redis") is None:
+        raise ValidationError("needs a package that is not installed: pip install 'flask-genesys-auth[redis]'")
+    return text
+
+
+def is_file(url: str) -> bool:
+    """Tell whether a checked ``state_url`` is a database that can hold accounts too."""
+    return url.startswith("sqlite")
 
 
 def accounts_url(text: str, base_path: Path) -> str:

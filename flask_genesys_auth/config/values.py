@@ -231,15 +231,15 @@ class Settings:
     """The whole of ``app.config["GENESYS_AUTH"]``.
 
     :param base_path: the folder that relative paths are relative to.
-    :param state_url: ``memory://`` or a SQLAlchemy address of SQLite, absolute.
-    :param accounts_url: a SQLAlchemy address, absolute; it may hold a password, so it does not show.
+    :param state_url: ``memory://``, a SQLAlchemy address of SQLite, absolute, or an address of Redis.
+    :param accounts_url: a SQLAlchemy address, absolute. Either may hold a password, so neither shows.
     """
 
     contact_centers: Mapping[str, ContactCenterSettings]
     base_path: Path
     default_contact_center: str = ""
     public_url: str = ""
-    state_url: str = "memory://"
+    state_url: str = field(default="memory://", repr=False)
     state_namespace: str = ""
     state_timeout: float = 1.0
     accounts_url: str = field(default="", repr=False)

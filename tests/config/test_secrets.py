@@ -105,6 +105,9 @@ def test_the_settings_do_not_show_their_secrets(load: Load, full: Mapping) -> No
     mapping["accounts_url"] = "sqlite:///people.sqlite3?password=" + SECRET
     settings = load(mapping)
     assert SECRET in settings.accounts_url
+    mapping["state_url"] = f"redis://:{SECRET}@redis.internal/0"
+    assert SECRET in load(mapping).state_url
+    assert SECRET not in repr(load(mapping))
     assert SECRET not in repr(settings)
     assert "PRIVATE KEY" not in repr(settings)
     assert "cl13nt" not in repr(load(full))
@@ -133,7 +136,7 @@ SPOILED: list[tuple[str, Any]] = [
     ("accounts_url", f"postgresql+nosuch://portal:{SECRET}@db.internal/people"),
     ("accounts_url", f"postgresql://portal:{SECRET}@db.internal:port/people"),
     ("accounts_url", f"portal:{SECRET}@db.internal"),
-    ("state_url", f"redis://:{SECRET}@redis.internal/0"),
+    ("state_url", f"redis://:{SECRET}@redis.internal/zero"),
     ("public_url", f"https://portal:{SECRET}@portal.acme.example"),
     (f"{CS}.url", f"https://portal:{SECRET}@gws.internal"),
     (f"{IDP}.match", SECRET),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flask_genesys_auth.config import databases
 from flask_genesys_auth.config.schemas import load_settings
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.values import (
@@ -23,6 +24,7 @@ from flask_genesys_auth.config.values import (
     ThrottleSettings,
     WebServices,
 )
+from flask_genesys_auth.errors import ConfigurationError
 
 from .conftest import Load, Mapping, Refused
 
@@ -289,3 +291,15 @@ def test_one_contact_center_with_saml_may_use_the_global_address(load: Load, ref
         "contact_centers.acme.public_url: is required for SAML, here or for all contact centers"
     ]
     assert load({**mapping, "public_url": "https://portal.example"}).saml_enabled
+
+
+def test_redis_keeps_the_state_and_accounts_stay_in_a_file(
+    load: Load, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapping: Mapping = {"contact_centers": {"acme": {}}, "state_url": "rediss://ann:secret@redis.internal:6380/1"}
+    settings = load(mapping)
+    assert settings.state_url == mapping["state_url"]
+    assert settings.accounts_url == f"sqlite:///{folder}/accounts.sqlite3"
+    monkeypatch.setattr(databases, "find_spec", lambda _: None)
+    with pytest.raises(ConfigurationError, match=r"state_url: needs a package .* 'flask-genesys-auth\[redis\]'"):
+        load(mapping)

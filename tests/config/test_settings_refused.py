@@ -46,7 +46,10 @@ ADDRESS = "must be an address that begins with https://"
 HOST = "must be a host name in ASCII letters, digits, dots and hyphens (IDNA in its xn-- form)"
 LIMIT = 'must be one limit such as "10 per 5 minutes"'
 ID = "must be an id of 15 characters, or of 18 with the right checksum"
-STATE = 'must be "memory://" or the address of a SQLite file such as "sqlite:///state.sqlite3"'
+STATE = (
+    'must be "memory://", the address of a SQLite file such as "sqlite:///state.sqlite3", or that of a Redis server '
+    'such as "redis://redis.internal:6379/0"'
+)
 CLASS = 'must be of the form "package.module:Class"'
 PREFIX = 'must be a path such as "/saml", of letters, digits, hyphens, underscores and dots'
 PLAIN_HTTP = "is plain http and could leave the machine: use https, or set allow_http = true beside it"
@@ -86,7 +89,12 @@ WRONG: list[tuple[str, object, str]] = [
     ("base_path", 1, TEXT),
     ("state_url", "", "must not be empty"),
     ("state_url", "memory://x", STATE),
-    ("state_url", "redis://localhost", STATE),
+    ("state_url", "redis://", STATE),
+    ("state_url", "redis://localhost:port", STATE),
+    ("state_url", "redis://localhost/name", STATE),
+    ("state_url", "redis://localhost/0?socket_timeout=0", STATE),
+    ("state_url", "rediss://[::1", STATE),
+    ("state_url", "redis+socket://localhost", STATE),
     ("state_url", "postgresql+psycopg://u:p@localhost/db", STATE),
     ("state_url", "sqlite://", STATE),
     ("state_url", "sqlite:///:memory:", STATE),

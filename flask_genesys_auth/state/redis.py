@@ -1,0 +1,250 @@
+"""The state in Redis or Valkey: for several nodes. Every change is one script, which Redis runs alone (atomic)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from ..errors import ConfigurationError, StateUnavailable
+from ..forks import watch_forks
+from .values import check_key, check_terms, check_ttl, dump, load
+
+if TYPE_CHECKING:
+    from ..chain.ports import Json
+
+SCHEMA_VERSION = 1
+CONNECTIONS = 64
+"""Of one process at most; who finds none free waits for one as long as for an answer."""
+LONGEST_TTL = 100 * 365 * 86400.0
+_BATCH = 500
+
+# What is kept is the end (unix time of the callers' clock), a line feed, and the JSON. Redis' own end of a key is there
+# so that nothing piles up. The index of a term is a sorted set of keys by their end; a key's own terms are a set.
+_HEAD = """
+local function living(text, now)
+  return text and tonumber(string.sub(text, 1, string.find(text, '\\n') - 1)) > tonumber(now)
+end
+local function forget(key, labels, index, name)
+  for _, term in ipairs(redis.call('SMEMBERS', labels)) do redis.call('ZREM', index .. term, name) end
+  redis.call('DEL', labels)
+end
+local function enter(index, term, name, stop, ttl, now)
+  local set = index .. term
+  redis.call('ZADD', set, stop, name)
+  redis.call('ZREMRANGEBYSCORE', set, '-inf', now)
+  if redis.call('PTTL', set) < tonumber(ttl) then redis.call('PEXPIRE', set, ttl) end
+end
+local function store(key, labels, index, name, text, stop, ttl, now)
+  forget(key, labels, index, name)
+  redis.call('SET', key, text, 'PX', ttl)
+  for place = 7, #ARGV do
+    redis.call('SADD', labels, ARGV[place])
+    enter(index, ARGV[place], name, stop, ttl, now)
+  end
+  redis.call('PEXPIRE', labels, ttl)
+end
+local key, labels = KEYS[1], KEYS[2]
+local index, name, now, text, stop, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+"""
+_PUT = _HEAD + "store(key, labels, index, name, text, stop, ttl, now)"
+_ADD = _HEAD + (
+    "if living(redis.call('GET', key), now) then return 0 end "
+    "store(key, labels, index, name, text, stop, ttl, now) return 1"
+)
+_REPLACE = _HEAD + (
+    "if not living(redis.call('GET', key), now) then return 0 end "
+    "redis.call('SET', key, text, 'PX', ttl) redis.call('PEXPIRE', labels, ttl) "
+    "for _, term in ipairs(redis.call('SMEMBERS', labels)) do enter(index, term, name, stop, ttl, now) end return 1"
+)
+_TAKE = _HEAD + (
+    "local text = redis.call('GET', key) redis.call('DEL', key) forget(key, labels, index, name) return text"
+)
+_SWEEP = _HEAD + (
+    "local text = redis.call('GET', key) if not text or living(text, now) then return 0 end "
+    "redis.call('DEL', key) forget(key, labels, index, name) return 1"
+)
+_FIND = (
+    "local found = {} for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf')) do "
+    "if redis.call('EXISTS', ARGV[2] .. name) == 1 then found[#found + 1] = name end end return found"
+)
+
+
+class RedisState:
+    """Implements :class:`~flask_genesys_auth.chain.ports.StateStore` in Redis 6.2 or later, or Valkey.
+
+    A failed call is not tried again: nobody could tell whether the first one counted. A cluster is not supported, for
+    one change touches keys of several slots. Redis must not evict (``maxmemory-policy noeviction``): what it throws
+    away is a login session, or the memory that an assertion was used.
+
+    :param url: ``redis://`` or ``rediss://``, perhaps with user, password and the number of the database.
+    :param namespace: whose keys these are: stores of other namespaces in the same database never see them.
+    :param timeout: seconds to wait for a connection, and for an answer.
+    :param clock: unix time, which all nodes share.
+    :raises ConfigurationError: if the address cannot be read, or the data there are of another version.
+    """
+
+    def __init__(self, url: str, namespace: str, timeout: float, *, clock: Callable[[], float] = time.time) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._clock = clock
+        # The length before the name: no namespace runs into the keys of another.
+        self._prefix = f"genesys-auth:{len(check_key(namespace))}:{namespace}:"
+        self._namespace = namespace
+        self._name, self._secret = _shown(url)
+        self._begin()
+        watch_forks(self)
+        try:
+            self._check_version()
+        except StateUnavailable:
+            # Whether it can be used is seen at its first use.
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"RedisState({self._name!r}, {self._namespace!r})"
+
+    def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:
+        """Store a value unless the key is taken (atomic); tell whether it was stored."""
+        return bool(self._change(self._add, key, value, ttl, check_terms(index)))
+
+    def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
+        """Store a value whatever was there; ``index`` replaces the key's former index terms."""
+        self._change(self._put, key, value, ttl, check_terms(index))
+
+    def replace(self, key: str, value: Json, ttl: float) -> bool:
+        """Store a value only where the key lives (atomic), its index terms kept; tell whether it did."""
+        return bool(self._change(self._replace, key, value, ttl, ()))
+
+    def get(self, key: str) -> Json:
+        """Return the value, or ``None`` where there is none or it has expired."""
+        return self._living(self._call(lambda: self._client.get(self._at("k", check_key(key)))))
+
+    def take(self, key: str) -> Json:
+        """Return the value and delete it (atomic: of many callers one gets it), or ``None``."""
+        return self._living(self._remove(key))
+
+    def delete(self, key: str) -> bool:
+        """Delete the key; tell whether it was there."""
+        return _is_living(self._remove(key), self._clock())
+
+    def find(self, term: str) -> list[str]:
+        """Return the living keys that carry this index term."""
+        keys, arguments = [self._at("i", check_key(term))], [repr(self._clock()), self._at("k", "")]
+        found: list[bytes] = self._call(lambda: self._find(keys=keys, args=arguments))
+        return sorted(name.decode() for name in found)
+
+    def purge(self) -> int:
+        """Delete what has expired and Redis has not deleted by itself; return how many."""
+        start = self._at("k", "")
+        pattern = "".join(f"\\{character}" if character in "*?[]\\^-" else character for character in start) + "*"
+        names = self._call(lambda: list(self._client.scan_iter(match=pattern, count=_BATCH)))
+        return sum(self._script(self._sweep, name.decode()[len(start) :], repr(self._clock())) for name in names)
+
+    def close(self) -> None:
+        """Let go of connections; the store opens them anew when it is used again."""
+        self._client.connection_pool.disconnect()
+
+    def before_fork(self) -> None:
+        """Do nothing: the parent goes on with its connections."""
+
+    def after_fork(self) -> None:
+        """Begin with connections of this process's own; redis-py never talks on those of another."""
+        self._begin()
+
+    def _begin(self) -> None:
+        pool = redis.BlockingConnectionPool.from_url(
+            self._url,
+            max_connections=CONNECTIONS,
+            timeout=self._timeout,
+            socket_timeout=self._timeout,
+            socket_connect_timeout=self._timeout,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+        )
+        # redis-py has one interface for two ways of calling, so that its types promise nothing.
+        self._client: Any = redis.Redis(connection_pool=pool)
+        scripts = (_ADD, _PUT, _REPLACE, _TAKE, _SWEEP, _FIND)
+        self._add, self._put, self._replace, self._take, self._sweep, self._find = map(
+            self._client.register_script, scripts
+        )
+        self._ready = False
+
+    def _change(self, script: Any, key: str, value: Json, ttl: float, labels: Iterable[str]) -> Any:
+        now = self._clock()
+        lasts = min(check_ttl(ttl), LONGEST_TTL)
+        stop = repr(now + lasts)
+        text = f"{stop}\n{dump(value)}"
+        return self._script(script, check_key(key), repr(now), text, stop, str(math.ceil(lasts * 1000)), *labels)
+
+    def _remove(self, key: str) -> bytes | None:
+        found: bytes | None = self._script(self._take, check_key(key), repr(self._clock()))
+        return found
+
+    def _script(self, script: Any, key: str, *arguments: str) -> Any:
+        keys = [self._at("k", key), self._at("t", key)]
+        return self._call(lambda: script(keys=keys, args=[self._at("i", ""), key, *arguments]))
+
+    def _call(self, call: Callable[[], Any]) -> Any:
+        if not self._ready:
+            self._check_version()
+        try:
+            return call()
+        except (RedisError, OSError) as error:
+            # Another server may stand there when one does again.
+            self._ready = False
+            raise self._trouble(error) from None
+
+    def _check_version(self) -> None:
+        key = self._prefix + "schema"
+        try:
+            self._client.set(key, SCHEMA_VERSION, nx=True)
+            found = self._client.get(key)
+        except (RedisError, OSError) as error:
+            raise self._trouble(error) from None
+        if found != str(SCHEMA_VERSION).encode():
+            raise ConfigurationError(
+                f"state_url: what {self._name} keeps for {self._namespace!r} is of version "
+                f"{(found or b'?').decode('utf-8', 'replace')}, this release needs {SCHEMA_VERSION}; "
+                "set another state_namespace: people log in anew"
+            )
+        self._ready = True
+
+    def _at(self, kind: str, key: str) -> str:
+        return f"{self._prefix}{kind}:{key}"
+
+    def _living(self, text: bytes | None) -> Json:
+        if text is None or not _is_living(text, self._clock()):
+            return None
+        return load(text.partition(b"\n")[2].decode())
+
+    def _trouble(self, error: Exception) -> StateUnavailable:
+        said = str(error).partition("\n")[0][:200] or type(error).__name__
+        for secret in self._secret:
+            said = said.replace(secret, "***")
+        return StateUnavailable(f"the state in {self._name} did not answer: {said}")
+
+
+def _is_living(text: bytes | None, now: float) -> bool:
+    return text is not None and float(text.partition(b"\n")[0]) > now
+
+
+def _shown(url: str) -> tuple[str, tuple[str, ...]]:
+    """Return the address without what may be secret, and what of it is.
+
+    :raises ConfigurationError: if it is none of Redis.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 6379
+    except ValueError:
+        raise ConfigurationError("state_url: is not a server's address") from None
+    if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
+        raise ConfigurationError('state_url: must be of the form "redis://host:6379/0"')
+    return f"{parts.scheme}://{parts.hostname}:{port}{parts.path}", tuple(filter(None, [parts.password]))

@@ -1,0 +1,220 @@
+"""RedisState against the contract on a real server, in several processes, and with a server that hangs or is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from flask import Flask
+
+from flask_genesys_auth import GenesysAuth, current_user
+from flask_genesys_auth.accounts.store import SqlAccounts
+from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
+from flask_genesys_auth.state.redis import RedisState
+from flask_genesys_auth.testing import AuthClient
+from flask_genesys_auth.web.runtime import runtime
+from tests.servers import RedisServer
+
+from . import racers as racers_module
+from .contract import Clock, StateContract
+from .test_forks import in_child
+
+PATIENCE = 30.0
+
+
+class RedisBackend:
+    """Stores of one server, whose data are this test's alone."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.url = server.url
+        self.clock = Clock()
+        self._opened: list[RedisState] = []
+        redis.Redis.from_url(self.url).flushall()
+
+    def open(self, namespace: str) -> RedisState:
+        self._opened.append(RedisState(self.url, namespace, PATIENCE, clock=self.clock))
+        return self._opened[-1]
+
+    def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    def race(self, operation: str, *, racers: int, inherit: bool = False) -> list[Any]:
+        order = {
+            "store": "flask_genesys_auth.state.redis:RedisState",
+            "arguments": [self.url, "one", PATIENCE],
+            "operation": operation,
+            "racers": racers,
+            "inherit": inherit,
+        }
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", racers_module.__name__, json.dumps(order)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            cwd=Path(__file__).parents[2],
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return list(json.loads(done.stdout))
+
+    def close(self) -> None:
+        for store in self._opened:
+            store.close()
+
+    def keys(self) -> set[str]:
+        return set(redis.Redis.from_url(self.url, decode_responses=True).scan_iter())
+
+
+@pytest.fixture
+def backend(redis_server: RedisServer) -> Iterator[RedisBackend]:
+    made = RedisBackend(redis_server)
+    yield made
+    made.close()
+
+
+class TestRedisState(StateContract):
+    pass
+
+
+def test_inherited_stores_race_as_well_as_new_ones(backend: RedisBackend) -> None:
+    backend.open("one").put("contested", "prize", 600)
+    results = backend.race("take", racers=20, inherit=True)
+    assert sorted(result for _, result in results if result is not None) == ["prize"]
+
+
+def test_nothing_is_left_when_all_has_gone(backend: RedisBackend) -> None:
+    store = backend.open("one")
+    for number in range(20):
+        store.put(f"key-{number}", number, 60, index=["a", f"b-{number}"])
+    assert len(backend.keys()) > 40
+    for number in range(20):
+        assert store.delete(f"key-{number}")
+    assert backend.keys() == {"genesys-auth:3:one:schema"}
+
+
+def test_redis_deletes_what_has_expired_by_itself(backend: RedisBackend) -> None:
+    store = backend.open("one")
+    store.put("key", 1, 0.05, index=["term"])
+    deadline = time.monotonic() + 10
+    while len(backend.keys()) > 1 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert backend.keys() == {"genesys-auth:3:one:schema"}
+
+
+def test_data_of_another_version_are_refused_and_of_another_namespace_are_not(backend: RedisBackend) -> None:
+    backend.open("one")
+    redis.Redis.from_url(backend.url).set("genesys-auth:3:one:schema", 7)
+    with pytest.raises(ConfigurationError, match="version 7"):
+        backend.open("one")
+    assert backend.open("two").add("key", 1, 60)
+
+
+def test_a_forked_child_has_connections_of_its_own(backend: RedisBackend) -> None:
+    store = backend.open("one")
+    store.put("key", 1, 60)
+    assert in_child(lambda: store.get("key") == 1 and store.add("child", 2, 60))
+    assert store.get("child") == 2
+
+
+def test_neither_repr_nor_error_shows_the_password() -> None:
+    store = RedisState("redis://ann:s3cr3t-word@127.0.0.1:1/2", "one", 0.2)
+    assert repr(store) == "RedisState('redis://127.0.0.1:1/2', 'one')"
+    with pytest.raises(StateUnavailable) as caught:
+        store.get("key")
+    assert "s3cr3t-word" not in str(caught.value)
+    assert "redis://127.0.0.1:1/2" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://", "http://localhost", "redis://localhost:port", "redis://[::1"])
+def test_what_is_no_address_of_redis_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="state_url"):
+        RedisState(url, "one", 1.0)
+
+
+def test_a_wrong_password_is_unavailable_not_a_crash(backend: RedisBackend) -> None:
+    store = RedisState(backend.url.replace("redis://", "redis://:wrong@"), "one", 5.0)
+    with pytest.raises(StateUnavailable):
+        store.get("key")
+
+
+def test_a_server_that_hangs_is_unavailable_in_time_and_well_again_by_itself(own_redis_server: RedisServer) -> None:
+    store = RedisState(own_redis_server.url, "one", 0.5)
+    assert store.take("key") is None  # so that the server knows the script
+    store.put("key", 1, 60)
+    os.kill(own_redis_server.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        with pytest.raises(StateUnavailable):
+            store.take("key")
+        assert time.monotonic() - began < 5
+    finally:
+        os.kill(own_redis_server.pid, signal.SIGCONT)
+    # The script that nobody waited for has run: a key that counts once is gone, not given twice.
+    with suppress(StateUnavailable):
+        assert store.take("key") is None
+    assert store.add("key", 2, 60)
+    store.close()
+
+
+def test_a_server_that_comes_back_is_used_again(own_redis_server: RedisServer) -> None:
+    store = RedisState(own_redis_server.url, "one", 2.0)
+    store.put("key", 1, 60)
+    own_redis_server.stop()
+    for _ in range(2):
+        with pytest.raises(StateUnavailable, match="did not answer"):
+            store.get("key")
+    own_redis_server.start()
+    assert store.get("key") is None  # it keeps nothing in these tests
+    assert store.add("key", 1, 60)
+    store.close()
+
+
+def test_a_store_may_be_made_before_its_server(own_redis_server: RedisServer) -> None:
+    own_redis_server.stop()
+    store = RedisState(own_redis_server.url, "one", 2.0)
+    own_redis_server.start()
+    assert store.add("key", 1, 60)
+    store.close()
+
+
+def test_an_application_keeps_its_login_sessions_there(redis_server: RedisServer, tmp_path: Path) -> None:
+    def node() -> Flask:
+        app = Flask("node", instance_path=str(tmp_path))
+        app.secret_key = "k"
+        app.testing = True
+        app.config["GENESYS_AUTH"] = {
+            "state_url": redis_server.url,
+            "contact_centers": {"acme": {"web_services": {}}},
+            "passwords": {"memory_kib": 8, "iterations": 1},
+        }
+        app.test_client_class = AuthClient
+        GenesysAuth(app)
+        app.add_url_rule("/", view_func=lambda: current_user.user_name)
+        return app
+
+    one, two = node(), node()
+    store = runtime(one).accounts
+    assert isinstance(store, SqlAccounts)
+    store.create_tables()
+    ann = store.add("acme", "ann")
+    client = one.test_client(user="ann")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    other = two.test_client()
+    other.set_cookie("session", cookie.value)
+    assert (client.get("/").text, other.get("/").text) == ("ann", "ann")
+    with two.app_context():
+        assert runtime(two).sessions.revoke(account_id=ann.id) == 1
+    assert client.get("/").status_code == 401
+    for app in (one, two):
+        runtime(app).state.close()
