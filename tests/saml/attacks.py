@@ -17,7 +17,8 @@ from xmlsec import constants
 
 from flask_genesys_auth.saml.documents import DS, SAML, SAMLP, XENC
 from flask_genesys_auth.testing.saml_encryption import Encryption
-from flask_genesys_auth.testing.saml_messages import Hook, Message
+from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage
+from flask_genesys_auth.testing.saml_messages import Hook, Message, provider_metadata, sign
 from flask_genesys_auth.testing.signing_keys import SigningKey
 
 from .places import IDP
@@ -111,8 +112,13 @@ def says(name: str, reason: str, *others: str, **changes: Any) -> Attack:
     return Attack(name, (reason, *others), make)
 
 
-def twisted(name: str, reason: str, *others: str, by: Hook, response_only: bool = False) -> Attack:
-    """A genuine message that was changed after it was signed, and then, as anybody can, encrypted for us."""
+def twisted(
+    name: str, reason: str, *others: str, by: Hook, response_only: bool = False, seals: tuple[str, ...] = SEALS
+) -> Attack:
+    """A genuine message that was changed after it was signed, and then, as anybody can, encrypted for us.
+
+    :param seals: the forms in which there is what it changes.
+    """
 
     def make(message: Message, keys: Keys, form: Form) -> dict[str, str]:
         before = {"before_signing": Encryption(keys.ours).name_id} if form.seal == NAME_ID else {}
@@ -123,6 +129,8 @@ def twisted(name: str, reason: str, *others: str, by: Hook, response_only: bool 
         return _posted(root)
 
     def possible(form: Form) -> bool:
+        if form.seal not in seals:
+            return False
         # What is encrypted after it was signed leaves no good signature of the Response.
         return form.both or not response_only if form.seal == PLAIN else not form.both and not response_only
 
@@ -137,6 +145,11 @@ def written(name: str, reason: str, *others: str, by: Callable[[bytes], bytes]) 
         return {"SAMLResponse": base64.b64encode(by(data)).decode()}
 
     return Attack(name, (reason, *others), make)
+
+
+def misplaced(name: str, reason: str, by: Callable[[Message, Keys], etree._Element]) -> Attack:
+    """Something else that the provider has really signed, posted in the place of a response."""
+    return Attack(name, (reason,), lambda m, k, _: _posted(by(m, k)), lambda form: form.seal == PLAIN and not form.both)
 
 
 def forged(name: str, reason: str, *others: str, by: Callable[[Message, Keys], etree._Element]) -> Attack:
@@ -187,6 +200,23 @@ def _around_alone(message: Message, keys: Keys) -> etree._Element:
     return message.but(name_id=EVIL, sign_assertion=False).tree()
 
 
+def _logout_response(message: Message, keys: Keys) -> etree._Element:
+    answer = LogoutMessage(IDP, message.acs_url, "LogoutResponse", in_response_to=message.request_id).tree()
+    sign(answer, keys.provider)
+    return answer
+
+
+def _metadata(_: Message, keys: Keys) -> etree._Element:
+    entity = etree.fromstring(provider_metadata(IDP, "https://idp.example/sso", (keys.provider.certificate,)))
+    entity.set("ID", "_metadata")
+    sign(entity, keys.provider)
+    return entity
+
+
+def _assertion_alone(message: Message, keys: Keys) -> etree._Element:
+    return find(message.signed(keys.provider), "saml:Assertion")
+
+
 class _Hmac(SigningKey):
     def load(self) -> xmlsec.Key:
         return xmlsec.Key.from_binary_data(constants.KeyDataHmac, base64.b64decode(self.certificate))
@@ -218,6 +248,11 @@ def _comment_in(path: str, node: Callable[[str], etree._Element]) -> Hook:
         element.append(split)
 
     return change
+
+
+def _relative_namespace(response: etree._Element) -> None:
+    """What no canonicalization knows (xml-exc-c14n 1.3), so that nobody can have signed it."""
+    etree.SubElement(find(response, "saml:Assertion/saml:Conditions"), "{relative}Condition")
 
 
 def _strip(response: etree._Element) -> None:
@@ -301,6 +336,7 @@ def _deep(data: bytes) -> bytes:
     return data.replace(b"<samlp:Status>", nested + b"<samlp:Status>", 1)
 
 
+_NAME = "saml:Assertion/saml:Subject/saml:NameID"
 _DIGEST = f"saml:Assertion/ds:Signature/{REFERENCE}/ds:DigestValue"
 _SUBJECT = f'<Subject xmlns="{SAML}"/>'.encode()
 _TRANSFORM = "ds:Reference/ds:Transforms/ds:Transform"
@@ -339,6 +375,10 @@ ATTACKS: tuple[Attack, ...] = (
     says("name of a foreign domain", "email_domain", name_id="mallory@evil.example"),
     says("SHA-1 signature", "algorithm", signature_algorithm="RsaSha1"),
     says("SHA-1 digest", "algorithm", digest_algorithm="Sha1"),
+    says("nothing signed but the Response", "not_signed", sign_assertion=False),
+    misplaced("a logout's answer", "structure", by=_logout_response),
+    misplaced("metadata", "structure", by=_metadata),
+    misplaced("assertion without a Response", "structure", by=_assertion_alone),
     # Changed after it was signed.
     twisted("XSW 1", "structure", "duplicate_id", by=wrap_response_in_signature, response_only=True),
     twisted("XSW 2", "structure", "duplicate_id", by=wrap_response_beside_signature, response_only=True),
@@ -352,8 +392,10 @@ ATTACKS: tuple[Attack, ...] = (
     twisted("copy in Advice", "structure", by=evil_assertion_in_advice),
     twisted("copy under another namespace", "structure", "encrypted", by=evil_assertion_of_another_namespace),
     twisted("second NameID", "structure", "bad_signature", by=_another_name),
+    twisted("name in a relative namespace", "bad_signature", "schema", "decryption", by=_relative_namespace),
     twisted("another audience", "bad_signature", by=_change_text("saml:Assertion/saml:Conditions//saml:Audience", "x")),
     twisted("comment in a value", "forbidden_xml", _NO, by=_comment_in("saml:Assertion/saml:Issuer", etree.Comment)),
+    twisted("comment in the NameID", "forbidden_xml", _NO, by=_comment_in(_NAME, etree.Comment), seals=SEALS[:2]),
     twisted(
         "instruction in a value",
         "forbidden_xml",

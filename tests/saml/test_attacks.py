@@ -56,6 +56,12 @@ def post(browser: Browser, fields: dict[str, str]) -> TestResponse:
     )
 
 
+def public(answer: TestResponse) -> tuple[str, str, list[tuple[str, str]]]:
+    """All that an attacker sees of an answer, but for the reference and its length."""
+    headers = [(name, value) for name, value in answer.headers if name not in {"Date", "Content-Length"}]
+    return answer.status, re.sub(r"\b[0-9a-f]{8}\b", "reference", answer.text), headers
+
+
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_an_attack_is_refused_in_every_form_and_the_genuine_message_accepted(
     desks: dict[str, Flask], keys: Keys, attack: Attack, caplog: pytest.LogCaptureFixture
@@ -74,6 +80,7 @@ def test_an_attack_is_refused_in_every_form_and_the_genuine_message_accepted(
         reason = vars(caplog.records[-1]).get("saml_reason")
         assert reason in attack.reasons, f"{form}: {caplog.records[-1].getMessage()}"
         assert_refused(refused, caplog, reason)
+        assert public(refused) == public(post(browser, {"SAMLResponse": "eA==", "RelayState": relay_state})), str(form)
         assert "Set-Cookie" not in refused.headers
         assert browser.user == ""
         accepted = post(browser, genuine)
