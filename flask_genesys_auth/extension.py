@@ -24,7 +24,7 @@ from .directories.genesys import GenesysDirectory
 from .errors import ConfigurationError
 from .sessions import LoginSessions
 from .state.memory import MemoryState
-from .state.sql import SqlState
+from .state.sqlite import SqliteState
 from .steps.configuration_server import ConfigurationServerStep
 from .steps.disabled import DisabledStep
 from .steps.login_session import LoginSessionStep
@@ -268,7 +268,11 @@ def _state(settings: Settings) -> StateStore:
         from .state.redis import RedisState
 
         return RedisState(settings.state_url, settings.state_namespace, settings.state_timeout)
-    return SqlState(settings.state_url, settings.state_namespace, settings.state_timeout)
+    if settings.state_url.startswith("postgresql"):
+        from .state.postgresql import PostgresqlState
+
+        return PostgresqlState(settings.state_url, settings.state_namespace, settings.state_timeout)
+    return SqliteState(settings.state_url, settings.state_namespace, settings.state_timeout)
 
 
 def _service_providers(settings: Settings, state: StateStore) -> dict[str, ServiceProvider]:

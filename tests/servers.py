@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -44,30 +46,98 @@ def _postgresql_program(program: str) -> str | None:
     return str(found[-1]) if found else None
 
 
+class PostgresqlServer:
+    """A PostgreSQL of its own, with one empty database."""
+
+    def __init__(self, folder: Path) -> None:
+        initdb, self._pg_ctl = require("initdb", "postgresql"), require("pg_ctl", "postgresql")
+        # PostgreSQL refuses to run as root, and must be able to walk down to its folder.
+        self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        if self._as_user:
+            shutil.chown(folder, "postgres")
+        self._folder, self._data = folder, folder / "data"
+        self._port = free_port()
+        self.url = f"postgresql+psycopg://postgres@127.0.0.1:{self._port}/postgres"
+        trust = ("-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        self._run(initdb, "-D", str(self._data), *trust)
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = f"-c listen_addresses=127.0.0.1 -p {self._port} -k {self._folder} -c fsync=off"
+        self._control("-l", str(self._folder / "log"), "-o", options, "start")
+
+    def stop(self) -> None:
+        """Stop it without waiting for anybody, as a bad day does."""
+        if (self._data / "postmaster.pid").exists():
+            self._control("-m", "immediate", "stop")
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Let it and all its processes stand still: what is sent to it is taken, and nothing is answered."""
+        stopped: list[int] = []
+        try:
+            os.kill(self._pid, signal.SIGSTOP)
+            stopped.append(self._pid)
+            # Now that no more are started.
+            for process in self._children:
+                os.kill(process, signal.SIGSTOP)
+                stopped.append(process)
+            yield
+        finally:
+            for process in stopped:
+                os.kill(process, signal.SIGCONT)
+
+    @property
+    def _pid(self) -> int:
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    @property
+    def _children(self) -> list[int]:
+        ids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        return [process for process in ids if _parent(process) == self._pid]
+
+    def _control(self, *command: str) -> None:
+        self._run(self._pg_ctl, "-D", str(self._data), "-w", *command)
+
+    def _run(self, *command: str) -> None:
+        done = subprocess.run(
+            [*self._as_user, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=self._folder, timeout=60
+        )
+        assert done.returncode == 0, done.stderr.decode()
+
+
+def _parent(process: int) -> int:
+    try:
+        # After the name, which may have blanks and brackets in it.
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _postgresql_server() -> Iterator[PostgresqlServer]:
+    # Not pytest's own folders, which only their owner may walk through.
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as name:
+        server = PostgresqlServer(Path(name))
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The SQLAlchemy address of an empty PostgreSQL database."""
-    initdb, pg_ctl = require("initdb", "postgresql"), require("pg_ctl", "postgresql")
-    # PostgreSQL refuses to run as root, and must be able to walk down to its folder.
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    with tempfile.TemporaryDirectory(prefix="postgresql-") as name:
-        if as_user:
-            shutil.chown(name, "postgres")
-        data, port = str(Path(name) / "data"), free_port()
+    with _postgresql_server() as server:
+        yield server.url
 
-        def run(*command: str) -> None:
-            done = subprocess.run(
-                [*as_user, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=name, timeout=60
-            )
-            assert done.returncode == 0, done.stderr.decode()
 
-        run(initdb, "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-        options = f"-c listen_addresses=127.0.0.1 -p {port} -k {name} -c fsync=off"
-        run(pg_ctl, "-D", data, "-w", "-l", str(Path(name) / "log"), "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
-        finally:
-            run(pg_ctl, "-D", data, "-w", "-m", "immediate", "stop")
+@pytest.fixture
+def own_postgresql() -> Iterator[PostgresqlServer]:
+    """A PostgreSQL for a test that does it harm."""
+    with _postgresql_server() as server:
+        yield server
 
 
 class RedisServer:

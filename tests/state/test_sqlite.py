@@ -1,4 +1,4 @@
-"""SqlState against the contract, in several processes, and in bad company: locked, foreign and broken files."""
+"""SqliteState against the contract, in several processes, and in bad company: locked, foreign and broken files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import pytest
 
 from flask_genesys_auth.chain.ports import StateStore
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
-from flask_genesys_auth.state import sql
-from flask_genesys_auth.state.sql import SqlState
+from flask_genesys_auth.state import sqlite
+from flask_genesys_auth.state.sqlite import SqliteState
+from flask_genesys_auth.state.tables import PURGE_BATCH
 
 from . import racers as racers_module
 from .contract import Clock, StateContract
@@ -28,17 +29,17 @@ PATIENCE = 30.0
 """Seconds that a store of these tests waits for others: long, so that a slow machine fails nothing."""
 
 
-class SqlBackend:
+class SqliteBackend:
     """Stores of one file."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "deep" / "state.sqlite3"
         self.url = f"sqlite:///{self.path}"
         self.clock = Clock()
-        self._opened: list[SqlState] = []
+        self._opened: list[SqliteState] = []
 
-    def open(self, namespace: str) -> SqlState:
-        self._opened.append(SqlState(self.url, namespace, PATIENCE, clock=self.clock))
+    def open(self, namespace: str) -> SqliteState:
+        self._opened.append(SqliteState(self.url, namespace, PATIENCE, clock=self.clock))
         return self._opened[-1]
 
     def advance(self, seconds: float) -> None:
@@ -46,7 +47,7 @@ class SqlBackend:
 
     def race(self, operation: str, *, racers: int, inherit: bool = False) -> list[Any]:
         order = {
-            "store": "flask_genesys_auth.state.sql:SqlState",
+            "store": "flask_genesys_auth.state.sqlite:SqliteState",
             "arguments": [self.url, "one", PATIENCE],
             "operation": operation,
             "racers": racers,
@@ -74,17 +75,17 @@ class SqlBackend:
 
 
 @pytest.fixture
-def backend(tmp_path: Path) -> Iterator[SqlBackend]:
-    made = SqlBackend(tmp_path)
+def backend(tmp_path: Path) -> Iterator[SqliteBackend]:
+    made = SqliteBackend(tmp_path)
     yield made
     made.close()
 
 
-class TestSqlState(StateContract):
+class TestSqliteState(StateContract):
     """The fixture above is the backend."""
 
 
-def test_threads_share_one_store_and_one_wins(backend: SqlBackend) -> None:
+def test_threads_share_one_store_and_one_wins(backend: SqliteBackend) -> None:
     store = backend.open("one")
     results = race_threads(store, "add", 50)
     assert [won for _, won in results].count(True) == 1
@@ -94,7 +95,7 @@ def test_threads_share_one_store_and_one_wins(backend: SqlBackend) -> None:
 
 
 @pytest.mark.parametrize("operation", ["add", "take"])
-def test_forked_workers_use_the_store_they_inherit(backend: SqlBackend, operation: str) -> None:
+def test_forked_workers_use_the_store_they_inherit(backend: SqliteBackend, operation: str) -> None:
     if operation == "take":
         backend.open("one").put("contested", "prize", 600)
     results = backend.race(operation, racers=20, inherit=True)
@@ -102,7 +103,7 @@ def test_forked_workers_use_the_store_they_inherit(backend: SqlBackend, operatio
     assert len(results) == 20
 
 
-def test_what_one_store_writes_the_next_one_reads(backend: SqlBackend) -> None:
+def test_what_one_store_writes_the_next_one_reads(backend: SqliteBackend) -> None:
     first = backend.open("one")
     first.put("key", {"a": [1]}, 60, index=["term"])
     first.close()
@@ -111,7 +112,7 @@ def test_what_one_store_writes_the_next_one_reads(backend: SqlBackend) -> None:
     assert second.find("term") == ["key"]
 
 
-def test_the_file_is_made_at_first_use_for_its_owner_only_and_in_wal_mode(backend: SqlBackend) -> None:
+def test_the_file_is_made_at_first_use_for_its_owner_only_and_in_wal_mode(backend: SqliteBackend) -> None:
     store = backend.open("one")
     assert not backend.path.exists()
     store.put("key", 1, 60)
@@ -122,10 +123,10 @@ def test_the_file_is_made_at_first_use_for_its_owner_only_and_in_wal_mode(backen
 
 
 def test_expired_rows_go_in_passing_and_take_their_terms_with_them(
-    backend: SqlBackend, monkeypatch: pytest.MonkeyPatch
+    backend: SqliteBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = backend.open("one")
-    for number in range(sql.PURGE_BATCH * 2 + 5):
+    for number in range(PURGE_BATCH * 2 + 5):
         store.put(f"key-{number}", number, 10, index=["a", "b"])
     backend.advance(11)
     monkeypatch.setattr(store, "_next_purge", 0.0)
@@ -137,7 +138,7 @@ def test_expired_rows_go_in_passing_and_take_their_terms_with_them(
     assert left == [(106, 211), (6, 11), (1, 1), (1, 1)]
 
 
-def test_purging_is_not_tried_at_every_write(backend: SqlBackend) -> None:
+def test_purging_is_not_tried_at_every_write(backend: SqliteBackend) -> None:
     store = backend.open("one")
     store.put("first", 1, 1)
     backend.advance(2)
@@ -146,7 +147,7 @@ def test_purging_is_not_tried_at_every_write(backend: SqlBackend) -> None:
     assert store.purge() == 1
 
 
-def test_purge_leaves_the_living_of_other_namespaces(backend: SqlBackend) -> None:
+def test_purge_leaves_the_living_of_other_namespaces(backend: SqliteBackend) -> None:
     one, two = backend.open("one"), backend.open("two")
     two.put("short", 1, 10)
     two.put("long", 1, 100)
@@ -155,8 +156,8 @@ def test_purge_leaves_the_living_of_other_namespaces(backend: SqlBackend) -> Non
     assert two.get("long") == 1
 
 
-def test_a_writer_elsewhere_blocks_writes_for_the_time_out_and_reads_not_at_all(backend: SqlBackend) -> None:
-    patient, hasty = backend.open("one"), SqlState(backend.url, "one", 0.05, clock=backend.clock)
+def test_a_writer_elsewhere_blocks_writes_for_the_time_out_and_reads_not_at_all(backend: SqliteBackend) -> None:
+    patient, hasty = backend.open("one"), SqliteState(backend.url, "one", 0.05, clock=backend.clock)
     patient.put("key", 1, 60)
     with closing(sqlite3.connect(backend.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -180,10 +181,10 @@ def test_a_writer_elsewhere_blocks_writes_for_the_time_out_and_reads_not_at_all(
 
 @pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
 def test_a_locked_new_file_is_unavailable_after_the_time_out_and_well_again_by_itself(
-    backend: SqlBackend, lock: str
+    backend: SqliteBackend, lock: str
 ) -> None:
     backend.path.parent.mkdir()
-    store = SqlState(backend.url, "one", 0.05)
+    store = SqliteState(backend.url, "one", 0.05)
     with closing(sqlite3.connect(backend.path, isolation_level=None)) as other:
         other.execute(f"BEGIN {lock}")
         with pytest.raises(StateUnavailable, match="locked"):
@@ -193,7 +194,7 @@ def test_a_locked_new_file_is_unavailable_after_the_time_out_and_well_again_by_i
     store.close()
 
 
-def test_a_failed_write_changes_nothing(backend: SqlBackend) -> None:
+def test_a_failed_write_changes_nothing(backend: SqliteBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60, index=["term"])
     with closing(sqlite3.connect(backend.path)) as connection:
@@ -211,7 +212,7 @@ def test_a_failed_write_changes_nothing(backend: SqlBackend) -> None:
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
 def test_a_memory_of_sqlite_is_refused_because_connections_would_not_share_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"state_url: .*memory://"):
-        SqlState(url, "one", 1.0)
+        SqliteState(url, "one", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -223,18 +224,18 @@ def test_a_memory_of_sqlite_is_refused_because_connections_would_not_share_it(ur
 )
 def test_other_addresses_are_refused_without_showing_their_password(url: str, finding: str) -> None:
     with pytest.raises(ConfigurationError, match=finding) as refused:
-        SqlState(url, "one", 1.0)
+        SqliteState(url, "one", 1.0)
     assert "hidden" not in str(refused.value)
 
 
-def test_tables_of_another_version_are_refused_at_the_start(backend: SqlBackend) -> None:
+def test_tables_of_another_version_are_refused_at_the_start(backend: SqliteBackend) -> None:
     backend.open("one").put("key", 1, 60)
     late = backend.open("one")
     with closing(sqlite3.connect(backend.path)) as connection:
         connection.execute("UPDATE genesys_auth_state_schema SET version = 99")
         connection.commit()
     with pytest.raises(ConfigurationError, match="version 99, this release needs 1"):
-        SqlState(backend.url, "one", 1.0)
+        SqliteState(backend.url, "one", 1.0)
     late.close()
     with closing(sqlite3.connect(backend.path)) as connection:
         connection.execute("UPDATE genesys_auth_state_schema SET version = 1")
@@ -242,7 +243,7 @@ def test_tables_of_another_version_are_refused_at_the_start(backend: SqlBackend)
     assert late.get("key") == 1
 
 
-def test_tables_of_another_version_that_came_later_are_refused_at_first_use(backend: SqlBackend) -> None:
+def test_tables_of_another_version_that_came_later_are_refused_at_first_use(backend: SqliteBackend) -> None:
     early = backend.open("one")
     backend.open("one").put("key", 1, 60)
     with closing(sqlite3.connect(backend.path)) as connection:
@@ -252,7 +253,7 @@ def test_tables_of_another_version_that_came_later_are_refused_at_first_use(back
         early.get("key")
 
 
-def test_a_file_that_is_no_database_is_unavailable_and_left_alone(backend: SqlBackend) -> None:
+def test_a_file_that_is_no_database_is_unavailable_and_left_alone(backend: SqliteBackend) -> None:
     backend.path.parent.mkdir()
     backend.path.write_text("a text of somebody's, and a long one at that " * 50)
     before = backend.path.read_bytes()
@@ -262,13 +263,13 @@ def test_a_file_that_is_no_database_is_unavailable_and_left_alone(backend: SqlBa
     assert backend.path.read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_made_is_unavailable(backend: SqlBackend) -> None:
+def test_a_folder_that_cannot_be_made_is_unavailable(backend: SqliteBackend) -> None:
     backend.path.parent.write_text("a file where a folder is due")
     with pytest.raises(StateUnavailable, match="did not answer"):
         backend.open("one").get("key")
 
 
-def test_a_vanished_file_is_made_anew(backend: SqlBackend) -> None:
+def test_a_vanished_file_is_made_anew(backend: SqliteBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     store.close()
@@ -282,7 +283,7 @@ def test_a_vanished_file_is_made_anew(backend: SqlBackend) -> None:
     assert store.get("key") == 2
 
 
-def test_a_value_that_is_not_json_is_as_if_it_were_not_there(backend: SqlBackend) -> None:
+def test_a_value_that_is_not_json_is_as_if_it_were_not_there(backend: SqliteBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     with closing(sqlite3.connect(backend.path)) as connection:
@@ -293,7 +294,7 @@ def test_a_value_that_is_not_json_is_as_if_it_were_not_there(backend: SqlBackend
     assert store.add("key", 2, 60) is True
 
 
-def test_an_error_shows_no_value_and_no_key(backend: SqlBackend) -> None:
+def test_an_error_shows_no_value_and_no_key(backend: SqliteBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     with closing(sqlite3.connect(backend.path)) as connection:
@@ -306,9 +307,9 @@ def test_an_error_shows_no_value_and_no_key(backend: SqlBackend) -> None:
 
 
 def test_many_threads_leave_a_bounded_number_of_connections_and_close_gives_them_back(
-    backend: SqlBackend, monkeypatch: pytest.MonkeyPatch
+    backend: SqliteBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "IDLE_CONNECTIONS", 3)
+    monkeypatch.setattr(sqlite, "IDLE_CONNECTIONS", 3)
     store = backend.open("one")
     store.put("key", 1, 60)
     inside = threading.Barrier(8)
@@ -328,7 +329,7 @@ def test_many_threads_leave_a_bounded_number_of_connections_and_close_gives_them
     assert not list(backend.path.parent.glob("*-wal")), "SQLite removes the log with the last connection"
 
 
-def test_a_connection_that_is_out_while_the_store_closes_is_closed_when_it_returns(backend: SqlBackend) -> None:
+def test_a_connection_that_is_out_while_the_store_closes_is_closed_when_it_returns(backend: SqliteBackend) -> None:
     store = backend.open("one")
     with store._connection() as connection:
         store.close()
@@ -337,12 +338,12 @@ def test_a_connection_that_is_out_while_the_store_closes_is_closed_when_it_retur
     assert not store._idle
 
 
-def test_a_store_of_a_protocol(backend: SqlBackend) -> None:
+def test_a_store_of_a_protocol(backend: SqliteBackend) -> None:
     kept: StateStore = backend.open("one")
-    assert repr(kept) == f"SqlState({str(backend.path)!r}, 'one')"
+    assert repr(kept) == f"SqliteState({str(backend.path)!r}, 'one')"
 
 
-def test_a_child_neither_uses_nor_closes_what_was_in_use_at_the_fork(backend: SqlBackend) -> None:
+def test_a_child_neither_uses_nor_closes_what_was_in_use_at_the_fork(backend: SqliteBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     store.before_fork()

@@ -11,27 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Float,
-    ForeignKeyConstraint,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    bindparam,
-    create_engine,
-    delete,
-    event,
-    insert,
-    inspect,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import Connection, bindparam, create_engine, delete, event, insert, inspect, select, tuple_
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import URL, make_url
@@ -42,75 +22,18 @@ from sqlalchemy.sql.elements import ClauseElement
 
 from ..errors import ConfigurationError, StateUnavailable
 from ..forks import watch_forks
+from . import tables
+from .tables import PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION, entries, metadata, schema, terms
 from .values import check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from ..chain.ports import Json
 
-SCHEMA_VERSION = 1
-PURGE_BATCH = 100
-"""How many expired rows a write deletes in passing, at most."""
-PURGE_INTERVAL = 1.0
-"""Seconds between two such deletions of one process, unless there was more than a batch to delete."""
 IDLE_CONNECTIONS = 32
 RETRY_PAUSE = 0.005
 
-metadata = MetaData()
-
-schema = Table("genesys_auth_state_schema", metadata, Column("version", Integer, primary_key=True))
-
-entries = Table(
-    "genesys_auth_state",
-    metadata,
-    Column("namespace", String(255), primary_key=True),
-    Column("key", String(255), primary_key=True),
-    Column("value", Text, nullable=False),
-    Column("expires", Float, nullable=False),
-    Index("genesys_auth_state_expires", "expires"),
-    sqlite_with_rowid=False,
-)
-
-terms = Table(
-    "genesys_auth_state_index",
-    metadata,
-    Column("namespace", String(255), primary_key=True),
-    Column("term", String(255), primary_key=True),
-    Column("key", String(255), primary_key=True),
-    ForeignKeyConstraint(
-        ["namespace", "key"], ["genesys_auth_state.namespace", "genesys_auth_state.key"], ondelete="CASCADE"
-    ),
-    Index("genesys_auth_state_index_key", "namespace", "key"),
-    sqlite_with_rowid=False,
-)
-
 _DIALECT = sqlite_dialect(paramstyle="qmark")
 _WAL = "PRAGMA journal_mode = WAL"
-_THIS = (entries.c.namespace == bindparam("of"), entries.c.key == bindparam("at"))
-_READ = select(entries.c.value).where(*_THIS, entries.c.expires > bindparam("now"))
-_FIND = (
-    select(terms.c.key)
-    .join(entries, (entries.c.namespace == terms.c.namespace) & (entries.c.key == terms.c.key))
-    .where(terms.c.namespace == bindparam("of"), terms.c.term == bindparam("at"), entries.c.expires > bindparam("now"))
-    .order_by(terms.c.key)
-)
-_REPLACE = (
-    update(entries)
-    .where(*_THIS, entries.c.expires > bindparam("now"))
-    .values(value=bindparam("text"), expires=bindparam("end"))
-)
-_TAKE = delete(entries).where(*_THIS).returning(entries.c.value, entries.c.expires)
-_FORGET_TERMS = delete(terms).where(terms.c.namespace == bindparam("of"), terms.c.key == bindparam("at"))
-_PURGE = delete(entries).where(
-    tuple_(entries.c.namespace, entries.c.key).in_(
-        select(entries.c.namespace, entries.c.key).where(entries.c.expires <= bindparam("now")).limit(PURGE_BATCH)
-    )
-)
-_NEW = upsert(entries)
-_OVERWRITE = {"value": _NEW.excluded.value, "expires": _NEW.excluded.expires}
-_PUT = _NEW.on_conflict_do_update(index_elements=["namespace", "key"], set_=_OVERWRITE)
-_ADD = _NEW.on_conflict_do_update(
-    index_elements=["namespace", "key"], set_=_OVERWRITE, where=entries.c.expires <= bindparam("now")
-).returning(entries.c.key)
 
 
 class _Statement:
@@ -127,12 +50,29 @@ class _Statement:
         return cursor.execute(self._text, [values[name] for name in self._names])
 
 
-_RUN_READ, _RUN_FIND, _RUN_REPLACE, _RUN_TAKE, _RUN_PUT, _RUN_ADD, _RUN_PURGE, _RUN_FORGET, _RUN_LABEL = map(
-    _Statement, (_READ, _FIND, _REPLACE, _TAKE, _PUT, _ADD, _PURGE, _FORGET_TERMS, insert(terms))
+_READ, _FIND, _REPLACE, _TAKE, _PUT, _ADD, _FORGET, _LABEL, _PURGE = map(
+    _Statement,
+    (
+        tables.READ,
+        tables.FIND,
+        tables.REPLACE,
+        tables.TAKE,
+        tables.put(upsert(entries)),
+        tables.add(upsert(entries)),
+        tables.FORGET,
+        insert(terms),
+        delete(entries).where(
+            tuple_(entries.c.namespace, entries.c.key).in_(
+                select(entries.c.namespace, entries.c.key)
+                .where(entries.c.expires <= bindparam("now"))
+                .limit(PURGE_BATCH)
+            )
+        ),
+    ),
 )
 
 
-class SqlState:
+class SqliteState:
     """Implements :class:`~flask_genesys_auth.chain.ports.StateStore` in a SQLite file, in WAL mode.
 
     Tables make themselves at first use. Every change is one immediate transaction, so of many processes one wins;
@@ -170,13 +110,13 @@ class SqlState:
         self._check_existing()
 
     def __repr__(self) -> str:
-        return f"SqlState({str(self._path)!r}, {self._namespace!r})"
+        return f"SqliteState({str(self._path)!r}, {self._namespace!r})"
 
     def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:
         """Store a value unless the key is taken (atomic); tell whether it was stored."""
         row, labels = self._row(key, value, ttl), check_terms(index)
         with self._transaction() as cursor:
-            stored = _RUN_ADD.run(cursor, **row, now=self._clock()).fetchone() is not None
+            stored = _ADD.run(cursor, **row, now=self._clock()).fetchone() is not None
             if stored:
                 self._label(cursor, key, labels)
         return stored
@@ -185,14 +125,14 @@ class SqlState:
         """Store a value whatever was there; ``index`` replaces the key's former index terms."""
         row, labels = self._row(key, value, ttl), check_terms(index)
         with self._transaction() as cursor:
-            _RUN_PUT.run(cursor, **row)
+            _PUT.run(cursor, **row)
             self._label(cursor, key, labels)
 
     def replace(self, key: str, value: Json, ttl: float) -> bool:
         """Store a value only where the key lives (atomic), its index terms kept; tell whether it did."""
         row = self._row(key, value, ttl)
         with self._transaction() as cursor:
-            changed = _RUN_REPLACE.run(
+            changed = _REPLACE.run(
                 cursor, of=self._namespace, at=key, text=row["value"], end=row["expires"], now=self._clock()
             )
             return changed.rowcount == 1
@@ -201,7 +141,7 @@ class SqlState:
         """Return the value, or ``None`` where there is none or it has expired."""
         check_key(key)
         with self._connection() as connection, _cursor(connection) as cursor:
-            row = _RUN_READ.run(cursor, of=self._namespace, at=key, now=self._clock()).fetchone()
+            row = _READ.run(cursor, of=self._namespace, at=key, now=self._clock()).fetchone()
         return None if row is None else load(row[0])
 
     def take(self, key: str) -> Json:
@@ -217,17 +157,22 @@ class SqlState:
         """Return the living keys that carry this index term."""
         check_key(term)
         with self._connection() as connection, _cursor(connection) as cursor:
-            return [key for (key,) in _RUN_FIND.run(cursor, of=self._namespace, at=term, now=self._clock())]
+            return [key for (key,) in _FIND.run(cursor, of=self._namespace, at=term, now=self._clock())]
 
     def purge(self) -> int:
         """Delete what has expired, of whatever namespace; return how many."""
         gone = 0
         while True:
             with self._transaction() as cursor:
-                batch = _RUN_PURGE.run(cursor, now=self._clock()).rowcount
+                batch = _PURGE.run(cursor, now=self._clock()).rowcount
             gone += batch
             if batch < PURGE_BATCH:
                 return gone
+
+    def create_tables(self) -> None:
+        """Make the file and its tables where they are missing, as the first use would."""
+        with self._connection():
+            pass
 
     def close(self) -> None:
         """Let go of connections; the store opens them anew when it is used again."""
@@ -255,14 +200,14 @@ class SqlState:
         }
 
     def _label(self, cursor: sqlite3.Cursor, key: str, labels: frozenset[str]) -> None:
-        _RUN_FORGET.run(cursor, of=self._namespace, at=key)
+        _FORGET.run(cursor, of=self._namespace, at=key)
         for term in sorted(labels):
-            _RUN_LABEL.run(cursor, namespace=self._namespace, term=term, key=key)
+            _LABEL.run(cursor, namespace=self._namespace, term=term, key=key)
 
     def _remove(self, key: str) -> str | None:
         check_key(key)
         with self._transaction() as cursor:
-            row: tuple[str, float] | None = _RUN_TAKE.run(cursor, of=self._namespace, at=key).fetchone()
+            row: tuple[str, float] | None = _TAKE.run(cursor, of=self._namespace, at=key).fetchone()
         return row[0] if row is not None and row[1] > self._clock() else None
 
     @contextmanager
@@ -277,7 +222,7 @@ class SqlState:
     def _purge_in_passing(self, cursor: sqlite3.Cursor) -> None:
         if time.monotonic() < self._next_purge:
             return
-        gone = _RUN_PURGE.run(cursor, now=self._clock()).rowcount
+        gone = _PURGE.run(cursor, now=self._clock()).rowcount
         self._next_purge = 0.0 if gone == PURGE_BATCH else time.monotonic() + PURGE_INTERVAL
 
     @contextmanager

@@ -1,0 +1,150 @@
+"""Talking to PostgreSQL so that every wait has an end.
+
+libpq's ``connect_timeout`` counts whole seconds, two at least, and ``statement_timeout`` is kept by the server, which a
+server that hangs does not do. So sockets are waited for here, against a deadline, around libpq's calls that never block
+(PostgreSQL's documentation, "Asynchronous Command Processing" and "Pipeline Mode"). Only the look-up of a host name
+takes as long as the system's resolver lets it.
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import errors, pq
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGconn, PGresult
+
+# Of what there is everywhere; epoll would cost a file of its own for each wait.
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+
+Command = tuple[bytes, bytes, Sequence[bytes]]
+"""A statement's name on its connection, its text, and what stands for ``$1``, ``$2`` ... in it."""
+
+
+class Late(psycopg.OperationalError):
+    """The server did not answer in time; whether what was sent has counted, nobody knows."""
+
+
+def ready(socket: int, events: int, deadline: float) -> int:
+    """Wait until a socket can be read (1) or written (2), and return which.
+
+    :param deadline: of ``time.monotonic()``.
+    :raises Late: if neither comes true by then.
+    """
+    with _Selector() as selector:
+        selector.register(socket, events)
+        for _, which in selector.select(max(0.0, deadline - time.monotonic())):
+            return int(which)
+    raise Late("no answer in time")
+
+
+def connect(conninfo: str, deadline: float) -> PGconn:
+    """Return a connection that does not block.
+
+    :param deadline: of ``time.monotonic()``, for all hosts together.
+    :raises Late: if it does not stand by then.
+    :raises psycopg.OperationalError: if it is refused.
+    """
+    connection = pq.PGconn.connect_start(conninfo.encode())
+    try:
+        state = pq.PollingStatus.WRITING
+        while connection.status != pq.ConnStatus.BAD and state != pq.PollingStatus.OK:
+            # Which socket it is may change: of several addresses one after the other is tried.
+            ready(connection.socket, 1 if state == pq.PollingStatus.READING else 2, deadline)
+            state = pq.PollingStatus(connection.connect_poll())
+            if state == pq.PollingStatus.FAILED:
+                break
+        if state != pq.PollingStatus.OK:
+            raise psycopg.OperationalError(connection.error_message.decode("utf-8", "replace").strip())
+        connection.nonblocking = 1
+    except BaseException:
+        connection.finish()
+        raise
+    return connection
+
+
+class Pipeline:
+    """A connection that takes several statements in one go and runs them in one transaction, one round trip in all.
+
+    Each statement is prepared when it is used first. Whoever meets an error here closes the connection.
+    """
+
+    def __init__(self, conninfo: str, deadline: float) -> None:
+        self._connection = connect(conninfo, deadline)
+        self._connection.enter_pipeline_mode()
+        self._prepared: set[bytes] = set()
+
+    def is_stale(self) -> bool:
+        """Tell whether there is something to read while nothing was asked: a farewell, as a rule."""
+        try:
+            ready(self._connection.socket, 1, 0.0)
+        except Late:
+            return False
+        except (psycopg.Error, OSError, ValueError):
+            pass
+        return True
+
+    def run(self, deadline: float, *commands: Command) -> list[PGresult]:
+        """Return the result of each; either all of them count or none does.
+
+        :param deadline: of ``time.monotonic()``.
+        :raises Late: if the answer has not come by then.
+        :raises psycopg.Error: as the server says, by its SQLSTATE and in its words without their details.
+        """
+        connection = self._connection
+        new = []
+        for name, text, values in commands:
+            new.append(name not in self._prepared)
+            if new[-1]:
+                self._prepared.add(name)
+                connection.send_prepare(name, text)
+            connection.send_query_prepared(name, values)
+        connection.pipeline_sync()
+        while connection.flush():
+            if ready(connection.socket, 3, deadline) & 1:
+                connection.consume_input()
+        results = []
+        for first in new:
+            if first:
+                self._result(deadline)
+            results.append(self._result(deadline))
+        self._next(deadline)
+        return results
+
+    def close(self) -> None:
+        """Let go of it; the server undoes what it has not finished."""
+        with suppress(psycopg.Error):
+            self._connection.finish()
+
+    def _result(self, deadline: float) -> PGresult:
+        result = self._next(deadline)
+        if result is None:
+            raise psycopg.OperationalError("the connection was lost")
+        if result.status not in {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}:
+            raise _error(result)
+        # What ends the results of one statement.
+        self._next(deadline)
+        return result
+
+    def _next(self, deadline: float) -> PGresult | None:
+        connection = self._connection
+        while connection.is_busy():
+            ready(connection.socket, 1, deadline)
+            connection.consume_input()
+        return connection.get_result()
+
+
+def _error(result: PGresult) -> psycopg.Error:
+    state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+    said = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
+    try:
+        kind: type[psycopg.Error] = errors.lookup(state)
+    except KeyError:
+        kind = psycopg.DatabaseError
+    return kind(said.decode("utf-8", "replace"))

@@ -1,0 +1,368 @@
+"""The state in PostgreSQL: for several nodes. Every change is one transaction, and one round trip."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from threading import BoundedSemaphore
+from typing import TYPE_CHECKING, Any, cast
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.errors import UndefinedTable
+from sqlalchemy import Integer, bindparam, func, insert, literal, select, text
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.engine import URL, Dialect, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from ..errors import ConfigurationError, StateUnavailable
+from ..forks import watch_forks
+from ..libpq import Command, Late, Pipeline
+from . import tables
+from .tables import INIT_DB, PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION, entries, metadata, schema, terms
+from .values import check_key, check_terms, check_ttl, dump, load
+
+if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+    from sqlalchemy.sql.elements import ClauseElement
+
+    from ..chain.ports import Json
+
+DRIVER = "postgresql+psycopg"
+CONNECTIONS = 8
+"""Of one process at most; who finds none free waits for one as long as for an answer."""
+
+TABLES_PATIENCE = 30.0
+"""Seconds that making the tables may take, at least: people wait for that, requests do not."""
+
+_DIALECT: Dialect = cast("Any", PGDialect_psycopg)(paramstyle="numeric_dollar")
+# True of a row that this very transaction has written: what follows an ``add`` must do nothing where it stored nothing.
+_OURS = text("genesys_auth_state.xmin = pg_current_xact_id()::xid")
+# Of two who make the tables at once, the second waits. The number is an arbitrary one of ours.
+_ALONE = select(func.pg_advisory_xact_lock(0x67656E65737973))
+_SETTINGS = select(
+    func.set_config("statement_timeout", bindparam("timeout"), False),
+    func.set_config("default_transaction_isolation", "read committed", False),
+)
+
+
+class _Statement:
+    """A statement compiled once; its name on a connection is that of its place here."""
+
+    def __init__(self, name: str, statement: ClauseElement) -> None:
+        compiled = statement.compile(dialect=_DIALECT)
+        self._name = name.encode()
+        self._text = str(compiled).encode()
+        self._names: Sequence[str] = getattr(compiled, "positiontup", None) or ()
+        self._fixed = compiled.params or {}
+
+    def __call__(self, **values: Any) -> Command:
+        values = {**self._fixed, **values}
+        return self._name, self._text, [_sent(values[name]) for name in self._names]
+
+
+_READ = _Statement("read", tables.READ)
+_FIND = _Statement("find", tables.FIND)
+_REPLACE = _Statement("replace", tables.REPLACE)
+_TAKE = _Statement("take", tables.TAKE)
+_PUT = _Statement("put", tables.put(upsert(entries)))
+_ADD = _Statement("add", tables.add(upsert(entries)))
+# These come after a statement that holds the entry's row, so that they see what whoever held it before has left.
+_FORGET = _Statement("forget", tables.FORGET.where(select(entries.c.key).where(*tables.THIS, _OURS).exists()))
+_LABEL = _Statement(
+    "label",
+    insert(terms).from_select(
+        ["namespace", "term", "key"],
+        select(entries.c.namespace, bindparam("term", type_=terms.c.term.type), entries.c.key).where(
+            *tables.THIS, _OURS
+        ),
+    ),
+)
+# Rows by their place, found once: what another process purges at this moment is left to it.
+_PURGE = _Statement(
+    "purge",
+    text(
+        "DELETE FROM genesys_auth_state WHERE ctid = ANY (ARRAY ("
+        "SELECT ctid FROM genesys_auth_state WHERE expires <= :now ORDER BY expires LIMIT :batch "
+        "FOR UPDATE SKIP LOCKED))"
+    ).bindparams(batch=PURGE_BATCH),
+)
+_BEGIN = _Statement("begin", _SETTINGS)
+_VERSION = _Statement("version", select(func.max(schema.c.version)))
+_TABLES = [_Statement("alone", _ALONE)]
+for _table in metadata.sorted_tables:
+    _TABLES.append(_Statement(_table.name, CreateTable(_table, if_not_exists=True)))
+    _TABLES += [_Statement(str(_index.name), CreateIndex(_index, if_not_exists=True)) for _index in _table.indexes]
+_TABLES.append(
+    _Statement(
+        "marked",
+        insert(schema).from_select(
+            ["version"], select(literal(SCHEMA_VERSION, Integer)).where(~select(schema.c.version).exists())
+        ),
+    )
+)
+
+
+class _NotMade(ConfigurationError):
+    """The tables are not there, or nobody has said of which version they are."""
+
+
+class PostgresqlState:
+    """Implements :class:`~flask_genesys_auth.chain.ports.StateStore` in PostgreSQL 13 or later.
+
+    A failed call is not tried again: nobody could tell whether the first one counted. A connection that the server has
+    closed while it was idle is seen before anything is sent on it, and costs nobody anything.
+
+    :param url: ``postgresql+psycopg://``, as SQLAlchemy reads it; what follows the question mark is libpq's.
+    :param namespace: whose keys these are: stores of other namespaces in the same tables never see them.
+    :param timeout: seconds for a call, whatever it takes: a free connection, a new one, the answer.
+    :param clock: unix time, which all nodes share.
+    :raises ConfigurationError: if the address cannot be used, or the tables are of another version.
+    """
+
+    def __init__(self, url: str, namespace: str, timeout: float, *, clock: Callable[[], float] = time.time) -> None:
+        self._name, self._conninfo, self._secrets = _address(url)
+        self._namespace = check_key(namespace)
+        self._timeout = timeout
+        self._clock = clock
+        self._next_purge = 0.0
+        self._idle: deque[Pipeline] = deque()
+        self._places = BoundedSemaphore(CONNECTIONS)
+        self._in_use: set[Pipeline] = set()
+        self._inherited: list[Pipeline] = []
+        watch_forks(self)
+        # Tables that are not there are no reason not to start: the command that makes them starts like this, too.
+        with suppress(StateUnavailable, _NotMade):
+            self._run()
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"PostgresqlState({self._name!r}, {self._namespace!r})"
+
+    def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:
+        """Store a value unless the key is taken (atomic); tell whether it was stored."""
+        row = self._row(key, value, ttl)
+        stored, *_ = self._change(_ADD(**row, now=self._clock()), *self._labels(key, index))
+        return stored.ntuples == 1
+
+    def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
+        """Store a value whatever was there; ``index`` replaces the key's former index terms."""
+        self._change(_PUT(**self._row(key, value, ttl)), *self._labels(key, index))
+
+    def replace(self, key: str, value: Json, ttl: float) -> bool:
+        """Store a value only where the key lives (atomic), its index terms kept; tell whether it did."""
+        row = self._row(key, value, ttl)
+        (changed,) = self._change(
+            _REPLACE(of=self._namespace, at=key, text=row["value"], end=row["expires"], now=self._clock())
+        )
+        return changed.command_tuples == 1
+
+    def get(self, key: str) -> Json:
+        """Return the value, or ``None`` where there is none or it has expired."""
+        (found,) = self._run(_READ(of=self._namespace, at=check_key(key), now=self._clock()))
+        return load(_text(found, 0, 0)) if found.ntuples else None
+
+    def take(self, key: str) -> Json:
+        """Return the value and delete it (atomic: of many callers one gets it), or ``None``."""
+        taken = self._remove(key)
+        return None if taken is None else load(taken)
+
+    def delete(self, key: str) -> bool:
+        """Delete the key; tell whether it was there."""
+        return self._remove(key) is not None
+
+    def find(self, term: str) -> list[str]:
+        """Return the living keys that carry this index term."""
+        (found,) = self._run(_FIND(of=self._namespace, at=check_key(term), now=self._clock()))
+        return [_text(found, row, 0) for row in range(found.ntuples)]
+
+    def purge(self) -> int:
+        """Delete what has expired, of whatever namespace; return how many."""
+        gone = 0
+        while True:
+            batch = self._purge()
+            gone += batch
+            if batch < PURGE_BATCH:
+                return gone
+
+    def create_tables(self) -> None:
+        """Make the tables where they are missing, and say of which version they are.
+
+        :raises StateUnavailable: if the database cannot be reached, or does not let this user make tables.
+        """
+        deadline = time.monotonic() + max(self._timeout, TABLES_PATIENCE)
+        try:
+            connection = Pipeline(self._conninfo, deadline)
+            try:
+                connection.run(deadline, *(statement() for statement in _TABLES))
+            finally:
+                connection.close()
+        except (psycopg.Error, OSError) as error:
+            raise self._trouble(error) from None
+
+    def close(self) -> None:
+        """Let go of connections; the store opens them anew when it is used again."""
+        idle, self._idle = self._idle, deque()
+        _close_all(idle)
+
+    def before_fork(self) -> None:
+        """Close what is idle: a child must not hold the parent's connections open."""
+        self.close()
+
+    def after_fork(self) -> None:
+        """Keep what was in use, or came back, at that very moment from ever being used or closed in this process."""
+        self._inherited += [*self._in_use, *self._idle]
+        self._in_use = set()
+        self._idle = deque()
+        self._places = BoundedSemaphore(CONNECTIONS)
+
+    def _row(self, key: str, value: Json, ttl: float) -> dict[str, Any]:
+        return {
+            "namespace": self._namespace,
+            "key": check_key(key),
+            "value": dump(value),
+            "expires": self._clock() + check_ttl(ttl),
+        }
+
+    def _labels(self, key: str, index: Iterable[str]) -> list[Command]:
+        this = {"of": self._namespace, "at": key}
+        return [_FORGET(**this), *(_LABEL(**this, term=term) for term in sorted(check_terms(index)))]
+
+    def _remove(self, key: str) -> str | None:
+        (taken,) = self._change(_TAKE(of=self._namespace, at=check_key(key)))
+        if taken.ntuples == 0 or float(_text(taken, 0, 1)) <= self._clock():
+            return None
+        return _text(taken, 0, 0)
+
+    def _change(self, *commands: Command) -> list[PGresult]:
+        deadline = time.monotonic() + self._timeout
+        results = self._run(*commands, deadline=deadline)
+        if time.monotonic() >= self._next_purge:
+            self._next_purge = time.monotonic() + PURGE_INTERVAL
+            # The change has counted: whatever becomes of this.
+            with suppress(StateUnavailable, ConfigurationError):
+                if self._purge(deadline) == PURGE_BATCH:
+                    self._next_purge = 0.0
+        return results
+
+    def _purge(self, deadline: float | None = None) -> int:
+        (gone,) = self._run(_PURGE(now=self._clock()), deadline=deadline)
+        return gone.command_tuples or 0
+
+    def _run(self, *commands: Command, deadline: float | None = None) -> list[PGresult]:
+        """Run statements on a connection of our own; one that has met an error is not used again.
+
+        :raises StateUnavailable: for whatever the database, or the way to it, says.
+        :raises ConfigurationError: if the tables are not there, or not of this version.
+        """
+        deadline = deadline or time.monotonic() + self._timeout
+        places, idle, connection = self._places, self._idle, None
+        if not places.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise StateUnavailable(f"the state in {self._name}: all {CONNECTIONS} connections are waiting for it")
+        try:
+            connection = _awake(idle) or self._connect(deadline)
+            self._in_use.add(connection)
+            results = connection.run(deadline, *commands)
+            self._in_use.discard(connection)
+        except BaseException as error:
+            if connection is not None:
+                self._in_use.discard(connection)
+                connection.close()
+            if isinstance(error, (psycopg.Error, OSError)):
+                raise self._trouble(error) from None
+            raise
+        else:
+            idle.append(connection)
+            if idle is not self._idle:
+                _close_all(idle)
+            return results
+        finally:
+            places.release()
+
+    def _connect(self, deadline: float) -> Pipeline:
+        connection = Pipeline(self._conninfo, deadline)
+        try:
+            timeout = str(max(1, int(self._timeout * 1000)))
+            _, found = connection.run(deadline, _BEGIN(timeout=timeout), _VERSION())
+            self._check_version(found.get_value(0, 0))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_version(self, version: bytes | None) -> None:
+        if version is None:
+            raise self._not_made()
+        if int(version) != SCHEMA_VERSION:
+            raise ConfigurationError(
+                f"state_url: the tables in {self._name} are of version {int(version)}, this release needs "
+                f"{SCHEMA_VERSION}; drop them and run `{INIT_DB}`: people log in anew"
+            )
+
+    def _not_made(self) -> _NotMade:
+        return _NotMade(f"state_url: {self._name} has no state tables: make them with `{INIT_DB}`")
+
+    def _trouble(self, error: psycopg.Error | OSError) -> StateUnavailable | ConfigurationError:
+        if isinstance(error, UndefinedTable):
+            return self._not_made()
+        if getattr(error, "sqlstate", None) is None:
+            # It is not one statement that has failed: what waits is as dead as this one.
+            self.close()
+        said = str(error).partition("\n")[0][:200] or type(error).__name__
+        if isinstance(error, Late):
+            said = f"nothing came within {self._timeout:g} s"
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
+        return StateUnavailable(f"the state in {self._name} did not answer: {said}")
+
+
+def _awake(idle: deque[Pipeline]) -> Pipeline | None:
+    """Return a connection that the server has not closed meanwhile, if there is one."""
+    while True:
+        try:
+            connection = idle.pop()
+        except IndexError:
+            return None
+        if not connection.is_stale():
+            return connection
+        connection.close()
+
+
+def _close_all(idle: deque[Pipeline]) -> None:
+    # Others may be doing the same.
+    with suppress(IndexError):
+        while True:
+            idle.pop().close()
+
+
+def _sent(value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else repr(value).encode()
+
+
+def _text(result: PGresult, row: int, column: int) -> str:
+    return (result.get_value(row, column) or b"").decode()
+
+
+def _address(url: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return the address without what may be secret, libpq's form of it, and what of it is secret.
+
+    :raises ConfigurationError: if it is none of PostgreSQL, or libpq does not understand it.
+    """
+    try:
+        address = make_url(url)
+        if address.drivername != DRIVER:
+            raise ConfigurationError(f'state_url: must be of the form "{DRIVER}://user:password@host:5432/database"')
+        _, named = _DIALECT.create_connect_args(address)
+        defaults = {"client_encoding": "UTF8", "fallback_application_name": "flask-genesys-auth"}
+        conninfo = make_conninfo(**{**defaults, **named})
+    except (ArgumentError, ValueError):
+        raise ConfigurationError("state_url: is not a database's address") from None
+    except psycopg.ProgrammingError:
+        raise ConfigurationError("state_url: has an option that libpq does not know") from None
+    shown = URL.create(address.drivername, host=address.host, port=address.port, database=address.database)
+    secrets = tuple(str(named[name]) for name in ("password", "sslpassword") if named.get(name))
+    return shown.render_as_string(), conninfo, secrets
