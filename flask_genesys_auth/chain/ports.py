@@ -148,7 +148,7 @@ class EnrollingStore(Protocol):
 class StateStore(Protocol):
     """Small values with an end. Raises :class:`~flask_genesys_auth.errors.StateUnavailable` when it cannot tell.
 
-    Keys and index terms are text of at most 255 characters; ``ttl`` is in seconds and greater than 0.
+    Keys and index terms are text of at most 255 characters, none of them NUL; ``ttl`` is in seconds and greater than 0.
     """
 
     def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:

@@ -6,6 +6,7 @@ import click
 from flask.cli import with_appcontext
 
 from ..accounts.store import SqlAccounts
+from ..state.tables import KeepsTables
 from .common import parts
 
 
@@ -19,7 +20,9 @@ def init_db() -> None:
         click.echo(f"The account tables are ready: {here.accounts.name}")
     else:
         click.echo("The application has its own account store: no account tables are made.")
-    # The state makes its tables when it is used; used here, what is wrong with it shows now.
+    if isinstance(here.state, KeepsTables):
+        here.state.create_tables()
+    # Used here, what is wrong with it shows now.
     here.state.purge()
     click.echo("The state is ready.")
     here.state.close()

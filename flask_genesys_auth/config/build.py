@@ -94,7 +94,7 @@ class Build:
         state = self._database("state_url", self._data.get("state_url", databases.DEFAULT_STATE), databases.state_url)
         accounts = self._data.get("accounts_url", "")
         if not accounts:
-            accounts = state if databases.is_file(state) or not state else databases.DEFAULT_ACCOUNTS
+            accounts = state if databases.is_sql(state) or not state else databases.DEFAULT_ACCOUNTS
         self._database("accounts_url", accounts, databases.accounts_url)
 
     def _database(self, key: str, url: str, check: Callable[[str, Path], str]) -> str:

@@ -20,9 +20,10 @@ DEFAULT_STATE = "sqlite:///state.sqlite3"
 DEFAULT_ACCOUNTS = "sqlite:///accounts.sqlite3"
 
 _STATE = (
-    'must be "memory://", the address of a SQLite file such as "sqlite:///state.sqlite3", or that of a Redis server '
-    'such as "redis://redis.internal:6379/0"'
+    'must be "memory://", the address of a SQLite file such as "sqlite:///state.sqlite3", of a PostgreSQL database '
+    'such as "postgresql+psycopg://user@db.internal/portal", or of a Redis server such as "redis://redis.internal:6379/0"'
 )
+_INSTALL = "needs a package that is not installed: pip install 'flask-genesys-auth[{}]'"
 _DATABASE = re.compile(r"/?|/[0-9]{1,4}", re.ASCII)
 
 
@@ -30,13 +31,18 @@ def state_url(text: str, base_path: Path) -> str:
     """Return where the state is kept.
 
     :param base_path: the folder that a relative path is relative to.
-    :raises ValidationError: if it is neither the memory nor a file of SQLite nor a server of Redis.
+    :raises ValidationError: if it is none of the memory, a file of SQLite, PostgreSQL and Redis, or if the package is
+        missing that its server needs.
     """
     if text == MEMORY:
         return text
     if text.startswith(("redis://", "rediss://")):
         return _redis(text)
     url = _parsed(text)
+    if url is not None and url.drivername == "postgresql+psycopg" and url.database:
+        if _driver_missing(url):
+            raise ValidationError(_INSTALL.format("postgresql"))
+        return text
     if url is None or url.drivername not in {"sqlite", "sqlite+pysqlite"} or not _plain_file(url):
         raise ValidationError(_STATE)
     return _absolute(url, base_path)
@@ -51,13 +57,13 @@ def _redis(text: str) -> str:
     if not named or not _DATABASE.fullmatch(parts.path) or parts.query or parts.fragment:
         raise ValidationError(_STATE)
     if find_spec("redis") is None:
-        raise ValidationError("needs a package that is not installed: pip install 'flask-genesys-auth[redis]'")
+        raise ValidationError(_INSTALL.format("redis"))
     return text
 
 
-def is_file(url: str) -> bool:
+def is_sql(url: str) -> bool:
     """Tell whether a checked ``state_url`` is a database that can hold accounts too."""
-    return url.startswith("sqlite")
+    return url.startswith(("sqlite", "postgresql"))
 
 
 def accounts_url(text: str, base_path: Path) -> str:

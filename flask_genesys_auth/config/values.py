@@ -231,7 +231,7 @@ class Settings:
     """The whole of ``app.config["GENESYS_AUTH"]``.
 
     :param base_path: the folder that relative paths are relative to.
-    :param state_url: ``memory://``, a SQLAlchemy address of SQLite, absolute, or an address of Redis.
+    :param state_url: ``memory://``, a SQLAlchemy address of SQLite, absolute, or of PostgreSQL, or one of Redis.
     :param accounts_url: a SQLAlchemy address, absolute. Either may hold a password, so neither shows.
     """
 

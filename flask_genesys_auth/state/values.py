@@ -15,10 +15,13 @@ MAX_KEY = 255
 def check_key(key: str) -> str:
     """Return a key or an index term that every store can hold.
 
-    :raises ValueError: if it is empty, longer than 255 characters or not Unicode text (a lone surrogate).
+    :raises ValueError: if it is empty, longer than 255 characters, not Unicode text (a lone surrogate), or has a NUL
+        in it, which PostgreSQL's text cannot hold.
     """
     if not 0 < len(key) <= MAX_KEY:
         raise ValueError(f"a key has 1 to {MAX_KEY} characters, not {len(key)}")
+    if "\0" in key:
+        raise ValueError("a key has no NUL among its 1 to 255 characters")
     if not key.isascii():
         key.encode()
     return key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -167,6 +168,9 @@ def test_a_step_switched_off_reads_no_file_and_needs_no_key(load: Load, refused:
         ("sqlite:///sub/s.db", "", "sqlite:///{}/sub/s.db", "sqlite:///{}/sub/s.db"),
         ("sqlite+pysqlite:///s.db?timeout=5", "", "sqlite+pysqlite:///{}/s.db?timeout=5", None),
         ("sqlite:////var/s.db", "sqlite:///a.db", "sqlite:////var/s.db", "sqlite:///{}/a.db"),
+        ("postgresql+psycopg://u:p@h/d", "", "postgresql+psycopg://u:p@h/d", None),
+        ("postgresql+psycopg://u:p@h/d", "sqlite:///a.db", "postgresql+psycopg://u:p@h/d", "sqlite:///{}/a.db"),
+        ("redis://h", "postgresql+psycopg://u:p@h/d", "redis://h", "postgresql+psycopg://u:p@h/d"),
         ("memory://", "sqlite://", "memory://", "sqlite://"),
         ("memory://", "sqlite:///:memory:", "memory://", "sqlite:///:memory:"),
         ("memory://", "sqlite:////srv/a.db", "memory://", "sqlite:////srv/a.db"),
@@ -303,3 +307,12 @@ def test_redis_keeps_the_state_and_accounts_stay_in_a_file(
     monkeypatch.setattr(databases, "find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match=r"state_url: needs a package .* 'flask-genesys-auth\[redis\]'"):
         load(mapping)
+
+
+def test_postgresql_needs_its_package(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    mapping: Mapping = {"contact_centers": {"acme": {}}, "state_url": "postgresql+psycopg://ann:secret@db.internal/p"}
+    assert load(mapping).state_url == mapping["state_url"]
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigurationError, match=r"state_url: needs .* 'flask-genesys-auth\[postgresql\]'") as refused:
+        load(mapping)
+    assert "secret" not in str(refused.value)

@@ -47,8 +47,8 @@ HOST = "must be a host name in ASCII letters, digits, dots and hyphens (IDNA in 
 LIMIT = 'must be one limit such as "10 per 5 minutes"'
 ID = "must be an id of 15 characters, or of 18 with the right checksum"
 STATE = (
-    'must be "memory://", the address of a SQLite file such as "sqlite:///state.sqlite3", or that of a Redis server '
-    'such as "redis://redis.internal:6379/0"'
+    'must be "memory://", the address of a SQLite file such as "sqlite:///state.sqlite3", of a PostgreSQL database '
+    'such as "postgresql+psycopg://user@db.internal/portal", or of a Redis server such as "redis://redis.internal:6379/0"'
 )
 CLASS = 'must be of the form "package.module:Class"'
 PREFIX = 'must be a path such as "/saml", of letters, digits, hyphens, underscores and dots'
@@ -95,7 +95,9 @@ WRONG: list[tuple[str, object, str]] = [
     ("state_url", "redis://localhost/0?socket_timeout=0", STATE),
     ("state_url", "rediss://[::1", STATE),
     ("state_url", "redis+socket://localhost", STATE),
-    ("state_url", "postgresql+psycopg://u:p@localhost/db", STATE),
+    ("state_url", "postgresql+psycopg://u:p@localhost", STATE),
+    ("state_url", "postgresql://u:p@localhost/db", STATE),
+    ("state_url", "postgresql+psycopg_async://u:p@localhost/db", STATE),
     ("state_url", "sqlite://", STATE),
     ("state_url", "sqlite:///:memory:", STATE),
     ("state_url", "sqlite:///file:x?uri=true", STATE),

@@ -106,7 +106,7 @@ class StateContract:
         assert store.take(key) == 2
         assert store.find(key) == []
 
-    @pytest.mark.parametrize("key", ["", "k" * 256, "lone \ud800 surrogate"])
+    @pytest.mark.parametrize("key", ["", "k" * 256, "lone \ud800 surrogate", "nul \0"])
     def test_other_keys_and_terms_are_refused_by_every_method(self, store: StateStore, key: str) -> None:
         store.put("good", 1, 60, index=["term"])
         for call in (
