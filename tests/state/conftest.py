@@ -2,4 +2,13 @@
 
 from tests.servers import own_postgresql, own_redis_server, postgresql, redis_server
 
-__all__ = ["own_postgresql", "own_redis_server", "postgresql", "redis_server"]
+from .postgresql_backend import empty_database, postgresql_backend
+
+__all__ = [
+    "empty_database",
+    "own_postgresql",
+    "own_redis_server",
+    "postgresql",
+    "postgresql_backend",
+    "redis_server",
+]

@@ -2,84 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterator
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
+from flask import Flask
 
+from flask_genesys_auth import GenesysAuth, current_user
+from flask_genesys_auth.accounts.store import SqlAccounts
+from flask_genesys_auth.cli import genesys_auth
+from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
 from flask_genesys_auth.state.postgresql import PostgresqlState
+from flask_genesys_auth.state.tables import PURGE_BATCH
+from flask_genesys_auth.testing import AuthClient
+from flask_genesys_auth.web.runtime import runtime
 
-from . import racers as racers_module
-from .contract import Clock, StateContract
+from .contract import StateContract
+from .postgresql_backend import PATIENCE, PostgresqlBackend, address
 from .racers import race_threads
-
-PATIENCE = 30.0
-
-
-def address(url: str) -> str:
-    """Return libpq's form of an address of SQLAlchemy."""
-    return url.replace("+psycopg", "")
-
-
-class PostgresqlBackend:
-    """Stores of one server, whose data are this test's alone."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.clock = Clock()
-        self._opened: list[PostgresqlState] = []
-        self.open("one").create_tables()
-        self.sql("TRUNCATE genesys_auth_state CASCADE")
-
-    def open(self, namespace: str) -> PostgresqlState:
-        self._opened.append(PostgresqlState(self.url, namespace, PATIENCE, clock=self.clock))
-        return self._opened[-1]
-
-    def advance(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-
-    def race(self, operation: str, *, racers: int, inherit: bool = False) -> list[Any]:
-        order = {
-            "store": "flask_genesys_auth.state.postgresql:PostgresqlState",
-            "arguments": [self.url, "one", PATIENCE],
-            "operation": operation,
-            "racers": racers,
-            "inherit": inherit,
-        }
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", racers_module.__name__, json.dumps(order)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            cwd=Path(__file__).parents[2],
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        return list(json.loads(done.stdout))
-
-    def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(address(self.url), autocommit=True) as connection:
-            cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
-
-    def rows(self, table: str) -> int:
-        return int(self.sql(f"SELECT count(*) FROM {table}")[0][0])
-
-    def close(self) -> None:
-        for store in self._opened:
-            store.close()
 
 
 @pytest.fixture
-def backend(postgresql: str) -> Iterator[PostgresqlBackend]:
-    made = PostgresqlBackend(postgresql)
-    yield made
-    made.close()
+def backend(postgresql_backend: PostgresqlBackend) -> PostgresqlBackend:
+    return postgresql_backend
 
 
 class TestPostgresqlState(StateContract):
@@ -102,3 +51,208 @@ def test_forked_workers_use_the_store_they_inherit(backend: PostgresqlBackend, o
     results = backend.race(operation, racers=20, inherit=True)
     assert [bool(won) for _, won in results].count(True) == 1
     assert len(results) == 20
+
+
+def test_tables_that_are_not_made_are_an_error_that_names_the_command(empty_database: PostgresqlBackend) -> None:
+    store = empty_database.open("one")
+    calls: list[Callable[[], object]] = [lambda: store.get("key"), lambda: store.add("key", 1, 60), store.purge]
+    for call in calls:
+        with pytest.raises(ConfigurationError, match="make them with `flask genesys-auth init-db`"):
+            call()
+    empty_database.sql("CREATE TABLE genesys_auth_state_schema (version integer PRIMARY KEY)")
+    with pytest.raises(ConfigurationError, match="init-db"):
+        store.get("key")
+    store.create_tables()
+    store.create_tables()
+    assert store.add("key", 1, 60)
+    assert empty_database.rows("genesys_auth_state_schema") == 1
+
+
+def test_tables_that_vanish_while_a_store_uses_them_are_the_same_error(empty_database: PostgresqlBackend) -> None:
+    store = empty_database.open("one")
+    store.create_tables()
+    store.put("key", 1, 60)
+    empty_database.sql("DROP TABLE genesys_auth_state CASCADE")
+    with pytest.raises(ConfigurationError, match="init-db"):
+        store.get("key")
+    store.create_tables()
+    assert store.get("key") is None
+
+
+def test_many_make_the_tables_at_once(empty_database: PostgresqlBackend) -> None:
+    store = empty_database.open("one")
+    barrier = threading.Barrier(8)
+
+    def make() -> bool:
+        barrier.wait()
+        store.create_tables()
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert [made.result() for made in [pool.submit(make) for _ in range(8)]] == [True] * 8
+    assert empty_database.sql("SELECT version FROM genesys_auth_state_schema") == [(1,)]
+
+
+def test_tables_of_another_version_are_refused_at_the_start_and_at_first_use(empty_database: PostgresqlBackend) -> None:
+    early = empty_database.open("one")
+    early.create_tables()
+    empty_database.sql("UPDATE genesys_auth_state_schema SET version = 99")
+    with pytest.raises(ConfigurationError, match="version 99, this release needs 1"):
+        early.get("key")
+    with pytest.raises(ConfigurationError, match="version 99, this release needs 1"):
+        empty_database.open("one")
+    empty_database.sql("UPDATE genesys_auth_state_schema SET version = 1")
+    assert early.get("key") is None
+
+
+def test_making_tables_without_the_right_to_is_unavailable(empty_database: PostgresqlBackend) -> None:
+    role = f"r{uuid.uuid4().hex}"
+    empty_database.sql(f"CREATE ROLE {role} LOGIN")
+    empty_database.sql("REVOKE CREATE ON SCHEMA public FROM public")
+    store = PostgresqlState(empty_database.url.replace("postgres@", f"{role}@"), "one", PATIENCE)
+    with pytest.raises(StateUnavailable, match="permission denied for schema public"):
+        store.create_tables()
+    empty_database.open("one").create_tables()
+    with pytest.raises(StateUnavailable, match="permission denied for table"):
+        store.get("key")
+    empty_database.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}")
+    assert store.add("key", 1, 60)
+    store.close()
+    empty_database.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_expired_rows_go_in_passing_and_take_their_terms_with_them(
+    backend: PostgresqlBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = backend.open("one")
+    for number in range(PURGE_BATCH * 2 + 5):
+        store.put(f"key-{number}", number, 10, index=["a", "b"])
+    backend.advance(11)
+    monkeypatch.setattr(store, "_next_purge", 0.0)
+    left = []
+    for _ in range(4):
+        store.put("writer", 1, 10, index=["c"])
+        left.append((backend.rows("genesys_auth_state"), backend.rows("genesys_auth_state_index")))
+    # One batch with each write while there is more, then one look per interval.
+    assert left == [(106, 211), (6, 11), (1, 1), (1, 1)]
+
+
+def test_purging_leaves_to_others_what_they_hold(backend: PostgresqlBackend) -> None:
+    store = backend.open("one")
+    store.put("held", 1, 10)
+    store.put("free", 1, 10)
+    backend.advance(11)
+    with psycopg.connect(address(backend.url)) as other:
+        other.execute("SELECT * FROM genesys_auth_state WHERE key = 'held' FOR UPDATE")
+        assert store.purge() == 1
+    assert store.purge() == 1
+
+
+def test_of_puts_at_once_the_terms_of_the_last_one_stay_alone(backend: PostgresqlBackend) -> None:
+    store = backend.open("one")
+    for attempt in range(10):
+        barrier = threading.Barrier(8)
+
+        def put(number: int, key: str = f"key-{attempt}", barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            store.put(key, number, 60, index=[f"term-{number}", "all"])
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(put, range(8)))
+        last = store.get(f"key-{attempt}")
+        assert [number for number in range(8) if f"key-{attempt}" in store.find(f"term-{number}")] == [last]
+        assert f"key-{attempt}" in store.find("all")
+
+
+def test_a_database_that_isolates_more_strictly_changes_nothing(backend: PostgresqlBackend) -> None:
+    store = PostgresqlState(f"{backend.url}?options=-cdefault_transaction_isolation%3Dserializable", "one", PATIENCE)
+    results = race_threads(store, "add", 50)
+    assert [won for _, won in results].count(True) == 1
+    store.close()
+
+
+def test_a_failed_write_changes_nothing(empty_database: PostgresqlBackend) -> None:
+    store = empty_database.open("one")
+    store.create_tables()
+    store.put("key", 1, 60, index=["term"])
+    empty_database.sql("ALTER TABLE genesys_auth_state_index ADD CHECK (term <> 'private-term')")
+    with pytest.raises(StateUnavailable, match="violates check constraint") as refused:
+        store.put("key", "private-value", 60, index=["private-term"])
+    assert "private" not in str(refused.value)
+    assert refused.value.__cause__ is None
+    assert store.get("key") == 1
+    assert store.find("term") == ["key"]
+
+
+def test_a_value_that_is_not_json_is_as_if_it_were_not_there(backend: PostgresqlBackend) -> None:
+    store = backend.open("one")
+    store.put("key", 1, 60)
+    backend.sql("UPDATE genesys_auth_state SET value = '{broken'")
+    assert store.get("key") is None
+    assert store.take("key") is None
+    assert store.add("key", 2, 60) is True
+
+
+def test_look_ups_go_by_an_index_however_many_rows_there_are(empty_database: PostgresqlBackend) -> None:
+    store = empty_database.open("one")
+    store.create_tables()
+    empty_database.sql(
+        "INSERT INTO genesys_auth_state SELECT 'one', 'key-' || n, '{}', 4e9 FROM generate_series(1, 20000) n;"
+        "INSERT INTO genesys_auth_state_index SELECT 'one', 'term-' || n % 5000, 'key-' || n"
+        " FROM generate_series(1, 20000) n;"
+        "ANALYZE"
+    )
+    assert len(store.find("term-7")) == 4
+    of, at, now = "namespace = 'one'", "= 'key-7'", "expires > 1"
+    plans = [
+        empty_database.sql(f"EXPLAIN {statement}")
+        for statement in (
+            f"SELECT value FROM genesys_auth_state WHERE {of} AND key {at} AND {now}",
+            "SELECT i.key FROM genesys_auth_state_index i JOIN genesys_auth_state s USING (namespace, key) "
+            f"WHERE i.{of} AND i.term = 'term-7' AND s.{now} ORDER BY i.key",
+            f"DELETE FROM genesys_auth_state_index WHERE {of} AND key {at}",
+            "SELECT ctid FROM genesys_auth_state WHERE expires <= 1 ORDER BY expires LIMIT 100 FOR UPDATE SKIP LOCKED",
+        )
+    ]
+    for plan in plans:
+        lines = "\n".join(line for (line,) in plan)
+        assert "Index" in lines
+        assert "Seq Scan" not in lines
+
+
+def test_an_application_with_all_its_data_there(empty_database: PostgresqlBackend, tmp_path: Path) -> None:
+    def node() -> Flask:
+        app = Flask("node", instance_path=str(tmp_path))
+        app.secret_key = "k"
+        app.testing = True
+        app.config["GENESYS_AUTH"] = {
+            "state_url": empty_database.url,
+            "state_timeout": PATIENCE,
+            "contact_centers": {"acme": {"web_services": {}}},
+            "passwords": {"memory_kib": 8, "iterations": 1},
+        }
+        app.test_client_class = AuthClient
+        GenesysAuth(app)
+        app.add_url_rule("/", view_func=lambda: current_user.user_name)
+        return app
+
+    one, two = node(), node()
+    for app in (one, two):
+        made = app.test_cli_runner().invoke(genesys_auth, args=["init-db"])
+        assert (made.exit_code, made.exception) == (0, None)
+    store = runtime(one).accounts
+    assert isinstance(store, SqlAccounts)
+    assert store.name == runtime(two).settings.accounts_url.replace("postgres@", "")
+    ann = store.add("acme", "ann")
+    client = one.test_client(user="ann")
+    cookie = client.get_cookie("session")
+    assert cookie is not None
+    other = two.test_client()
+    other.set_cookie("session", cookie.value)
+    assert (client.get("/").text, other.get("/").text) == ("ann", "ann")
+    with two.app_context():
+        assert runtime(two).sessions.revoke(account_id=ann.id) == 1
+    assert client.get("/").status_code == 401
+    for app in (one, two):
+        runtime(app).state.close()
+    store.close()
