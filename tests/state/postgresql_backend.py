@@ -21,6 +21,7 @@ from .contract import Clock
 
 PATIENCE = 30.0
 OURS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'flask-genesys-auth'"
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 TERMINATE = OURS.replace("SELECT pid", "SELECT pg_terminate_backend(pid)")
 
 

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, NoReturn
 
 import psycopg
@@ -18,7 +19,7 @@ from flask_genesys_auth.state import postgresql as postgresql_module
 from flask_genesys_auth.state.postgresql import CONNECTIONS, PostgresqlState
 from tests.servers import PostgresqlServer, free_port
 
-from .postgresql_backend import OURS, PATIENCE, TERMINATE, PostgresqlBackend, address, wait_until
+from .postgresql_backend import OURS, PATIENCE, TERMINATE, WAITING, PostgresqlBackend, address, run_sql, wait_until
 from .test_forks import in_child
 
 
@@ -48,7 +49,8 @@ def test_whoever_holds_the_table_makes_it_unavailable_in_time_and_what_failed_do
             with pytest.raises(StateUnavailable, match="did not answer") as refused:
                 call()
             assert refused.value.retry_after >= 1
-        wait_until(lambda: backend.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == [])
+        wait_until(lambda: backend.sql(WAITING) == [])
+    store._timeout = PATIENCE
     assert store.take("key") == 1
     assert store.get("other") is None
     store.close()
@@ -122,6 +124,51 @@ def test_a_child_neither_uses_nor_closes_what_was_in_use_at_the_fork(
     assert not store._inherited
 
 
+def test_a_child_begins_with_no_connection_of_its_parent(backend: PostgresqlBackend) -> None:
+    store = backend.open("one")
+    store.put("key", 1, 60)
+    (lent,) = store._idle
+    # What os.fork() does in the child, here where coverage sees it.
+    store.after_fork()
+    assert store._inherited == [lent]
+    assert store.get("key") == 1
+    assert lent not in store._idle
+    assert not lent.is_stale()
+    lent.close()
+
+
+def test_a_connection_that_broke_without_a_word_is_not_used(backend: PostgresqlBackend) -> None:
+    store = backend.open("one")
+    store.put("key", 1, 60)
+    (idle,) = store._idle
+    idle.close()
+    assert store.get("key") == 1
+    (idle,) = store._idle
+    with pytest.raises(psycopg.OperationalError, match="the connection was lost"):
+        idle._result(time.monotonic() + PATIENCE)
+
+
+def test_what_comes_back_while_much_is_being_sent_is_read_lest_both_sides_wait(backend: PostgresqlBackend) -> None:
+    store = backend.open("one")
+    store.put("key", "x" * 30_000_000, 60)
+    read, much = ({"of": "one", "at": at, "now": backend.clock()} for at in ("key", "k" * 30_000_000))
+    large, none = store._run(postgresql_module._READ(**read), postgresql_module._READ(**much))
+    assert (large.ntuples, none.ntuples) == (1, 0)
+
+
+def test_an_error_of_an_extension_s_own_is_unavailable(empty_database: PostgresqlBackend) -> None:
+    store = empty_database.open("one")
+    store.create_tables()
+    empty_database.sql(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE 'not today' USING ERRCODE = 'ZZ999', DETAIL = 'private'; END $$;"
+        "CREATE TRIGGER no BEFORE INSERT ON genesys_auth_state FOR EACH ROW EXECUTE FUNCTION no()"
+    )
+    with pytest.raises(StateUnavailable, match=r"not today$"):
+        store.put("key", 1, 60)
+    assert store.get("key") is None
+
+
 def test_an_interrupted_call_leaves_no_connection_amid_an_answer(
     backend: PostgresqlBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,15 +188,18 @@ def test_an_interrupted_call_leaves_no_connection_amid_an_answer(
 
 
 def test_a_server_that_hangs_is_unavailable_in_time_and_well_again_by_itself(own_postgresql: PostgresqlServer) -> None:
-    store = PostgresqlState(own_postgresql.url, "one", 0.5)
+    store = PostgresqlState(own_postgresql.url, "one", PATIENCE)
     store.create_tables()
     store.put("key", 1, 60)
+    with ThreadPoolExecutor(2) as pool:
+        # Two connections that wait: the first call that fails lets go of the other one.
+        pool.map(lambda _: store.get("key"), range(10))
+    store._timeout = 0.5
     with own_postgresql.hanging():
         began = time.monotonic()
         with pytest.raises(StateUnavailable, match=r"nothing came within 0\.5 s"):
             store.take("key")
-        with pytest.raises(StateUnavailable, match=r"nothing came within 0\.5 s"):
-            store.put("key", "x" * 40_000_000, 60)  # more than the socket takes
+        assert not store._idle
         with pytest.raises(StateUnavailable, match=r"nothing came within 0\.5 s"):
             PostgresqlState(own_postgresql.url, "one", 0.5).get("key")
         assert time.monotonic() - began < 20
@@ -158,6 +208,21 @@ def test_a_server_that_hangs_is_unavailable_in_time_and_well_again_by_itself(own
     taken = [store.take("key"), store.take("key")]
     assert taken in ([None, None], [1, None])
     assert store.add("key", 2, 60)
+    store.close()
+
+
+def test_more_than_the_way_takes_is_sent_bit_by_bit_and_no_longer_than_the_time_out(
+    own_postgresql: PostgresqlServer,
+) -> None:
+    store = PostgresqlState(own_postgresql.url, "one", PATIENCE)
+    store.create_tables()
+    store.put("key", "x" * 30_000_000, 60)
+    assert store.get("key") == "x" * 30_000_000
+    store._timeout = 0.5
+    with own_postgresql.hanging(), pytest.raises(StateUnavailable, match=r"nothing came within 0\.5 s"):
+        store.put("key", "y" * 30_000_000, 60)
+    store._timeout = PATIENCE
+    assert store.get("key") == "x" * 30_000_000
     store.close()
 
 
@@ -196,19 +261,13 @@ def test_a_server_that_is_gone_is_unavailable_and_used_again_when_it_is_back(own
 def test_a_server_that_dies_amid_a_statement_is_unavailable(own_postgresql: PostgresqlServer) -> None:
     store = PostgresqlState(own_postgresql.url, "one", PATIENCE)
     store.create_tables()
-    with ThreadPoolExecutor(1) as pool:
-        other = psycopg.connect(address(own_postgresql.url))
+    with closing(psycopg.connect(address(own_postgresql.url))) as other, ThreadPoolExecutor(1) as pool:
         other.execute("LOCK TABLE genesys_auth_state")
         asked = pool.submit(store.get, "key")
-        wait_until(
-            lambda: (
-                other.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone() is not None
-            )
-        )
+        wait_until(lambda: run_sql(own_postgresql.url, WAITING) != [])
         own_postgresql.stop()
         with pytest.raises(StateUnavailable, match="did not answer"):
             asked.result()
-        other.close()
     own_postgresql.start()
     assert store.add("key", 1, 60)
     store.close()
