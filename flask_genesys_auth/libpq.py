@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import selectors
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import errors, pq
+from psycopg.conninfo import make_conninfo
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
@@ -42,6 +43,15 @@ def ready(socket: int, events: int, deadline: float) -> int:
         for _, which in selector.select(max(0.0, deadline - time.monotonic())):
             return int(which)
     raise Late("no answer in time")
+
+
+def conninfo(named: Mapping[str, Any]) -> str:
+    """Return libpq's form of an address.
+
+    :param named: its parts by libpq's names.
+    :raises psycopg.ProgrammingError: if libpq does not know one of them.
+    """
+    return make_conninfo(**{"client_encoding": "UTF8", "fallback_application_name": "flask-genesys-auth", **named})
 
 
 def connect(conninfo: str, deadline: float) -> PGconn:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     Boolean,
@@ -28,7 +29,7 @@ from sqlalchemy import (
     inspect,
 )
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from ..errors import AccountsUnavailable, ConfigurationError
@@ -71,7 +72,8 @@ class Database:
     """Lends connections to the account tables; safe to share between threads and to carry over a fork.
 
     :param url: a SQLAlchemy address; of SQLite only files (memory would be another database for every connection).
-    :param timeout: seconds to wait for a connection, for another writer, and (PostgreSQL) for each statement.
+    :param timeout: seconds to wait for a connection, for another writer, and (PostgreSQL) for each statement. With the
+        driver psycopg they hold against a server that hangs; with psycopg2 that one may take two seconds and more.
     :raises ConfigurationError: if the address cannot be used, or its driver is not installed.
     """
 
@@ -81,9 +83,11 @@ class Database:
         self._path = Path(str(address.database)) if self._sqlite else None
         self._password = address.password or ""
         self.name = _shown(address)
+        self._timeout = timeout
+        self._patient = _is_patient(address)
         try:
             self._engine = create_engine(
-                address, poolclass=NullPool, hide_parameters=True, connect_args=_connect_args(address, timeout)
+                address, poolclass=NullPool, hide_parameters=True, **_connecting(address, timeout)
             )
         except (ImportError, SQLAlchemyError) as error:
             raise ConfigurationError(f"accounts_url: {address.drivername} cannot be used: {error}") from None
@@ -109,10 +113,12 @@ class Database:
         """
         if not storable("".join(parameters.values())):
             return None
+        until = time.monotonic() + self._timeout
         while True:
             idle = self._idle
             try:
                 connection, used = idle.pop(), True
+                self._give(connection, until)
             except IndexError:
                 connection, used = self._connect(), False
             self._in_use.add(connection)
@@ -121,9 +127,10 @@ class Database:
             except SQLAlchemyError as error:
                 self._discard(connection)
                 if used and isinstance(error, DBAPIError) and error.connection_invalidated:
-                    # The server has gone and may be back: the connections that waited are as dead as this one.
+                    # The connections that waited are as dead as this one; the server may be back.
                     self.close()
-                    continue
+                    if time.monotonic() < until:
+                        continue
                 raise self._trouble(error) from None
             except BaseException:
                 self._discard(connection)
@@ -165,6 +172,7 @@ class Database:
         :raises ConfigurationError: if the tables have not been made.
         """
         connection = self._connect()
+        self._give(connection, None)
         try:
             if self._sqlite:
                 # From before the first look on: SQLite's own beginning would be as late as the first change.
@@ -192,6 +200,7 @@ class Database:
                 # Password hashes are nobody else's business; SQLite gives its other files the same mode.
                 self._path.touch(mode=0o600, exist_ok=True)
             with self._reader.connect() as connection:
+                self._give(connection, None)
                 if self._sqlite:
                     connection.exec_driver_sql("PRAGMA journal_mode = WAL")
                 metadata.create_all(connection)
@@ -242,6 +251,11 @@ class Database:
         except SQLAlchemyError as error:
             raise AccountsUnavailable(self._finding(error)) from None
 
+    def _give(self, connection: Connection, deadline: float | None) -> None:
+        """Say until when a connection may take; without a deadline each statement has the whole time-out."""
+        if self._patient:
+            cast("Any", connection.connection.driver_connection).deadline = deadline
+
     def _discard(self, connection: Connection) -> None:
         self._in_use.discard(connection)
         # Closing rolls back; a connection that cannot even do that is let go as it is.
@@ -249,6 +263,9 @@ class Database:
             connection.close()
 
     def _trouble(self, error: SQLAlchemyError) -> AccountsUnavailable | ConfigurationError:
+        if not self._sqlite and not isinstance(error, ProgrammingError):
+            # It is not for want of a table, and to look for one would take as long again.
+            return AccountsUnavailable(self._finding(error))
         try:
             self.check_tables()
         except (ConfigurationError, AccountsUnavailable) as found:
@@ -311,13 +328,23 @@ def _shown(address: URL) -> str:
     return bare.render_as_string()
 
 
-def _connect_args(address: URL, timeout: float) -> dict[str, Any]:
+def _connecting(address: URL, timeout: float) -> dict[str, Any]:
+    """Return how an engine is to open connections."""
     if address.get_backend_name() == "sqlite":
-        return {"timeout": timeout, "check_same_thread": False}
-    if address.get_backend_name() == "postgresql" and address.get_driver_name() in {"psycopg", "psycopg2"}:
+        return {"connect_args": {"timeout": timeout, "check_same_thread": False}}
+    if _is_patient(address):
+        from .postgresql import creator
+
+        return {"creator": creator(address, timeout)}
+    if address.get_backend_name() == "postgresql" and address.get_driver_name() == "psycopg2":
         # libpq counts whole seconds, and two at least.
-        return {"connect_timeout": max(2, math.ceil(timeout)), "tcp_user_timeout": max(2000, int(timeout * 1000))}
+        limits = {"connect_timeout": max(2, math.ceil(timeout)), "tcp_user_timeout": max(2000, int(timeout * 1000))}
+        return {"connect_args": limits}
     return {}
+
+
+def _is_patient(address: URL) -> bool:
+    return address.get_backend_name() == "postgresql" and address.get_driver_name() == "psycopg"
 
 
 def _enforce_foreign_keys(connection: Any, _: object) -> None:

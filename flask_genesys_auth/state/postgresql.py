@@ -10,7 +10,6 @@ from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 from psycopg.errors import UndefinedTable
 from sqlalchemy import Integer, bindparam, func, insert, literal, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -21,7 +20,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ..errors import ConfigurationError, StateUnavailable
 from ..forks import watch_forks
-from ..libpq import Command, Late, Pipeline
+from ..libpq import Command, Late, Pipeline, conninfo
 from . import tables
 from .tables import INIT_DB, PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION, entries, metadata, schema, terms
 from .values import check_key, check_terms, check_ttl, dump, load
@@ -357,12 +356,11 @@ def _address(url: str) -> tuple[str, str, tuple[str, ...]]:
         if address.drivername != DRIVER:
             raise ConfigurationError(f'state_url: must be of the form "{DRIVER}://user:password@host:5432/database"')
         _, named = _DIALECT.create_connect_args(address)
-        defaults = {"client_encoding": "UTF8", "fallback_application_name": "flask-genesys-auth"}
-        conninfo = make_conninfo(**{**defaults, **named})
+        text = conninfo(named)
     except (ArgumentError, ValueError):
         raise ConfigurationError("state_url: is not a database's address") from None
     except psycopg.ProgrammingError:
         raise ConfigurationError("state_url: has an option that libpq does not know") from None
     shown = URL.create(address.drivername, host=address.host, port=address.port, database=address.database)
     secrets = tuple(str(named[name]) for name in ("password", "sslpassword") if named.get(name))
-    return shown.render_as_string(), conninfo, secrets
+    return shown.render_as_string(), text, secrets

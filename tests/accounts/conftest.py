@@ -15,9 +15,9 @@ from flask_genesys_auth.accounts.database import metadata
 from flask_genesys_auth.accounts.passwords import PasswordHasher
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.config.values import PasswordSettings
-from tests.servers import postgresql
+from tests.servers import own_postgresql, postgresql
 
-__all__ = ["postgresql"]
+__all__ = ["own_postgresql", "postgresql"]
 
 CHEAP = PasswordSettings(memory_kib=64, iterations=1, lanes=1)
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from flask_genesys_auth.accounts import postgresql as psycopg_module
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.chain.decision import Identity
 from flask_genesys_auth.errors import AccountsUnavailable, ConfigurationError
-from tests.servers import free_port
+from tests.servers import PostgresqlServer, free_port
 
 ANN = Identity("web_services", "acme", "ann")
 NOBODY = 65534
@@ -151,11 +156,110 @@ def test_postgresql_ends_a_statement_that_takes_too_long(postgresql: str) -> Non
     engine = create_engine(postgresql, poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text("LOCK TABLE genesys_auth_accounts"))
-        with pytest.raises(AccountsUnavailable, match="timeout"):
+        with pytest.raises(AccountsUnavailable, match=r"timeout|in time"):
             store.find(ANN)
+    store.close()
+    store = SqlAccounts(postgresql, timeout=5)
     assert store.find(ANN) == ann
     store.delete(ann.id)
     store.close()
+
+
+def test_postgresql_that_hangs_is_unavailable_in_time_and_well_again_by_itself(
+    own_postgresql: PostgresqlServer,
+) -> None:
+    patient = SqlAccounts(own_postgresql.url, timeout=30)
+    patient.create_tables()
+    ann = patient.add("acme", "ann")
+    hasty = SqlAccounts(own_postgresql.url, timeout=1)
+    with ThreadPoolExecutor(4) as pool:
+        # Several connections that wait: the first one that fails lets go of the others.
+        assert set(pool.map(lambda _: hasty.find(ANN), range(20))) == {ann}
+    with own_postgresql.hanging():
+        began = time.monotonic()
+        asked: list[Callable[[], object]] = [
+            lambda: hasty.find(ANN),
+            lambda: hasty.find(ANN),
+            lambda: hasty.set_enabled(ann.id, False),
+            hasty.check_tables,
+            hasty.create_tables,
+        ]
+        for ask in asked:
+            with pytest.raises(AccountsUnavailable, match="no answer in time"):
+                ask()
+        assert time.monotonic() - began < 30
+    assert patient.find(ANN) is not None
+    patient.set_enabled(ann.id, False)
+    hasty.close()
+    patient.close()
+
+
+def test_postgresql_that_hangs_amid_a_transaction_is_unavailable_and_nothing_has_counted(
+    own_postgresql: PostgresqlServer,
+) -> None:
+    store = SqlAccounts(own_postgresql.url, timeout=30)
+    store.create_tables()
+    ann = store.add("acme", "ann")
+
+    def change() -> None:
+        with store._database.transaction() as connection:
+            connection.execute(text("UPDATE genesys_auth_accounts SET first_name = 'Ann'"))
+            cast("Any", connection.connection.driver_connection).deadline = time.monotonic() + 0.2
+            with own_postgresql.hanging():
+                connection.execute(text("UPDATE genesys_auth_accounts SET last_name = 'Lee'"))
+
+    with pytest.raises(AccountsUnavailable, match="no answer in time"):
+        change()
+    assert store.find(ANN) == ann
+    store.close()
+
+
+def test_postgresql_that_takes_connections_and_never_answers_is_unavailable_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        store = SqlAccounts(f"postgresql+psycopg://ann@127.0.0.1:{listener.getsockname()[1]}/db", timeout=0.2)
+        began = time.monotonic()
+        with pytest.raises(AccountsUnavailable, match="no answer in time"):
+            store.find(ANN)
+        assert time.monotonic() - began < 20
+
+
+def test_postgresql_that_restarts_while_nobody_asks_is_noticed_by_nobody(own_postgresql: PostgresqlServer) -> None:
+    store = SqlAccounts(own_postgresql.url, timeout=30)
+    store.create_tables()
+    ann = store.add("acme", "ann")
+    assert store.find(ANN) == ann
+    own_postgresql.stop()
+    with pytest.raises(AccountsUnavailable, match="refused"):
+        store.find(ANN)
+    own_postgresql.start()
+    assert store.find(ANN) == ann
+    own_postgresql.stop()
+    own_postgresql.start()
+    assert store.find(ANN) == ann
+    store.close()
+
+
+def test_an_interrupted_statement_closes_its_connection(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SqlAccounts(postgresql, timeout=30)
+    store.create_tables()
+    assert store.find(ANN) is None
+
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(psycopg_module, "ready", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.find(ANN)
+        assert not store._database._idle
+    assert store.find(ANN) is None
+    store.close()
+
+
+def test_an_option_that_libpq_does_not_know_is_refused_at_once() -> None:
+    with pytest.raises(ConfigurationError, match="accounts_url: has an option that libpq does not know") as refused:
+        SqlAccounts("postgresql+psycopg://ann:geheim@db/x?nosuch=geheim")
+    assert "geheim" not in str(refused.value)
 
 
 def test_a_forked_child_opens_connections_of_its_own(store: SqlAccounts) -> None:
