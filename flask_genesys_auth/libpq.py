@@ -27,6 +27,10 @@ _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 Command = tuple[bytes, bytes, Sequence[bytes]]
 """A statement's name on its connection, its text, and what stands for ``$1``, ``$2`` ... in it."""
 
+PLANS_LAST = 10.0
+"""Seconds after which statements are planned anew: what was best for an empty table is not for a full one."""
+_PLAN_ANEW: Command = (b"plan anew", b"DISCARD PLANS", ())
+
 
 class Late(psycopg.OperationalError):
     """The server did not answer in time; whether what was sent has counted, nobody knows."""
@@ -89,6 +93,7 @@ class Pipeline:
         self._connection = connect(conninfo, deadline)
         self._connection.enter_pipeline_mode()
         self._prepared: set[bytes] = set()
+        self._plan_anew_at = time.monotonic() + PLANS_LAST
 
     def is_stale(self) -> bool:
         """Tell whether there is something to read while nothing was asked: a farewell, as a rule."""
@@ -107,6 +112,17 @@ class Pipeline:
         :raises Late: if the answer has not come by then.
         :raises psycopg.Error: as the server says, by its SQLSTATE and in its words without their details.
         """
+        if time.monotonic() >= self._plan_anew_at:
+            self._plan_anew_at = time.monotonic() + PLANS_LAST
+            return self._run(deadline, _PLAN_ANEW, *commands)[1:]
+        return self._run(deadline, *commands)
+
+    def close(self) -> None:
+        """Let go of it; the server undoes what it has not finished."""
+        with suppress(psycopg.Error):
+            self._connection.finish()
+
+    def _run(self, deadline: float, *commands: Command) -> list[PGresult]:
         connection = self._connection
         new = []
         for name, text, values in commands:
@@ -124,22 +140,22 @@ class Pipeline:
             if first:
                 self._result(deadline)
             results.append(self._result(deadline))
-        self._next(deadline)
+        # Only now the transaction is committed, or is not.
+        self._expect(deadline, pq.ExecStatus.PIPELINE_SYNC)
         return results
 
-    def close(self) -> None:
-        """Let go of it; the server undoes what it has not finished."""
-        with suppress(psycopg.Error):
-            self._connection.finish()
-
     def _result(self, deadline: float) -> PGresult:
+        result = self._expect(deadline, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
+        # What ends the results of one statement.
+        self._next(deadline)
+        return result
+
+    def _expect(self, deadline: float, *expected: int) -> PGresult:
         result = self._next(deadline)
         if result is None:
             raise psycopg.OperationalError("the connection was lost")
-        if result.status not in {pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK}:
+        if result.status not in expected:
             raise _error(result)
-        # What ends the results of one statement.
-        self._next(deadline)
         return result
 
     def _next(self, deadline: float) -> PGresult | None:

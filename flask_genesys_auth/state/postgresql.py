@@ -46,6 +46,9 @@ _ALONE = select(func.pg_advisory_xact_lock(0x67656E65737973))
 _SETTINGS = select(
     func.set_config("statement_timeout", bindparam("timeout"), False),
     func.set_config("default_transaction_isolation", "read committed", False),
+    # All that is asked here has an index, and planning would take longer than asking.
+    func.set_config("plan_cache_mode", "force_generic_plan", False),
+    func.set_config("enable_seqscan", "off", False),
 )
 
 
