@@ -48,6 +48,8 @@ class Reason(str, Enum):
     TIMED_OUT = "timed_out"
     SERVER_ERROR = "server_error"
     UNREADABLE_ANSWER = "unreadable_answer"
+    CIRCUIT_OPEN = "circuit_open"
+    UPSTREAM_BUSY = "upstream_busy"
     HASHER_BUSY = "hasher_busy"
     STATE_UNAVAILABLE = "state_unavailable"
     ACCOUNTS_UNAVAILABLE = "accounts_unavailable"

@@ -15,7 +15,7 @@ from marshmallow import fields, validate
 
 from ..chain.decision import Reason, Rejected, Unavailable
 from ..chain.ports import DirectoryEntry
-from ..upstream import Answer, Deadline, Upstream
+from ..upstream import Answer, Deadline, Upstream, Visit
 from .answers import AnswerSchema, Identifier, known_text, optional_text, read_answer
 
 if TYPE_CHECKING:
@@ -87,14 +87,21 @@ class GenesysDirectory:
 
         :param user_name: as looked up; it is sent as ``tenant\user``.
         """
-        deadline = Deadline(self._settings.timeout)
-        grant = self._grant(user_name, password, deadline)
-        if isinstance(grant, (Rejected, Unavailable)):
-            return grant
-        found = self._userinfo(grant["access_token"], deadline)
+        # Behind one Authentication REST each tenant has a Configuration Server of its own, which may be down alone.
+        visit = self._upstream.visit(self._base, Deadline(self._settings.timeout), part=self._settings.tenant)
+        if isinstance(visit, Unavailable):
+            return visit
+        with visit:
+            grant = self._grant(visit, user_name, password)
+            if isinstance(grant, (Rejected, Unavailable)):
+                return grant
+            found = self._userinfo(visit, grant["access_token"])
         if isinstance(found, Unavailable):
             # The grant has found the password good.
             return replace(found, uncounted=True)
+        return self._entry(grant, found)
+
+    def _entry(self, grant: dict[str, Any], found: dict[str, Any]) -> DirectoryEntry | Rejected:
         wanted = self._settings.contact_center_id
         if wanted and found["contact_center_id"] != wanted:
             return Rejected(Reason.OTHER_TENANT, "contactCenterId is not configuration_server.contact_center_id")
@@ -113,7 +120,7 @@ class GenesysDirectory:
             )
         )
 
-    def _grant(self, user_name: str, password: str, deadline: Deadline) -> dict[str, Any] | Rejected | Unavailable:
+    def _grant(self, visit: Visit, user_name: str, password: str) -> dict[str, Any] | Rejected | Unavailable:
         settings = self._settings
         tenant = f"{settings.tenant}\\" if settings.tenant else ""
         form = {
@@ -124,7 +131,7 @@ class GenesysDirectory:
             "password": password,
         }
         client = base64.b64encode(f"{settings.client_id}:{settings.client_secret.reveal()}".encode()).decode()
-        answer = self._upstream.send(
+        answer = visit.send(
             "POST",
             self._base + TOKEN_PATH,
             headers={
@@ -133,7 +140,6 @@ class GenesysDirectory:
                 "Accept": "application/json",
             },
             body=urlencode(form).encode(),
-            deadline=deadline,
         )
         if isinstance(answer, Unavailable):
             return answer
@@ -144,12 +150,11 @@ class GenesysDirectory:
             return _refusal(answer)
         return _unexpected(answer, TOKEN_PATH)
 
-    def _userinfo(self, token: str, deadline: Deadline) -> dict[str, Any] | Unavailable:
-        answer = self._upstream.send(
+    def _userinfo(self, visit: Visit, token: str) -> dict[str, Any] | Unavailable:
+        answer = visit.send(
             "GET",
             self._base + USERINFO_PATH,
             headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
-            deadline=deadline,
         )
         if isinstance(answer, Unavailable):
             return answer

@@ -101,7 +101,10 @@ class SalesforceDirectory:
         deadline = Deadline(self._settings.timeout)
         headers = {"Authorization": f"Bearer {session_id}", "Accept": "application/json"}
         for _ in range(1 + MAX_REDIRECTS):
-            answer = self._upstream.send("GET", _url(address), headers=headers, deadline=deadline)
+            # Salesforce takes single organizations out of service: that is no outage for the others.
+            answer = self._upstream.send(
+                "GET", _url(address), headers=headers, deadline=deadline, part=address.organization
+            )
             if isinstance(answer, Unavailable) or answer.status not in _REDIRECTS:
                 return answer
             target = self._follow(address, answer)

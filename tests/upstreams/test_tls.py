@@ -81,7 +81,7 @@ def get(client: Upstream, url: str, seconds: float = 10) -> Answer | Unavailable
 
 
 def test_a_certificate_of_a_trusted_authority_is_accepted(port: int, certificate: Path) -> None:
-    outcome = get(Upstream(certificates=str(certificate)), f"https://127.0.0.1:{port}/")
+    outcome = get(Upstream(certificates=certificate.read_text()), f"https://127.0.0.1:{port}/")
     assert isinstance(outcome, Answer)
     assert outcome.body == b"over TLS"
 
@@ -94,7 +94,7 @@ def test_a_self_signed_certificate_is_refused_before_anything_is_sent(port: int)
 
 
 def test_a_certificate_of_another_host_is_refused(port: int, certificate: Path) -> None:
-    outcome = get(Upstream(certificates=str(certificate)), f"https://localhost:{port}/")
+    outcome = get(Upstream(certificates=certificate.read_text()), f"https://localhost:{port}/")
     assert isinstance(outcome, Unavailable)
     assert outcome.reason is Reason.UNREACHABLE
     assert "certificate is refused" in outcome.detail

@@ -1,0 +1,13 @@
+"""The one HTTP client for the servers a step asks: one deadline, one size limit, no surprises.
+
+It follows no redirect, repeats no request, reads no proxy from the environment, verifies certificates, and answers
+with values: an :class:`Answer`, or :class:`~flask_genesys_auth.chain.decision.Unavailable`. A server that does not
+answer is spared, and so are those who wait for it: see :class:`Guard`, which serves other protocols as well.
+"""
+
+from .bounded import Deadline
+from .breaker import Guard, Passage
+from .client import Upstream, Visit
+from .reading import MAX_BODY, Answer, printable
+
+__all__ = ["MAX_BODY", "Answer", "Deadline", "Guard", "Passage", "Upstream", "Visit", "printable"]

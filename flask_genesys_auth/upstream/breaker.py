@@ -1,0 +1,264 @@
+"""What an outage may cost: a bound on the calls at the same time, and a circuit that opens when nobody answers.
+
+It knows nothing of HTTP: whoever asks a server, by whatever protocol, enters, says how the call ended, and leaves.
+All of it is of one process; a forked child begins anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..chain.decision import Reason, Unavailable
+from ..forks import fork_safe_lock, watch_forks
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+CONCURRENT_CALLS = 4
+"""Calls to one server at the same time: below the 8 threads that a worker usually has, so that others find one free."""
+FAILURES = 5
+"""Failures in a row that open the circuit: more than one bad moment of a good server, and few users who wait."""
+FIRST_PAUSE = 5.0
+"""Seconds until an open circuit tries the server for the first time: a restart is over then, users have not left."""
+LONGEST_PAUSE = 30.0
+"""Seconds that the growing pauses end at: so long after the server is well, users notice it at the latest."""
+JITTER = 0.2
+"""The part by which a pause differs at random: processes that saw the same outage do not come back together."""
+MAX_CIRCUITS = 1024
+"""Circuits that are remembered; those without a failure and without a call are none."""
+
+_BUSY_RETRY_AFTER = 1
+
+logger = logging.getLogger("flask_genesys_auth")
+
+
+@dataclass(slots=True)
+class _Circuit:
+    """What is known of one part of one server.
+
+    :param calls: under way.
+    :param failures: in a row.
+    :param why: the last of them.
+    :param opened: when, or ``None``: it is closed.
+    :param until: when the next call may try an open one.
+    :param probing: that call is under way.
+    :param epoch: counts openings and closings, so that a call which began before one has no say after it.
+    """
+
+    server: str
+    part: str
+    calls: int = 0
+    failures: int = 0
+    why: str = ""
+    opened: float | None = None
+    pause: float = FIRST_PAUSE
+    until: float = 0.0
+    probing: bool = False
+    epoch: int = 0
+    generation: int = 0
+
+    @property
+    def idle(self) -> bool:
+        return not self.calls and not self.failures and self.opened is None
+
+
+class Passage:
+    """One call, or several that belong together, to a server; a context, which is left however it ends.
+
+    It has failed if any of its calls has. Where nothing was said it tells nothing of the server.
+    """
+
+    __slots__ = ("_circuit", "_epoch", "_failed", "_guard", "_why", "probe")
+
+    def __init__(self, guard: Guard, circuit: _Circuit, *, probe: bool) -> None:
+        self._guard = guard
+        self._circuit = circuit
+        self._epoch = circuit.epoch
+        self._failed: bool | None = None
+        self._why = ""
+        self.probe = probe
+
+    def answered(self) -> None:
+        """Say that the server has answered, whatever it thinks of the question."""
+        if self._failed is None:
+            self._failed = False
+
+    def failed(self, why: str) -> None:
+        """Say that it has not.
+
+        :param why: for the log: bounded, visible, without a secret.
+        """
+        self._failed = True
+        self._why = why
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._guard._leave(self)
+
+
+class Guard:
+    """Lets calls to servers pass while these answer, and only so many at the same time; it never waits.
+
+    A circuit opens after :data:`FAILURES` failures in a row. While it is open nobody is let through, but for one call
+    at a time after a pause: if that is answered the circuit closes, if it fails the pause grows, up to
+    :data:`LONGEST_PAUSE`, and if it says nothing the next call tries.
+
+    :param concurrent: calls to one server at the same time.
+    :param clock: seconds that never go back.
+    """
+
+    def __init__(self, *, concurrent: int = CONCURRENT_CALLS, clock: Callable[[], float] = time.monotonic) -> None:
+        if concurrent < 1:
+            raise ValueError("concurrent is at least 1")
+        self._concurrent = concurrent
+        self._clock = clock
+        self._lock = fork_safe_lock()
+        self._generation = 0
+        self._begin()
+        watch_forks(self)
+
+    def enter(self, server: str, part: str = "") -> Passage | Unavailable:
+        """Return a passage, to be used as a context at once, or why there is none.
+
+        :param server: whose calls are bounded together, such as ``https://host:443``; it is shown in logs.
+        :param part: what can fail there while the rest is well: a tenant, an organization. Each has its own circuit.
+        """
+        with self._lock:
+            now = self._clock()
+            circuit = self._circuits.get((server, part))
+            if circuit is not None and circuit.opened is not None and (circuit.probing or now < circuit.until):
+                return _open(circuit, now)
+            if self._calls[server] >= self._concurrent:
+                return _busy(server, self._concurrent)
+            if circuit is None:
+                circuit = self._remember(_Circuit(server, part, generation=self._generation))
+            self._calls[server] += 1
+            circuit.calls += 1
+            circuit.probing = circuit.opened is not None
+            return Passage(self, circuit, probe=circuit.probing)
+
+    def before_fork(self) -> None:
+        """Keep everything: the parent's calls go on."""
+
+    def after_fork(self) -> None:
+        """Begin anew: the calls of the parent's threads never end here."""
+        self._generation += 1
+        self._begin()
+
+    def _begin(self) -> None:
+        self._circuits: dict[tuple[str, str], _Circuit] = {}
+        self._calls: Counter[str] = Counter()
+
+    def _remember(self, circuit: _Circuit) -> _Circuit:
+        if len(self._circuits) >= MAX_CIRCUITS:
+            oldest = next((key for key, known in self._circuits.items() if not known.calls), None)
+            if oldest is not None:
+                del self._circuits[oldest]
+        self._circuits[circuit.server, circuit.part] = circuit
+        return circuit
+
+    def _leave(self, passage: Passage) -> None:
+        circuit = passage._circuit
+        with self._lock:
+            if circuit.generation != self._generation:
+                return
+            self._calls[circuit.server] -= 1
+            if not self._calls[circuit.server]:
+                del self._calls[circuit.server]
+            circuit.calls -= 1
+            if passage.probe:
+                circuit.probing = False
+            tell = self._settle(circuit, passage) if passage._epoch == circuit.epoch else None
+            if circuit.idle:
+                del self._circuits[circuit.server, circuit.part]
+        if tell is not None:
+            # A handler may be slow: not while others wait for the lock.
+            tell()
+
+    def _settle(self, circuit: _Circuit, passage: Passage) -> Callable[[], None] | None:
+        """Take a call's end into account; return what is to be told of it."""
+        now = self._clock()
+        if passage._failed is None:
+            return None
+        if not passage._failed:
+            opened, circuit.opened, circuit.failures = circuit.opened, None, 0
+            if opened is None:
+                return None
+            circuit.epoch += 1
+            return lambda: _tell_closed(circuit, now - opened)
+        circuit.failures += 1
+        circuit.why = passage._why
+        if circuit.opened is not None:
+            circuit.pause = min(2 * circuit.pause, LONGEST_PAUSE)
+            circuit.until = now + _jittered(circuit.pause)
+            return None
+        if circuit.failures < FAILURES:
+            return None
+        circuit.opened = now
+        circuit.epoch += 1
+        circuit.pause = FIRST_PAUSE
+        circuit.until = now + _jittered(FIRST_PAUSE)
+        return lambda: _tell_open(circuit)
+
+
+def _jittered(pause: float) -> float:
+    return pause * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - nothing secret
+
+
+def _open(circuit: _Circuit, now: float) -> Unavailable:
+    return Unavailable(
+        Reason.CIRCUIT_OPEN,
+        retry_after=max(1, math.ceil(circuit.until - now)),
+        detail=f"{_name(circuit)} is not asked: {circuit.failures} calls in a row have failed, the last: {circuit.why}",
+        uncounted=True,
+    )
+
+
+def _busy(server: str, concurrent: int) -> Unavailable:
+    return Unavailable(
+        Reason.UPSTREAM_BUSY,
+        retry_after=_BUSY_RETRY_AFTER,
+        detail=f"{server} is not asked: {concurrent} calls to it are under way",
+        uncounted=True,
+    )
+
+
+def _name(circuit: _Circuit) -> str:
+    return f"{circuit.server} ({circuit.part})" if circuit.part else circuit.server
+
+
+def _tell_open(circuit: _Circuit) -> None:
+    fields = {"event": "circuit_opened", "upstream": circuit.server, "part": circuit.part, "detail": circuit.why}
+    logger.warning(
+        "%s does not answer: %d calls in a row have failed, the last: %s. Its users get 503 at once, and every %.0f to "
+        "%.0f seconds one request tries it. Look at that server and the way to it; nothing needs a restart here.",
+        _name(circuit),
+        FAILURES,
+        circuit.why,
+        FIRST_PAUSE,
+        LONGEST_PAUSE,
+        extra={"genesys_auth": fields},
+    )
+
+
+def _tell_closed(circuit: _Circuit, seconds: float) -> None:
+    fields = {"event": "circuit_closed", "upstream": circuit.server, "part": circuit.part, "elapsed": round(seconds, 1)}
+    logger.warning(
+        "%s answers again, after %.0f seconds: it is asked as usual. Nothing needs to be done.",
+        _name(circuit),
+        seconds,
+        extra={"genesys_auth": fields},
+    )

@@ -1,0 +1,217 @@
+"""The client itself: pools of bounded connections, behind a guard for each server."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from ..chain.decision import Unavailable
+from ..forks import watch_forks
+from .bounded import BoundedTlsSocket, Deadline, Exchange, TooMuch, connect, exchange_under_way
+from .breaker import CONCURRENT_CALLS, Guard
+from .proxy import tunnel
+from .reading import MAX_BODY, NOT_NOW, Answer, failure, read
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from ..config.proxies import Proxy
+    from .breaker import Passage
+
+_PORTS = {"https": 443, "http": 80}
+
+
+def _pools(tls: ssl.SSLContext, proxy: Proxy | None, connections: int) -> urllib3.PoolManager:
+    def reach(host: str, port: int) -> socket.socket:
+        return connect(host, port) if proxy is None else tunnel(proxy, host, port)
+
+    class Connection(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return reach(self.host, self.port or self.default_port)
+
+    class TlsConnection(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return reach(self.host, self.port or self.default_port)
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = TlsConnection
+
+    pools = urllib3.PoolManager(num_pools=16, maxsize=connections, cert_reqs="CERT_REQUIRED", ssl_context=tls)
+    pools.pool_classes_by_scheme = {"http": Pool, "https": TlsPool}
+    return pools
+
+
+class Upstream:
+    """A pool of connections to the servers that steps ask, and what is known of the health of these.
+
+    :param certificates: in PEM form, the authorities to trust instead of the system's; empty: the system's.
+    :param proxy: through which every server is reached.
+    :param connections: how many idle connections are kept for each server.
+    :param concurrent: how many calls to one server there may be at the same time.
+    """
+
+    def __init__(
+        self,
+        *,
+        certificates: str = "",
+        proxy: Proxy | None = None,
+        connections: int = 16,
+        concurrent: int = CONCURRENT_CALLS,
+    ) -> None:
+        self._certificates = certificates
+        self._proxy = proxy
+        self._connections = connections
+        self._guard = Guard(concurrent=concurrent)
+        self._inherited: list[urllib3.PoolManager] = []
+        watch_forks(self)
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cadata=self._certificates or None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslsocket_class = BoundedTlsSocket
+        return context
+
+    @cached_property
+    def _pools(self) -> urllib3.PoolManager:
+        return _pools(self._tls, self._proxy, self._connections)
+
+    def before_fork(self) -> None:
+        """Keep everything: connections of the parent stay the parent's."""
+
+    def after_fork(self) -> None:
+        """Begin with connections of the child's own; the parent's are kept unused, for their locks may be taken."""
+        inherited = self.__dict__.pop("_pools", None)
+        if inherited is not None:
+            self._inherited.append(inherited)
+
+    def close(self) -> None:
+        """Let go of idle connections; new ones are made when it is used again."""
+        self._pools.clear()
+
+    def visit(self, url: str, deadline: Deadline, *, part: str = "") -> Visit | Unavailable:
+        """Return the way to a server for requests that belong together, to be used as a context at once.
+
+        They count as one call, which has failed if any of them has.
+
+        :param url: any address of that server.
+        :param part: what can fail there while the rest is well, as :meth:`Guard.enter` has it.
+        :returns: ``Unavailable`` with ``circuit_open`` or ``upstream_busy``, at once and without asking anybody, where
+            that server has not answered for a while, or too many calls to it are under way.
+        """
+        passage = self._guard.enter(_server(url), part)
+        return passage if isinstance(passage, Unavailable) else Visit(self, passage, deadline)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        deadline: Deadline,
+        body: bytes | None = None,
+        max_body: int = MAX_BODY,
+        part: str = "",
+    ) -> Answer | Unavailable:
+        """Send a single request: a :meth:`visit` with one :meth:`Visit.send`."""
+        visit = self.visit(url, deadline, part=part)
+        if isinstance(visit, Unavailable):
+            return visit
+        with visit:
+            return visit.send(method, url, headers=headers, body=body, max_body=max_body)
+
+    def _ask(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, exchange: Exchange
+    ) -> tuple[Answer | Unavailable, int | None]:
+        """Return what came of a request, and the status that was answered, if any."""
+        status = None
+        token = exchange_under_way.set(exchange)
+        try:
+            exchange.deadline.remaining()
+            response = self._pools.urlopen(
+                method,
+                url,
+                body=body,
+                headers={"User-Agent": "flask-genesys-auth", "Accept-Encoding": "identity", **headers},
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+                timeout=None,
+            )
+            status = response.status
+            try:
+                return read(response, exchange.max_body), status
+            finally:
+                # A connection whose answer was read to its end is back in the pool by now; any other is closed.
+                response.close()
+        except (urllib3.exceptions.HTTPError, OSError, TooMuch) as error:
+            return failure(error, exchange), status
+        finally:
+            exchange_under_way.reset(token)
+
+
+class Visit:
+    """Requests to one server that belong together, by one deadline; a context.
+
+    What happens to them tells of the server's health, but for a time-out where most of the deadline was spent before
+    it was asked: it is not the one that was slow.
+    """
+
+    def __init__(self, client: Upstream, passage: Passage, deadline: Deadline) -> None:
+        self._client = client
+        self._passage = passage
+        self._deadline = deadline
+        self._had_time = deadline.generous
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._passage.__exit__(kind, error, trace)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        max_body: int = MAX_BODY,
+    ) -> Answer | Unavailable:
+        """Send one request, once, and return what came of it.
+
+        :param url: an address of the server that is visited, which has been checked: http or https, an ASCII host.
+        :param max_body: bytes of the answer's body that are read, before and after its content coding is undone.
+        :returns: ``Unavailable`` with ``unreachable`` where nothing was sent; ``timed_out`` or ``server_error`` where
+            the request went out and no answer came, also for HTTP 408, 429 and 5xx (with ``Retry-After``, RFC 9110
+            10.2.3, between 1 and 300 s); ``unreadable_answer`` where it is too large or broken.
+        """
+        outcome, status = self._client._ask(method, url, headers, body, Exchange(self._deadline, max_body))
+        if isinstance(outcome, Answer):
+            self._passage.answered()
+        elif status not in NOT_NOW and (self._had_time or not self._deadline.spent):
+            self._passage.failed(outcome.detail)
+        return outcome
+
+
+def _server(url: str) -> str:
+    """Return what an address names as a server: scheme, host and port."""
+    found = urlsplit(url)
+    host = found.hostname or ""
+    return f"{found.scheme}://{f'[{host}]' if ':' in host else host}:{found.port or _PORTS[found.scheme]}"

@@ -1,0 +1,153 @@
+"""What came of a request: an :class:`Answer`, or why there is none, in words that a log may hold."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import urllib3
+
+from ..chain.decision import Reason, Unavailable
+from .bounded import Exchange, TooMuch
+from .proxy import ProxyRefused
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
+
+MAX_BODY = 64 * 1024
+NOT_NOW = frozenset({408, 429})
+"""What a server that is well may answer instead of an answer: it says nothing of its health."""
+
+_PIECE = 16 * 1024
+_DEFAULT_RETRY_AFTER = 5
+_MAX_RETRY_AFTER = 300
+_MAX_DETAIL = 120
+_TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError)
+_DECODERS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered, whatever it thinks of the question.
+
+    :param status: any but 408, 429 and 5xx.
+    :param headers: by name, without regard to case.
+    :param body: within the limit of whoever asked, its content coding undone.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def read(response: BaseHTTPResponse, max_body: int) -> Answer | Unavailable:
+    """Return what a server answered.
+
+    :param max_body: bytes that are read, before and after the content coding is undone.
+    :raises TooMuch: if it is more; what urllib3 and the sockets raise, too.
+    """
+    status = response.status
+    if status in NOT_NOW or status >= 500:
+        wait = _retry_after(response.headers.get("Retry-After")) if status in {429, 503} else _DEFAULT_RETRY_AFTER
+        return Unavailable(
+            Reason.SERVER_ERROR, wait, f"the server answered HTTP {status}{_phrase(status)}", uncounted=True
+        )
+    pieces = bytearray()
+    while piece := response.read(_PIECE, decode_content=False):
+        pieces += piece
+        if len(pieces) > max_body:
+            raise TooMuch
+    body = _decode(bytes(pieces), response.headers.get("Content-Encoding", ""), max_body)
+    if body is None:
+        return Unavailable(Reason.UNREADABLE_ANSWER, detail="the answer's content coding cannot be undone")
+    return Answer(status, response.headers, body)
+
+
+def _decode(body: bytes, coding: str, max_body: int) -> bytes | None:
+    """Undo a content coding that nobody asked for, without inflating more than the limit."""
+    name = coding.strip().lower()
+    if name in {"", "identity"}:
+        return body
+    if name not in _DECODERS:
+        return None
+    decoder = zlib.decompressobj(_DECODERS[name])
+    try:
+        plain = decoder.decompress(body, max_body + 1)
+    except zlib.error:
+        return None
+    if len(plain) > max_body:
+        raise TooMuch
+    return plain if decoder.eof else None
+
+
+def _retry_after(header: str | None) -> int:
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text[:9])
+    else:
+        try:
+            moment = parsedate_to_datetime(text)
+        except (ValueError, OverflowError):
+            return _DEFAULT_RETRY_AFTER
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=timezone.utc)
+        seconds = (moment - datetime.now(timezone.utc)).total_seconds()
+    return round(min(max(seconds, 1), _MAX_RETRY_AFTER))
+
+
+def failure(raised: BaseException, exchange: Exchange) -> Unavailable:
+    """Return what an error of urllib3 or of the sockets means for the request it ended."""
+    error = _root(raised)
+    if isinstance(error, TooMuch):
+        return Unavailable(Reason.UNREADABLE_ANSWER, detail=f"the answer is larger than {exchange.max_body} bytes")
+    if not exchange.sent:
+        return Unavailable(Reason.UNREACHABLE, detail=f"no connection: {_explain(error)}")
+    if isinstance(error, _TIMEOUTS):
+        return Unavailable(Reason.TIMED_OUT, detail="no whole answer in time")
+    if isinstance(error, OSError):
+        return Unavailable(Reason.SERVER_ERROR, detail=f"the connection broke: {_explain(error)}")
+    return Unavailable(Reason.UNREADABLE_ANSWER, detail=f"the answer is broken off or no HTTP ({type(error).__name__})")
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return what an error of urllib3 was made from."""
+    inner = next((part for part in error.args if isinstance(part, BaseException)), None)
+    return error if inner is None or inner is error else _root(inner)
+
+
+def _explain(error: BaseException) -> str:
+    if isinstance(error, ProxyRefused):
+        return str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused, {printable(error.verify_message)}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed, {printable(error.reason or '')}"
+    if isinstance(error, socket.gaierror):
+        return "its name does not resolve"
+    if isinstance(error, _TIMEOUTS):
+        return "not within the time allowed"
+    return printable(getattr(error, "strerror", None) or type(error).__name__)
+
+
+def printable(text: str, limit: int = _MAX_DETAIL) -> str:
+    """Return text from outside as a log may hold it: visible ASCII and single spaces, of bounded length.
+
+    :param limit: characters.
+    """
+    shown = "".join(character if " " <= character <= "~" else " " for character in text[: 4 * limit])
+    squeezed = " ".join(shown.split())
+    return squeezed if len(squeezed) <= limit else squeezed[: limit - 3] + "..."
+
+
+def _phrase(status: int) -> str:
+    try:
+        return f" ({HTTPStatus(status).phrase})"
+    except ValueError:
+        return ""
