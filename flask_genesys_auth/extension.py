@@ -32,6 +32,7 @@ from .steps.salesforce import SalesforceStep
 from .steps.saml import SamlStep
 from .steps.web_services import WebServicesStep
 from .throttle import FailureLimit, FailureThrottle
+from .upstream import Upstreams
 from .verified import VerifiedMemory
 from .web import access, login, origin
 from .web.hooks import Hooks
@@ -185,16 +186,22 @@ class _StepParts:
         self._settings = settings
         self._passwords = passwords
         self._hasher = hasher
+        self._upstreams = Upstreams()
 
     def steps(self, table: ContactCenterSettings) -> list[Step]:
         """Return one step for each name of the flow, a disabled one where the table has none."""
         return [
-            SalesforceStep(table.salesforce) if table.salesforce else DisabledStep("salesforce"),
+            self._salesforce(table),
             self._configuration_server(table),
             self._web_services(table),
             LoginSessionStep(),
             SamlStep(self._settings.saml_url_prefix) if table.saml else DisabledStep("saml"),
         ]
+
+    def _salesforce(self, table: ContactCenterSettings) -> Step:
+        if table.salesforce is None:
+            return DisabledStep("salesforce")
+        return SalesforceStep(table.salesforce, self._upstreams.of(table.salesforce))
 
     def _configuration_server(self, table: ContactCenterSettings) -> Step:
         if table.configuration_server is None:
@@ -202,7 +209,7 @@ class _StepParts:
         wanted = table.configuration_server
         directory: Directory
         if wanted.directory == "genesys":
-            directory = GenesysDirectory(wanted)
+            directory = GenesysDirectory(wanted, self._upstreams.of(wanted))
         else:
             path = f"contact_centers.{table.name}.configuration_server.directory"
             directory = cast("Directory", _imported(wanted.directory, path)(wanted))

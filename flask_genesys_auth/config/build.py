@@ -133,19 +133,28 @@ class Build:
 
     def _check_salesforce(self, path: str, table: dict[str, Any]) -> None:
         allowed = table.pop("allow_http", False)
+        self._check_way(path, table)
         self._checks.required(path, table, "organizations")
         if table.get("identity_hosts") == ():
             self._problems.add(f"{path}.identity_hosts", "must name at least one host")
         for key in ("identity_hosts", "redirect_hosts"):
             for host in table.get(key, ()):
-                self._checks.http(f"{path}.{key}", f"{host.scheme}://{addresses.bracketed(host.host)}", allowed)
+                url = f"{host.scheme}://{addresses.bracketed(host.host)}"
+                self._checks.http(f"{path}.{key}", url, allowed, leaves="proxy" in table)
 
     def _check_configuration_server(self, path: str, table: dict[str, Any]) -> None:
-        self._checks.http(f"{path}.url", table.get("url", ""), table.pop("allow_http", False))
+        allowed = table.pop("allow_http", False)
+        self._check_way(path, table)
+        self._checks.http(f"{path}.url", table.get("url", ""), allowed, leaves="proxy" in table)
         self._checks.secret(path, table, "client_secret")
         if table.get("directory", "genesys") == "genesys":
             for key in ("url", "client_id", "client_secret"):
                 self._checks.required(path, table, key)
+
+    def _check_way(self, path: str, table: dict[str, Any]) -> None:
+        """Read what leads to a server: whom to trust, and through which proxy."""
+        self._checks.authorities(path, table, "ca_file")
+        self._checks.proxy(path, table, "proxy")
 
 
 def _with_sets(table: dict[str, Any]) -> dict[str, Any]:

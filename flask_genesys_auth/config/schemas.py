@@ -117,6 +117,9 @@ class _Salesforce(Table):
     match = Choice("username", "email", "identity")
     timeout = Seconds(_MAX_TIMEOUT)
     reuse_verified_for = Seconds(_DAY, zero=True)
+    ca_file = Location(str)
+    proxy = SecretField()
+    concurrent_calls = Whole(1, 1024)
 
 
 class _ConfigurationServer(Table):
@@ -132,6 +135,9 @@ class _ConfigurationServer(Table):
     max_failures = Text(rules.limit, needed=True)
     timeout = Seconds(_MAX_TIMEOUT)
     reuse_verified_for = Seconds(_DAY, zero=True)
+    ca_file = Location(str)
+    proxy = SecretField()
+    concurrent_calls = Whole(1, 1024)
 
 
 class _WebServices(Table):

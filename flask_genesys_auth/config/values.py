@@ -6,9 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from .secrets import Secret
+
+if TYPE_CHECKING:
+    from .proxies import Proxy
+
+CONCURRENT_CALLS = 4
+"""Calls to one server at the same time: below the 8 threads that a worker usually has, so that others find one free."""
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 """Names that cannot leave the machine: plain http is accepted there."""
@@ -76,6 +82,8 @@ class Salesforce:
 
     :param organizations: organization ids of 15 characters (18 are cut after their checksum has been verified).
     :param timeout: seconds for the whole step, redirects included.
+    :param ca_file: what the file held: the authorities to trust instead of the system's, in PEM form; or empty.
+    :param concurrent_calls: to one server at the same time, in one process.
     """
 
     organizations: frozenset[str]
@@ -84,6 +92,9 @@ class Salesforce:
     match: Literal["username", "email", "identity"] = "username"
     timeout: float = 3.0
     reuse_verified_for: float = 60
+    ca_file: str = field(default="", repr=False)
+    proxy: Proxy | None = None
+    concurrent_calls: int = CONCURRENT_CALLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,8 @@ class ConfigurationServer:
     :param directory: ``"genesys"`` or ``"package.module:Class"``.
     :param timeout: seconds for the whole step.
     :param max_failures: per account, from anywhere: what may reach Genesys, which locks accounts.
+    :param ca_file: what the file held: the authorities to trust instead of the system's, in PEM form; or empty.
+    :param concurrent_calls: to one server at the same time, in one process.
     """
 
     url: str = ""
@@ -105,6 +118,9 @@ class ConfigurationServer:
     max_failures: str = "2 per 15 minutes"
     timeout: float = 3.0
     reuse_verified_for: float = 60
+    ca_file: str = field(default="", repr=False)
+    proxy: Proxy | None = None
+    concurrent_calls: int = CONCURRENT_CALLS
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from marshmallow import fields, validate
 
 from ..chain.decision import Reason, Rejected, Unavailable
 from ..chain.ports import DirectoryEntry
-from ..upstream import Answer, Deadline, Upstream, Visit
+from ..upstream import Answer, Deadline, Upstream, Upstreams, Visit
 from .answers import AnswerSchema, Identifier, known_text, optional_text, read_answer
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class GenesysDirectory:
 
     def __init__(self, settings: ConfigurationServer, upstream: Upstream | None = None) -> None:
         self._settings = settings
-        self._upstream = upstream or Upstream()
+        self._upstream = upstream or Upstreams().of(settings)
         self._base = settings.url.rstrip("/")
 
     def verify(self, user_name: str, password: str) -> DirectoryEntry | Rejected | Unavailable:

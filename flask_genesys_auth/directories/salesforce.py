@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 from ..chain.decision import Reason, Rejected, Unavailable
 from ..chain.identity_url import IdentityUrl, parse_identity_url
 from ..config.salesforce_ids import short_id
-from ..upstream import Answer, Deadline, Upstream
+from ..upstream import Answer, Deadline, Upstream, Upstreams
 from .answers import AnswerSchema, Flag, known_text, optional_text, read_answer, required_text
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class SalesforceDirectory:
 
     def __init__(self, settings: Salesforce, upstream: Upstream | None = None) -> None:
         self._settings = settings
-        self._upstream = upstream or Upstream()
+        self._upstream = upstream or Upstreams().of(settings)
 
     def look_up(self, session_id: str, address: IdentityUrl | None) -> SalesforceUser | Rejected | Unavailable:
         """Ask who this is; the session id goes to the listed hosts only, and all ends within the step's time-out.

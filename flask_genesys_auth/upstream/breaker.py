@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..chain.decision import Reason, Unavailable
+from ..config.values import CONCURRENT_CALLS
 from ..forks import fork_safe_lock, watch_forks
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-CONCURRENT_CALLS = 4
-"""Calls to one server at the same time: below the 8 threads that a worker usually has, so that others find one free."""
 FAILURES = 5
 """Failures in a row that open the circuit: more than one bad moment of a good server, and few users who wait."""
 FIRST_PAUSE = 5.0

@@ -14,9 +14,10 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ..chain.decision import Unavailable
+from ..config.values import CONCURRENT_CALLS
 from ..forks import watch_forks
 from .bounded import BoundedTlsSocket, Deadline, Exchange, TooMuch, connect, exchange_under_way
-from .breaker import CONCURRENT_CALLS, Guard
+from .breaker import Guard
 from .proxy import tunnel
 from .reading import MAX_BODY, NOT_NOW, Answer, failure, read
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..config.proxies import Proxy
+    from ..config.values import ConfigurationServer, Salesforce
     from .breaker import Passage
 
 _PORTS = {"https": 443, "http": 80}
@@ -162,6 +164,25 @@ class Upstream:
             return failure(error, exchange), status
         finally:
             exchange_under_way.reset(token)
+
+
+class Upstreams:
+    """The clients of an application: one for all contact centers that go the same way and wait equally long.
+
+    So the calls to a server that several of them ask are bounded together.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, Proxy | None, int, float], Upstream] = {}
+
+    def of(self, settings: Salesforce | ConfigurationServer) -> Upstream:
+        """Return the client of a step with these settings."""
+        way = (settings.ca_file, settings.proxy, settings.concurrent_calls, settings.timeout)
+        if way not in self._made:
+            self._made[way] = Upstream(
+                certificates=settings.ca_file, proxy=settings.proxy, concurrent=settings.concurrent_calls
+            )
+        return self._made[way]
 
 
 class Visit:
