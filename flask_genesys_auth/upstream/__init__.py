@@ -8,6 +8,7 @@ answer is spared, and so are those who wait for it: see :class:`Guard`, which se
 from .bounded import Deadline
 from .breaker import Guard, Passage
 from .client import Upstream, Upstreams, Visit
-from .reading import MAX_BODY, Answer, printable
+from .reading import MAX_BODY, Answer
+from .wording import printable
 
 __all__ = ["MAX_BODY", "Answer", "Deadline", "Guard", "Passage", "Upstream", "Upstreams", "Visit", "printable"]

@@ -14,7 +14,6 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ..chain.decision import Unavailable
-from ..config.values import CONCURRENT_CALLS
 from ..forks import watch_forks
 from .bounded import BoundedTlsSocket, Deadline, Exchange, TooMuch, connect, exchange_under_way
 from .breaker import Guard
@@ -62,7 +61,7 @@ class Upstream:
     :param certificates: in PEM form, the authorities to trust instead of the system's; empty: the system's.
     :param proxy: through which every server is reached.
     :param connections: how many idle connections are kept for each server.
-    :param concurrent: how many calls to one server there may be at the same time.
+    :param guard: what its calls must pass; default: one of its own.
     """
 
     def __init__(
@@ -71,12 +70,12 @@ class Upstream:
         certificates: str = "",
         proxy: Proxy | None = None,
         connections: int = 16,
-        concurrent: int = CONCURRENT_CALLS,
+        guard: Guard | None = None,
     ) -> None:
         self._certificates = certificates
         self._proxy = proxy
         self._connections = connections
-        self._guard = Guard(concurrent=concurrent)
+        self._guard = guard or Guard()
         self._inherited: list[urllib3.PoolManager] = []
         watch_forks(self)
 
@@ -179,9 +178,8 @@ class Upstreams:
         """Return the client of a step with these settings."""
         way = (settings.ca_file, settings.proxy, settings.concurrent_calls, settings.timeout)
         if way not in self._made:
-            self._made[way] = Upstream(
-                certificates=settings.ca_file, proxy=settings.proxy, concurrent=settings.concurrent_calls
-            )
+            guard = Guard(concurrent=settings.concurrent_calls)
+            self._made[way] = Upstream(certificates=settings.ca_file, proxy=settings.proxy, guard=guard)
         return self._made[way]
 
 

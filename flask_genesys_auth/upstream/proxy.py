@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from .bounded import BoundedSocket, connect, exchange_under_way
+from .wording import explain
 
 if TYPE_CHECKING:
     from ..config.proxies import Proxy
@@ -16,10 +17,13 @@ _END = re.compile(rb"\r?\n\r?\n")
 
 
 class ProxyRefused(OSError):
-    """The proxy makes no tunnel; what it said of it, in words of our own."""
+    """The proxy makes no tunnel; why, in words of our own.
 
-    def __str__(self) -> str:
-        return str(self.strerror)
+    :param finding: its ``strerror``.
+    """
+
+    def __init__(self, finding: str) -> None:
+        super().__init__(0, finding)
 
 
 def tunnel(proxy: Proxy, host: str, port: int) -> BoundedSocket:
@@ -28,7 +32,10 @@ def tunnel(proxy: Proxy, host: str, port: int) -> BoundedSocket:
     :param host: the server's; an IPv6 address with its brackets or without.
     :raises OSError: if the proxy cannot be reached, or makes no tunnel (:class:`ProxyRefused`).
     """
-    sock = connect(proxy.host, proxy.port)
+    try:
+        sock = connect(proxy.host, proxy.port)
+    except OSError as error:
+        raise ProxyRefused(f"the proxy is not reached, {explain(error)}") from error
     try:
         bare = host.strip("[]")
         _ask(sock, proxy, f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}")
@@ -50,9 +57,9 @@ def _ask(sock: BoundedSocket, proxy: Proxy, target: str) -> None:
         exchange_under_way.get().sent = False
     status = _STATUS.match(head)
     if status is None:
-        raise ProxyRefused(0, "the proxy answers no HTTP")
+        raise ProxyRefused("the proxy answers no HTTP")
     if not status[1].startswith(b"2"):
-        raise ProxyRefused(0, f"the proxy refuses with HTTP {status[1].decode()}")
+        raise ProxyRefused(f"the proxy refuses with HTTP {status[1].decode()}")
 
 
 def _head(sock: BoundedSocket) -> bytes:
@@ -61,8 +68,8 @@ def _head(sock: BoundedSocket) -> bytes:
     octet = bytearray(1)
     while not _END.search(head, max(0, len(head) - 4)):
         if len(head) >= _MAX_HEAD:
-            raise ProxyRefused(0, "the proxy's answer does not end")
+            raise ProxyRefused("the proxy's answer does not end")
         if not sock.recv_into(octet):
-            raise ProxyRefused(0, "the proxy breaks off")
+            raise ProxyRefused("the proxy breaks off")
         head += octet
     return bytes(head)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +10,9 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import urllib3
-
 from ..chain.decision import Reason, Unavailable
 from .bounded import Exchange, TooMuch
-from .proxy import ProxyRefused
+from .wording import TIMEOUTS, explain
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -28,8 +24,6 @@ NOT_NOW = frozenset({408, 429})
 _PIECE = 16 * 1024
 _DEFAULT_RETRY_AFTER = 5
 _MAX_RETRY_AFTER = 300
-_MAX_DETAIL = 120
-_TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError)
 _DECODERS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
 
@@ -108,11 +102,11 @@ def failure(raised: BaseException, exchange: Exchange) -> Unavailable:
     if isinstance(error, TooMuch):
         return Unavailable(Reason.UNREADABLE_ANSWER, detail=f"the answer is larger than {exchange.max_body} bytes")
     if not exchange.sent:
-        return Unavailable(Reason.UNREACHABLE, detail=f"no connection: {_explain(error)}")
-    if isinstance(error, _TIMEOUTS):
+        return Unavailable(Reason.UNREACHABLE, detail=f"no connection: {explain(error)}")
+    if isinstance(error, TIMEOUTS):
         return Unavailable(Reason.TIMED_OUT, detail="no whole answer in time")
     if isinstance(error, OSError):
-        return Unavailable(Reason.SERVER_ERROR, detail=f"the connection broke: {_explain(error)}")
+        return Unavailable(Reason.SERVER_ERROR, detail=f"the connection broke: {explain(error)}")
     return Unavailable(Reason.UNREADABLE_ANSWER, detail=f"the answer is broken off or no HTTP ({type(error).__name__})")
 
 
@@ -120,30 +114,6 @@ def _root(error: BaseException) -> BaseException:
     """Return what an error of urllib3 was made from."""
     inner = next((part for part in error.args if isinstance(part, BaseException)), None)
     return error if inner is None or inner is error else _root(inner)
-
-
-def _explain(error: BaseException) -> str:
-    if isinstance(error, ProxyRefused):
-        return str(error)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is refused, {printable(error.verify_message)}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed, {printable(error.reason or '')}"
-    if isinstance(error, socket.gaierror):
-        return "its name does not resolve"
-    if isinstance(error, _TIMEOUTS):
-        return "not within the time allowed"
-    return printable(getattr(error, "strerror", None) or type(error).__name__)
-
-
-def printable(text: str, limit: int = _MAX_DETAIL) -> str:
-    """Return text from outside as a log may hold it: visible ASCII and single spaces, of bounded length.
-
-    :param limit: characters.
-    """
-    shown = "".join(character if " " <= character <= "~" else " " for character in text[: 4 * limit])
-    squeezed = " ".join(shown.split())
-    return squeezed if len(squeezed) <= limit else squeezed[: limit - 3] + "..."
 
 
 def _phrase(status: int) -> str:

@@ -1,0 +1,295 @@
+"""What an outage may cost, by whatever protocol: the guard by itself, with a clock that stands until it is moved."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+import pytest
+
+from flask_genesys_auth.chain.decision import Reason, Unavailable
+from flask_genesys_auth.upstream import Guard, Passage
+from flask_genesys_auth.upstream.breaker import FAILURES, FIRST_PAUSE, JITTER, LONGEST_PAUSE, MAX_CIRCUITS
+
+SERVER = "https://one.example:443"
+OTHER = "https://other.example:443"
+LEAST, MOST = 1 - JITTER, 1 + JITTER
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def guard(clock: Clock) -> Guard:
+    return Guard(concurrent=3, clock=clock)
+
+
+def entered(outcome: Passage | Unavailable) -> Passage:
+    assert isinstance(outcome, Passage), outcome
+    return outcome
+
+
+def refused(outcome: Passage | Unavailable, reason: Reason = Reason.CIRCUIT_OPEN) -> Unavailable:
+    assert isinstance(outcome, Unavailable)
+    assert (outcome.reason, outcome.uncounted) == (reason, True)
+    return outcome
+
+
+def fail(guard: Guard, times: int = 1, server: str = SERVER, part: str = "", why: str = "it is down") -> None:
+    for _ in range(times):
+        with entered(guard.enter(server, part)) as passage:
+            passage.failed(why)
+
+
+def answer(guard: Guard, server: str = SERVER, part: str = "") -> None:
+    with entered(guard.enter(server, part)) as passage:
+        passage.answered()
+
+
+def test_failures_in_a_row_open_the_circuit_and_not_one_fewer(guard: Guard) -> None:
+    fail(guard, FAILURES - 1)
+    answer(guard)
+    fail(guard, FAILURES - 1)
+    with entered(guard.enter(SERVER)):
+        pass  # says nothing: it neither counts nor forgives
+    fail(guard)
+    found = refused(guard.enter(SERVER))
+    assert found.detail == f"{SERVER} is not asked: 5 calls in a row have failed, the last: it is down"
+    assert FIRST_PAUSE * LEAST <= found.retry_after <= FIRST_PAUSE * MOST + 1
+
+
+def test_another_server_and_another_part_of_it_are_not_concerned(guard: Guard) -> None:
+    fail(guard, FAILURES, part="tenant")
+    assert "(tenant)" in refused(guard.enter(SERVER, "tenant")).detail
+    answer(guard)
+    answer(guard, part="another")
+    answer(guard, OTHER, "tenant")
+
+
+def test_a_call_fails_if_any_part_of_it_has(guard: Guard) -> None:
+    for _ in range(FAILURES):
+        with entered(guard.enter(SERVER)) as passage:
+            passage.answered()
+            passage.failed("the second half")
+            passage.answered()
+    assert "the second half" in refused(guard.enter(SERVER)).detail
+
+
+def test_after_a_pause_one_call_at_a_time_tries(guard: Guard, clock: Clock) -> None:
+    fail(guard, FAILURES)
+    clock.now += FIRST_PAUSE * LEAST - 0.01
+    refused(guard.enter(SERVER))
+    clock.now += FIRST_PAUSE * (MOST - LEAST) + 0.02
+    probe = entered(guard.enter(SERVER))
+    assert probe.probe
+    assert refused(guard.enter(SERVER)).retry_after == 1
+    with probe:
+        probe.answered()
+    for _ in range(FAILURES - 1):
+        fail(guard)
+    answer(guard)
+
+
+def test_pauses_grow_up_to_a_limit_and_begin_anew_after_recovery(guard: Guard, clock: Clock) -> None:
+    fail(guard, FAILURES)
+    for pause in (5.0, 10.0, 20.0, LONGEST_PAUSE, LONGEST_PAUSE):
+        clock.now += pause * LEAST - 0.01
+        refused(guard.enter(SERVER))
+        clock.now += pause * (MOST - LEAST) + 0.02
+        fail(guard)
+    clock.now += LONGEST_PAUSE * MOST
+    answer(guard)
+    fail(guard, FAILURES)
+    assert refused(guard.enter(SERVER)).retry_after <= FIRST_PAUSE * MOST + 1
+    clock.now += FIRST_PAUSE * MOST
+    answer(guard)
+
+
+def test_pauses_differ_between_processes(clock: Clock) -> None:
+    ends = set()
+    for _ in range(20):
+        guard = Guard(clock=clock)
+        fail(guard, FAILURES)
+        ends.add(guard._circuits[SERVER, ""].until)
+    assert len(ends) > 1
+
+
+def test_a_probe_is_given_back_however_it_ends(guard: Guard, clock: Clock) -> None:
+    fail(guard, FAILURES)
+    clock.now += FIRST_PAUSE * MOST
+
+    def break_off(error: type[BaseException]) -> None:
+        with entered(guard.enter(SERVER)):
+            refused(guard.enter(SERVER))
+            raise error
+
+    for error in (RuntimeError, KeyboardInterrupt, GeneratorExit):
+        with pytest.raises(error):
+            break_off(error)
+    with entered(guard.enter(SERVER)):
+        pass
+    answer(guard)
+    answer(guard)
+
+
+def test_a_call_from_before_has_no_say_in_an_open_circuit_or_a_closed_one(guard: Guard, clock: Clock) -> None:
+    early, late = entered(guard.enter(SERVER)), entered(guard.enter(SERVER))
+    fail(guard, FAILURES)
+    with early:
+        early.answered()
+    refused(guard.enter(SERVER))
+    clock.now += FIRST_PAUSE * MOST
+    answer(guard)
+    fail(guard, FAILURES - 1)
+    with late:
+        late.failed("long ago")
+    answer(guard)
+
+
+def test_only_so_many_calls_at_once_over_all_parts_of_a_server(guard: Guard) -> None:
+    under_way = [entered(guard.enter(SERVER, part)) for part in ("", "one", "two")]
+    for part in ("", "three"):
+        found = refused(guard.enter(SERVER, part), Reason.UPSTREAM_BUSY)
+        assert (found.retry_after, found.detail) == (1, f"{SERVER} is not asked: 3 calls to it are under way")
+    answer(guard, OTHER)
+    with under_way.pop():
+        pass
+    answer(guard)
+    for passage in under_way:
+        with passage:
+            pass
+    assert not guard._calls
+    assert not guard._circuits
+
+
+def test_a_guard_that_lets_nobody_through_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Guard(concurrent=0)
+    answer(Guard(concurrent=1))
+
+
+def test_a_full_bound_takes_no_probe(clock: Clock) -> None:
+    guard = Guard(concurrent=1, clock=clock)
+    fail(guard, FAILURES)
+    clock.now += FIRST_PAUSE * MOST
+    with entered(guard.enter(SERVER, "another")):
+        refused(guard.enter(SERVER), Reason.UPSTREAM_BUSY)
+    assert entered(guard.enter(SERVER)).probe
+
+
+def test_what_is_remembered_of_servers_is_bounded(guard: Guard) -> None:
+    with entered(guard.enter("kept")):
+        fail(guard, FAILURES, "first")
+        for number in range(MAX_CIRCUITS - 2):
+            fail(guard, server=f"{number}")
+        assert len(guard._circuits) == MAX_CIRCUITS
+        refused(guard.enter("first"))
+        fail(guard, server="one more")
+        assert len(guard._circuits) == MAX_CIRCUITS
+        answer(guard, "first")
+    assert ("kept", "") not in guard._circuits
+
+
+def test_where_every_server_has_a_call_none_is_forgotten(monkeypatch: pytest.MonkeyPatch, guard: Guard) -> None:
+    monkeypatch.setattr("flask_genesys_auth.upstream.breaker.MAX_CIRCUITS", 2)
+    passages = [entered(guard.enter(str(number))) for number in range(4)]
+    for passage in passages:
+        with passage:
+            passage.answered()
+    assert not guard._circuits
+
+
+def test_the_log_says_once_that_it_opens_and_once_that_it_closes(
+    guard: Guard, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "flask_genesys_auth")
+    fail(guard, FAILURES - 1, part="tenant")
+    assert not caplog.records
+    fail(guard, part="tenant", why="no connection: Connection refused")
+    for _ in range(3):
+        refused(guard.enter(SERVER, "tenant"))
+        clock.now += LONGEST_PAUSE * MOST
+        fail(guard, part="tenant")
+    (opened,) = caplog.records
+    assert opened.levelno == logging.WARNING
+    assert f"{SERVER} (tenant) does not answer: 5 calls in a row have failed, the last: no connection" in opened.message
+    assert "Look at that server" in opened.message
+    assert opened.__dict__["genesys_auth"] == {
+        "event": "circuit_opened",
+        "upstream": SERVER,
+        "part": "tenant",
+        "detail": "no connection: Connection refused",
+    }
+    clock.now += LONGEST_PAUSE * MOST
+    answer(guard, part="tenant")
+    answer(guard, part="tenant")
+    closed = caplog.records[1:]
+    assert [record.levelno for record in closed] == [logging.WARNING]
+    assert f"{SERVER} (tenant) answers again, after 144 seconds" in closed[0].message
+    assert closed[0].__dict__["genesys_auth"]["event"] == "circuit_closed"
+
+
+def test_a_slow_log_holds_up_nobody(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            writing.set()
+            assert written.wait(60)
+
+    writing, written = threading.Event(), threading.Event()
+    handler = Slow()
+    logger = logging.getLogger("flask_genesys_auth")
+    logger.addHandler(handler)
+    try:
+        thread = threading.Thread(target=fail, args=(guard, FAILURES))
+        thread.start()
+        assert writing.wait(60)
+        refused(guard.enter(SERVER))
+        answer(guard, OTHER)
+        written.set()
+        thread.join()
+    finally:
+        logger.removeHandler(handler)
+
+
+def test_a_forked_child_begins_anew_and_the_parent_goes_on(guard: Guard) -> None:
+    fail(guard, FAILURES, OTHER)
+    under_way = [entered(guard.enter(SERVER)) for _ in range(3)]
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        seen = [type(guard.enter(name)).__name__ for name in (OTHER, SERVER, SERVER, SERVER, SERVER)]
+        with under_way[0]:
+            pass  # the parent's: it frees no place here
+        seen.append(type(guard.enter(SERVER)).__name__)
+        os.write(writer, " ".join(seen).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 1000).decode().split() == ["Passage"] * 4 + ["Unavailable"] * 2
+    os.close(reader)
+    os.close(writer)
+    refused(guard.enter(OTHER))
+    refused(guard.enter(SERVER), Reason.UPSTREAM_BUSY)
+    with under_way[0]:
+        pass
+    answer(guard)
+
+
+def test_what_the_parent_had_under_way_ends_in_a_child_without_effect(guard: Guard) -> None:
+    passage = entered(guard.enter(SERVER))
+    guard.before_fork()
+    guard.after_fork()
+    with passage:
+        passage.failed("never seen here")
+    assert not guard._calls
+    assert not guard._circuits
