@@ -7,6 +7,7 @@ import ipaddress
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,9 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
-@pytest.fixture(scope="module")
-def port(certificate: Path) -> Iterator[int]:
+@contextmanager
+def serve_tls(certificate: Path) -> Iterator[int]:
+    """Serve https with this certificate, and give the port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
 
@@ -68,10 +70,18 @@ def port(certificate: Path) -> Iterator[int]:
     server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=Quiet, ssl_context=context)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def port(certificate: Path) -> Iterator[int]:
+    with serve_tls(certificate) as number:
+        yield number
 
 
 def get(client: Upstream, url: str, seconds: float = 10) -> Answer | Unavailable:
