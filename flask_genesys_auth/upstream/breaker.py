@@ -69,6 +69,9 @@ class _Circuit:
     def idle(self) -> bool:
         return not self.calls and not self.failures and self.opened is None
 
+    def pause_from(self, now: float) -> None:
+        self.until = now + self.pause * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - nothing secret
+
 
 class Passage:
     """One call, or several that belong together, to a server; a context, which is left however it ends.
@@ -202,19 +205,15 @@ class Guard:
         circuit.why = passage._why
         if circuit.opened is not None:
             circuit.pause = min(2 * circuit.pause, LONGEST_PAUSE)
-            circuit.until = now + _jittered(circuit.pause)
+            circuit.pause_from(now)
             return None
         if circuit.failures < FAILURES:
             return None
         circuit.opened = now
         circuit.epoch += 1
         circuit.pause = FIRST_PAUSE
-        circuit.until = now + _jittered(FIRST_PAUSE)
+        circuit.pause_from(now)
         return lambda: _tell_open(circuit)
-
-
-def _jittered(pause: float) -> float:
-    return pause * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - nothing secret
 
 
 def _open(circuit: _Circuit, now: float) -> Unavailable:

@@ -198,6 +198,20 @@ def test_a_time_out_counts_only_where_the_server_had_most_of_the_deadline(upstre
         assert ask(server.url, spent=False) is Reason.CIRCUIT_OPEN
 
 
+def test_a_server_that_was_asked_late_and_had_an_answer_in_time_is_judged_by_it(upstream: Upstream, desk: Desk) -> None:
+    class Late(Deadline):
+        @property
+        def generous(self) -> bool:
+            return False
+
+    def ask() -> Reason | int:
+        return reason(upstream.send("GET", desk.url, headers={}, deadline=Late(60)))
+
+    assert ask() == 200
+    desk.fail(500)
+    assert [ask() for _ in range(FAILURES + 1)] == [Reason.SERVER_ERROR] * FAILURES + [Reason.CIRCUIT_OPEN]
+
+
 def test_a_server_that_comes_back_is_asked_without_anybodys_doing(upstream: Upstream, clock: Clock) -> None:
     url = unused_url()
     bring_down(upstream, url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -167,6 +168,7 @@ def application(genesys: str, salesforce: str) -> FlaskClient:
                 "organizations": [f"00D00000000000{number}"],
                 "identity_hosts": [salesforce],
                 "concurrent_calls": 2,
+                "timeout": 60,
             },
             "configuration_server": {
                 "url": genesys,
@@ -205,6 +207,26 @@ def test_an_application_whose_directory_answers_says_401(genesys: GenesysEmulato
     client = application(genesys.url, "https://login.salesforce.com")
     assert client.get("/", headers=WRONG).status_code == 401
     assert len(genesys.requests) == 1
+
+
+def test_calls_to_salesforce_are_bounded_over_all_contact_centers(salesforce: SalesforceEmulator) -> None:
+    client = application("https://gws.invalid", salesforce.url)
+
+    def ask(number: int, session: str) -> int:
+        surl = f"{salesforce.url}/id/00D00000000000{number}/005000000000001"
+        headers = {"ssid": session, "surl": surl, "ContactCenterId": f"center-{number}"}
+        return client.application.test_client().get("/", headers=headers).status_code
+
+    salesforce.fail(hang=True)
+    with ThreadPoolExecutor() as threads:
+        waiting = [threads.submit(ask, number, f"00D!{number}") for number in (1, 2)]
+        while len(salesforce.requests) < 2:
+            assert not any(one.done() for one in waiting)
+        assert [ask(number, "00D!one-more") for number in (1, 2)] == [503, 503]
+        assert len(salesforce.requests) == 2
+        salesforce.repair()
+        assert [one.result() for one in waiting] == [503, 503]
+    assert [ask(number, "00D!one-more") for number in (1, 2)] == [401, 401]
 
 
 def test_a_dead_salesforce_is_nothing_to_users_of_the_directory(genesys: GenesysEmulator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from marshmallow import ValidationError
 
 from flask_genesys_auth.chain.decision import Reason, Unavailable
 from flask_genesys_auth.config.proxies import Proxy, proxy_of
+from flask_genesys_auth.config.values import ConfigurationServer
 from flask_genesys_auth.testing.faults import RawServer, unused_url
-from flask_genesys_auth.upstream import MAX_BODY, Answer, Deadline, Upstream
+from flask_genesys_auth.upstream import MAX_BODY, Answer, Deadline, Upstream, Upstreams
 from flask_genesys_auth.upstream.breaker import FAILURES
 
 from .conftest import Switch
@@ -177,6 +179,25 @@ def test_behind_a_proxy_the_bounds_are_the_same(through: Upstream, echo: Echo) -
 def test_an_ipv6_target_has_its_brackets(through: Upstream, proxy: ConnectProxy) -> None:
     assert failed(get(through, "http://[::1]:9/")).detail.endswith("HTTP 502")
     assert proxy.targets == ["[::1]:9"]
+
+
+def test_a_step_goes_the_way_of_its_settings(proxy: ConnectProxy, port: int, certificate: Path) -> None:
+    url = f"https://127.0.0.1:{port}"
+    settings = ConfigurationServer(
+        url=url, ca_file=certificate.read_text(), proxy=proxy_of(proxy.url), concurrent_calls=1
+    )
+    upstreams = Upstreams()
+    client = upstreams.of(settings)
+    assert upstreams.of(replace(settings, proxy=proxy_of(proxy.url))) is client
+    assert upstreams.of(replace(settings, proxy=None)) is not client
+    assert answered(get(client, url, 60)).body == b"over TLS"
+    assert proxy.targets == [f"127.0.0.1:{port}"]
+    visit = client.visit(url, Deadline(60))
+    assert not isinstance(visit, Unavailable)
+    with visit:
+        assert failed(get(client, url, 60)).reason is Reason.UPSTREAM_BUSY
+    assert answered(get(client, url, 60)).status == 200
+    client.close()
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_of_several_addresses_a_living_one_is_found(
     port = int(echo.url.rpartition(":")[2])
     unspecified = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
     dead = int(unused_url().rpartition(":")[2])
-    found = [(*unspecified, ("127.0.0.1", dead)), (-1, socket.SOCK_STREAM, 6, "", ("", 1))]
+    found = [(*unspecified, ("127.0.0.1", dead)), (9999, socket.SOCK_STREAM, 6, "", ("", 1))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [*found, (*unspecified, ("127.0.0.1", port))])
     assert answered(get(upstream, echo.url)).body == b"fine"
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
