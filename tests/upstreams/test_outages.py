@@ -56,8 +56,28 @@ def upstream(clock: Clock) -> Iterator[Upstream]:
     client.close()
 
 
+class Early(Deadline):
+    """However slow this machine is: most of the time is left when the server is asked."""
+
+    @property
+    def generous(self) -> bool:
+        return True
+
+
+class Late(Deadline):
+    """Most of it is gone by then."""
+
+    @property
+    def generous(self) -> bool:
+        return False
+
+
+def ask_by(upstream: Upstream, url: str, deadline: Deadline, part: str = "") -> Answer | Unavailable:
+    return upstream.send("GET", url, headers={}, deadline=deadline, part=part)
+
+
 def get(upstream: Upstream, url: str, seconds: float = 60, part: str = "") -> Answer | Unavailable:
-    return upstream.send("GET", url, headers={}, deadline=Deadline(seconds), part=part)
+    return ask_by(upstream, url, Deadline(seconds), part)
 
 
 def reason(outcome: Answer | Unavailable) -> Reason | int:
@@ -66,7 +86,7 @@ def reason(outcome: Answer | Unavailable) -> Reason | int:
 
 def bring_down(upstream: Upstream, url: str, seconds: float = 60) -> None:
     for _ in range(FAILURES):
-        assert reason(get(upstream, url, seconds)) is not Reason.CIRCUIT_OPEN
+        assert reason(ask_by(upstream, url, Early(seconds))) is not Reason.CIRCUIT_OPEN
     assert reason(get(upstream, url)) is Reason.CIRCUIT_OPEN
 
 
@@ -130,7 +150,7 @@ def test_one_of_many_tries_a_server_that_was_down_and_then_all_are_asked(
 
 DRIPPING = [bytes([octet]) for octet in HEAD + b"X-Padding: " + b"x" * 2000]
 FAILING: dict[str, tuple[Callable[[], RawServer], str, float]] = {
-    "hanging": (lambda: RawServer(hold=True), "http", 0.2),
+    "hanging": (lambda: RawServer(hold=True), "http", 0.1),
     "dripping": (lambda: RawServer(DRIPPING, interval=0.02), "http", 0.2),
     "breaking off": (lambda: RawServer([HEAD + b"Content-Length: 100\r\n\r\n", b"broken"]), "http", 60),
     "speaking another language": (lambda: RawServer([b"SSH-2.0-OpenSSH_9.2\r\n"]), "http", 60),
@@ -183,33 +203,26 @@ def test_a_deadline_that_was_spent_before_is_no_failure_of_the_server(upstream: 
     assert len(desk.requests) == 1
 
 
-def test_a_time_out_counts_only_where_the_server_had_most_of_the_deadline(upstream: Upstream) -> None:
-    def ask(url: str, *, spent: bool) -> Reason | int:
-        deadline = Deadline(0.2)
-        while spent and deadline.generous:
-            threading.Event().wait(0.01)
-        return reason(upstream.send("GET", url, headers={}, deadline=deadline))
+def test_a_deadline_is_generous_while_half_of_it_is_left() -> None:
+    assert Deadline(600).generous
+    short = Deadline(0.02)
+    while short.generous:
+        threading.Event().wait(0.001)
+    assert not Deadline(0).generous
 
+
+def test_a_time_out_counts_only_where_the_server_had_most_of_the_deadline(upstream: Upstream) -> None:
     with RawServer(hold=True) as server:
         for _ in range(2 * FAILURES):
-            assert ask(server.url, spent=True) in {Reason.TIMED_OUT, Reason.UNREACHABLE}
-        for _ in range(FAILURES):
-            assert ask(server.url, spent=False) is not Reason.CIRCUIT_OPEN
-        assert ask(server.url, spent=False) is Reason.CIRCUIT_OPEN
+            assert reason(ask_by(upstream, server.url, Late(0.1))) in {Reason.TIMED_OUT, Reason.UNREACHABLE}
+        bring_down(upstream, server.url, 0.1)
 
 
 def test_a_server_that_was_asked_late_and_had_an_answer_in_time_is_judged_by_it(upstream: Upstream, desk: Desk) -> None:
-    class Late(Deadline):
-        @property
-        def generous(self) -> bool:
-            return False
-
-    def ask() -> Reason | int:
-        return reason(upstream.send("GET", desk.url, headers={}, deadline=Late(60)))
-
-    assert ask() == 200
+    assert reason(ask_by(upstream, desk.url, Late(60))) == 200
     desk.fail(500)
-    assert [ask() for _ in range(FAILURES + 1)] == [Reason.SERVER_ERROR] * FAILURES + [Reason.CIRCUIT_OPEN]
+    outcomes = [reason(ask_by(upstream, desk.url, Late(60))) for _ in range(FAILURES + 1)]
+    assert outcomes == [Reason.SERVER_ERROR] * FAILURES + [Reason.CIRCUIT_OPEN]
 
 
 def test_a_server_that_comes_back_is_asked_without_anybodys_doing(upstream: Upstream, clock: Clock) -> None:
