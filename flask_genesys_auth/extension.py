@@ -31,7 +31,7 @@ from .steps.login_session import LoginSessionStep
 from .steps.salesforce import SalesforceStep
 from .steps.saml import SamlStep
 from .steps.web_services import WebServicesStep
-from .throttle import FailureLimit, FailureThrottle
+from .throttle import FailureLimit, FailureThrottle, Ledger, LocalLedger
 from .upstream import Upstreams
 from .verified import VerifiedMemory
 from .web import access, login, origin
@@ -146,7 +146,8 @@ class GenesysAuth:
         passwords = accounts if isinstance(accounts, PasswordStore) else None
         extra = _steps((*self._extra_steps, *settings.extra_steps))
         providers = _service_providers(settings, state)
-        parts = _StepParts(settings, passwords, hasher)
+        ledger = _ledger(settings)
+        parts = _StepParts(settings, passwords, hasher, ledger)
         centers = ContactCenters(
             settings,
             [ContactCenter(table, in_order(parts.steps(table), extra)) for table in settings.contact_centers.values()],
@@ -159,7 +160,7 @@ class GenesysAuth:
             sessions=sessions,
             accounts=accounts,
             describe=describe,
-            throttle=FailureThrottle(settings.throttle, state),
+            throttle=FailureThrottle(settings.throttle, state, ledger),
             verified=VerifiedMemory(),
         )
         return Runtime(
@@ -182,11 +183,14 @@ class GenesysAuth:
 class _StepParts:
     """Makes the steps of a contact center from what all of them share."""
 
-    def __init__(self, settings: Settings, passwords: PasswordStore | None, hasher: PasswordHasher) -> None:
+    def __init__(
+        self, settings: Settings, passwords: PasswordStore | None, hasher: PasswordHasher, ledger: Ledger
+    ) -> None:
         self._settings = settings
         self._passwords = passwords
         self._hasher = hasher
         self._upstreams = Upstreams()
+        self._ledger = ledger
 
     def steps(self, table: ContactCenterSettings) -> list[Step]:
         """Return one step for each name of the flow, a disabled one where the table has none."""
@@ -213,7 +217,8 @@ class _StepParts:
         else:
             path = f"contact_centers.{table.name}.configuration_server.directory"
             directory = cast("Directory", _imported(wanted.directory, path)(wanted))
-        return ConfigurationServerStep(wanted, directory, FailureLimit(wanted.max_failures))
+        limit = FailureLimit(wanted.max_failures, self._ledger, name=f"configuration_server:{table.name}")
+        return ConfigurationServerStep(wanted, directory, limit)
 
     def _web_services(self, table: ContactCenterSettings) -> Step:
         if table.web_services is None:
@@ -280,6 +285,15 @@ def _state(settings: Settings) -> StateStore:
 
         return PostgresqlState(settings.state_url, settings.state_namespace, settings.state_timeout)
     return SqliteState(settings.state_url, settings.state_namespace, settings.state_timeout)
+
+
+def _ledger(settings: Settings) -> Ledger:
+    url = settings.throttle.storage_url
+    if not url.startswith("redis"):
+        return LocalLedger()
+    from .throttle.shared import SharedLedger
+
+    return SharedLedger(url, settings.state_namespace, settings.state_timeout, fallback=settings.throttle.fallback)
 
 
 def _service_providers(settings: Settings, state: StateStore) -> dict[str, ServiceProvider]:

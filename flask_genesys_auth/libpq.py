@@ -130,7 +130,8 @@ class Pipeline:
             if new[-1]:
                 self._prepared.add(name)
                 connection.send_prepare(name, text)
-            connection.send_query_prepared(name, values)
+            # The compiled psycopg before 3.3 takes nothing but a list.
+            connection.send_query_prepared(name, list(values))
         connection.pipeline_sync()
         while connection.flush():
             if ready(connection.socket, 3, deadline) & 1:

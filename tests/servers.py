@@ -177,6 +177,14 @@ class RedisServer:
             self._running.wait(30)
             self._running = None
 
+    def hang(self) -> None:
+        """Stop it in its tracks: it takes connections and says nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it go on after :meth:`hang`."""
+        os.kill(self.pid, signal.SIGCONT)
+
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:

@@ -51,6 +51,7 @@ class Reason(str, Enum):
     CIRCUIT_OPEN = "circuit_open"
     UPSTREAM_BUSY = "upstream_busy"
     HASHER_BUSY = "hasher_busy"
+    THROTTLE_UNAVAILABLE = "throttle_unavailable"
     STATE_UNAVAILABLE = "state_unavailable"
     ACCOUNTS_UNAVAILABLE = "accounts_unavailable"
 

@@ -96,6 +96,17 @@ class Build:
         if not accounts:
             accounts = state if databases.is_sql(state) or not state else databases.DEFAULT_ACCOUNTS
         self._database("accounts_url", accounts, databases.accounts_url)
+        self._check_throttle(state)
+
+    def _check_throttle(self, state: str) -> None:
+        """Let the throttle count where the state is, unless that is a database, which is too slow for it."""
+        table = self._data.setdefault("throttle", {})
+        if isinstance(table, dict) and not self._problems.at("throttle.storage_url"):
+            wanted = table.get("storage_url") or (state if state.startswith("redis") else databases.MEMORY)
+            try:
+                table["storage_url"] = databases.throttle_url(wanted)
+            except ValidationError as error:
+                self._problems.add_messages(error.messages, "throttle.storage_url")
 
     def _database(self, key: str, url: str, check: Callable[[str, Path], str]) -> str:
         if url and not self._problems.at(key):

@@ -24,6 +24,7 @@ _STATE = (
     'such as "postgresql+psycopg://user@db.internal/portal", or of a Redis server such as "redis://redis.internal:6379/0"'
 )
 _INSTALL = "needs a package that is not installed: pip install 'flask-genesys-auth[{}]'"
+_THROTTLE = 'must be "memory://", or the address of a Redis server such as "redis://redis.internal:6379/0"'
 _DATABASE = re.compile(r"/?|/[0-9]{1,4}", re.ASCII)
 
 
@@ -37,7 +38,7 @@ def state_url(text: str, base_path: Path) -> str:
     if text == MEMORY:
         return text
     if text.startswith(("redis://", "rediss://")):
-        return _redis(text)
+        return _redis(text, _STATE)
     url = _parsed(text)
     if url is not None and url.drivername == "postgresql+psycopg" and url.database:
         if _driver_missing(url):
@@ -48,14 +49,26 @@ def state_url(text: str, base_path: Path) -> str:
     return _absolute(url, base_path)
 
 
-def _redis(text: str) -> str:
+def throttle_url(text: str) -> str:
+    """Return where the throttle counts.
+
+    :raises ValidationError: if it is neither the memory nor a server of Redis.
+    """
+    if text == MEMORY:
+        return text
+    if text.startswith(("redis://", "rediss://")):
+        return _redis(text, _THROTTLE)
+    raise ValidationError(_THROTTLE)
+
+
+def _redis(text: str, finding: str) -> str:
     try:
         parts = urlsplit(text)
         named = bool(parts.hostname) and parts.port != 0
     except ValueError:
         named = False
     if not named or not _DATABASE.fullmatch(parts.path) or parts.query or parts.fragment:
-        raise ValidationError(_STATE)
+        raise ValidationError(finding)
     if find_spec("redis") is None:
         raise ValidationError(_INSTALL.format("redis"))
     return text

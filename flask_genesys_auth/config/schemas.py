@@ -103,6 +103,8 @@ class _Passwords(Table):
 
 
 class _Throttle(Table):
+    storage_url = Text()
+    fallback = Flag()
     per_account = Text(rules.limit, needed=True)
     per_account_anywhere = Text(rules.limit, needed=True)
     per_address = Text(rules.limit, needed=True)

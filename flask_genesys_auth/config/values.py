@@ -69,11 +69,18 @@ class PasswordSettings:
 
 @dataclass(frozen=True, slots=True)
 class ThrottleSettings:
-    """How many failures are let through, in the notation of ``limits``: ``"10 per 5 minutes"``."""
+    """How many failures are let through, in the notation of ``limits``: ``"10 per 5 minutes"``.
+
+    :param storage_url: ``memory://``, or an address of Redis, for several nodes. It may hold a password, so it
+        does not show.
+    :param fallback: where Redis does not answer, each process counts for itself; else nobody logs in meanwhile.
+    """
 
     per_account: str = "10 per 5 minutes"
     per_account_anywhere: str = "50 per 15 minutes"
     per_address: str = "300 per minute"
+    storage_url: str = field(default="memory://", repr=False)
+    fallback: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
-import redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from ..errors import ConfigurationError, StateUnavailable
 from ..forks import watch_forks
+from .redis_client import RedisClient
 from .values import check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from ..chain.ports import Json
 
 SCHEMA_VERSION = 1
-CONNECTIONS = 64
-"""Of one process at most; who finds none free waits for one as long as for an answer."""
 LONGEST_TTL = 100 * 365 * 86400.0
 _BATCH = 500
 
@@ -75,6 +68,7 @@ _FIND = (
     "local found = {} for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf')) do "
     "if redis.call('EXISTS', ARGV[2] .. name) == 1 then found[#found + 1] = name end end return found"
 )
+_SCRIPTS = {"add": _ADD, "put": _PUT, "replace": _REPLACE, "take": _TAKE, "sweep": _SWEEP, "find": _FIND}
 
 
 class RedisState:
@@ -92,14 +86,12 @@ class RedisState:
     """
 
     def __init__(self, url: str, namespace: str, timeout: float, *, clock: Callable[[], float] = time.time) -> None:
-        self._url = url
-        self._timeout = timeout
         self._clock = clock
         # The length before the name: no namespace runs into the keys of another.
         self._prefix = f"genesys-auth:{len(check_key(namespace))}:{namespace}:"
         self._namespace = namespace
-        self._name, self._secret = _shown(url)
-        self._begin()
+        self._client = RedisClient(url, timeout, _SCRIPTS, purpose="the state", key="state_url")
+        self._ready = False
         watch_forks(self)
         try:
             self._check_version()
@@ -108,23 +100,23 @@ class RedisState:
             self.close()
 
     def __repr__(self) -> str:
-        return f"RedisState({self._name!r}, {self._namespace!r})"
+        return f"RedisState({self._client.name!r}, {self._namespace!r})"
 
     def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:
         """Store a value unless the key is taken (atomic); tell whether it was stored."""
-        return bool(self._change(self._add, key, value, ttl, check_terms(index)))
+        return bool(self._change("add", key, value, ttl, check_terms(index)))
 
     def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
         """Store a value whatever was there; ``index`` replaces the key's former index terms."""
-        self._change(self._put, key, value, ttl, check_terms(index))
+        self._change("put", key, value, ttl, check_terms(index))
 
     def replace(self, key: str, value: Json, ttl: float) -> bool:
         """Store a value only where the key lives (atomic), its index terms kept; tell whether it did."""
-        return bool(self._change(self._replace, key, value, ttl, ()))
+        return bool(self._change("replace", key, value, ttl, ()))
 
     def get(self, key: str) -> Json:
         """Return the value, or ``None`` where there is none or it has expired."""
-        return self._living(self._call(lambda: self._client.get(self._at("k", check_key(key)))))
+        return self._living(self._call(lambda client: client.get(self._at("k", check_key(key)))))
 
     def take(self, key: str) -> Json:
         """Return the value and delete it (atomic: of many callers one gets it), or ``None``."""
@@ -137,46 +129,28 @@ class RedisState:
     def find(self, term: str) -> list[str]:
         """Return the living keys that carry this index term."""
         keys, arguments = [self._at("i", check_key(term))], [repr(self._clock()), self._at("k", "")]
-        found: list[bytes] = self._call(lambda: self._find(keys=keys, args=arguments))
+        found: list[bytes] = self._run("find", keys, arguments)
         return sorted(name.decode() for name in found)
 
     def purge(self) -> int:
         """Delete what has expired and Redis has not deleted by itself; return how many."""
         start = self._at("k", "")
         pattern = "".join(f"\\{character}" if character in "*?[]\\^-" else character for character in start) + "*"
-        names = self._call(lambda: list(self._client.scan_iter(match=pattern, count=_BATCH)))
-        return sum(self._script(self._sweep, name.decode()[len(start) :], repr(self._clock())) for name in names)
+        names = self._call(lambda client: list(client.scan_iter(match=pattern, count=_BATCH)))
+        return sum(self._script("sweep", name.decode()[len(start) :], repr(self._clock())) for name in names)
 
     def close(self) -> None:
         """Let go of connections; the store opens them anew when it is used again."""
-        self._client.connection_pool.disconnect()
+        self._client.close()
 
     def before_fork(self) -> None:
         """Do nothing: the parent goes on with its connections."""
 
     def after_fork(self) -> None:
-        """Begin with connections of this process's own; redis-py never talks on those of another."""
-        self._begin()
-
-    def _begin(self) -> None:
-        pool = redis.BlockingConnectionPool.from_url(
-            self._url,
-            max_connections=CONNECTIONS,
-            timeout=self._timeout,
-            socket_timeout=self._timeout,
-            socket_connect_timeout=self._timeout,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-        # redis-py has one interface for two ways of calling, so that its types promise nothing.
-        self._client: Any = redis.Redis(connection_pool=pool)
-        scripts = (_ADD, _PUT, _REPLACE, _TAKE, _SWEEP, _FIND)
-        self._add, self._put, self._replace, self._take, self._sweep, self._find = map(
-            self._client.register_script, scripts
-        )
+        """Look at the version anew; the connections are the client's matter."""
         self._ready = False
 
-    def _change(self, script: Any, key: str, value: Json, ttl: float, labels: Iterable[str]) -> Any:
+    def _change(self, script: str, key: str, value: Json, ttl: float, labels: Iterable[str]) -> Any:
         now = self._clock()
         lasts = min(check_ttl(ttl), LONGEST_TTL)
         stop = repr(now + lasts)
@@ -184,33 +158,36 @@ class RedisState:
         return self._script(script, check_key(key), repr(now), text, stop, str(math.ceil(lasts * 1000)), *labels)
 
     def _remove(self, key: str) -> bytes | None:
-        found: bytes | None = self._script(self._take, check_key(key), repr(self._clock()))
+        found: bytes | None = self._script("take", check_key(key), repr(self._clock()))
         return found
 
-    def _script(self, script: Any, key: str, *arguments: str) -> Any:
+    def _script(self, script: str, key: str, *arguments: str) -> Any:
         keys = [self._at("k", key), self._at("t", key)]
-        return self._call(lambda: script(keys=keys, args=[self._at("i", ""), key, *arguments]))
+        return self._run(script, keys, [self._at("i", ""), key, *arguments])
 
-    def _call(self, call: Callable[[], Any]) -> Any:
+    def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+        return self._guarded(lambda: self._client.run(script, keys, arguments))
+
+    def _call(self, command: Callable[[Any], Any]) -> Any:
+        return self._guarded(lambda: self._client.call(command))
+
+    def _guarded(self, call: Callable[[], Any]) -> Any:
         if not self._ready:
             self._check_version()
         try:
             return call()
-        except (RedisError, OSError) as error:
+        except StateUnavailable:
             # Another server may stand there when one does again.
             self._ready = False
-            raise self._trouble(error) from None
+            raise
 
     def _check_version(self) -> None:
         key = self._prefix + "schema"
-        try:
-            self._client.set(key, SCHEMA_VERSION, nx=True)
-            found = self._client.get(key)
-        except (RedisError, OSError) as error:
-            raise self._trouble(error) from None
+        self._client.call(lambda client: client.set(key, SCHEMA_VERSION, nx=True))
+        found: bytes | None = self._client.call(lambda client: client.get(key))
         if found != str(SCHEMA_VERSION).encode():
             raise ConfigurationError(
-                f"state_url: what {self._name} keeps for {self._namespace!r} is of version "
+                f"state_url: what {self._client.name} keeps for {self._namespace!r} is of version "
                 f"{(found or b'?').decode('utf-8', 'replace')}, this release needs {SCHEMA_VERSION}; "
                 "set another state_namespace: people log in anew"
             )
@@ -224,27 +201,6 @@ class RedisState:
             return None
         return load(text.partition(b"\n")[2].decode())
 
-    def _trouble(self, error: Exception) -> StateUnavailable:
-        said = str(error).partition("\n")[0][:200] or type(error).__name__
-        for secret in self._secret:
-            said = said.replace(secret, "***")
-        return StateUnavailable(f"the state in {self._name} did not answer: {said}")
-
 
 def _is_living(text: bytes | None, now: float) -> bool:
     return text is not None and float(text.partition(b"\n")[0]) > now
-
-
-def _shown(url: str) -> tuple[str, tuple[str, ...]]:
-    """Return the address without what may be secret, and what of it is.
-
-    :raises ConfigurationError: if it is none of Redis.
-    """
-    try:
-        parts = urlsplit(url)
-        port = parts.port or 6379
-    except ValueError:
-        raise ConfigurationError("state_url: is not a server's address") from None
-    if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
-        raise ConfigurationError('state_url: must be of the form "redis://host:6379/0"')
-    return f"{parts.scheme}://{parts.hostname}:{port}{parts.path}", tuple(filter(None, [parts.password]))

@@ -93,6 +93,8 @@ def full() -> Mapping:
             "per_account": "1 per minute",
             "per_account_anywhere": "2/hour",
             "per_address": "3 per 2 days",
+            "storage_url": "redis://:hunter2@redis.acme.example/1",
+            "fallback": False,
         },
         "contact_centers": {
             "acme": {

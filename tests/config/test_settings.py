@@ -115,7 +115,9 @@ def test_every_key_is_read(folder: Path, load: Load, full: Mapping, key_pair: tu
         salesforce_headers=SalesforceHeaders("X-Session", "X-Identity"),
         session=SessionSettings(60, 3600),
         passwords=PasswordSettings(64, 1, 2, 1, 0),
-        throttle=ThrottleSettings("1 per minute", "2/hour", "3 per 2 days"),
+        throttle=ThrottleSettings(
+            "1 per minute", "2/hour", "3 per 2 days", "redis://:hunter2@redis.acme.example/1", fallback=False
+        ),
     )
 
 
@@ -316,3 +318,20 @@ def test_postgresql_needs_its_package(load: Load, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ConfigurationError, match=r"state_url: needs .* 'flask-genesys-auth\[postgresql\]'") as refused:
         load(mapping)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("state", "storage", "counted_in"),
+    [
+        ("memory://", None, "memory://"),
+        ("sqlite:///state.sqlite3", None, "memory://"),
+        ("redis://127.0.0.1/3", None, "redis://127.0.0.1/3"),
+        ("redis://127.0.0.1/3", "memory://", "memory://"),
+        ("memory://", "redis://127.0.0.1/4", "redis://127.0.0.1/4"),
+    ],
+)
+def test_the_throttle_counts_where_the_state_is_if_that_is_redis(
+    load: Load, state: str, storage: str | None, counted_in: str
+) -> None:
+    table = {} if storage is None else {"throttle": {"storage_url": storage}}
+    assert load({"contact_centers": {"acme": {}}, "state_url": state, **table}).throttle.storage_url == counted_in

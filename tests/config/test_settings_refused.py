@@ -149,6 +149,17 @@ WRONG: list[tuple[str, object, str]] = [
     ("throttle.per_account", "1 per 1000 years", LIMIT),
     ("throttle.per_account", "1 per minute; 5 per hour", LIMIT),
     ("throttle.per_address", "9" * 900 + " per minute", LIMIT),
+    (
+        "throttle.storage_url",
+        "sqlite:///t.sqlite3",
+        'must be "memory://", or the address of a Redis server such as "redis://redis.internal:6379/0"',
+    ),
+    (
+        "throttle.storage_url",
+        "redis://:x",
+        'must be "memory://", or the address of a Redis server such as "redis://redis.internal:6379/0"',
+    ),
+    ("throttle.fallback", "no", "must be true or false, not text"),
     ("contact_centers", {}, "is required: a table for each contact center, at least one"),
     ("contact_centers", [], "must be a table of tables, not a list"),
     ("contact_centers.a b", {}, NAME),
@@ -289,7 +300,6 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
     ("path", "value"),
     [
         ("session.revocation_delay", 0),
-        ("throttle.storage_url", "memory://"),
     ],
 )
 def test_what_does_nothing_yet_is_refused_rather_than_ignored(

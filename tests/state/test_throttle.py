@@ -19,7 +19,8 @@ from flask_genesys_auth.config.values import ThrottleSettings
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.state.sqlite import SqliteState
-from flask_genesys_auth.throttle import KNOWN_ADDRESS_TTL, FailureLimit, FailureThrottle
+from flask_genesys_auth.throttle import FailureLimit, FailureThrottle, LocalLedger
+from flask_genesys_auth.throttle.known_addresses import KNOWN_ADDRESS_TTL
 
 from .contract import Clock
 from .test_forks import in_child
@@ -38,7 +39,7 @@ def state(clock: Clock) -> MemoryState:
     return MemoryState("one", clock=clock)
 
 
-def make(clock: Clock, state: StateStore, **limits: str) -> FailureThrottle:
+def make(clock: Clock, state: StateStore, **limits: Any) -> FailureThrottle:
     return FailureThrottle(ThrottleSettings(**limits), state, clock=clock)
 
 
@@ -295,7 +296,7 @@ def test_each_login_prolongs_it_and_is_written_down_once_a_day(clock: Clock) -> 
 def test_it_does_not_grow_with_the_addresses_it_has_noted(
     clock: Clock, state: MemoryState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_genesys_auth.throttle.MAX_FRESH", 10)
+    monkeypatch.setattr("flask_genesys_auth.throttle.known_addresses.MAX_FRESH", 10)
     throttle = make(clock, state)
     for address in from_(100):
         taken(throttle.reserve("acme", "ann", address)).succeeded()
@@ -354,24 +355,26 @@ def test_two_applications_on_one_store_know_their_own_addresses(clock: Clock, tm
 def test_memory_is_bounded_and_a_flood_of_names_does_not_wash_away_who_is_at_the_limit(
     clock: Clock, state: MemoryState
 ) -> None:
-    throttle = FailureThrottle(ThrottleSettings(per_address="1000000 per minute"), state, clock=clock, max_keys=200)
+    ledger = LocalLedger(clock, max_keys=200)
+    throttle = FailureThrottle(ThrottleSettings(per_address="1000000 per minute"), state, ledger)
     for _ in range(10):
         taken(throttle.reserve("acme", "ann", HERE))
     for number in range(20_000):
         throttle.reserve("acme", f"name-{number}" * 10, HERE)
     refused(throttle.over_limit("acme", "ann", HERE))
     refused(throttle.reserve("acme", "ann", HERE))
-    windows = (throttle._per_account, throttle._per_account_anywhere, throttle._per_address)
-    assert [len(window) for window in windows] == [200, 200, 1]
+    limits = (throttle._per_account, throttle._per_account_anywhere, throttle._per_address)
+    assert [ledger.count(limit) for limit in limits] == [200, 200, 1]
 
 
 def test_what_has_expired_goes_in_passing(clock: Clock, state: MemoryState) -> None:
-    throttle = make(clock, state, per_address="1000000 per minute")
+    ledger = LocalLedger(clock)
+    throttle = FailureThrottle(ThrottleSettings(per_address="1000000 per minute"), state, ledger)
     for number in range(1000):
         throttle.reserve("acme", str(number), HERE)
     clock.advance(901)
     throttle.reserve("acme", "ann", HERE)
-    assert len(throttle._per_account) == len(throttle._per_account_anywhere) == 1
+    assert ledger.count(throttle._per_account) == ledger.count(throttle._per_account_anywhere) == 1
 
 
 def test_the_directory_s_limit_is_per_key(clock: Clock) -> None:

@@ -1,0 +1,143 @@
+"""How many failures are let through: a slot is taken before anybody is asked, and returned when all was well."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+from ..chain.decision import Reason, Unavailable
+from .digests import digest
+from .known_addresses import KnownAddresses
+from .windows import Ledger, Limit, LocalLedger
+
+if TYPE_CHECKING:
+    from ..chain.ports import Reservation, StateStore
+    from ..config.values import ThrottleSettings
+
+
+class _LoginSlots:
+    """The slots of one login; its success makes the address known."""
+
+    def __init__(self, slots: Reservation, note_success: Callable[[], None]) -> None:
+        self._slots = slots
+        self._note_success: Callable[[], None] | None = note_success
+
+    def succeeded(self) -> None:
+        """Return the slots and note that the account has logged in at this address."""
+        self._slots.void()
+        note, self._note_success = self._note_success, None
+        if note is not None:
+            note()
+
+    def void(self) -> None:
+        """Return the slots: nobody has said whether the credentials are good."""
+        self._note_success = None
+        self._slots.void()
+
+
+class FailureThrottle:
+    """Implements :class:`~flask_genesys_auth.chain.ports.Throttle`.
+
+    Three limits: per account and address, per account anywhere, per address. The second does not stop anybody at an
+    address where the account has logged in within 30 days; whether it has is read from the state only when that
+    limit alone would refuse. Until then failures at such an address are counted there as well.
+
+    :param settings: the limits, in the notation of ``limits``.
+    :param state: where the addresses of good logins are kept, hashed.
+    :param ledger: where the slots are counted; default: in this process.
+    :param clock: seconds that never go back.
+    :raises ValueError: if a limit is not in that notation.
+    """
+
+    def __init__(
+        self,
+        settings: ThrottleSettings,
+        state: StateStore,
+        ledger: Ledger | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = LocalLedger(clock) if ledger is None else ledger
+        self._per_account = Limit.of("account", settings.per_account)
+        self._per_account_anywhere = Limit.of("anywhere", settings.per_account_anywhere)
+        self._per_address = Limit.of("address", settings.per_address)
+        self._known = KnownAddresses(state, clock)
+
+    def reserve(self, contact_center: str, user_name: str, address: str) -> Reservation | Unavailable:
+        """Take one slot of each limit that applies (atomic), or none and say until when.
+
+        :param user_name: as looked up; empty where the credentials name nobody: only the address counts then.
+        :param address: the client's address; IPv6 counts by /64 (RFC 6177: a site has at least that much).
+        """
+        place = _place(address)
+        wanted = [(self._per_address, digest(place))]
+        if not user_name:
+            return _answer(self._ledger.reserve(wanted))
+        wanted.append((self._per_account, digest(contact_center, user_name, place)))
+        anywhere = (self._per_account_anywhere, digest(contact_center, user_name))
+        taken = self._ledger.reserve([*wanted, anywhere])
+        if isinstance(taken, list) and not any(taken[: len(wanted)]):
+            if not self._known.holds(contact_center, user_name, place):
+                return _throttled(taken)
+            taken = self._ledger.reserve(wanted)
+        answer = _answer(taken)
+        if isinstance(answer, Unavailable):
+            return answer
+        return _LoginSlots(answer, lambda: self._known.note(contact_center, user_name, place))
+
+    def over_limit(self, contact_center: str, user_name: str, address: str) -> Unavailable | None:
+        """Tell whether this account is over its limit at this address, without taking a slot or a round trip.
+
+        Slots of walks that have not ended yet count: a guess that came while they run is one guess too many.
+        """
+        if not user_name:
+            return None
+        wait = self._ledger.wait(self._per_account, digest(contact_center, user_name, _place(address)))
+        return _throttled([wait]) if wait else None
+
+
+class FailureLimit:
+    """One limit by one key, such as what may reach a directory that locks accounts.
+
+    :param limit: in the notation of ``limits``, such as ``"2 per 15 minutes"``.
+    :param ledger: where the slots are counted; default: in this process.
+    :param name: tells it apart from other limits of the same ledger.
+    :param clock: seconds that never go back.
+    :raises ValueError: if the limit is not in that notation.
+    """
+
+    def __init__(
+        self, limit: str, ledger: Ledger | None = None, *, name: str = "", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ledger = LocalLedger(clock) if ledger is None else ledger
+        self._limit = Limit.of(name, limit)
+
+    def reserve(self, key: str) -> Reservation | Unavailable:
+        """Take a slot (atomic), or say until when there is none."""
+        return _answer(self._ledger.reserve([(self._limit, digest(key))]))
+
+
+def _answer(taken: Reservation | list[float] | Unavailable) -> Reservation | Unavailable:
+    return _throttled(taken) if isinstance(taken, list) else taken
+
+
+@lru_cache(maxsize=4096)
+def _place(address: str) -> str:
+    """Return what counts as one address: an IPv4 address, an IPv6 network of 64 bits, or the text itself."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return f"{int(parsed) >> 64:016x}/64"
+
+
+def _throttled(waits: list[float]) -> Unavailable:
+    return Unavailable(Reason.THROTTLED, retry_after=max(1, math.ceil(max(waits))))

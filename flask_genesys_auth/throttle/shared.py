@@ -1,0 +1,201 @@
+"""Slots counted in Redis for several nodes, and in this process for the times when Redis does not answer."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from ..chain.decision import Reason, Unavailable
+from ..chain.ports import Reservation
+from ..errors import StateUnavailable
+from ..forks import fork_safe_lock
+from ..state.redis_client import RedisClient
+from .windows import Limit, LocalLedger, Wanted
+
+logger = logging.getLogger("flask_genesys_auth.throttle")
+
+PAUSE = 5.0
+"""Seconds for which a server that did not answer is not asked again; then one request tries."""
+MAX_NOTES = 10_000
+
+# Each key is a sorted set: the slots taken, by the moment (the server's clock, which all nodes share).
+_RESERVE = """
+local clock = redis.call('TIME')
+local now = clock[1] + clock[2] / 1000000
+local waits, refused = {}, false
+for place, key in ipairs(KEYS) do
+  local amount, span = tonumber(ARGV[2 * place]), tonumber(ARGV[2 * place + 1])
+  local wait = 0
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.6f', now - span))
+  if amount == 0 then
+    wait = span
+  elseif redis.call('ZCARD', key) >= amount then
+    wait = redis.call('ZRANGE', key, -amount, -amount, 'WITHSCORES')[2] + span - now
+  end
+  refused = refused or wait > 0
+  waits[place] = string.format('%.6f', wait)
+end
+if refused then return waits end
+for place, key in ipairs(KEYS) do
+  redis.call('ZADD', key, string.format('%.6f', now), ARGV[1])
+  redis.call('PEXPIRE', key, math.ceil(ARGV[2 * place + 1] * 1000))
+end
+return {}
+"""
+_GIVE_BACK = "for _, key in ipairs(KEYS) do redis.call('ZREM', key, ARGV[1]) end"
+
+
+class SharedLedger:
+    """Implements :class:`~flask_genesys_auth.throttle.windows.Ledger` in Redis 6.2 or later, or Valkey.
+
+    Every slot is taken in this process as well. So what this process has seen is known without a round trip, and when
+    the server does not answer, the limits go on as limits of this process: loudly, for an attacker then has them once
+    in each process.
+
+    :param url: ``redis://`` or ``rediss://``.
+    :param namespace: whose counts these are.
+    :param timeout: seconds to wait for a connection, and for an answer.
+    :param fallback: go on in this process when the server does not answer; else nobody gets a slot meanwhile.
+    :param clock: seconds that never go back.
+    :raises ConfigurationError: if the address cannot be read.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        namespace: str,
+        timeout: float,
+        *,
+        fallback: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        scripts = {"reserve": _RESERVE, "give_back": _GIVE_BACK}
+        self._client = RedisClient(url, timeout, scripts, purpose="the throttle", key="throttle.storage_url")
+        self._prefix = f"genesys-auth:{len(namespace)}:{namespace}:f:"
+        self._fallback = fallback
+        self._clock = clock
+        self._local = LocalLedger(clock)
+        self._lock = fork_safe_lock()
+        self._down = False
+        self._ask_again = 0.0
+        self._refused: OrderedDict[Wanted, float] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"SharedLedger({self._client.name!r})"
+
+    @property
+    def degraded(self) -> bool:
+        """Tell whether the server did not answer when it was last asked."""
+        return self._down
+
+    def reserve(self, wanted: Sequence[Wanted]) -> Reservation | list[float] | Unavailable:
+        """Take one slot of each (atomic over all nodes), or none and return the seconds until each has one."""
+        local = self._local.reserve(wanted)
+        if isinstance(local, list):
+            return local
+        if not self._may_ask():
+            return self._without(local)
+        slot = secrets.token_hex(12)
+        keys = [self._key(limit, key) for limit, key in wanted]
+        arguments = [part for limit, _ in wanted for part in (limit.amount, limit.span)]
+        try:
+            waits = [float(wait) for wait in self._client.run("reserve", keys, [slot, *arguments])]
+        except StateUnavailable as error:
+            self._note_outage(error)
+            return self._without(local)
+        self._note_health()
+        if waits:
+            local.void()
+            self._note_refusal(wanted, waits)
+            return waits
+        return _SharedSlots(self, local, keys, slot)
+
+    def wait(self, limit: Limit, key: bytes) -> float:
+        """Return the seconds until there is a slot as far as this process knows; 0 if there is one. Takes none."""
+        until = self._refused.get((limit, key), 0.0)
+        return max(until - self._clock(), self._local.wait(limit, key), 0.0)
+
+    def give_back(self, keys: Sequence[str], slot: str) -> None:
+        """Return what was taken under this name; if the server does not answer, it expires like a failure."""
+        if not self._may_ask():
+            return
+        try:
+            self._client.run("give_back", keys, [slot])
+        except StateUnavailable as error:
+            self._note_outage(error)
+        else:
+            self._note_health()
+
+    def close(self) -> None:
+        """Let go of connections; they are made anew when it is used again."""
+        self._client.close()
+
+    def _key(self, limit: Limit, key: bytes) -> str:
+        return f"{self._prefix}{limit.name}:{key.hex()}"
+
+    def _without(self, local: Reservation) -> Reservation | Unavailable:
+        if self._fallback:
+            return local
+        local.void()
+        return Unavailable(Reason.THROTTLE_UNAVAILABLE, detail=f"nobody can tell the failures so far: {self!r} is down")
+
+    def _may_ask(self) -> bool:
+        if not self._down:
+            return True
+        with self._lock:
+            now = self._clock()
+            if now < self._ask_again:
+                return False
+            self._ask_again = now + PAUSE
+            return True
+
+    def _note_outage(self, error: StateUnavailable) -> None:
+        with self._lock:
+            first, self._down = not self._down, True
+            self._ask_again = self._clock() + PAUSE
+        if first:
+            meanwhile = "each process counts for itself" if self._fallback else "nobody can log in by password"
+            logger.warning("%s; until it does, %s (throttle.fallback)", error, meanwhile)
+
+    def _note_health(self) -> None:
+        if not self._down:
+            return
+        with self._lock:
+            back, self._down = self._down, False
+        if back:
+            logger.warning("the throttle in %s answers again", self._client.name)
+
+    def _note_refusal(self, wanted: Sequence[Wanted], waits: list[float]) -> None:
+        """Keep in mind who was over a limit, so that it is known without asking (remembered credentials)."""
+        now = self._clock()
+        with self._lock:
+            for one, wait in zip(wanted, waits, strict=True):
+                if wait > 0:
+                    self._refused[one] = now + wait
+                    self._refused.move_to_end(one)
+            while self._refused and (len(self._refused) > MAX_NOTES or next(iter(self._refused.values())) <= now):
+                self._refused.popitem(last=False)
+
+
+class _SharedSlots:
+    """Slots taken together in Redis and here, returned at most once."""
+
+    def __init__(self, ledger: SharedLedger, local: Reservation, keys: Sequence[str], slot: str) -> None:
+        self._ledger = ledger
+        self._local = local
+        self._keys = keys
+        self._slot = slot
+
+    def succeeded(self) -> None:
+        """Return the slots: the credentials were good."""
+        self.void()
+
+    def void(self) -> None:
+        """Return the slots: nobody has said whether the credentials are good."""
+        keys, self._keys = self._keys, ()
+        if keys:
+            self._local.void()
+            self._ledger.give_back(keys, self._slot)

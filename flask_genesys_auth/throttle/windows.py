@@ -1,0 +1,187 @@
+"""Slots within moving windows of time, counted in this process."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from limits import parse
+
+from ..chain.decision import Unavailable
+from ..chain.ports import Reservation
+from ..forks import fork_safe_lock
+
+MAX_KEYS = 50_000
+"""How many accounts or addresses one limit keeps count of; one key takes about 300 bytes."""
+EVICTION_SAMPLE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """So many slots within any span of so long.
+
+    :param name: tells limits apart that count the same keys.
+    :param amount: slots.
+    :param span: seconds.
+    """
+
+    name: str
+    amount: int
+    span: float
+
+    @classmethod
+    def of(cls, name: str, notation: str) -> Limit:
+        """Read the notation of ``limits``, such as ``"10 per 5 minutes"``.
+
+        :raises ValueError: if it is none.
+        """
+        item = parse(notation)
+        return cls(name, item.amount, float(item.get_expiry()))
+
+
+Wanted = tuple[Limit, bytes]
+"""One slot of this limit, for this key."""
+
+
+class Ledger(Protocol):
+    """Where slots are counted."""
+
+    def reserve(self, wanted: Sequence[Wanted]) -> Reservation | list[float] | Unavailable:
+        """Take one slot of each (atomic), or none: the seconds until each has one, or why nobody can tell."""
+        ...
+
+    def wait(self, limit: Limit, key: bytes) -> float:
+        """Return the seconds until there is a slot as far as this process knows; 0 if there is one. Takes none."""
+        ...
+
+
+class _Window:
+    """A moving window of slots per key: never more than the limit's amount within any span of its length.
+
+    The window moves because a returned slot must be that very slot: with counters of fixed windows, one that was
+    taken in the last window and is returned in this one would be an extra guess. For the same reason, and because
+    its timers race with the calls and its memory has no bound, this is not the memory storage of ``limits``.
+    Guarded by its owner's lock.
+    """
+
+    def __init__(self, limit: Limit, max_keys: int) -> None:
+        self._amount = limit.amount
+        self._span = limit.span
+        self._max_keys = max_keys
+        # In the order of their newest slot, so that what has expired whole stands first.
+        self._slots: OrderedDict[bytes, list[float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def wait(self, key: bytes, now: float) -> float:
+        """Return the seconds until a slot is free; 0 if one is."""
+        if self._amount == 0:
+            return self._span
+        taken = self._slots.get(key)
+        if taken is None or len(taken) < self._amount:
+            return 0.0
+        return max(0.0, taken[-self._amount] + self._span - now)
+
+    def take(self, key: bytes, now: float) -> None:
+        """Take a slot that is free; ``now`` names it."""
+        taken = self._slots.setdefault(key, [])
+        while taken and taken[0] + self._span <= now:
+            del taken[0]
+        taken.append(now)
+        self._slots.move_to_end(key)
+        self._make_room(now)
+
+    def give_back(self, key: bytes, taken_at: float) -> None:
+        """Return a slot, if it has not expired or gone by itself."""
+        taken = self._slots.get(key)
+        if taken is not None and taken_at in taken:
+            taken.remove(taken_at)
+            if not taken:
+                del self._slots[key]
+
+    def _make_room(self, now: float) -> None:
+        # Ends with the slot that has just been taken, if not before.
+        while self._slots[oldest := next(iter(self._slots))][-1] + self._span <= now:
+            del self._slots[oldest]
+        if len(self._slots) > self._max_keys:
+            # Whoever floods us with names must not wash away the one that is nearly at its limit.
+            sample = [key for key, _ in zip(self._slots, range(EVICTION_SAMPLE), strict=False)]
+            del self._slots[min(sample, key=lambda key: len(self._slots[key]))]
+
+
+class LocalLedger:
+    """Implements :class:`Ledger` in this process: of the slots that a caller asks for, all are taken or none.
+
+    :param clock: seconds that never go back.
+    :param max_keys: how many keys each limit keeps count of; when there are more within its span, those with the
+        fewest slots taken are forgotten.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, max_keys: int = MAX_KEYS) -> None:
+        self._clock = clock
+        self._max_keys = max_keys
+        self._lock = fork_safe_lock()
+        self._windows: dict[Limit, _Window] = {}
+        self._last = -math.inf
+
+    def count(self, limit: Limit) -> int:
+        """Return how many keys of this limit are kept count of."""
+        return len(self._windows.get(limit, ()))
+
+    def reserve(self, wanted: Sequence[Wanted]) -> LocalSlots | list[float]:
+        """Take one slot of each, or none and return the seconds until each has one."""
+        with self._lock:
+            now = self._now()
+            slots = [(self._window(limit), key) for limit, key in wanted]
+            waits = [window.wait(key, now) for window, key in slots]
+            if any(waits):
+                return waits
+            for window, key in slots:
+                window.take(key, now)
+        return LocalSlots(self, slots, now)
+
+    def wait(self, limit: Limit, key: bytes) -> float:
+        """Return the seconds until there is a slot; 0 if there is one. Takes none."""
+        if not self.count(limit):
+            return 0.0
+        with self._lock:
+            return self._windows[limit].wait(key, self._clock())
+
+    def give_back(self, slots: list[tuple[_Window, bytes]], taken_at: float) -> None:
+        """Return what :meth:`reserve` took at that moment."""
+        with self._lock:
+            for window, key in slots:
+                window.give_back(key, taken_at)
+
+    def _window(self, limit: Limit) -> _Window:
+        window = self._windows.get(limit)
+        if window is None:
+            window = self._windows[limit] = _Window(limit, self._max_keys)
+        return window
+
+    def _now(self) -> float:
+        # No two reservations share a moment, so that a moment names a slot.
+        self._last = max(self._clock(), math.nextafter(self._last, math.inf))
+        return self._last
+
+
+class LocalSlots:
+    """Slots taken together, returned at most once."""
+
+    def __init__(self, ledger: LocalLedger, slots: list[tuple[_Window, bytes]], taken_at: float) -> None:
+        self._ledger = ledger
+        self._slots = slots
+        self._taken_at = taken_at
+
+    def succeeded(self) -> None:
+        """Return the slots: the credentials were good."""
+        self.void()
+
+    def void(self) -> None:
+        """Return the slots: nobody has said whether the credentials are good."""
+        self._ledger.give_back(self._slots, self._taken_at)

@@ -1,0 +1,261 @@
+"""Limits that several nodes share by a real Redis: exact, and loud when the server is gone."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import pytest
+import redis
+
+from flask_genesys_auth.chain.decision import Reason, Unavailable
+from flask_genesys_auth.config.values import ThrottleSettings
+from flask_genesys_auth.errors import ConfigurationError
+from flask_genesys_auth.state.memory import MemoryState
+from flask_genesys_auth.throttle import FailureLimit, FailureThrottle
+from flask_genesys_auth.throttle.shared import PAUSE, SharedLedger
+from tests.servers import RedisServer
+
+from .contract import Clock
+from .test_throttle import HERE, THERE, from_, passed, refused, taken
+
+MakeNode = Callable[..., FailureThrottle]
+
+
+@pytest.fixture
+def make_node(redis_server: RedisServer) -> Iterator[MakeNode]:
+    redis.Redis.from_url(redis_server.url).flushall()
+    opened: list[SharedLedger] = []
+    state = MemoryState("one")
+
+    def make(namespace: str = "one", **limits: Any) -> FailureThrottle:
+        opened.append(SharedLedger(redis_server.url, namespace, 10.0))
+        return FailureThrottle(ThrottleSettings(**limits), state, opened[-1])
+
+    yield make
+    for ledger in opened:
+        ledger.close()
+
+
+def test_two_nodes_have_one_limit(make_node: MakeNode) -> None:
+    one, two = make_node(), make_node()
+    assert passed(lambda: one.reserve("acme", "ann", HERE), 6) == 6
+    assert passed(lambda: two.reserve("acme", "ann", HERE), 20) == 4
+    assert 295 <= refused(one.reserve("acme", "ann", HERE)).retry_after <= 300
+    taken(two.reserve("acme", "bob", HERE))
+    taken(one.reserve("acme", "ann", THERE))
+
+
+def test_a_slot_that_is_returned_is_free_for_another_node_and_returned_once(make_node: MakeNode) -> None:
+    one, two = make_node(), make_node()
+    slots = [taken(one.reserve("acme", "ann", HERE)) for _ in range(10)]
+    refused(two.reserve("acme", "ann", HERE))
+    for _ in range(3):
+        slots[4].succeeded()
+        slots[4].void()
+    assert passed(lambda: two.reserve("acme", "ann", HERE), 5) == 1
+
+
+def test_a_refusal_takes_no_slot_of_the_other_limits(make_node: MakeNode) -> None:
+    limits = {"per_account": "1 per minute", "per_account_anywhere": "2 per hour", "per_address": "3 per day"}
+    one, two = make_node(**limits), make_node(**limits)
+    taken(one.reserve("acme", "ann", HERE))
+    for node in (one, two) * 20:
+        refused(node.reserve("acme", "ann", HERE))
+    taken(two.reserve("acme", "bob", HERE))
+    taken(one.reserve("acme", "cy", HERE))
+    assert refused(two.reserve("acme", "dee", HERE)).retry_after > 86_000
+    taken(two.reserve("acme", "ann", THERE))
+
+
+def test_a_limit_moves_on_with_the_servers_clock(make_node: MakeNode) -> None:
+    one, two = make_node(per_account="2 per 1 second"), make_node(per_account="2 per 1 second")
+    taken(one.reserve("acme", "ann", HERE))
+    taken(two.reserve("acme", "ann", HERE))
+    wait = refused(two.reserve("acme", "ann", HERE)).retry_after
+    assert wait == 1
+    time.sleep(1.05)
+    assert passed(lambda: one.reserve("acme", "ann", HERE), 5) == 2
+
+
+def test_a_limit_of_0_lets_nothing_through(make_node: MakeNode) -> None:
+    assert refused(make_node(per_account="0 per minute").reserve("acme", "ann", HERE)).retry_after == 60
+
+
+def test_who_was_refused_is_over_the_limit_without_being_asked_again(make_node: MakeNode) -> None:
+    one, two = make_node(), make_node()
+    assert passed(lambda: one.reserve("acme", "ann", HERE), 20) == 10
+    assert two.over_limit("acme", "ann", HERE) is None
+    refused(two.reserve("acme", "ann", HERE))
+    refused(two.over_limit("acme", "ann", HERE))
+    assert two.over_limit("acme", "bob", HERE) is None
+    refused(one.over_limit("acme", "ann", HERE))
+
+
+def test_guesses_from_many_addresses_at_two_nodes_end_at_fifty_and_lock_nobody_out(make_node: MakeNode) -> None:
+    one, two = make_node(), make_node()
+    taken(two.reserve("acme", "ann", HERE)).succeeded()
+    addresses = from_(200)
+    nodes = iter([one, two] * 100)
+    assert passed(lambda: next(nodes).reserve("acme", "ann", next(addresses)), 200) == 50
+    for node in (one, two):
+        taken(node.reserve("acme", "ann", HERE)).succeeded()
+        refused(node.reserve("acme", "ann", THERE))
+
+
+def test_two_applications_on_one_server_do_not_count_for_each_other(make_node: MakeNode) -> None:
+    one, other = make_node("one"), make_node("other")
+    assert passed(lambda: one.reserve("acme", "ann", HERE), 20) == 10
+    assert passed(lambda: other.reserve("acme", "ann", HERE), 20) == 10
+
+
+def test_the_directories_limits_of_two_contact_centers_are_two(redis_server: RedisServer, make_node: MakeNode) -> None:
+    make_node()
+    with closing(SharedLedger(redis_server.url, "one", 10.0)) as ledger:
+        acme, globex = (FailureLimit("2 per hour", ledger, name=name) for name in ("acme", "globex"))
+        assert passed(lambda: acme.reserve("ann"), 5) == 2
+        assert passed(lambda: globex.reserve("ann"), 5) == 2
+
+
+def test_what_is_counted_goes_by_itself_and_names_nobody(redis_server: RedisServer, make_node: MakeNode) -> None:
+    node = make_node()
+    taken(node.reserve("acme", "ann", HERE))
+    client = redis.Redis.from_url(redis_server.url, decode_responses=True)
+    spans = {name.split(":")[4]: client.pttl(name) for name in client.scan_iter()}
+    assert {name: round(span / 1000) for name, span in spans.items()} == {
+        "account": 300,
+        "anywhere": 900,
+        "address": 60,
+    }
+    assert not any("ann" in name or HERE in name for name in client.scan_iter())
+
+
+_GUESSER = """
+import sys
+from flask_genesys_auth.throttle import FailureLimit
+from flask_genesys_auth.throttle.shared import SharedLedger
+from flask_genesys_auth.chain.decision import Unavailable
+limit = FailureLimit("7 per hour", SharedLedger(sys.argv[1], "race", 30.0))
+sys.stdin.readline()
+print(sum(not isinstance(limit.reserve("ann"), Unavailable) for _ in range(5)))
+"""
+
+
+def test_a_parallel_burst_of_many_processes_gets_exactly_the_limit(
+    redis_server: RedisServer, make_node: MakeNode
+) -> None:
+    make_node()
+    guessers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _GUESSER, redis_server.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(10)
+    ]
+    for guesser in guessers:
+        assert guesser.stdin is not None
+        guesser.stdin.write("go\n")
+        guesser.stdin.flush()
+    answers = [guesser.communicate(timeout=60)[0] for guesser in guessers]
+    assert [guesser.returncode for guesser in guessers] == [0] * 10
+    assert sum(map(int, answers)) == 7
+
+
+def test_without_the_server_each_process_counts_for_itself_loudly_and_then_together_again(
+    own_redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    clock = Clock()
+    with (
+        closing(SharedLedger(own_redis_server.url, "one", 1.0, clock=clock)) as mine,
+        closing(SharedLedger(own_redis_server.url, "one", 1.0, clock=clock)) as its,
+    ):
+        one, two = FailureLimit("4 per hour", mine), FailureLimit("4 per hour", its)
+        kept = taken(one.reserve("ann"))
+        own_redis_server.stop()
+        assert passed(lambda: one.reserve("ann"), 20) == 3
+        assert passed(lambda: two.reserve("ann"), 20) == 4
+        assert (mine.degraded, its.degraded) == (True, True)
+        kept.void()
+        outages = [record.getMessage() for record in caplog.records]
+        assert len(outages) == 2
+        assert all("each process counts for itself" in text and "throttle" in text for text in outages)
+        own_redis_server.start()
+        assert passed(lambda: two.reserve("bob"), 1) == 1
+        assert its.degraded, "it is not asked again before the pause is over"
+        clock.advance(PAUSE + 0.1)
+        assert passed(lambda: one.reserve("cy"), 3) == 3
+        assert passed(lambda: two.reserve("cy"), 3) == 1
+        assert not mine.degraded
+        assert not its.degraded
+        assert sum("answers again" in record.getMessage() for record in caplog.records) == 2
+
+
+def test_without_the_fallback_nobody_gets_a_slot_while_the_server_is_gone(own_redis_server: RedisServer) -> None:
+    clock = Clock()
+    with closing(SharedLedger(own_redis_server.url, "one", 1.0, fallback=False, clock=clock)) as ledger:
+        limit = FailureLimit("4 per hour", ledger)
+        taken(limit.reserve("ann"))
+        own_redis_server.stop()
+        for _ in range(3):
+            answer = limit.reserve("ann")
+            assert isinstance(answer, Unavailable)
+            assert answer.reason is Reason.THROTTLE_UNAVAILABLE
+        own_redis_server.start()
+        clock.advance(PAUSE + 0.1)
+        assert passed(lambda: limit.reserve("ann"), 20) == 3, "what was taken before is still taken in this process"
+
+
+def test_a_hanging_server_holds_up_one_request_at_a_time(
+    own_redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    with closing(SharedLedger(own_redis_server.url, "one", 0.3, clock=clock)) as ledger:
+        limit = FailureLimit("100 per hour", ledger)
+        slot = taken(limit.reserve("ann"))
+        own_redis_server.hang()
+        slot.void()
+        assert ledger.degraded
+        ask = ledger._client.run
+        calls: list[str] = []
+
+        def counted(script: str, keys: Sequence[str], arguments: Sequence[str | float]) -> Any:
+            calls.append(script)
+            return ask(script, keys, arguments)
+
+        monkeypatch.setattr(ledger._client, "run", counted)
+        for _ in range(10):
+            taken(limit.reserve("ann"))
+        assert calls == []
+        clock.advance(PAUSE + 0.1)
+        for _ in range(10):
+            taken(limit.reserve("ann"))
+        assert len(calls) == 1
+        own_redis_server.go_on()
+
+
+def test_no_secret_of_the_address_shows(caplog: pytest.LogCaptureFixture) -> None:
+    with closing(SharedLedger("redis://ann:hunter2@127.0.0.1:1/0", "one", 0.2)) as ledger:
+        taken(FailureLimit("4 per hour", ledger).reserve("ann"))
+        assert "hunter2" not in repr(ledger) + caplog.text
+        assert "127.0.0.1:1" in caplog.text
+    with pytest.raises(ConfigurationError, match=r"throttle\.storage_url"):
+        SharedLedger("redis://:hunter2@:x", "one", 0.2)
+
+
+def test_what_is_kept_in_mind_does_not_grow(make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_genesys_auth.throttle.shared.MAX_NOTES", 10)
+    one, two = make_node(per_account="0 per hour"), make_node(per_account="1 per hour")
+    for number in range(50):
+        taken(two.reserve("acme", str(number), HERE))
+    other = make_node(per_account="1 per hour")
+    for number in range(50):
+        refused(other.reserve("acme", str(number), HERE))
+    ledger = other._ledger
+    assert isinstance(ledger, SharedLedger)
+    assert len(ledger._refused) == 10
+    refused(one.reserve("acme", "ann", HERE))
