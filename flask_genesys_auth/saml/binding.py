@@ -32,7 +32,7 @@ _VALUE, _NAME_ID = f"{{{SAML}}}AttributeValue", f"{{{SAML}}}NameID"
 
 @dataclass(frozen=True, slots=True)
 class _Assertion:
-    """An assertion that is valid now, and until when (unix time, skew not counted)."""
+    """An assertion that is valid now, and from when on it never is again (unix time, skew not counted)."""
 
     element: etree._Element
     ends: float
@@ -151,7 +151,7 @@ def _check_conditions(assertion: etree._Element, service: ServiceProvider, now: 
 def _check_confirmation(
     assertion: etree._Element, service: ServiceProvider, request: PendingLogin | None, now: float
 ) -> float:
-    """Check that one bearer confirmation holds; return when it ends (saml-profiles 4.1.4.2)."""
+    """Check that one bearer confirmation holds; return when the last of all ends (saml-profiles 4.1.4.2)."""
     subject = _only(assertion, "Subject", Fault.CONFIRMATION)
     if request is None:
         for any_data in subject.iter(f"{{{SAML}}}SubjectConfirmationData"):
@@ -165,13 +165,21 @@ def _check_confirmation(
         if data is None:
             continue
         try:
-            return _confirmed(data, service, request, now)
+            _check_confirmed(data, service, request, now)
+            return max(_ends_of_confirmations(subject))
         except SamlError as error:
             refused = error
     raise refused or SamlError(Fault.CONFIRMATION, "the subject has no bearer confirmation")
 
 
-def _confirmed(data: etree._Element, service: ServiceProvider, request: PendingLogin | None, now: float) -> float:
+def _ends_of_confirmations(subject: etree._Element) -> Iterator[float]:
+    """Yield when each ends: one that does not hold now may be the one that holds later."""
+    for data in subject.iter(f"{{{SAML}}}SubjectConfirmationData"):
+        if data.get("NotOnOrAfter") is not None:
+            yield _instant_of(data, "NotOnOrAfter")
+
+
+def _check_confirmed(data: etree._Element, service: ServiceProvider, request: PendingLogin | None, now: float) -> None:
     if data.get("Recipient") != service.acs_url:
         raise SamlError(Fault.RECIPIENT, f"Recipient is {data.get('Recipient')!r}, our address is {service.acs_url!r}")
     answered = data.get("InResponseTo")
@@ -181,7 +189,7 @@ def _confirmed(data: etree._Element, service: ServiceProvider, request: PendingL
         raise SamlError(Fault.UNSOLICITED, "the signed confirmation names no request")
     if data.get("NotBefore") is not None:
         raise SamlError(Fault.CONFIRMATION, "SubjectConfirmationData has NotBefore, which a bearer's may not")
-    return _end_of(data, service, now)
+    _end_of(data, service, now)
 
 
 def _check_authentication(
@@ -193,24 +201,32 @@ def _check_authentication(
         found = [text_of(one) for one in statement.iterfind(f"{{{SAML}}}AuthnContext/{{{SAML}}}AuthnContextClassRef")]
         if len(found) != 1 or found[0] not in wanted:
             raise SamlError(Fault.AUTHN_CONTEXT, f"authenticated by {found!r}, we ask for {', '.join(wanted)}")
-    if request is None or request.forced_at is None:
+    since = _authenticated_since(service, trust, request)
+    if since is None:
         return
     authenticated = _instant_of(statement, "AuthnInstant")
-    if authenticated < request.forced_at - service.clock_skew:
+    if authenticated < since - service.clock_skew:
         raise SamlError(
             Fault.AUTHN_STATEMENT,
-            f"we asked for a new authentication, this one was {_clocks(authenticated, request.forced_at, service)}",
+            f"we asked for a new authentication, this one was {_clocks(authenticated, since, service)}",
         )
 
 
+def _authenticated_since(service: ServiceProvider, trust: Trust, request: PendingLogin | None) -> float | None:
+    """Return the unix time before which no authentication will do: where nobody asked, as if we just had."""
+    if request is not None:
+        return request.forced_at
+    return service.clock() - service.request_lifetime if trust.settings.force_authn else None
+
+
 def _session_of(statement: etree._Element, service: ServiceProvider, now: float) -> tuple[str, float | None]:
-    """Return SessionIndex and the session's end (saml-core 2.7.2)."""
+    """Return SessionIndex and the session's end (saml-core 2.7.2), by a clock that is as far behind as may be."""
     if statement.get("SessionNotOnOrAfter") is None:
         return statement.get("SessionIndex", ""), None
     ends = _instant_of(statement, "SessionNotOnOrAfter")
     if now >= ends + service.clock_skew:
         raise SamlError(Fault.SESSION_EXPIRED, f"the provider's session ended {_clocks(ends, now, service)}")
-    return statement.get("SessionIndex", ""), ends
+    return statement.get("SessionIndex", ""), ends + service.clock_skew
 
 
 def _read_login(
@@ -287,10 +303,13 @@ def _attributes(assertion: etree._Element) -> Iterator[tuple[str, tuple[str, ...
 
 
 def _spend(assertion: _Assertion, service: ServiceProvider, trust: Trust, state: StateStore, now: float) -> None:
-    """Let each assertion be used once: its id is kept until it could not be used any more."""
+    """Let each assertion be used once: its id is kept until no node could accept it any more.
+
+    The skew counts twice: our clock may be as far ahead as another node's is behind.
+    """
     identifier = assertion.element.get("ID", "")
     key = hashlib.sha256(f"{len(trust.entity_id)}:{trust.entity_id}{identifier}".encode()).hexdigest()
-    until = max(assertion.ends + service.clock_skew - now, 1.0)
+    until = max(assertion.ends + 2 * service.clock_skew - now, 1.0)
     if not state.add(f"saml-assertion:{key}", True, until):
         raise SamlError(Fault.REPLAYED, f"assertion {identifier!r} was used before")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .binding import bind
@@ -32,7 +32,7 @@ class Received:
 
     pending: PendingLogin | None
     login: Login
-    relay_state: str
+    relay_state: str = field(repr=False)
 
 
 def consume(service: ServiceProvider, state: StateStore, encoded: str, relay_state: str) -> Received:

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from .gate import Admitted
     from .trust import Trust
 
+_WRONG = {
+    Fault.STRUCTURE: "what is encrypted is no Assertion of version 2.0, or copies what may be there once",
+    Fault.DUPLICATE_ID: "an ID in the encrypted assertion is there twice, or is missing where it is due",
+    Fault.ENCRYPTED: "something in the encrypted assertion is encrypted that may not be",
+    Fault.NOT_SIGNED: "the encrypted assertion is not signed: let the provider sign assertions",
+    Fault.SIGNATURE_FORM: "the signature of the encrypted assertion has a form that is not allowed",
+    Fault.ALGORITHM: "the signature of the encrypted assertion has an algorithm that is not allowed",
+}
 _NAME_ID_ATTRIBUTES = frozenset({"Format", "NameQualifier", "SPNameQualifier", "SPProvidedID"})
 
 
@@ -49,7 +57,11 @@ def decrypted_assertion(
             return found, None
         # What is wrong with an assertion says more than that there is none.
         refusal = found if refusal is None or found.reason is not Fault.DECRYPTION else refusal
-    return decoy(), refusal or _unreadable(form, f"none of our {len(keys)} keys decrypts it")
+    # The decoy goes the whole way of an assertion, which takes as long.
+    stand_in = _signature_of(_DECOY, message, trust)
+    return stand_in if isinstance(stand_in, SignatureForm) else decoy(), refusal or _unreadable(
+        form, f"none of our {len(keys)} keys decrypts it"
+    )
 
 
 def _signature_of(content: bytes, message: Admitted, trust: Trust) -> SignatureForm | SamlError:
@@ -57,10 +69,13 @@ def _signature_of(content: bytes, message: Admitted, trust: Trust) -> SignatureF
     assert form is not None  # noqa: S101 - see above
     try:
         signature = admit_decrypted(parse_within(content, form.holder, LIMITS), message)
-    except (MalformedXml, ForbiddenXml) as error:
-        return _unreadable(form, f"what is decrypted is, or has, {error}")
+    except MalformedXml as error:
+        return _unreadable(form, f"what is decrypted is {error}")
+    except ForbiddenXml:
+        return _unreadable(form, "what is decrypted has what no message may have")
     except SamlError as error:
-        return error
+        # Not in its words: they may be those of what was decrypted, which may be anybody's.
+        return SamlError(error.reason, _WRONG.get(error.reason, "what is encrypted is no assertion that is allowed"))
     if signature.weak and not trust.settings.allow_sha1:
         return SamlError(Fault.ALGORITHM, "the encrypted assertion is signed with SHA-1: allow_sha1 is not set")
     return signature
@@ -162,11 +177,14 @@ def _random(size: int) -> str:
     return base64.b64encode(secrets.token_bytes(size)).decode()
 
 
+# Nobody can have one of the same name in their message.
+_DECOY_ID = f"_decoy-{secrets.token_hex(16)}"
+
 _DECOY = (
-    f'<Assertion xmlns="{SAML}" ID="_decoy" Version="2.0"><Issuer/><ds:Signature xmlns:ds="{DS}"><ds:SignedInfo>'
+    f'<Assertion xmlns="{SAML}" ID="{_DECOY_ID}" Version="2.0"><Issuer/><ds:Signature xmlns:ds="{DS}"><ds:SignedInfo>'
     f'<ds:CanonicalizationMethod Algorithm="{EXCLUSIVE_C14N}"/>'
     '<ds:SignatureMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"/>'
-    f'<ds:Reference URI="#_decoy"><ds:Transforms><ds:Transform Algorithm="{ENVELOPED}"/>'
+    f'<ds:Reference URI="#{_DECOY_ID}"><ds:Transforms><ds:Transform Algorithm="{ENVELOPED}"/>'
     f'<ds:Transform Algorithm="{EXCLUSIVE_C14N}"/></ds:Transforms>'
     '<ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"/>'
     f"<ds:DigestValue>{_random(32)}</ds:DigestValue></ds:Reference></ds:SignedInfo>"

@@ -20,6 +20,9 @@ EXCLUSIVE_C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,12})?Z", re.ASCII)
 _DECLARED_ENCODING = re.compile(r"\A\ufeff?<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)[\"']", re.ASCII)
 _WHITE_SPACE = " \t\r\n"
+# 9999-12-31T23:59:59Z, which many write for "never", with a fraction that no float can tell from the year 10000.
+_LAST_SECOND = 253402300799.0
+_FIRST_SECOND = -62135596800.0
 
 
 class ForbiddenXml(ValueError):
@@ -212,9 +215,10 @@ def instant(value: str) -> float:
     if found is None:
         raise ValueError(f"{value[:64]!r} is no instant in UTC")
     whole = datetime.fromisoformat(f"{found.group(1)}+00:00")
-    return whole.timestamp() + float(found.group(2) or 0)
+    return min(whole.timestamp() + float(found.group(2) or 0), _LAST_SECOND)
 
 
 def as_instant(seconds: float) -> str:
-    """Return a unix time as SAML writes it, to the second."""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Return a unix time as SAML writes it, to the second; the nearest that can be written where it is out of reach."""
+    reachable = min(max(seconds, _FIRST_SECOND), _LAST_SECOND)
+    return datetime.fromtimestamp(reachable, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

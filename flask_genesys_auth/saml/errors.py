@@ -68,9 +68,9 @@ class SamlError(GenesysAuthError):
     """
 
     def __init__(self, reason: Fault, detail: str, *, provider: str = "") -> None:
-        printable = "".join(character if character.isprintable() else " " for character in detail)
+        printable = "".join(character if character.isprintable() else " " for character in detail[:_LONGEST_DETAIL])
         self.reason = reason
-        self.detail = printable[:_LONGEST_DETAIL]
+        self.detail = printable
         self.provider = provider
         super().__init__(f"{reason}: {self.detail}")
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from lxml import etree
 
@@ -38,6 +39,7 @@ _SINGLE = frozenset({"Response", "Assertion", "Subject", "NameID", "Conditions"}
 _WATCHED = _ENCRYPTED | _SINGLE | {"Signature"}
 
 _Named = list[tuple[str, etree._Element]]
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Admitted:
     :param response: the root.
     :param assertion: its one assertion, or ``None`` if that is encrypted.
     :param encrypted: its one encrypted assertion, or ``None``.
+    :param ids: all IDs in it.
+    :param names: how often each name stands in it of which there may be one.
     """
 
     response: etree._Element
@@ -54,6 +58,8 @@ class Admitted:
     encrypted: EncryptedForm | None
     response_signature: SignatureForm | None
     assertion_signature: SignatureForm | None
+    ids: frozenset[str]
+    names: Mapping[str, int]
 
     @property
     def issuer(self) -> str:
@@ -96,6 +102,9 @@ def admit(encoded: str) -> Admitted:
 def admit_decrypted(elements: list[etree._Element], message: Admitted) -> SignatureForm:
     """Check what was decrypted as if it had stood in the message, and return its signature.
 
+    The message around it, which anybody may have written, is not walked again: how long that takes would tell
+    whether there was an assertion to be decrypted.
+
     :param elements: what should be an assertion, and everything in it.
     :param message: where it was encrypted.
     :raises SamlError: unless it is one signed assertion that copies nothing of the message around it.
@@ -104,10 +113,9 @@ def admit_decrypted(elements: list[etree._Element], message: Admitted) -> Signat
     if assertion.tag != f"{{{SAML}}}Assertion":
         raise SamlError(Fault.STRUCTURE, f"what is encrypted is a {local_name(assertion)}, not an Assertion")
     watched = _watched(elements)
-    around = list(message.response.iter())
     _check_encryption(watched, None)
-    check_ids([*around, *elements])
-    _check_names([*_watched(around), *watched])
+    check_ids(elements, message.ids)
+    _check_names(watched, message.names)
     _check_head(assertion)
     signatures = dict(_signatures(watched, (assertion,)))
     if "Assertion" not in signatures:
@@ -133,8 +141,8 @@ def _admitted(elements: list[etree._Element]) -> Admitted:
     _check_status(response)
     child = _one_assertion(response)
     encrypted = read_encrypted(child) if child.tag == _ENCRYPTED_ASSERTION else None
-    check_ids(elements)
-    _check_names(watched)
+    ids = check_ids(elements)
+    names = _check_names(watched)
     signing = (response,) if encrypted is not None else (response, child)
     for element in signing:
         _check_head(element)
@@ -145,6 +153,8 @@ def _admitted(elements: list[etree._Element]) -> Admitted:
         encrypted=encrypted,
         response_signature=signatures.get("Response"),
         assertion_signature=signatures.get("Assertion"),
+        ids=ids,
+        names=names,
     )
 
 
@@ -204,8 +214,13 @@ def _one_assertion(response: etree._Element) -> etree._Element:
     return found[0]
 
 
-def check_ids(elements: Iterable[etree._Element]) -> None:
-    """Make sure that an ID means one element, whoever reads it: also as ``Id``, ``id`` and ``xml:id``."""
+def check_ids(elements: Iterable[etree._Element], taken: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Make sure that an ID means one element, whoever reads it: also as ``Id``, ``id`` and ``xml:id``.
+
+    :param taken: those that stand around these elements.
+    :returns: those that these have.
+    :raises SamlError: if one is there twice.
+    """
     seen: set[str] = set()
     for element in elements:
         for name in element.keys():  # noqa: SIM118 - an element is no mapping
@@ -217,20 +232,25 @@ def check_ids(elements: Iterable[etree._Element]) -> None:
             value = element.get(name)
             if namespace:
                 raise SamlError(Fault.DUPLICATE_ID, f"an ID in a namespace on {local_name(element)}")
-            if str(value) in seen:
+            if str(value) in seen or str(value) in taken:
                 raise SamlError(Fault.DUPLICATE_ID, f"ID {value!s:.64} is there twice")
             seen.add(str(value))
+    return frozenset(seen)
 
 
-def _check_names(watched: _Named) -> None:
-    """Refuse copies: in Extensions, Advice, Object, status details, attribute values, under another namespace."""
-    counted: dict[str, int] = {}
+def _check_names(watched: _Named, around: Mapping[str, int] = _NOTHING) -> Mapping[str, int]:
+    """Refuse copies: in Extensions, Advice, Object, status details, attribute values, under another namespace.
+
+    :param around: what the same has counted around these elements.
+    """
+    counted = dict(around)
     for name, element in watched:
         if name not in _SINGLE or _is_identifier_value(element):
             continue
         counted[name] = counted.get(name, 0) + 1
         if counted[name] > 1:
             raise SamlError(Fault.STRUCTURE, f"{name} is there more than once")
+    return counted
 
 
 def _is_identifier_value(element: etree._Element) -> bool:

@@ -69,14 +69,14 @@ class Login:
     :param subject: the value that an account's linked identity carries.
     :param name_id: the NameID as :attr:`~flask_genesys_auth.saml.name_ids.NameId.text`, or empty;
         ``session_index`` the provider's name of its own session.
-    :param not_on_or_after: unix time at which the provider says the session ends, or ``None``.
+    :param not_on_or_after: unix time at which the provider says the session ends, the skew added, or ``None``.
     :param attributes: what else it says of the person, by our names (``first_name``, ``groups``, ...).
     """
 
     provider: str
     subject: str
-    name_id: str
-    session_index: str
+    name_id: str = field(repr=False)
+    session_index: str = field(repr=False)
     not_on_or_after: float | None
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -104,10 +104,10 @@ class BegunLogin:
     :param fields: those of the form to be posted there; none where the browser is simply sent there.
     """
 
-    location: str
+    location: str = field(repr=False)
     reference: str
-    nonce: str
-    fields: Mapping[str, str] = field(default_factory=dict)
+    nonce: str = field(repr=False)
+    fields: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def reference_of(request_id: str) -> str:

@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from ..accounts.enrolment import enrol
 from ..chain.decision import Authenticated, Decision, Identity, StepRecord, Unavailable
+from ..saml.documents import as_instant
 from ..saml.errors import Fault, SamlError
 from ..saml.requests import keep_proven, reference_of, take_proven
 from . import login, origin, refusals
@@ -93,6 +94,13 @@ def _check_browser(pending: PendingLogin) -> None:
 
 
 def _logged_in(service: ServiceProvider, proven: Proven) -> Response:
+    ends = proven.login.not_on_or_after
+    if ends is not None and service.clock() >= ends:
+        raise SamlError(
+            Fault.SESSION_EXPIRED,
+            f"the provider's session ended at {as_instant(ends)}, before the login came to its end",
+            provider=proven.login.provider,
+        )
     settled = _settled(service, proven.login)
     login.begin_session(
         settled.user,

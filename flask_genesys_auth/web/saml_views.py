@@ -18,6 +18,7 @@ from ..saml.errors import SamlError, StatusRefused
 from ..saml.requests import Proven, keep_proven
 from . import access
 from .addresses import local_path
+from .refusals import CONTENT_SECURITY_POLICY
 from .runtime import runtime
 from .saml_begin import begin, choose
 from .saml_complete import complete
@@ -59,7 +60,17 @@ def create_blueprint(prefix: str) -> Blueprint:
             view_func=_not_in_passing(view, methods) if name in _TAKING else view,
             methods=methods,
         )
+    blueprint.after_app_request(functools.partial(_guarded, f"{prefix}/"))
     return access.unprotected(blueprint)
+
+
+def _guarded(prefix: str, answer: Response) -> Response:
+    """Let errors that Werkzeug has written (404, 405) refuse framing too."""
+    ours = request.blueprint == ENDPOINTS or (request.routing_exception is not None and request.path.startswith(prefix))
+    if ours and answer.status_code >= 400 and "Content-Security-Policy" not in answer.headers:
+        answer.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        answer.headers.setdefault("X-Frame-Options", "DENY")
+    return answer
 
 
 def _not_in_passing(view: Callable[[str], Any], methods: list[str]) -> Callable[[str], Any]:

@@ -68,6 +68,7 @@ def test_an_attack_is_refused_in_every_form_and_the_genuine_message_accepted(
 ) -> None:
     forms = [form for form in FORMS if attack.possible(form)]
     assert forms
+    seen = set()
     for form in forms:
         browser = Browser(desks[form.binding], keys.provider)
         request, relay_state = begin(browser, form)
@@ -79,6 +80,7 @@ def test_an_attack_is_refused_in_every_form_and_the_genuine_message_accepted(
         refused = post(browser, {**genuine, **attack.make(message, keys, form)})
         reason = vars(caplog.records[-1]).get("saml_reason")
         assert reason in attack.reasons, f"{form}: {caplog.records[-1].getMessage()}"
+        seen.add(reason)
         assert_refused(refused, caplog, reason)
         assert public(refused) == public(post(browser, {"SAMLResponse": "eA==", "RelayState": relay_state})), str(form)
         assert "Set-Cookie" not in refused.headers
@@ -87,6 +89,7 @@ def test_an_attack_is_refused_in_every_form_and_the_genuine_message_accepted(
         assert accepted.status_code == 303, f"{form}: {caplog.records[-1].getMessage()}"
         browser.get(accepted.headers["Location"].removeprefix(browser.url))
         assert browser.user == ANN
+    assert attack.reasons[0] in seen, "the page says so"
 
 
 def test_names_of_attacks_are_unique() -> None:

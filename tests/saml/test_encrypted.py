@@ -11,9 +11,10 @@ import pytest
 from flask import Flask
 from lxml import etree
 
-from flask_genesys_auth.saml import decryption, verify
-from flask_genesys_auth.saml.documents import DS, SAML, XENC
+from flask_genesys_auth.saml import decryption, gate, verify
+from flask_genesys_auth.saml.documents import DS, SAML, SAMLP, XENC
 from flask_genesys_auth.saml.encryption import CONTENT, RSA_15, XENC11
+from flask_genesys_auth.saml.signatures import SignatureForm
 from flask_genesys_auth.testing.saml_encryption import CBC, GCM, MGF1_SHA256, OAEP, OAEP_11, SHA256, Encryption
 from flask_genesys_auth.testing.saml_messages import Hook, sign
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
@@ -164,10 +165,10 @@ def test_the_key_of_the_named_recipient_is_taken(
     assert_refused(post(desk, key, **nobody), caplog, "encrypted")
 
 
-def flipped(place: int) -> Callable[[bytes], bytes]:
+def flipped(place: int, bits: int = 1) -> Callable[[bytes], bytes]:
     def change(data: bytes) -> bytes:
         changed = bytearray(data)
-        changed[place] ^= 1
+        changed[place] ^= bits
         return bytes(changed)
 
     return change
@@ -194,7 +195,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "the tag of GCM": ({"change_cipher": flipped(-1)}, "decryption"),
     "a byte of what GCM encrypts": ({"change_cipher": flipped(40)}, "decryption"),
     "too short for a tag": ({"change_cipher": lambda data: data[:20]}, "decryption"),
-    "the padding of CBC": ({"algorithm": CBC, "change_cipher": flipped(-17)}, "decryption"),
+    "the padding of CBC": ({"algorithm": CBC, "change_cipher": flipped(-17, 0x80)}, "decryption"),
     "a block of CBC": ({"algorithm": CBC, "change_cipher": flipped(40)}, "decryption"),
     "half a block of CBC": ({"algorithm": CBC, "change_cipher": cut}, "decryption"),
     "the padding of OAEP": ({"change_key": flipped(8)}, "decryption"),
@@ -232,6 +233,15 @@ def test_everything_that_fails_looks_the_same_and_goes_the_same_way(
         genuine(*given)
 
     monkeypatch.setattr(verify, "check_signature", counting)
+    looked_at: list[int] = []
+    admit = gate.admit_decrypted
+
+    def looking(elements: list[etree._Element], message: gate.Admitted) -> SignatureForm:
+        signature = admit(elements, message)
+        looked_at.append(len(elements))
+        return signature
+
+    monkeypatch.setattr(decryption, "admit_decrypted", looking)
     shown = []
     for way, why in (
         (Encryption(ours, **changes), reason),
@@ -246,7 +256,11 @@ def test_everything_that_fails_looks_the_same_and_goes_the_same_way(
         headers = [(name, value) for name, value in answer.headers if name != "Date"]
         shown.append((answer.status_code, answer.text.replace(reference, ""), headers, tuple(counted)))
         assert "ann@acme" not in caplog.text
+        assert len(looked_at) == 1, "an assertion, or a decoy in its place, goes all the way"
+        if named == "the padding of CBC" and way.change_cipher is not None:
+            assert ("none of our 1 keys" in record.getMessage()) == (why == "decryption")
         counted.clear()
+        looked_at.clear()
     assert shown[0] == shown[1]
     assert shown[0][3] == ("signature",)
     assert capfd.readouterr().err == ""
@@ -395,3 +409,52 @@ def test_the_defaults_of_the_signer_are_modern(ours: SigningKey) -> None:
     assert (Encryption(ours).algorithm, Encryption(ours).transport) == (GCM, OAEP)
     with pytest.raises(LookupError, match="EncryptedID"):
         Encryption(ours).name_id(etree.Element("empty"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda _: b"<secret-of-ann/>", "structure"),
+        (lambda plain: plain.replace(b'URI="#', b'URI="secret-of-ann'), "signature_form"),
+        (lambda plain: plain.replace(b"xmlenc#sha256", b"secret-of-ann"), "algorithm"),
+        (
+            lambda plain: plain.replace(b"<saml:Subject>", b'<saml:Subject ID="secret-of-ann" Id="secret-of-ann">'),
+            "duplicate_id",
+        ),
+        (
+            lambda plain: plain.replace(b"<saml:Subject>", b"<saml:Subject><x:NameID xmlns:x='secret-of-ann'/>"),
+            "structure",
+        ),
+        (lambda plain: plain.replace(b"</saml:Subject>", b"</saml:Subject><!-- secret-of-ann -->"), "decryption"),
+    ],
+)
+def test_nothing_of_what_was_decrypted_and_is_not_proven_is_logged(
+    desk: Flask,
+    key: SigningKey,
+    ours: SigningKey,
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[bytes], bytes],
+    reason: str,
+) -> None:
+    assert accepts(desk, key, Encryption(ours))
+    assert_refused(post(desk, key, **hooks(Encryption(ours, change_plain=change), ASSERTION)), caplog, reason)
+    assert "secret" not in caplog.text
+
+
+def test_an_id_of_the_message_around_an_encrypted_assertion_is_not_there_twice(
+    desk: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    def extended(identifier: str) -> Hook:
+        def extend(response: etree._Element) -> None:
+            status = response.find(f"{{{SAMLP}}}Status")
+            assert status is not None
+            extensions = etree.Element(f"{{{SAMLP}}}Extensions")
+            etree.SubElement(extensions, "{urn:x}a", ID=identifier)
+            status.addprevious(extensions)
+
+        return extend
+
+    inside = "_the-assertion"
+    genuine = {"assertion_id": inside, **hooks(Encryption(ours), ASSERTION)}
+    assert post(desk, key, **genuine, after_signing=extended("_another")).status_code == 303
+    assert_refused(post(desk, key, **genuine, after_signing=extended(inside)), caplog, "duplicate_id")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import secrets
 import socket
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from flask import Flask
+from flask import Flask, Request, Response
+from flask.sessions import SessionInterface, SessionMixin
 
 from flask_genesys_auth import GenesysAuth
 from flask_genesys_auth.state.memory import MemoryState
@@ -128,15 +132,103 @@ def test_browser_forgets_the_logins_that_have_ended(browser: Browser) -> None:
         assert kept[PENDING] == []
 
 
-def test_session_id_that_was_known_before_is_worth_nothing_after(app: Flask, key: SigningKey) -> None:
+class ServerSession(dict[str, Any], SessionMixin):
+    """A session of which the browser has nothing but a name."""
+
+    def __init__(self, name: str, kept: dict[str, Any]) -> None:
+        super().__init__(kept)
+        self.name = name
+
+
+class ServerSessions(SessionInterface):
+    """Keeps sessions as server-side extensions do."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, dict[str, Any]] = {}
+
+    def open_session(self, app: Flask, request: Request) -> ServerSession:
+        name = request.cookies.get("session", "") or secrets.token_hex(8)
+        return ServerSession(name, self.kept.get(name, {}))
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        assert isinstance(session, ServerSession)
+        if session or session.name in self.kept:
+            self.kept[session.name] = dict(session)
+            response.set_cookie("session", session.name)
+
+
+class RegeneratingSessions(ServerSessions):
+    def regenerate(self, session: ServerSession) -> None:
+        self.kept.pop(session.name, None)
+        session.name = secrets.token_hex(8)
+
+
+@pytest.mark.parametrize(("sessions", "fixed"), [(RegeneratingSessions, False), (ServerSessions, True)])
+def test_session_id_that_was_known_before_is_worth_nothing_after(
+    app: Flask, key: SigningKey, sessions: type[ServerSessions], fixed: bool
+) -> None:
+    app.session_interface = sessions()
     browser, other = Browser(app, key), Browser(app, key)
     path = browser.code()
-    fixed = browser.client.get_cookie("session", domain="portal.acme.example")
-    assert fixed is not None
-    other.client.set_cookie("session", fixed.value, domain="portal.acme.example")
+    known = browser.client.get_cookie("session", domain="portal.acme.example")
+    assert known is not None
     assert browser.get(path).status_code == 303
     assert browser.user == ANN
-    assert other.user == ""
+    other.client.set_cookie("session", known.value, domain="portal.acme.example")
+    assert other.user == (ANN if fixed else ""), "without regenerate() nobody can give it another name"
+
+
+def test_a_session_of_the_provider_that_ends_before_the_login_does_is_none(
+    app: Flask, key: SigningKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = Browser(app, key)
+    assert browser.log_in(session_not_on_or_after=-30).status_code == 303
+    assert browser.user == ANN
+    late = Browser(app, key)
+    path = late.code(session_not_on_or_after=-30)
+    providers = runtime(app).service_providers
+    assert isinstance(providers, dict)
+    providers["acme"] = dataclasses.replace(providers["acme"], clock=lambda: time.time() + 31)
+    assert_refused(late.get(path), caplog, "session_expired")
+    assert late.user == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"a&" * 200_000, "too_large"),
+        (b"&" * 8, "too_large"),
+        (b"&" * 7, "malformed"),
+        (b"SAMLResponse=" + b"A" * 600_000, "too_large"),
+    ],
+)
+@pytest.mark.parametrize("address", ["acs", "slo"])
+def test_a_form_of_many_fields_is_not_read(
+    browser: Browser, caplog: pytest.LogCaptureFixture, address: str, body: bytes, reason: str
+) -> None:
+    answer = browser.post(f"/saml/acme/{address}", data=body, content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == 400
+    assert vars(caplog.records[-1])["saml_reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "ours"),
+    [
+        ("GET", "/saml/acme/login?idp=nobody", 404, True),
+        ("GET", "/saml/nobody/login", 404, True),
+        ("HEAD", "/saml/acme/login", 405, True),
+        ("GET", "/saml/acme/acs", 405, True),
+        ("GET", "/saml/acme/nothing", 404, True),
+        ("GET", "/samlet", 404, False),
+    ],
+)
+def test_errors_that_are_not_pages_of_ours_refuse_framing_too(
+    browser: Browser, method: str, path: str, status: int, ours: bool
+) -> None:
+    answer = browser.client.open(path, method=method, base_url=PUBLIC_URL)
+    assert answer.status_code == status
+    assert ("frame-ancestors 'none'" in answer.headers.get(CSP, "")) == ours
+    assert (answer.headers.get("X-Frame-Options") == "DENY") == ours
 
 
 def test_refusal_names_the_provider_it_was_checked_against(

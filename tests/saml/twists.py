@@ -19,6 +19,7 @@ def wrap_response_in_signature(response: etree._Element) -> None:
     original.remove(find(original, "ds:Signature"))
     impersonate(find(response, "saml:Assertion"))
     response.set("ID", "_evil")
+    find(response, "saml:Assertion").set("ID", "_evil-assertion")
     find(response, "ds:Signature").append(original)
 
 
@@ -28,6 +29,7 @@ def wrap_response_beside_signature(response: etree._Element) -> None:
     original.remove(find(original, "ds:Signature"))
     impersonate(find(response, "saml:Assertion"))
     response.set("ID", "_evil")
+    find(response, "saml:Assertion").set("ID", "_evil-assertion")
     find(response, "ds:Signature").addprevious(original)
 
 
