@@ -41,7 +41,7 @@ from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.steps.disabled import DisabledStep
 from flask_genesys_auth.steps.login_session import LoginSessionStep
 from flask_genesys_auth.steps.saml import SamlStep
-from flask_genesys_auth.throttle import FailureLimit, FailureThrottle
+from flask_genesys_auth.throttle import FailureLimit, FailureThrottle, LocalLedger
 from flask_genesys_auth.verified import VerifiedMemory
 
 Answer = Callable[[Evidence], Outcome]
@@ -570,14 +570,19 @@ def test_what_was_remembered_and_no_longer_holds_leaves_no_slot_behind() -> None
     house = House(
         refused, ScriptedStep("web_services", password_is("web_services", "pw"), credentials="basic", reuse=60)
     )
-    window = house.chain._throttle._per_address  # type: ignore[attr-defined]  # what is in use shows nowhere else
+    throttle = house.chain._throttle  # what is in use shows nowhere else
+    assert isinstance(throttle, FailureThrottle)
+    ledger = throttle._ledger
+    assert isinstance(ledger, LocalLedger)
     both = {"ssid": "x", "surl": "https://login.salesforce.com/id/00D000000000001EAA/005000000000001AAA"}
     assert house.chain.walk(request("pw")).authenticated
-    assert sum(map(len, window._slots.values())) == 0
+    assert ledger.count(throttle._per_address) == 0
     house.people.people["ann"].version = "2"
     house.chain.walk(request("pw", **both))
     assert refused.asked == 3  # the first walk, what was recalled, and the walk afresh
-    assert sum(map(len, window._slots.values())) == 0
+    assert ledger.count(throttle._per_address) == 0
+    assert not house.chain.walk(request("wrong")).authenticated
+    assert ledger.count(throttle._per_address) == 1
 
 
 class Gate:
