@@ -1,92 +1,100 @@
-"""The page on the configuration names the keys that the schemas accept, and the defaults that the values have."""
+"""The page on the configuration: its tables are written from the schemas, and its words and its example are true."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from marshmallow import Schema, fields
 
-from flask_genesys_auth.config import schemas, values
-from flask_genesys_auth.config.fields import Tables
+from docs import configuration_reference as reference
+from flask_genesys_auth.config import schemas
+from flask_genesys_auth.config.values import Settings
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8")
-ROW = re.compile(r"^\| `(?P<key>\w+)` \| (?P<type>[^|]+) \| (?P<default>[^|]+) \| (?P<meaning>.+) \|$", re.MULTILINE)
-VALUES = {
-    "GENESYS_AUTH": values.Settings,
-    "GENESYS_AUTH.salesforce_headers": values.SalesforceHeaders,
-    "GENESYS_AUTH.session": values.SessionSettings,
-    "GENESYS_AUTH.passwords": values.PasswordSettings,
-    "GENESYS_AUTH.throttle": values.ThrottleSettings,
-    "GENESYS_AUTH.contact_centers.NAME": values.ContactCenterSettings,
-    "GENESYS_AUTH.contact_centers.NAME.salesforce": values.Salesforce,
-    "GENESYS_AUTH.contact_centers.NAME.configuration_server": values.ConfigurationServer,
-    "GENESYS_AUTH.contact_centers.NAME.saml": values.Saml,
-    "GENESYS_AUTH.contact_centers.NAME.saml.identity_providers.NAME": values.IdentityProvider,
+PAGE = reference.PAGE.read_text("utf-8")
+ROW = re.compile(r"^\| `(?P<key>\w+)` \| [^|]+ \| (?P<default>[^|]+) \| (?P<meaning>.*) \|$", re.MULTILINE)
+LEAST = {
+    "public_url": "https://portal.acme.example",
+    "contact_centers": {
+        "acme": {
+            "salesforce": {"organizations": ["00D000000000001"]},
+            "configuration_server": {"url": "https://gws.internal", "client_id": "portal", "client_secret": "secret"},
+            "web_services": {},
+            "saml": {"identity_providers": {"okta": {"metadata": "idp.xml"}}},
+        }
+    },
 }
 
 
-def documented() -> dict[str, dict[str, str]]:
-    """Return each table's keys with what the page says their default is."""
-    tables = {}
-    for section in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]:
-        heading = re.match(r"`\[(?P<table>[\w.]+)\]`", section)
-        if heading:
-            tables[heading["table"]] = {row["key"]: row["default"] for row in ROW.finditer(section)}
-    return tables
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """What comes of a configuration that says no more than it must."""
+    (tmp_path / "idp.xml").write_text("<EntityDescriptor/>", "utf-8")
+    return schemas.load_settings(LEAST, base_path=tmp_path, app_name="portal")
 
 
-def accepted(schema: Schema, path: str) -> Iterator[tuple[str, set[str]]]:
-    """Yield each table with its keys that are no tables themselves."""
-    keys = set()
-    for key, field in schema.fields.items():
-        if isinstance(field, Tables):
-            yield from accepted(field._schema, f"{path}.{key}.NAME")
-        elif isinstance(field, fields.Nested):
-            yield from accepted(field.schema, f"{path}.{key}")
-        else:
-            keys.add(key)
-    yield path, keys
+def test_the_tables_of_the_page_are_those_of_the_schemas() -> None:
+    assert reference.written(PAGE) == PAGE, "run: python -m docs.configuration_reference"
 
 
-def test_every_key_is_documented_and_no_other() -> None:
-    assert {table: set(keys) for table, keys in documented().items()} == dict(accepted(schemas._Root(), "GENESYS_AUTH"))
+def test_a_key_that_is_not_on_the_page_is_written_and_one_that_is_gone_is_not() -> None:
+    row = next(row for row in PAGE.splitlines() if row.startswith("| `clock_skew` |"))
+    changed = PAGE.replace(row, "| `clock_drift` | seconds | `60` | A key of another version. |")
+    anew = reference.written(changed)
+    assert "clock_drift" not in anew
+    cells, _, _ = row.removesuffix(" |").rpartition(" | ")
+    assert f"{cells} |  |\n" in anew
+    with pytest.raises(LookupError, match=r"GENESYS_AUTH\.session"):
+        reference.written(PAGE.replace("## `[GENESYS_AUTH.session]`", "## Sessions"))
 
 
-def literals() -> list[Any]:
-    found = []
-    for table, keys in documented().items():
-        for key, default in keys.items():
-            literal = re.fullmatch(r"`([^`]+)`", default)
-            if literal and table in VALUES:
-                found.append(pytest.param(table, key, literal[1], id=f"{table}.{key}"))
-    return found
+def test_every_key_has_a_meaning() -> None:
+    rows = [row for row in ROW.finditer(PAGE) if "[GENESYS_AUTH" in PAGE[: row.start()]]
+    assert len(rows) == sum(len(table.cells) for table in reference.tables())
+    assert [row["key"] for row in rows if not row["meaning"].strip().endswith(".")] == []
 
 
-@pytest.mark.parametrize(("table", "key", "literal"), literals())
-def test_a_documented_default_is_the_default(table: str, key: str, literal: str) -> None:
+def test_a_default_that_is_worked_out_is_that_of_a_key() -> None:
+    known = {f"{table.path}.{key}".removeprefix("GENESYS_AUTH.") for table in reference.tables() for key in table.cells}
+    assert set(reference.WORKED_OUT) - known == set()
+
+
+LITERALS = [
+    pytest.param(table.path, key, literal[1], id=f"{table.path}.{key}")
+    for table in reference.tables()
+    for key, (_, default) in table.cells.items()
+    if (literal := re.fullmatch(r"`([^`]+)`", default))
+    and key not in {"enabled", "allow_http"}  # switches that the values no longer have
+    and f"{table.path}.{key}" != "GENESYS_AUTH.public_url"  # which LEAST must have
+]
+
+
+@pytest.mark.parametrize(("table", "key", "literal"), LITERALS)
+def test_a_key_that_is_left_out_has_the_default_of_the_page(
+    settings: Settings, table: str, key: str, literal: str
+) -> None:
+    found = value_at(settings, table, key)
+    if key.endswith("_hosts"):
+        found = [host.host for host in found]
     default = tomllib.loads(f"value = {literal}")["value"]
-    known: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(VALUES[table])}
-    if key in {"enabled", "allow_http"}:  # switches of the configuration, gone in the values
-        assert default is (key == "enabled")
-    elif key.endswith("_hosts"):
-        assert [host.host for host in known[key]] == default
-    elif isinstance(default, list):
-        assert list(known[key]) == default
-    elif isinstance(default, dict):
-        assert default == {}
-    else:
-        assert known[key] == default
+    assert (list(found) if isinstance(default, list) else found) == default
+
+
+def value_at(settings: Any, table: str, key: str) -> Any:
+    found = settings
+    for name in table.removeprefix("GENESYS_AUTH").strip(".").replace(".NAME", "").split("."):
+        if name:
+            found = getattr(found, name)
+            if name in {"contact_centers", "identity_providers"}:
+                (found,) = found.values()
+    return found.get(key, "") if isinstance(found, dict) or not hasattr(found, key) else getattr(found, key)
 
 
 def test_the_example_is_accepted(tmp_path: Path) -> None:
