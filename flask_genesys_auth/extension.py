@@ -17,11 +17,12 @@ from .accounts.passwords import PasswordHasher
 from .accounts.store import SqlAccounts
 from .chain.contact_centers import ContactCenter, ContactCenters
 from .chain.order import in_order
-from .chain.ports import AccountState, AccountStore, PasswordStore
+from .chain.ports import AccountState, AccountStore, PasswordStore, PlainAccounts
 from .chain.walk import AuthenticationChain
 from .config.schemas import load_settings
 from .directories.genesys import GenesysDirectory
 from .errors import ConfigurationError
+from .recent import Recent
 from .sessions import LoginSessions
 from .state.memory import MemoryState
 from .state.sqlite import SqliteState
@@ -40,7 +41,7 @@ from .web.runtime import EXTENSION, Runtime, runtime, without_steps
 
 if TYPE_CHECKING:
     from .chain.decision import Decision
-    from .chain.ports import Describe, Directory, StateStore, Step
+    from .chain.ports import Describe, Directory, RecentAccounts, StateStore, Step
     from .config.values import ContactCenterSettings, Settings
     from .saml.settings import ServiceProvider
 
@@ -162,6 +163,7 @@ class GenesysAuth:
             describe=describe,
             throttle=FailureThrottle(settings.throttle, state, ledger),
             verified=VerifiedMemory(),
+            recent=_recent_accounts(accounts, settings),
         )
         return Runtime(
             settings=settings,
@@ -345,6 +347,14 @@ def _step(given: StepFactory) -> Step:
     if not callable(getattr(made, "authenticate", None)) or not callable(getattr(made, "challenge", None)):
         raise ConfigurationError(f"extra_steps: {made!r} is no step; it needs name, authenticate() and challenge()")
     return cast("Step", made)
+
+
+def _recent_accounts(accounts: AccountStore[Any], settings: Settings) -> RecentAccounts | None:
+    if not settings.session.revocation_delay or not isinstance(accounts, PlainAccounts):
+        return None
+    recent: Recent[tuple[Any, AccountState]] = Recent(settings.session.revocation_delay)
+    accounts.on_change(recent.clear)
+    return recent
 
 
 def _describe(accounts: AccountStore[Any]) -> Describe:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from .chain.decision import LoginSession, Reason, Rejected
 from .errors import StateUnavailable
+from .recent import Recent
 
 if TYPE_CHECKING:
     from .chain.ports import Json, StateStore
@@ -33,15 +34,27 @@ class LoginSessions:
     A session ends ``absolute_timeout`` after it began, where its provider said so (saml-core 2.7.2,
     SessionNotOnOrAfter), or when it was not used for ``idle_timeout``. That it was used is written down at most once
     per min(60, ``idle_timeout`` / 10) seconds, so an idle one may live that much longer, never shorter. The store
-    knows a hash of the opaque id, never the id.
+    knows a hash of the opaque id, never the id; nor does this process's memory.
+
+    With a ``revocation_delay`` a session that was read at most so long ago is resumed without asking the store, until
+    one of its own ends. What ends here is forgotten here at once.
 
     :param state: where they are kept; its ``StateUnavailable`` passes through every method.
-    :param settings: the time-outs.
+    :param settings: the time-outs, and the delay.
     :param clock: unix time.
+    :param recent: what was read a short time ago; default: for the delay.
     """
 
-    def __init__(self, state: StateStore, settings: SessionSettings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        state: StateStore,
+        settings: SessionSettings,
+        clock: Callable[[], float] = time.time,
+        *,
+        recent: Recent[LoginSession] | None = None,
+    ) -> None:
         self._state = state
+        self._recent: Recent[LoginSession] = Recent(settings.revocation_delay) if recent is None else recent
         self._absolute = settings.absolute_timeout
         self._touch_interval = min(LONGEST_TOUCH_INTERVAL, settings.idle_timeout / 10)
         self._idle = settings.idle_timeout + self._touch_interval
@@ -85,25 +98,30 @@ class LoginSessions:
     def resume(self, session_id: str, *, touch: bool = True) -> LoginSession | Rejected:
         """Return the living session, or that it has ended.
 
-        :param touch: note that it was seen now (idle time-out).
+        :param touch: note that it was seen now (idle time-out); without, the store is always asked.
         """
         key = _key(session_id)
+        session = self._recent.recall(key) if touch else None
+        if session is not None and self._lives(session) and not self._touch_is_due(session):
+            return session
+        reading = self._recent.begin()
         session = self._living(self._state.get(key))
         if session is None:
+            self._recent.drop(key)
             return Rejected(Reason.SESSION_ENDED)
-        now = self._clock()
-        if not touch or now - session.last_seen < self._touch_interval:
-            return session
-        seen = replace(session, last_seen=now)
-        # It could be read: a state that cannot be written just now ends nobody's session.
-        with suppress(StateUnavailable):
-            if not self._state.replace(key, asdict(seen), self._ttl(seen)):
-                return Rejected(Reason.SESSION_ENDED)
-        return seen
+        if touch and self._touch_is_due(session):
+            return self._touch(key, session)
+        self._recent.remember(key, session, reading)
+        return session
 
     def end(self, session_id: str) -> LoginSession | None:
         """End a session and return what it was, or ``None`` if it had ended before; of many callers one ends it."""
-        return self._living(self._state.take(_key(session_id)))
+        key = _key(session_id)
+        try:
+            return self._living(self._state.take(key))
+        finally:
+            # Afterwards, so that nobody reads it between the two; also where nobody knows whether it has ended.
+            self._recent.forget(key)
 
     def revoke(self, *, account_id: str | None = None, contact_center: str | None = None) -> int:
         """End all sessions of an account, of a contact center, or of an account in a contact center.
@@ -119,7 +137,10 @@ class LoginSessions:
             term = _term("account", account_id)
         else:
             term = _term("account", account_id, contact_center)
-        return sum(self._state.delete(key) for key in self._state.find(term))
+        try:
+            return sum(self._state.delete(key) for key in self._state.find(term))
+        finally:
+            self._recent.clear()
 
     def end_saml(
         self, contact_center: str, provider: str, name_id: str, session_indexes: Iterable[str] = ()
@@ -131,9 +152,26 @@ class LoginSessions:
         """
         named = (contact_center, provider, name_id)
         terms = [_term("saml", *named, index) for index in session_indexes] or [_term("saml", *named)]
-        keys = dict.fromkeys(key for term in terms for key in self._state.find(term))
-        ended = (self._living(self._state.take(key)) for key in keys)
+        try:
+            keys = dict.fromkeys(key for term in terms for key in self._state.find(term))
+            ended = [self._living(self._state.take(key)) for key in keys]
+        finally:
+            self._recent.clear()
         return [session for session in ended if session is not None]
+
+    def _touch_is_due(self, session: LoginSession) -> bool:
+        return self._clock() - session.last_seen >= self._touch_interval
+
+    def _touch(self, key: str, session: LoginSession) -> LoginSession | Rejected:
+        seen = replace(session, last_seen=self._clock())
+        reading = self._recent.begin()
+        # It could be read: a state that cannot be written just now ends nobody's session.
+        with suppress(StateUnavailable):
+            if not self._state.replace(key, asdict(seen), self._ttl(seen)):
+                self._recent.drop(key)
+                return Rejected(Reason.SESSION_ENDED)
+            self._recent.remember(key, seen, reading)
+        return seen
 
     def _ttl(self, session: LoginSession) -> float:
         return min(self._idle, session.expires - session.last_seen)
@@ -141,11 +179,11 @@ class LoginSessions:
     def _living(self, value: Json) -> LoginSession | None:
         """Return the session that a stored value is, if it is one and neither of its ends has passed."""
         session = _read(value)
-        if session is None:
-            return None
+        return session if session is not None and self._lives(session) else None
+
+    def _lives(self, session: LoginSession) -> bool:
         # The store's own clock decides first; this one counts where the time-outs have been shortened since.
-        end = min(session.expires, session.last_seen + self._idle, session.created + self._absolute)
-        return session if self._clock() < end else None
+        return self._clock() < min(session.expires, session.last_seen + self._idle, session.created + self._absolute)
 
 
 def _read(value: Json) -> LoginSession | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -32,6 +33,11 @@ class AccountManagement:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call this after every change to an account that this process makes, or may have made."""
+        self._listeners.append(listener)
 
     def create_tables(self) -> None:
         """Make the tables, and SQLite's file with its parents, where they are missing."""
@@ -119,7 +125,7 @@ class AccountManagement:
             for provider, value in one.identities
         ]
         try:
-            with self._database.transaction() as connection:
+            with self._changing() as connection:
                 for start in range(0, len(made), BATCH):
                     connection.execute(insert(accounts), made[start : start + BATCH])
                 for start in range(0, len(linked), BATCH):
@@ -175,7 +181,7 @@ class AccountManagement:
         """
         _refuse(rows.identity_problems(provider, value))
         try:
-            with self._database.transaction() as connection:
+            with self._changing() as connection:
                 center = connection.execute(
                     select(accounts.c.contact_center).where(accounts.c.id == account_id)
                 ).scalar()
@@ -204,7 +210,7 @@ class AccountManagement:
         )
         center = select(accounts.c.contact_center).where(accounts.c.id == account_id)
         try:
-            with self._database.transaction() as connection:
+            with self._changing() as connection:
                 # The write comes first: it keeps every other claim of this account waiting.
                 if not connection.execute(claim).rowcount or connection.execute(known).first() is not None:
                     return False
@@ -225,17 +231,27 @@ class AccountManagement:
         gone = delete(identities).where(
             identities.c.account_id == account_id, identities.c.provider == provider, identities.c.value == value
         )
-        with self._database.transaction() as connection:
+        with self._changing() as connection:
             return connection.execute(gone).rowcount > 0
 
     def delete(self, account_id: str) -> bool:
         """Delete an account with its linked values; tell whether it was there."""
-        with self._database.transaction() as connection:
+        with self._changing() as connection:
             connection.execute(delete(identities).where(identities.c.account_id == account_id))
             return connection.execute(delete(accounts).where(accounts.c.id == account_id)).rowcount > 0
 
+    @contextmanager
+    def _changing(self) -> Iterator[Connection]:
+        try:
+            with self._database.transaction() as connection:
+                yield connection
+        finally:
+            # Also after an error: an answer that did not come says nothing of the change.
+            for listener in self._listeners:
+                listener()
+
     def _change(self, account_id: str, **values: Any) -> None:
-        with self._database.transaction() as connection:
+        with self._changing() as connection:
             changed = connection.execute(update(accounts).where(accounts.c.id == account_id).values(**values)).rowcount
         if not changed:
             raise NoSuchAccount("there is no such account")

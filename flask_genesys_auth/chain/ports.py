@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -100,6 +100,19 @@ class AccountStore(Protocol[U_co]):
 
     def get(self, account_id: str) -> U_co | None:
         """Return the account of this id, or ``None``."""
+        ...
+
+
+@runtime_checkable
+class PlainAccounts(Protocol):
+    """An account store whose users are values: no request changes them, and another thread may read them later.
+
+    Only users of such a store are remembered for ``session.revocation_delay``. One that is bound to a database's
+    session is not such a value: it would be read outside of its own request, or by two threads at once.
+    """
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call this after every change to an account that this process makes, or may have made."""
         ...
 
 
@@ -278,6 +291,14 @@ class VerifiedCredentials(Protocol):
 
     def forget(self, kind: str, contact_center: str, address: str, *secrets: str) -> None:
         """Forget what was remembered of these credentials."""
+        ...
+
+
+class RecentAccounts(Protocol):
+    """Accounts that were read for a login session a short time ago, in this process."""
+
+    def read(self, key: str, read: Callable[[], tuple[Any, AccountState] | None]) -> tuple[Any, AccountState] | None:
+        """Return the user and the state of this account, remembered or read now."""
         ...
 
 

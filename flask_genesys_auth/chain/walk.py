@@ -13,6 +13,7 @@ from .decision import (
     OUTCOME_NAMES,
     Authenticated,
     Decision,
+    Identity,
     LoginSession,
     NotApplicable,
     Outcome,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         AccountState,
         AccountStore,
         Describe,
+        RecentAccounts,
         SessionReader,
         Step,
         Throttle,
@@ -99,6 +101,7 @@ class AuthenticationChain:
     :param describe: an account's state, from the store's own user object.
     :param throttle: how many failures are let through.
     :param verified: credentials found good a short time ago.
+    :param recent: accounts read for a login session a short time ago; default: none.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class AuthenticationChain:
         describe: Describe,
         throttle: Throttle,
         verified: VerifiedCredentials,
+        recent: RecentAccounts | None = None,
     ) -> None:
         self.contact_centers = contact_centers
         self._headers = headers
@@ -119,6 +123,7 @@ class AuthenticationChain:
         self._describe = describe
         self._throttle = throttle
         self._verified = verified
+        self._recent = recent
         self._stages = {name: tuple(_stage(step) for step in center.steps) for name, center in contact_centers.items()}
 
     def walk(
@@ -142,29 +147,36 @@ class AuthenticationChain:
         credentials = read_credentials(user_name, ":", password)
         return self._decide(replace(bare, basic=credentials, salesforce=None), lambda stage: stage.kind == BASIC)
 
-    def settle(self, outcome: Outcome) -> Settled:
+    def settle(self, outcome: Outcome, *, recent: bool = False) -> Settled:
         """Turn a proven identity into an account, or into the reason why it is none.
 
         The account is read at every request, also when the credentials were found good before.
+
+        :param recent: it may have been read a short time ago, if it is named by its id.
         """
         if not isinstance(outcome, Authenticated):
             return Settled(outcome)
         proven = outcome.identity
         try:
-            if proven.matched_by == "account_id":
-                user = self._accounts.get(proven.subject)
+            if recent and self._recent is not None and proven.matched_by == "account_id":
+                found = self._recent.read(proven.subject, lambda: self._look_up(proven))
             else:
-                user = self._accounts.find(proven)
-            if user is None:
-                return Settled(Rejected(Reason.NO_ACCOUNT))
-            state = self._describe(user)
+                found = self._look_up(proven)
         except BackendUnavailable as error:
             return Settled(unavailable(error))
+        if found is None:
+            return Settled(Rejected(Reason.NO_ACCOUNT))
+        user, state = found
         if state.contact_center not in {None, proven.contact_center}:
             return Settled(Rejected(Reason.OTHER_CONTACT_CENTER))
         if not state.enabled:
             return Settled(Rejected(Reason.ACCOUNT_DISABLED))
         return Settled(outcome, user, state)
+
+    def _look_up(self, proven: Identity) -> tuple[Any, AccountState] | None:
+        by_id = proven.matched_by == "account_id"
+        user = self._accounts.get(proven.subject) if by_id else self._accounts.find(proven)
+        return None if user is None else (user, self._describe(user))
 
     def _decide(self, evidence: Evidence, takes_part: Callable[[_Stage], bool]) -> Decision:
         try:
@@ -216,7 +228,8 @@ class _Walk:
         for stage in stages:
             began = perf_counter()
             door = self._door(stage.kind) if stage.kind else None
-            settled = self._chain.settle(self._ask(stage, door))
+            recent = stage.resumes and not self._evidence.dry_run
+            settled = self._chain.settle(self._ask(stage, door), recent=recent)
             self._records.append(StepRecord(stage.step.name, settled.outcome, perf_counter() - began))
             self._settle_slot(stage, settled)
             if door is not None:

@@ -92,6 +92,7 @@ class _SalesforceHeaders(Table):
 class _Session(Table):
     idle_timeout = Whole(1, 366 * _DAY)
     absolute_timeout = Whole(1, 366 * _DAY)
+    revocation_delay = Seconds(_MINUTE, zero=True)
 
 
 class _Passwords(Table):

@@ -50,10 +50,14 @@ class SalesforceHeaders:
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """How long a login session lives, in seconds."""
+    """How long a login session lives, in seconds.
+
+    :param revocation_delay: how long ago a login session and its account may have been read; 0: at this request.
+    """
 
     idle_timeout: int = 1800
     absolute_timeout: int = 28800
+    revocation_delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

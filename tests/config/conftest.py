@@ -81,7 +81,7 @@ def full() -> Mapping:
         "saml_url_prefix": "/sso/saml/",
         "login_view": "auth.login",
         "salesforce_headers": {"session": "X-Session", "identity": "X-Identity"},
-        "session": {"idle_timeout": 60, "absolute_timeout": 3600},
+        "session": {"idle_timeout": 60, "absolute_timeout": 3600, "revocation_delay": 2},
         "passwords": {
             "memory_kib": 64,
             "iterations": 1,

@@ -113,7 +113,7 @@ def test_every_key_is_read(folder: Path, load: Load, full: Mapping, key_pair: tu
         saml_url_prefix="/sso/saml",
         login_view="auth.login",
         salesforce_headers=SalesforceHeaders("X-Session", "X-Identity"),
-        session=SessionSettings(60, 3600),
+        session=SessionSettings(60, 3600, 2.0),
         passwords=PasswordSettings(64, 1, 2, 1, 0),
         throttle=ThrottleSettings(
             "1 per minute", "2/hour", "3 per 2 days", "redis://:hunter2@redis.acme.example/1", fallback=False

@@ -1,0 +1,119 @@
+"""What was read from a store a short time ago, so that not every request has to ask it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
+
+from .forks import fork_safe_lock, watch_forks
+
+MAX_ENTRIES = 10_000
+
+V = TypeVar("V")
+
+
+class Reading(NamedTuple):
+    """A read that has begun.
+
+    :param began: when, before the store was asked.
+    :param epoch: what had been forgotten by then.
+    """
+
+    began: float
+    epoch: object
+
+
+class Recent(Generic[V]):
+    """Remembers values for a number of seconds, counted from before they were read.
+
+    Of what is forgotten while somebody reads it, nothing is remembered: that read may be of what was there before.
+    All values live equally long, so that the one read first is the one that goes first, at its end or for want of room.
+
+    :param seconds: 0 remembers nothing.
+    :param max_entries: the one that was read first goes when there are more.
+    :param clock: seconds that never go back.
+    """
+
+    def __init__(
+        self, seconds: float, *, max_entries: int = MAX_ENTRIES, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds = seconds
+        self._max_entries = max_entries
+        self._clock = clock
+        self._lock = fork_safe_lock()
+        self._begin()
+        watch_forks(self)
+
+    def __repr__(self) -> str:
+        return f"Recent({len(self)} of {self._max_entries})"
+
+    def __len__(self) -> int:
+        """Return how many values are held, those included whose time is over and that have not gone yet."""
+        return len(self._entries)
+
+    def recall(self, key: str) -> V | None:
+        """Return what was read of this key, if that is not too long ago."""
+        entry = self._entries.get(key)
+        return entry[1] if entry is not None and self._clock() - entry[0] < self._seconds else None
+
+    def begin(self) -> Reading:
+        """Note that a read begins now."""
+        return Reading(self._clock(), self._epoch)
+
+    def remember(self, key: str, value: V, reading: Reading) -> None:
+        """Remember what a read has found, unless something was forgotten since it began."""
+        if self._seconds <= 0:
+            return
+        with self._lock:
+            if reading.epoch is not self._epoch:
+                return
+            # What is entered anew stands last.
+            self._entries.pop(key, None)
+            self._entries[key] = (reading.began, value)
+            self._drop_old()
+
+    def read(self, key: str, read: Callable[[], V | None]) -> V | None:
+        """Return what is remembered, or else what ``read`` finds, which is remembered if it is anything."""
+        known = self.recall(key)
+        if known is not None:
+            return known
+        reading = self.begin()
+        found = read()
+        if found is not None:
+            self.remember(key, found, reading)
+        return found
+
+    def forget(self, key: str) -> None:
+        """Forget this key, whoever may be reading it."""
+        with self._lock:
+            self._epoch = object()
+            self._entries.pop(key, None)
+
+    def drop(self, key: str) -> None:
+        """Forget what is remembered of this key: somebody has just read that it is there no more."""
+        self._entries.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._begin()
+
+    def before_fork(self) -> None:
+        """Do nothing: the parent keeps what it knows."""
+
+    def after_fork(self) -> None:
+        """Begin empty: nobody tells a child what the parent forgets."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._epoch = object()
+        self._entries: dict[str, tuple[float, V]] = {}
+
+    def _drop_old(self) -> None:
+        over = self._clock() - self._seconds
+        while self._entries:
+            key, (began, _) = next(iter(self._entries.items()))
+            if len(self._entries) <= self._max_entries and began > over:
+                return
+            del self._entries[key]

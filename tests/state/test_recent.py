@@ -1,0 +1,133 @@
+"""What was read a short time ago: an end, a bound, and nothing remembered of what is forgotten meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from flask_genesys_auth.recent import Recent
+
+from .contract import Clock
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def recent(clock: Clock) -> Recent[str]:
+    return Recent(2, clock=clock)
+
+
+def read(recent: Recent[str], key: str = "key", value: str = "value") -> None:
+    recent.remember(key, value, recent.begin())
+
+
+def test_what_was_read_is_recalled_until_its_time_is_over(recent: Recent[str], clock: Clock) -> None:
+    read(recent)
+    for _ in range(19):
+        clock.advance(0.1)
+        assert recent.recall("key") == "value"  # being recalled does not prolong
+    clock.advance(0.11)
+    assert recent.recall("key") is None
+    assert recent.recall("other") is None
+
+
+def test_its_time_begins_before_the_store_is_asked(recent: Recent[str], clock: Clock) -> None:
+    reading = recent.begin()
+    clock.advance(1.5)
+    recent.remember("key", "slow", reading)
+    assert recent.recall("key") == "slow"
+    clock.advance(0.6)
+    assert recent.recall("key") is None
+
+
+@pytest.mark.parametrize("forget", [lambda recent: recent.forget("key"), lambda recent: recent.clear()])
+def test_of_what_is_forgotten_while_it_is_read_nothing_is_remembered(
+    recent: Recent[str], forget: Callable[[Recent[str]], None]
+) -> None:
+    reading = recent.begin()
+    forget(recent)
+    recent.remember("key", "of before", reading)
+    assert recent.recall("key") is None
+    read(recent, value="of afterwards")
+    assert recent.recall("key") == "of afterwards"
+
+
+def test_one_key_is_forgotten_or_all(recent: Recent[str]) -> None:
+    for key in "abc":
+        read(recent, key, key)
+    recent.forget("a")
+    recent.drop("b")
+    recent.drop("nobody")
+    assert [recent.recall(key) for key in "abc"] == [None, None, "c"]
+    recent.clear()
+    assert (recent.recall("c"), len(recent)) == (None, 0)
+
+
+def test_0_seconds_remember_nothing(clock: Clock) -> None:
+    recent: Recent[str] = Recent(0, clock=clock)
+    read(recent)
+    assert recent.recall("key") is None
+    assert len(recent) == 0
+
+
+def test_the_one_that_was_read_first_goes_for_want_of_room(clock: Clock) -> None:
+    recent: Recent[str] = Recent(2, max_entries=2, clock=clock)
+    for key in ("a", "b", "a", "c"):
+        read(recent, key, key)
+    assert [recent.recall(key) for key in "abc"] == ["a", None, "c"]
+    assert repr(recent) == "Recent(2 of 2)"
+
+
+def test_what_is_over_goes_in_passing(recent: Recent[str], clock: Clock) -> None:
+    for number in range(100):
+        read(recent, str(number))
+    clock.advance(2)
+    read(recent)
+    assert len(recent) == 1
+
+
+def test_a_read_is_made_once_and_remembered_if_it_finds_anything(recent: Recent[str], clock: Clock) -> None:
+    found: list[str | None] = ["first", None, None, "second"]
+    assert [recent.read("key", lambda: found.pop(0)) for _ in range(3)] == ["first"] * 3
+    clock.advance(2)
+    assert [recent.read("key", lambda: found.pop(0)) for _ in range(4)] == [None, None, "second", "second"]
+
+
+def test_a_child_begins_empty_and_its_parent_keeps_what_it_knows(recent: Recent[str]) -> None:
+    read(recent)
+    reading = recent.begin()
+    recent.before_fork()
+    assert recent.recall("key") == "value"
+    recent.after_fork()
+    recent.remember("key", "of the parent", reading)
+    assert recent.recall("key") is None
+
+
+def test_threads_may_use_it_at_once() -> None:
+    recent: Recent[str] = Recent(60, max_entries=20)
+    begin = threading.Barrier(8)
+    wrong: list[object] = []
+
+    def work(worker: int) -> None:
+        begin.wait()
+        for turn in range(500):
+            key = str((worker * 7 + turn) % 40)
+            read(recent, key, key)
+            if recent.recall(key) not in {None, key}:
+                wrong.append(key)
+            if turn % 50 == 0:
+                recent.forget(key)
+                recent.drop(str(turn % 40))
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(recent) <= 20
