@@ -1,0 +1,234 @@
+"""Follows a page of the documentation word for word: saves its files, types its commands, compares what is printed.
+
+A program that stands below "Save this as `NAME`" is saved; below "the line `...` becomes" it takes a line's place. A
+console block is typed line by line, in a terminal of its own where the paragraph above says "another terminal" or "a
+third terminal"; what runs until it is stopped is left running. A text block right below is what was printed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+DOCS = Path(__file__).parents[2] / "docs"
+PATIENCE = 300.0
+_BLOCK = re.compile(r"^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+_DONE = "__typed__"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a page.
+
+    :param said: the paragraph above it, on one line; empty where another block is.
+    """
+
+    kind: str
+    text: str
+    said: str
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """Yield the blocks of a page in their order."""
+    end = 0
+    for found in _BLOCK.finditer(page):
+        before = page[end : found.start()].strip()
+        said = " ".join(before.split("\n\n")[-1].split()) if before else ""
+        yield Block(found["kind"], found["text"], said)
+        end = found.end()
+
+
+class Terminal:
+    """A shell in which lines are typed."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], log: Path) -> None:
+        self._log = log
+        self._running: list[int] = []
+        self._shell = subprocess.Popen(
+            ["/bin/sh"],
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def type(self, line: str) -> str:
+        """Type a command; return what it has printed.
+
+        :raises AssertionError: if it fails.
+        """
+        printed = self._send(line)
+        output, _, status = printed.rpartition(_DONE)
+        assert status.strip() == "0", f"{line}\n{output}"
+        return output
+
+    def leave_running(self, line: str) -> None:
+        """Type a command that goes on until :meth:`stop`."""
+        output = self._send(f"{line} >>{self._log} 2>&1 & echo $!").partition(_DONE)[0]
+        self._running.append(int(output.split()[-1]))
+
+    def stop(self) -> None:
+        """Stop what was left running, as Ctrl-C does."""
+        for process in self._running:
+            os.kill(process, signal.SIGTERM)
+            self._send(f"wait {process}")
+        self._running.clear()
+
+    def close(self) -> None:
+        self.stop()
+        assert self._shell.stdin is not None
+        self._shell.stdin.close()
+        self._shell.wait(30)
+        if self._shell.stdout is not None:
+            self._shell.stdout.close()
+
+    def _send(self, line: str) -> str:
+        assert self._shell.stdin is not None
+        assert self._shell.stdout is not None
+        self._shell.stdin.write(f"{line}\necho {_DONE} $?\n")
+        self._shell.stdin.flush()
+        printed = ""
+        while not printed.endswith("\n") or _DONE not in printed.splitlines()[-1]:
+            read = self._shell.stdout.readline()
+            assert read, f"the shell has ended: {printed}"
+            printed += read
+        return printed
+
+
+class Reader:
+    """Somebody who does what a page says, in an empty folder.
+
+    :param page: the page's name below ``docs``.
+    :param ports: the ports of the page, and what takes their place, for they may be taken.
+    :param environment: what terminals have besides a path.
+    """
+
+    def __init__(
+        self,
+        page: str,
+        folder: Path,
+        *,
+        ports: Mapping[int, int],
+        environment: Mapping[str, str] | None = None,
+        tools: Path | None = None,
+    ) -> None:
+        self._folder = folder
+        self._ports = ports
+        self.log = folder.with_name(f"{folder.name}.log")
+        path = f"{tools}:/usr/bin:/bin" if tools else "/usr/local/bin:/usr/bin:/bin"
+        # A proxy of the machine has no say in what stays on it.
+        self._environment = {"PATH": path, "HOME": str(folder), "NO_PROXY": "*", **(environment or {})}
+        self._terminals: dict[str, Terminal] = {}
+        self._blocks = list(blocks((DOCS / page).read_text("utf-8")))
+        self._printed = ""
+        self.left = list(self._blocks)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for terminal in self._terminals.values():
+            terminal.close()
+
+    def follow(self, count: int = 0) -> None:
+        """Do what the next so many blocks say, or all that are left."""
+        for _ in range(count or len(self.left)):
+            self.do(self.left.pop(0))
+
+    def do(self, block: Block) -> None:
+        """Do what one block says."""
+        text = self.here(block.text)
+        saved = re.search(r"[Ss]ave (?:this|it) (?:as|in) `(?P<name>[^`]+)`", block.said)
+        line = re.search(r"in `(?P<name>[^`]+)`, the line `(?P<line>[^`]+?)(?: \.\.\.)?` becomes$", block.said)
+        if block.kind == "console":
+            self._printed = self._type(text, self._terminal(block.said))
+        elif block.kind == "text" and not block.said:
+            assert self._printed == text
+        elif block.kind == "text" and "the log" in block.said:
+            self.expect_in_log(text.strip())
+        elif line:
+            self._replace(self._folder / line["name"], line["line"], text)
+        elif saved:
+            path = self._folder / saved["name"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        else:
+            assert block.kind == "text", f"nobody can know what to do with this: {block}"
+
+    def here(self, text: str) -> str:
+        """Return a text of the page with the ports that are used here."""
+        for port, free in self._ports.items():
+            text = re.sub(rf"\b{port}\b", str(free), text)
+        return text
+
+    def expect_in_log(self, text: str) -> None:
+        """Wait until something has been said by what is left running, whatever the reference is."""
+        pattern = re.sub(r"reference\\ [0-9a-f]+", "reference [0-9a-f]+", re.escape(text))
+        deadline = time.monotonic() + PATIENCE
+        while not re.search(pattern, self.log.read_text("utf-8")):
+            assert time.monotonic() < deadline, f"{text!r} is not in {self.log.read_text('utf-8')}"
+            time.sleep(0.05)
+
+    def _terminal(self, said: str) -> Terminal:
+        name = next((name for name in ("another terminal", "third terminal") if name in said), "first terminal")
+        if "there too" in said:
+            name = "another terminal"
+        if "stop the application" in said:
+            self._terminals[name].stop()
+        if name not in self._terminals:
+            self._terminals[name] = Terminal(self._folder, self._environment, self.log)
+        return self._terminals[name]
+
+    def _type(self, text: str, terminal: Terminal) -> str:
+        printed = ""
+        for line in text.replace("\\\n", "").splitlines():
+            port = self._served_by(line)
+            if port is None:
+                printed += terminal.type(re.sub(r"^curl ", "curl --silent --show-error ", line))
+            else:
+                terminal.leave_running(self._at_port(line, port))
+                wait_for(port)
+        return printed
+
+    def _served_by(self, line: str) -> int | None:
+        """Return the port where a command will answer until it is stopped."""
+        if re.search(r"^flask .*\brun\b|^gunicorn ", line):
+            return self._ports[5000]
+        return self._ports[5001] if "identity-provider" in line else None
+
+    def _at_port(self, line: str, port: int) -> str:
+        return line if str(port) in line else f"{line} --port {port}"
+
+    def _replace(self, path: Path, begins: str, text: str) -> None:
+        lines = path.read_text("utf-8").splitlines(keepends=True)
+        (place,) = [place for place, line in enumerate(lines) if line.strip().startswith(begins)]
+        lines[place] = text
+        path.write_text("".join(lines), "utf-8")
+
+
+def wait_for(port: int) -> None:
+    """Return once somebody listens there."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"nobody listens at port {port}")
