@@ -1,0 +1,301 @@
+"""A load on loopback: what gunicorn serves of ours, next to Flask-Login and Flask-HTTPAuth alone, in one run.
+
+Run with ``python -m benchmarks.load``. A closed-loop client in a second process asks each application in turn, in short
+rounds, so that a noisy moment of the machine falls on all of them; what counts are ratios within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.load_stand import Client, Node, Users, basic, nodes, plan, request
+from flask_genesys_auth.testing import SalesforceEmulator
+from tests.servers import PostgresqlServer, RedisServer
+
+CONNECTIONS = 8
+PARTS = ("compare", "memory", "outage", "cold")
+STORES = ("SQLite", "PostgreSQL", "Redis")
+MEBIBYTE = 1 << 20
+LOGIN, HTTPAUTH = "Flask-Login, session", "Flask-HTTPAuth, Basic"
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One application with one kind of user."""
+
+    name: str
+    node: Node
+    users: Users
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is promised of a figure of ours."""
+
+    what: str
+    bound: float
+    at_least: bool = False
+
+    def met(self, found: float) -> bool:
+        """Tell whether it holds."""
+        return found >= self.bound if self.at_least else found <= self.bound
+
+
+TARGETS = {
+    "session, Redis, exact / Flask-Login": Target("throughput", 0.7, at_least=True),
+    "session, Redis, revocation_delay 2 / Flask-Login": Target("throughput", 0.9, at_least=True),
+    "session while Salesforce hangs / while it is well": Target("throughput", 0.9, at_least=True),
+    "Basic while Salesforce hangs / while it is well": Target("throughput", 0.9, at_least=True),
+    "session p99 while Salesforce hangs / while it is well": Target("p99", 2.0),
+    "Basic p99 while Salesforce hangs / while it is well": Target("p99", 2.0),
+    "MiB of a worker above Flask-Login's": Target("memory", 25.0),
+    "cold logins: MiB of a worker above idle / concurrent_hashes x memory_kib": Target("memory", 1.0),
+}
+
+
+@dataclass
+class Report:
+    """What was found."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    ratios: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def met(self) -> bool:
+        """Tell whether every target that was measured holds."""
+        return all(TARGETS[name].met(found) for name, found in self.ratios.items() if name in TARGETS)
+
+    def print(self) -> None:
+        """Print two tables."""
+        print(f"{'':44} {'per second':>10} {'p50 ms':>8} {'p99 ms':>8}")
+        for row in self.rows:
+            print(f"{row['name']:44} {row['per_second']:10.0f} {row['p50']:8.2f} {row['p99']:8.2f}")
+        for name, found in self.ratios.items():
+            target = TARGETS.get(name)
+            verdict = ""
+            if target is not None:
+                sign = ">=" if target.at_least else "<="
+                verdict = f"target {sign} {target.bound:g}  {'met' if target.met(found) else 'MISSED'}"
+            print(f"{name:76} {found:6.2f}  {verdict}")
+        for note in self.notes:
+            print(note)
+
+
+class Bench:
+    """All servers, and what is measured with them.
+
+    :param seconds: of one round.
+    """
+
+    def __init__(
+        self, folder: Path, start: Callable[..., Node], client: Client, *, rounds: int, seconds: float
+    ) -> None:
+        self._folder = folder
+        self._start = start
+        self._client = client
+        self._rounds = rounds
+        self._seconds = seconds
+        self._numbers = count()
+        self.salesforce = SalesforceEmulator()
+        self.report = Report()
+
+    def ours(self, *, threads: int = 4, **changes: Any) -> Node:
+        """Start a node of ours with these keys of ``[GENESYS_AUTH]``."""
+        folder = self._folder / f"ours{next(self._numbers)}"
+        return self._start("ours", plan=plan(folder, self.salesforce, **changes), threads=threads)
+
+    def entrants(self, stores: dict[str, dict[str, Any]]) -> Iterator[Entrant]:
+        """Yield everybody who takes part in the comparison."""
+        login = self._start("with_flask_login")
+        yield Entrant(LOGIN, login, Users("session", (request(Cookie=login.session()),), CONNECTIONS))
+        yield Entrant(HTTPAUTH, self._start("with_httpauth"), Users("basic", (basic(),), CONNECTIONS))
+        known = request(**self.salesforce.add_user("ann@acme.example"))
+        for name, changes in stores.items():
+            node = self.ours(**changes)
+            cookies = tuple(request(Cookie=node.session()) for _ in range(CONNECTIONS))
+            yield Entrant(f"session, {name}, exact", node, Users("session", cookies, CONNECTIONS))
+            yield Entrant(f"Basic, {name}", node, Users("basic", (basic(),), CONNECTIONS))
+            yield Entrant(f"Salesforce, {name}", node, Users("salesforce", (known,), CONNECTIONS))
+            delayed = self.ours(**changes, session={"revocation_delay": 2})
+            cookies = tuple(request(Cookie=delayed.session()) for _ in range(CONNECTIONS))
+            users = Users("session", cookies, CONNECTIONS)
+            yield Entrant(f"session, {name}, revocation_delay 2", delayed, users)
+
+    def compare(self, entrants: list[Entrant]) -> None:
+        """Let all of them take turns; note each one's medians, and ours next to the peer's within a round."""
+        found: dict[str, list[dict[str, Any]]] = {entrant.name: [] for entrant in entrants}
+        for entrant in entrants:
+            self._round(entrant, min(1.0, self._seconds))
+        for _ in range(self._rounds):
+            for entrant in entrants:
+                found[entrant.name].append(self._round(entrant, self._seconds))
+        for name, rounds in found.items():
+            self.report.rows.append({"name": name, **_medians(rounds)})
+            peer = LOGIN if name.startswith("session") else HTTPAUTH
+            if name not in {LOGIN, HTTPAUTH}:
+                pairs = zip(rounds, found[peer], strict=True)
+                ratio = statistics.median(mine["per_second"] / theirs["per_second"] for mine, theirs in pairs)
+                self.report.ratios[f"{name} / {peer.partition(',')[0]}"] = ratio
+
+    def outage(self) -> None:
+        """Compare session and Basic users while Salesforce is well with the same while it hangs.
+
+        Salesforce users come with a session nobody has seen before, and wait a second after each answer.
+        """
+        node = self.ours(threads=8)
+        kept = Users("session", tuple(request(Cookie=node.session()) for _ in range(4)), 4)
+        named = Users("basic", (basic(),), 4)
+        found: dict[bool, dict[str, list[dict[str, Any]]]] = {}
+        for hangs in (False, True):
+            found[hangs] = {"session": [], "basic": []}
+        # In turn, so that a noisy moment falls on both; each outage begins with a closed circuit.
+        self._client.round(node, min(1.0, self._seconds), kept, named)
+        for _ in range(self._rounds):
+            for hangs in (False, True):
+                with self._hanging(hangs):
+                    strangers = [request(**self.salesforce.add_user("ann@acme.example")) for _ in range(200)]
+                    cold = Users("salesforce", tuple(strangers), 8, think=1.0)
+                    told = self._client.round(node, max(2 * self._seconds, 2.0), kept, named, cold)
+                for name, rounds in found[hangs].items():
+                    rounds.append(_unspoiled(name, told[name]))
+                self.report.notes.append(
+                    f"Salesforce users while it {'hangs' if hangs else 'is well'}: {told['salesforce']['statuses']}"
+                )
+        for name, shown in (("session", "session"), ("basic", "Basic")):
+            pairs = list(zip(found[True][name], found[False][name], strict=True))
+            for figure, what in (("per_second", shown), ("p99", f"{shown} p99")):
+                ratio = statistics.median(ill[figure] / well[figure] for ill, well in pairs)
+                self.report.ratios[f"{what} while Salesforce hangs / while it is well"] = ratio
+
+    @contextmanager
+    def _hanging(self, hangs: bool) -> Iterator[None]:
+        if hangs:
+            self.salesforce.fail(hang=True)
+        try:
+            yield
+        finally:
+            self.salesforce.repair()
+
+    def memory(self, login: Entrant, ours: Entrant) -> None:
+        """Compare what a worker holds after the same load."""
+        above = (ours.node.resident() - login.node.resident()) / MEBIBYTE
+        self.report.ratios["MiB of a worker above Flask-Login's"] = above
+
+    def cold(self, logins: int) -> None:
+        """Let so many logins cost a hash each, and compare what a worker has held at most with what it may."""
+        passwords = {"reuse_verified_for": 0, "memory_kib": 19456, "concurrent_hashes": 4}
+        node = self.ours(passwords=passwords, throttle={"per_account": "100000 per minute"})
+        warm = Users("session", (request(Cookie=node.session()),), 1)
+        self._client.round(node, 0.5, warm)
+        idle = node.resident()
+        done: dict[str, int] = {}
+        while done.get("200", 0) < logins:
+            told = self._client.round(node, 5.0, Users("cold", (basic(),), CONNECTIONS))["cold"]
+            for status, number in told["statuses"].items():
+                done[status] = done.get(status, 0) + number
+        may = passwords["concurrent_hashes"] * passwords["memory_kib"] * 1024
+        name = "cold logins: MiB of a worker above idle / concurrent_hashes x memory_kib"
+        self.report.ratios[name] = (node.resident("VmHWM") - idle) / may
+        self.report.notes.append(f"cold Basic logins: {done}")
+
+    def _round(self, entrant: Entrant, seconds: float) -> dict[str, Any]:
+        told = self._client.round(entrant.node, seconds, entrant.users)
+        return _unspoiled(entrant.name, told[entrant.users.name])
+
+
+def _unspoiled(name: str, told: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of one kind of user; a wrong answer ends the benchmark."""
+    if told["wrong"] or not told["per_second"]:
+        raise SystemExit(f"{name}: not every answer was right: {told}")
+    return told
+
+
+def _medians(rounds: list[dict[str, Any]]) -> dict[str, float]:
+    return {figure: statistics.median(one[figure] for one in rounds) for figure in ("per_second", "p50", "p99")}
+
+
+@contextmanager
+def _stores(folder: Path, wanted: Collection[str]) -> Iterator[dict[str, dict[str, Any]]]:
+    """Yield the keys of each store that is wanted and installed here."""
+    found: dict[str, dict[str, Any]] = {"SQLite": {}} if "SQLite" in wanted else {}
+    running: list[PostgresqlServer | RedisServer] = []
+    kinds: tuple[tuple[str, type[PostgresqlServer | RedisServer]], ...] = (
+        ("PostgreSQL", PostgresqlServer),
+        ("Redis", RedisServer),
+    )
+    try:
+        for name, kind in kinds:
+            if name not in wanted:
+                continue
+            place = folder / name
+            place.mkdir()
+            try:
+                server = kind(place)
+            except pytest.skip.Exception as missing:
+                print(missing, file=sys.stderr)
+                continue
+            running.append(server)
+            found[name] = {"state_url": server.url}
+        yield found
+    finally:
+        for server in running:
+            server.stop()
+
+
+def measure(*, rounds: int, seconds: float, cold: int, parts: Collection[str], stores: Collection[str]) -> Report:
+    """Measure what is named in ``parts``, the comparison with each of ``stores``."""
+    with tempfile.TemporaryDirectory(prefix="load-") as name, nodes() as start, Client() as client:
+        folder = Path(name)
+        folder.chmod(0o711)  # PostgreSQL's own user walks through it
+        bench = Bench(folder, start, client, rounds=rounds, seconds=seconds)
+        with bench.salesforce.serve(), _stores(folder, stores) as found:
+            if "compare" in parts or "memory" in parts:
+                entrants = list(bench.entrants(found))
+                bench.compare(entrants)
+                if "memory" in parts:
+                    bench.memory(entrants[0], entrants[2])
+            if "outage" in parts:
+                bench.outage()
+            if "cold" in parts:
+                bench.cold(cold)
+        return bench.report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and print; 1 where a target is missed."""
+    parser = argparse.ArgumentParser(description="A load on loopback, next to Flask-Login and Flask-HTTPAuth alone.")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one round")
+    parser.add_argument("--cold", type=int, default=10_000, help="cold logins")
+    parser.add_argument("--only", choices=PARTS, action="append", help="may be repeated; default: all")
+    parser.add_argument("--store", choices=STORES, action="append", help="may be repeated; default: all")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    chosen = parser.parse_args(arguments)
+    report = measure(
+        rounds=chosen.rounds,
+        seconds=chosen.seconds,
+        cold=chosen.cold,
+        parts=chosen.only or PARTS,
+        stores=chosen.store or STORES,
+    )
+    if chosen.json:
+        print(json.dumps({"rows": report.rows, "ratios": report.ratios, "notes": report.notes}, indent=2))
+    else:
+        report.print()
+    return 0 if report.met() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

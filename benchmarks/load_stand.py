@@ -1,0 +1,217 @@
+"""What ``benchmarks/load.py`` runs: gunicorn around each application, the servers behind it, and the client."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from flask import Flask
+
+from benchmarks.load_apps import PASSWORD, PLAN, USER
+from flask_genesys_auth import GenesysAuth
+from flask_genesys_auth.accounts.store import SqlAccounts
+from flask_genesys_auth.testing import SalesforceEmulator
+from flask_genesys_auth.web.runtime import runtime
+from tests.servers import free_port
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+ROOT = Path(__file__).parent.parent
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Users:
+    """Connections of one kind in a round; see :class:`benchmarks.load_client.Group`."""
+
+    name: str
+    requests: tuple[str, ...]
+    connections: int
+    think: float = 0.0
+    body: str = USER
+
+
+class Node:
+    """gunicorn with threads around one application, in a process group of its own.
+
+    :param factory: a function of ``benchmarks.load_apps``.
+    :param plan: our configuration, for ``ours``.
+    """
+
+    def __init__(self, factory: str, *, plan: Mapping[str, Any] | None = None, threads: int = 4) -> None:
+        self.port = free_port()
+        command = [sys.executable, "-m", "gunicorn", f"benchmarks.load_apps:{factory}()"]
+        command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(WORKERS), "--threads", str(threads)]
+        command += ["--worker-class", "gthread", "--keep-alive", "60", "--log-level", "error", "--timeout", "120"]
+        environment = {**os.environ, PLAN: json.dumps(plan or {})}
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the node
+        self._master = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=self._log)  # noqa: S603 - our own
+        self._wait()
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of its workers."""
+        children = Path(f"/proc/{self._master.pid}/task/{self._master.pid}/children").read_text()
+        return [int(one) for one in children.split()]
+
+    def resident(self, field: str = "VmRSS") -> int:
+        """Return the memory of the largest worker in bytes; ``VmHWM`` is the most it ever had."""
+        found = []
+        for worker in self.workers:
+            status = Path(f"/proc/{worker}/status").read_text()
+            line = re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
+            assert line is not None
+            found.append(int(line[1]) * 1024)
+        return max(found)
+
+    def session(self) -> str:
+        """Log in and return the cookie."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        form = urlencode({"name": USER, "password": PASSWORD})
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
+        connection.request("POST", "/log-in", form, headers)
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+        answer.read()
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
+        connection.close()
+        return cookie
+
+    def stop(self) -> None:
+        """Stop it and all its workers."""
+        self._master.terminate()
+        try:
+            self._master.wait(30)
+        except subprocess.TimeoutExpired:
+            self._master.kill()
+        self._log.close()
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if self._master.poll() is not None:
+                self._log.seek(0)
+                raise SystemExit(f"gunicorn did not start: {self._log.read().decode()[-2000:]}")
+            with suppress(OSError):
+                connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
+                connection.request("GET", "/nothing")
+                connection.getresponse().read()
+                connection.close()
+                if len(self.workers) == WORKERS:
+                    return
+            time.sleep(0.05)
+        raise SystemExit("gunicorn does not answer")
+
+
+class Client:
+    """The closed-loop client in its process."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.load_client"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def round(self, node: Node, seconds: float, *users: Users) -> dict[str, dict[str, Any]]:
+        """Let these users ask this node, and return what came of each kind."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        asked = {"port": node.port, "seconds": seconds, "groups": [asdict(group) for group in users]}
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("the client ended")
+        found: dict[str, dict[str, Any]] = json.loads(line)
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def request(**headers: str) -> str:
+    """Return a whole GET request of the one page."""
+    lines = ["GET / HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join(lines) + "\r\n\r\n"
+
+
+def basic() -> str:
+    """Return the request of somebody with a name and a password."""
+    return request(Authorization="Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode())
+
+
+@contextmanager
+def nodes() -> Iterator[Any]:
+    """Yield what starts a node (as :class:`Node`), and stop all of them at the end."""
+    with ExitStack() as stack:
+
+        def start(factory: str, **named: Any) -> Node:
+            node = Node(factory, **named)
+            stack.callback(node.stop)
+            return node
+
+        yield start
+
+
+def plan(folder: Path, salesforce: SalesforceEmulator, **changes: Any) -> dict[str, Any]:
+    """Return a configuration of ours and make its tables and its one account.
+
+    :param folder: an empty one, for SQLite's files.
+    :param changes: keys of ``[GENESYS_AUTH]``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted: dict[str, Any] = {
+        "base_path": str(folder),
+        "passwords": {"reuse_verified_for": 3600},
+        "contact_centers": {
+            "acme": {
+                "web_services": {},
+                "salesforce": {
+                    "organizations": [salesforce.organization],
+                    "identity_hosts": [salesforce.url],
+                    "reuse_verified_for": 3600,
+                },
+            }
+        },
+    }
+    wanted |= changes
+    app = Flask("ours")
+    app.secret_key = "only to make the tables"  # noqa: S105
+    app.config["GENESYS_AUTH"] = json.loads(json.dumps(wanted))
+    GenesysAuth(app)
+    with app.app_context():
+        here = runtime()
+        store = here.accounts
+        assert isinstance(store, SqlAccounts)
+        store.create_tables()
+        create = getattr(here.state, "create_tables", None)
+        if create is not None:
+            create()
+        if not list(store.list("acme")):
+            store.set_password(store.add("acme", USER).id, here.hasher.hash(PASSWORD))
+        here.state.close()
+    return wanted
