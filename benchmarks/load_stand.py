@@ -11,7 +11,7 @@ import tempfile
 import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -81,16 +81,15 @@ class Node:
 
     def session(self) -> str:
         """Log in and return the cookie."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         form = urlencode({"name": USER, "password": PASSWORD})
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
-        connection.request("POST", "/log-in", form, headers)
-        answer = connection.getresponse()
-        assert answer.status == 200, answer.read()
-        answer.read()
-        cookie = answer.headers["Set-Cookie"].partition(";")[0]
-        connection.close()
-        return cookie
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.request("POST", "/log-in", form, headers)
+            answer = connection.getresponse()
+            body = answer.read()
+        if answer.status != 200:
+            raise SystemExit(f"nobody could log in: {answer.status} {body[:200]!r}")
+        return answer.headers["Set-Cookie"].partition(";")[0]
 
     def stop(self) -> None:
         """Stop it and all its workers."""
@@ -107,11 +106,9 @@ class Node:
             if self._master.poll() is not None:
                 self._log.seek(0)
                 raise SystemExit(f"gunicorn did not start: {self._log.read().decode()[-2000:]}")
-            with suppress(OSError):
-                connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
+            with suppress(OSError), closing(HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection:
                 connection.request("GET", "/nothing")
                 connection.getresponse().read()
-                connection.close()
                 if len(self.workers) == WORKERS:
                     return
             time.sleep(0.05)
@@ -150,7 +147,7 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
 
 def request(**headers: str) -> str:

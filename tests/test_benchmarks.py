@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import request_overhead, saml
+from benchmarks import load, request_overhead, saml
 from benchmarks.saml_desk import Contender, Desk
 from benchmarks.saml_encrypted import encrypted, unavoidable
 from flask_genesys_auth.testing.signing_keys import generate_signing_key
@@ -82,3 +82,36 @@ def test_saml_encrypts_for_the_receiver(tmp_path: Path) -> None:
 def test_saml_ends_where_somebody_else_is_let_in() -> None:
     with pytest.raises(SystemExit, match="instead of"):
         saml.timed(Contender("careless", lambda: "mallory@acme.example"), 1)
+
+
+def test_load_measures_every_user_of_every_application(capsys: pytest.CaptureFixture[str]) -> None:
+    brief = ["--rounds", "1", "--seconds", "0.2", "--cold", "4", "--store", "SQLite"]
+    assert load.main([*brief, "--only", "compare", "--only", "memory", "--only", "cold", "--json"]) in {0, 1}
+    told = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in told["rows"]] == [
+        load.LOGIN,
+        load.HTTPAUTH,
+        "session, SQLite, exact",
+        "Basic, SQLite",
+        "Salesforce, SQLite",
+        "session, SQLite, revocation_delay 2",
+    ]
+    assert all(row["per_second"] > 0 and row["p50"] <= row["p99"] for row in told["rows"])
+    assert "session, SQLite, exact / Flask-Login" in told["ratios"]
+    assert "MiB of a worker above Flask-Login's, SQLite" in told["ratios"]
+
+
+def test_load_counts_what_salesforce_users_meet_while_it_hangs(capsys: pytest.CaptureFixture[str]) -> None:
+    load.main(["--rounds", "1", "--seconds", "0.2", "--only", "outage"])
+    printed = capsys.readouterr().out
+    assert printed.count("while Salesforce hangs / while it is well") == 4
+    well, hangs = (line for line in printed.splitlines() if line.startswith("Salesforce users"))
+    assert "'200'" in well
+    assert "'200'" not in hangs
+    assert "'503'" in hangs
+
+
+def test_load_ends_where_an_answer_is_wrong() -> None:
+    with pytest.raises(SystemExit, match="not every answer was right"):
+        load._unspoiled("session", {"wrong": 1, "per_second": 10.0})
+    assert load._unspoiled("session", {"wrong": 0, "per_second": 10.0})["wrong"] == 0
