@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_genesys_auth import GenesysAuth
 from flask_genesys_auth.errors import ConfigurationError
@@ -39,7 +40,8 @@ def build_app(configuration: Mapping[str, Any], folder: Path) -> Flask:
     """Build the application.
 
     :param configuration: ``SECRET_KEY``, ``GENESYS_AUTH`` and whatever else Flask knows. ``SAMPLE_DEMONSTRATION``
-        shows everybody the reasons of the walk, which are otherwise for ``ROLE_ADMIN``.
+        shows everybody the reasons of the walk, which are otherwise for ``ROLE_ADMIN``. ``SAMPLE_PROXIES`` is how many
+        proxies stand in front, each of which says who asked and by which scheme (``X-Forwarded-For``, ``-Proto``).
     :param folder: the absolute folder that relative paths of the configuration are relative to.
     :raises ConfigurationError: if it cannot be served, with all that is wrong.
     """
@@ -52,6 +54,9 @@ def build_app(configuration: Mapping[str, Any], folder: Path) -> Flask:
     app.register_blueprint(pages.create_blueprint(auth, demonstration=demonstration))
     app.register_blueprint(api.create_blueprint(auth, demonstration=demonstration))
     auth.init_app(app)
+    proxies = _proxies(app)
+    if proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_host=0)  # type: ignore[method-assign]
     return app
 
 
@@ -69,6 +74,13 @@ def read_configuration(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: {error}") from error
     if not isinstance(found, dict):
         raise ConfigurationError(f"{path}: must hold a table of settings")
+    return found
+
+
+def _proxies(app: Flask) -> int:
+    found = app.config.get("SAMPLE_PROXIES", 0)
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise ConfigurationError("SAMPLE_PROXIES: must be the number of proxies in front, 0 for none")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,9 +36,11 @@ def missing(finding: str) -> NoReturn:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port where nobody listens; below those that outgoing connections take, so that it stays free."""
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def _postgresql_program(program: str) -> str | None:
@@ -116,7 +119,8 @@ def _parent(process: int) -> int:
 
 
 @contextmanager
-def _postgresql_server() -> Iterator[PostgresqlServer]:
+def running_postgresql() -> Iterator[PostgresqlServer]:
+    """Run a PostgreSQL meanwhile."""
     # Not pytest's own folders, which only their owner may walk through.
     with tempfile.TemporaryDirectory(prefix="postgresql-") as name:
         server = PostgresqlServer(Path(name))
@@ -129,23 +133,27 @@ def _postgresql_server() -> Iterator[PostgresqlServer]:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The SQLAlchemy address of an empty PostgreSQL database."""
-    with _postgresql_server() as server:
+    with running_postgresql() as server:
         yield server.url
 
 
 @pytest.fixture
 def own_postgresql() -> Iterator[PostgresqlServer]:
     """A PostgreSQL for a test that does it harm."""
-    with _postgresql_server() as server:
+    with running_postgresql() as server:
         yield server
 
 
 class RedisServer:
-    """A Redis that keeps nothing, on a port of its own."""
+    """A Redis on a port of its own.
 
-    def __init__(self, folder: Path) -> None:
+    :param persistent: what it has confirmed is in its file (``appendonly``); else it keeps nothing.
+    """
+
+    def __init__(self, folder: Path, *, persistent: bool = False) -> None:
         self._program = require("redis-server", "redis-server")
         self._folder = folder
+        self._appendonly = "yes" if persistent else "no"
         self._port = free_port()
         self.url = f"redis://127.0.0.1:{self._port}/0"
         self._running: subprocess.Popen[bytes] | None = None
@@ -158,7 +166,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = ("--bind", "127.0.0.1", "--port", str(self._port), "--save", "", "--appendonly", "no")
+        options = ("--bind", "127.0.0.1", "--port", str(self._port), "--save", "", "--appendonly", self._appendonly)
         self._running = subprocess.Popen(
             [self._program, *options, "--dir", str(self._folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from http.cookies import SimpleCookie
+from pathlib import Path
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import urllib3
@@ -54,10 +55,11 @@ class PlainBrowser:
     """One person's browser.
 
     :param stop_at: addresses that begin like this are not asked for: their redirect or form is what is returned.
+    :param ca_file: the certificate to trust, instead of the system's.
     """
 
-    def __init__(self, stop_at: str = "") -> None:
-        self._pool = urllib3.PoolManager(retries=False, timeout=20)
+    def __init__(self, stop_at: str = "", *, ca_file: Path | None = None) -> None:
+        self._pool = urllib3.PoolManager(retries=False, timeout=20, ca_certs=str(ca_file) if ca_file else None)
         self._cookies: dict[str, dict[str, str]] = {}
         self._stop_at = stop_at
 

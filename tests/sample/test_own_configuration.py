@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 import urllib3
+from flask import request
+
+from flask_genesys_auth.errors import ConfigurationError
+from sample_app.application import build_app, read_configuration
 
 from .asking import ask
 from .running import RunningSample, running_sample
@@ -117,3 +121,22 @@ def test_without_a_configuration_the_factory_says_what_to_do() -> None:
 
     assert ended.returncode == 1
     assert "GENESYS_AUTH_CONFIG: names no configuration" in ended.stderr
+
+
+@pytest.mark.parametrize("proxies", ["true", "-1", '"one"', "1.5"])
+def test_what_is_no_number_of_proxies_is_refused(tmp_path: Path, proxies: str) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(f"SAMPLE_PROXIES = {proxies}\n{CONFIGURATION}")
+    with pytest.raises(ConfigurationError, match="SAMPLE_PROXIES: must be the number"):
+        build_app(read_configuration(path), tmp_path)
+
+
+@pytest.mark.parametrize(("proxies", "seen"), [(0, "127.0.0.1"), (1, "192.0.2.7"), (2, "198.51.100.1")])
+def test_only_the_proxies_in_front_say_who_asks(tmp_path: Path, proxies: int, seen: str) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(f"SAMPLE_PROXIES = {proxies}\n{CONFIGURATION}")
+    app = build_app(read_configuration(path), tmp_path)
+    addresses: list[str | None] = []
+    app.before_request_funcs[None].insert(0, lambda: addresses.append(request.remote_addr))
+    app.test_client().get("/healthz", headers={"X-Forwarded-For": "203.0.113.9, 198.51.100.1, 192.0.2.7"})
+    assert addresses == [seen]

@@ -1,0 +1,54 @@
+"""Deployments of two nodes: with the state in Redis, and in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+
+from tests.servers import PostgresqlServer, RedisServer, running_postgresql
+
+from .deployment import Deployment, Outside, Stores
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The servers of one deployment."""
+
+    postgresql: PostgresqlServer
+    redis: RedisServer
+
+    def stores(self, kind: str) -> Stores:
+        """Return a database of its own for this deployment, and for the state of that kind."""
+        name = f"portal_{kind}"
+        with psycopg.connect(self.postgresql.url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        database = self.postgresql.url.rpartition("/")[0] + f"/{name}"
+        return Stores(database if kind == "postgresql" else self.redis.url, database)
+
+
+@pytest.fixture(scope="session")
+def outside() -> Iterator[Outside]:
+    with Outside() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    redis = RedisServer(tmp_path_factory.mktemp("redis"), persistent=True)
+    try:
+        with running_postgresql() as postgresql:
+            yield Servers(postgresql, redis)
+    finally:
+        redis.stop()
+
+
+@pytest.fixture(scope="session", params=["redis", "postgresql"])
+def deployment(
+    request: pytest.FixtureRequest, servers: Servers, outside: Outside, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    kind: str = request.param
+    with Deployment(tmp_path_factory.mktemp(kind), servers.stores(kind), outside, preload_app=True) as made:
+        yield made

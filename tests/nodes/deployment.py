@@ -1,0 +1,382 @@
+"""The deployment of ``deploy/`` on loopback: gunicorn nodes by its configuration, behind a real nginx with TLS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from flask_genesys_auth.accounts.passwords import PasswordHasher
+from flask_genesys_auth.accounts.store import SqlAccounts
+from flask_genesys_auth.config.values import PasswordSettings
+from flask_genesys_auth.state.postgresql import PostgresqlState
+from flask_genesys_auth.testing import GenesysEmulator, LoopbackServer, SalesforceEmulator
+from flask_genesys_auth.testing.identity_provider import DevelopmentIdentityProvider
+from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from tests.servers import free_port, require
+from tests.upstreams.test_tls import make_certificate
+
+from .client import Client
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+PATIENCE = 90.0
+"""Seconds that anything may take on a busy machine."""
+PASSWORD = "what only this person knows"
+CHEAP = PasswordSettings(memory_kib=8, iterations=1)
+PROVIDER = "development"
+
+
+def wait_until(true: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
+    """Wait for something that comes true by itself."""
+    deadline = time.monotonic() + patience
+    while not true():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.02)
+
+
+def children(process: int) -> list[int]:
+    """Return the process ids of its children."""
+    try:
+        return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def open_files(process: int) -> list[str]:
+    """Return what its descriptors stand for; a socket as ``socket:[12345]``, the same text in every process."""
+    found = []
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(OSError):
+            found.append(str(descriptor.readlink()))
+    return found
+
+
+class Outside:
+    """Whom the nodes ask: emulators of Salesforce and Genesys, and a development identity provider."""
+
+    def __init__(self) -> None:
+        self.salesforce = SalesforceEmulator()
+        self.genesys = GenesysEmulator()
+        self.provider = DevelopmentIdentityProvider(key=signing_key())
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        for emulator in (self.salesforce, self.genesys):
+            self._stack.enter_context(emulator.serve())
+        # To a browser another site than 127.0.0.1.
+        served = self._stack.enter_context(LoopbackServer(self.provider, host="localhost"))
+        self.provider.url = served.url
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+_made: list[SigningKey] = []
+
+
+def signing_key() -> SigningKey:
+    """Return one key for all that signs in this process: to make one takes a second."""
+    if not _made:
+        _made.append(generate_signing_key("tests of nodes"))
+    return _made[0]
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where state and accounts are."""
+
+    state_url: str
+    accounts_url: str
+    throttle_url: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment that tells a node."""
+        told = {"STATE_URL": self.state_url, "ACCOUNTS_URL": self.accounts_url}
+        if self.throttle_url:
+            told["THROTTLE__STORAGE_URL"] = self.throttle_url
+        return {f"FLASK_GENESYS_AUTH__{name}": value for name, value in told.items()}
+
+
+class Node:
+    """gunicorn by ``deploy/gunicorn.conf.py``, in a process group of its own.
+
+    :param folder: takes its configuration and its log.
+    :param environment: what it is told.
+    :param settings: of gunicorn, instead of those in the file.
+    """
+
+    def __init__(self, folder: Path, name: str, environment: Mapping[str, str], **settings: Any) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / f"{name}.log"
+        self._folder = folder
+        self._environment = {**os.environ, **environment}
+        self._configuration = folder / f"{name}.conf.py"
+        told = {"bind": f"127.0.0.1:{self.port}", **settings}
+        own = "".join(f"{key} = {value!r}\n" for key, value in told.items())
+        self._configuration.write_text((DEPLOY / "gunicorn.conf.py").read_text("utf-8") + own, encoding="utf-8")
+        self._master: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the master."""
+        assert self._master is not None
+        return self._master.pid
+
+    @property
+    def workers(self) -> list[int]:
+        """Process ids."""
+        return children(self.pid)
+
+    def start(self) -> Node:
+        """Start it; :meth:`wait` waits until it answers."""
+        command = [sys.executable, "-m", "gunicorn", "--config", str(self._configuration), "sample_app:create_app()"]
+        with self.log.open("ab") as log:
+            self._master = subprocess.Popen(
+                command,
+                cwd=self._folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return self
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        wait_until(self._answers, f"{self.log}\n{self.log.read_text('utf-8')}")
+
+    def tell(self, number: int) -> None:
+        """Tell the master."""
+        os.kill(self.pid, number)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it as an operator does, and wait until it has ended."""
+        if self._master is None or self._master.poll() is not None:
+            return
+        self.tell(number)
+        try:
+            self._master.wait(PATIENCE)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End master and workers at once, as a power cut does."""
+        if self._master is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._master.wait(PATIENCE)
+
+    def _answers(self) -> bool:
+        assert self._master is not None
+        assert self._master.poll() is None, self.log.read_text("utf-8")
+        with Client(self.url, timeout=10) as client, suppress(OSError, HTTPException):
+            return client.ask("/healthz").status == 200
+        return False
+
+
+class Nginx:
+    """nginx by ``deploy/nginx/portal.conf.template``, with a certificate of its own.
+
+    :param folder: takes its files.
+    """
+
+    def __init__(self, folder: Path, nodes: Sequence[Node]) -> None:
+        self._program = require("nginx", "nginx")
+        self.port, self.http_port = free_port(), free_port()
+        self.url = f"https://127.0.0.1:{self.port}"
+        self.log = folder / "access.log"
+        pem = make_certificate(folder)
+        self.ca_file = folder / "portal.crt"
+        for copy in (self.ca_file, folder / "portal.key"):
+            copy.write_text(pem.read_text("ascii"), encoding="ascii")
+        template = (DEPLOY / "nginx" / "portal.conf.template").read_text("utf-8")
+        told = {
+            "NODE_1": f"127.0.0.1:{nodes[0].port}",
+            "NODE_2": f"127.0.0.1:{nodes[-1].port}",
+            "LISTEN_HTTP": f"127.0.0.1:{self.http_port}",
+            "LISTEN_HTTPS": f"127.0.0.1:{self.port}",
+            "SERVER_NAME": "127.0.0.1",
+            "TLS_FOLDER": str(folder),
+            "ACCESS_LOG": str(self.log),
+        }
+        for name, value in told.items():
+            template = template.replace(f"${{{name}}}", value)
+        (folder / "portal.conf").write_text(template, encoding="utf-8")
+        user = "user root;\n" if os.geteuid() == 0 else ""
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        paths = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+        self._configuration = folder / "nginx.conf"
+        self._configuration.write_text(
+            f"{user}daemon off;\nworker_processes 1;\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\n"
+            "events { worker_connections 4096; }\n"
+            f"http {{\naccess_log off;\n{paths}include {folder}/portal.conf;\n}}\n",
+            encoding="utf-8",
+        )
+        self._errors = folder / "error.log"
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [self._program, "-c", str(self._configuration), "-e", str(self._errors)]
+        self._running = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        wait_until(self._answers, "nginx answers")
+
+    def stop(self) -> None:
+        """End it."""
+        if self._running is not None:
+            self._running.terminate()
+            self._running.communicate(timeout=PATIENCE)
+
+    def lines(self) -> list[list[str]]:
+        """Return the words of its log: address, method, path, status, the node's address and status, seconds."""
+        return [line.replace('"', "").split() for line in self.log.read_text("utf-8").splitlines()]
+
+    def _answers(self) -> bool:
+        assert self._running is not None
+        assert self._running.poll() is None, self._errors.read_text("utf-8") if self._errors.exists() else "no log"
+        with Client(self.url, ca_file=self.ca_file) as client, suppress(OSError, HTTPException):
+            return client.ask("/healthz").status == 200
+        return False
+
+
+class Deployment:
+    """Two nodes behind nginx; a context.
+
+    :param folder: takes everything's files.
+    :param stores: where state and accounts are.
+    :param outside: whom the nodes ask; it runs already.
+    :param tables: TOML behind that of ``deploy/portal.toml`` and of the contact center's steps.
+    :param max_failures: what may reach Configuration Server.
+    :param settings: of gunicorn, instead of those in ``deploy/gunicorn.conf.py``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        stores: Stores,
+        outside: Outside,
+        *,
+        tables: str = "",
+        nodes: int = 2,
+        max_failures: str = "1000 per minute",
+        **settings: Any,
+    ) -> None:
+        self.folder = folder
+        self.stores = stores
+        self.outside = outside
+        self._max_failures = max_failures
+        configuration = folder / "portal.toml"
+        environment = {
+            "GENESYS_AUTH_CONFIG": str(configuration),
+            "FLASK_SECRET_KEY": "a secret of these tests, and of nothing else",
+            "NO_PROXY": "*",
+            **stores.environment,
+        }
+        self.nodes = [Node(folder, f"node{number}", environment, **settings) for number in range(1, nodes + 1)]
+        self.nginx = Nginx(folder, self.nodes)
+        self.url, self.ca_file = self.nginx.url, self.nginx.ca_file
+        environment["FLASK_GENESYS_AUTH__PUBLIC_URL"] = self.url
+        for node in self.nodes:
+            node._environment.update(environment)
+        own = (DEPLOY / "portal.toml").read_text("utf-8")
+        configuration.write_text(own + self._steps() + tables, encoding="utf-8")
+        self.accounts = SqlAccounts(stores.accounts_url, timeout=30.0)
+        self._hash = PasswordHasher(CHEAP).hash(PASSWORD)
+
+    def __enter__(self) -> Self:
+        try:
+            self._make_tables()
+            for node in self.nodes:
+                node.start()
+            for node in self.nodes:
+                node.wait()
+            self.nginx.start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def add(self, user_name: str, *, contact_center: str = "acme", **more: Any) -> str:
+        """Add an account whose password is ``PASSWORD``; return its id."""
+        more = {"roles": ["ROLE_AGENT"], "password_hash": self._hash, **more}
+        return self.accounts.add(contact_center, user_name, **more).id
+
+    def client(self, node: int | None = None, **more: Any) -> Client:
+        """Return a client that comes by nginx, or asks one node as nginx would."""
+        if node is None:
+            return Client(self.url, ca_file=self.ca_file, **more)
+        told = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "https"}
+        return Client(self.nodes[node].url, headers=told, **more)
+
+    def logs(self) -> str:
+        """Return what all nodes have logged."""
+        return "\n".join(node.log.read_text("utf-8") for node in self.nodes)
+
+    def _stop(self) -> None:
+        self.nginx.stop()
+        for node in self.nodes:
+            node.kill()
+        self.accounts.close()
+
+    def _make_tables(self) -> None:
+        """Do what ``init-db`` does, without a process of its own."""
+        self.accounts.create_tables()
+        if self.stores.state_url.startswith("postgresql"):
+            state = PostgresqlState(self.stores.state_url, "portal", 30.0)
+            state.create_tables()
+            state.close()
+
+    def _steps(self) -> str:
+        outside, key = self.outside, signing_key()
+        outside.provider.write_metadata(self.folder / "provider.xml")
+        (self.folder / "own.key").write_text(key.private_pem, encoding="ascii")
+        (self.folder / "own.crt").write_text(key.certificate_pem, encoding="ascii")
+        return f"""
+[GENESYS_AUTH.passwords]
+memory_kib = {CHEAP.memory_kib}
+iterations = {CHEAP.iterations}
+
+[GENESYS_AUTH.contact_centers.acme.salesforce]
+organizations = ["{outside.salesforce.organization}"]
+identity_hosts = ["{outside.salesforce.url}"]
+
+[GENESYS_AUTH.contact_centers.acme.configuration_server]
+url = "{outside.genesys.url}"
+client_id = "{outside.genesys.client_id}"
+client_secret = "{outside.genesys.client_secret}"
+tenant = "{outside.genesys.tenant}"
+max_failures = "{self._max_failures}"
+
+[GENESYS_AUTH.contact_centers.acme.saml]
+signing_key = {{ file = "own.key" }}
+signing_certificate = {{ file = "own.crt" }}
+
+[GENESYS_AUTH.contact_centers.acme.saml.identity_providers.{PROVIDER}]
+metadata = "provider.xml"
+"""
