@@ -28,6 +28,7 @@ from flask_genesys_auth.config.fields import (
     Tables,
     Text,
     TextMap,
+    Translations,
     Whole,
 )
 
@@ -67,6 +68,7 @@ WORKED_OUT: Mapping[str, str] = {
     "state_url": "`sqlite:///state.sqlite3` in `base_path`",
     "state_namespace": "the application's name",
     "accounts_url": "that of the state; with `memory://` or Redis `sqlite:///accounts.sqlite3`",
+    "languages": "English, and those of `texts`",
     "throttle.storage_url": 'that of the state if it is Redis, else `"memory://"`',
     "contact_centers.NAME.id": "the table's name",
     "contact_centers.NAME.public_url": "the global one",
@@ -127,6 +129,7 @@ def _kind(key: str, field: Any) -> str:
         Choice: lambda: ", ".join(f"`{_literal(choice)}`" for choice in field._choices),
         Listing: lambda: "list",
         TextMap: lambda: "table",
+        Translations: lambda: "table of tables",
         TableList: lambda: "list of tables",
         SecretField: lambda: "secret",
         Location: lambda: KINDS.get(field._parse, "path"),

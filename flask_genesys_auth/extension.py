@@ -38,12 +38,14 @@ from .verified import VerifiedMemory
 from .web import access, login, origin
 from .web.hooks import Hooks
 from .web.runtime import EXTENSION, Runtime, runtime, without_steps
+from .web.texts import Texts, untranslated
 
 if TYPE_CHECKING:
     from .chain.decision import Decision
     from .chain.ports import Describe, Directory, RecentAccounts, StateStore, Step
     from .config.values import ContactCenterSettings, Settings
     from .saml.settings import ServiceProvider
+    from .web.texts import ChooseLanguage
 
 CONFIG_KEY = "GENESYS_AUTH"
 logger = logging.getLogger("flask_genesys_auth")
@@ -61,6 +63,8 @@ class GenesysAuth:
         ``PasswordStore`` too, the Web Services step uses it.
     :param state: the application's own state store (default: the one at ``state_url``).
     :param extra_steps: further steps of the chain: objects, classes, or ``"package.module:Class"``.
+    :param language: returns the language of the current request's page, such as Flask-Babel's ``get_locale``
+        (default: what the browser asks for).
     """
 
     def __init__(
@@ -70,10 +74,12 @@ class GenesysAuth:
         accounts: AccountStore[Any] | None = None,
         state: StateStore | None = None,
         extra_steps: Sequence[StepFactory] = (),
+        language: ChooseLanguage | None = None,
     ) -> None:
         self._accounts = accounts
         self._state = state
         self._extra_steps = tuple(extra_steps)
+        self._language = language
         if app is not None:
             self.init_app(app)
 
@@ -94,7 +100,7 @@ class GenesysAuth:
         app.extensions[EXTENSION] = here
         _set_cookie_defaults(app, settings)
         _register(app, here)
-        for finding in without_steps(here):
+        for finding in (*without_steps(here), *untranslated(settings)):
             logger.warning("%s", finding)
 
     def log_in_with_password(self, user_name: str, password: str) -> Decision:
@@ -179,6 +185,7 @@ class GenesysAuth:
             policies=access.PolicyTable(),
             origins=origin.Origins.of(settings),
             login_manager=login.attach(app, take_over_loaders=settings.take_over_loaders),
+            texts=Texts(settings, self._language),
         )
 
 
@@ -380,6 +387,7 @@ def _register(app: Flask, here: Runtime) -> None:
         static_url_path="/genesys-auth/static",
     )
     app.register_blueprint(pages)
+    app.context_processor(here.texts.template_context)
     if here.settings.saml_enabled:
         from .web.saml_views import create_blueprint
 

@@ -12,6 +12,7 @@ from . import addresses, claims, databases, rules
 from .checks import Checks
 from .problems import Problems, dotted, nearest
 from .saml import SamlTables
+from .texts import ENGLISH_TAG
 from .values import (
     ConfigurationServer,
     ContactCenterSettings,
@@ -89,6 +90,18 @@ class Build:
         passwords = PasswordSettings(**self._data.get("passwords", {}))
         if passwords.memory_kib < 8 * passwords.lanes:
             self._problems.add("passwords.memory_kib", "must be at least 8 for each of the lanes (RFC 9106 3.1)")
+
+        self._check_languages()
+
+    def _check_languages(self) -> None:
+        """Let pages be in those languages that have texts: in English, and in those that are given."""
+        known = list(dict.fromkeys((ENGLISH_TAG, *self._data.get("texts", {}))))
+        if not self._data.get("languages"):
+            self._data["languages"] = tuple(known)
+        elif not self._problems.at("texts"):
+            for place, tag in enumerate(self._data["languages"]):
+                if tag not in known:
+                    self._problems.add(f"languages.{place}", f"has no texts: give them in texts.{tag}")
 
     def _check_databases(self) -> None:
         state = self._database("state_url", self._data.get("state_url", databases.DEFAULT_STATE), databases.state_url)

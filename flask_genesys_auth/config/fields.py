@@ -5,13 +5,16 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from marshmallow import Schema, ValidationError, fields
 
+from .problems import nearest
 from .secrets import SecretSource
+from .texts import ENGLISH, language_tag, translation
 
 LONGEST = 1024
+V = TypeVar("V")
 
 
 def kind(value: object) -> str:
@@ -131,24 +134,53 @@ class TextMap(Strict):
         self._value = Text(parse, needed=True)
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, Any]:
-        if not isinstance(value, Mapping):
-            raise ValidationError(f"must be a table, not {kind(value)}")
-        entries: dict[str, Any] = {}
-        errors: dict[Any, Any] = {}
-        for key, entry in value.items():
-            finding = self._take(key, entry, entries)
-            if finding:
-                errors[key] = finding
-        if errors:
-            raise ValidationError(errors, valid_data=entries)
-        return entries
+        return _collected(value, plain_text, lambda _, entry: self._value.deserialize(entry))
 
-    def _take(self, key: object, entry: object, entries: dict[str, Any]) -> object:
+
+class Translations(Strict):
+    """A table for each language, by its tag, from names of texts to texts."""
+
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, dict[str, str]]:
+        return _collected(value, lambda key: language_tag(plain_text(key)), lambda _, table: _texts(table))
+
+
+def _texts(table: object) -> dict[str, str]:
+    words = Text(needed=True)
+    return _collected(table, _text_name, lambda name, text: translation(name, str(words.deserialize(text))))
+
+
+def _text_name(key: object) -> str:
+    name = plain_text(key)
+    # In capitals, as environment variables make it.
+    name = name.lower() if name.isupper() else name
+    if name not in ENGLISH:
+        raise ValidationError(f"is not a known text{nearest(name, ENGLISH)}")
+    return name
+
+
+def _collected(
+    table: object, read_key: Callable[[object], str], read_value: Callable[[str, object], V]
+) -> dict[str, V]:
+    """Read a table of which no key is known beforehand, with every finding below its key."""
+    if not isinstance(table, Mapping):
+        raise ValidationError(f"must be a table, not {kind(table)}")
+    found: dict[str, V] = {}
+    errors: dict[Any, Any] = {}
+
+    def take(key: object, value: object) -> None:
         try:
-            entries[plain_text(key)] = self._value.deserialize(entry)
+            name = read_key(key)
+            if name in found:
+                raise ValidationError("is given twice")
+            found[name] = read_value(name, value)
         except ValidationError as error:
-            return error.messages
-        return None
+            errors[key] = error.messages
+
+    for key, value in table.items():
+        take(key, value)
+    if errors:
+        raise ValidationError(errors, valid_data=found)
+    return found
 
 
 class Flag(Strict):

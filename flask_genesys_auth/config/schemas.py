@@ -10,8 +10,22 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, vali
 
 from . import addresses, rules
 from .build import Build
-from .fields import Choice, Flag, Listing, Location, Seconds, SecretField, TableList, Tables, Text, TextMap, Whole
+from .fields import (
+    Choice,
+    Flag,
+    Listing,
+    Location,
+    Seconds,
+    SecretField,
+    TableList,
+    Tables,
+    Text,
+    TextMap,
+    Translations,
+    Whole,
+)
 from .problems import Problems, nearest
+from .texts import language_tag
 from .values import Settings
 
 _MINUTE = 60
@@ -230,6 +244,8 @@ class _Root(Table):
     unauthenticated_status = Choice(401, 403)
     saml_url_prefix = Text(rules.url_prefix)
     login_view = Text()
+    languages = Listing(language_tag)
+    texts = Translations()
     salesforce_headers = fields.Nested(_SalesforceHeaders())
     session = fields.Nested(_Session())
     passwords = fields.Nested(_Passwords())

@@ -260,6 +260,8 @@ class Settings:
     :param base_path: the folder that relative paths are relative to.
     :param state_url: ``memory://``, a SQLAlchemy address of SQLite, absolute, or of PostgreSQL, or one of Redis.
     :param accounts_url: a SQLAlchemy address, absolute. Either may hold a password, so neither shows.
+    :param languages: tags of the languages that pages are in, the default first.
+    :param texts: by a language's tag, texts of the pages by their names.
     """
 
     contact_centers: Mapping[str, ContactCenterSettings]
@@ -277,6 +279,8 @@ class Settings:
     unauthenticated_status: Literal[401, 403] = 401
     saml_url_prefix: str = "/saml"
     login_view: str = ""
+    languages: tuple[str, ...] = ("en",)
+    texts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     salesforce_headers: SalesforceHeaders = SalesforceHeaders()
     session: SessionSettings = SessionSettings()
     passwords: PasswordSettings = PasswordSettings()
@@ -284,6 +288,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "contact_centers", MappingProxyType(dict(self.contact_centers)))
+        texts = {tag: MappingProxyType(dict(table)) for tag, table in self.texts.items()}
+        object.__setattr__(self, "texts", MappingProxyType(texts))
 
     @property
     def saml_enabled(self) -> bool:

@@ -45,8 +45,7 @@ class Refusal(HTTPException):
 
     status_code = 20
     message = "Access denied"
-    title = "Access denied"
-    advice = "You do not have access to this page."
+    page_texts = "access_denied"
 
     def __init__(self, decision: Decision) -> None:
         super().__init__(description=self.message)
@@ -71,14 +70,13 @@ class Refusal(HTTPException):
 
     def page(self) -> Response:
         """Return a page for a person."""
-        return _page(self.code or 500, self.title, self.advice)
+        return _page(self.code or 500, self.page_texts)
 
 
 class AuthenticationRequired(Refusal, Unauthorized):
     """Nobody is authenticated: 401 (or ``unauthenticated_status``)."""
 
-    title = "Please sign in"
-    advice = "You have to sign in to see this page."
+    page_texts = "authentication_required"
 
     def __init__(self, decision: Decision) -> None:
         super().__init__(decision)
@@ -125,8 +123,7 @@ class RoleRequired(Refusal, Forbidden):
 
     status_code = 5
     message = "No permission"
-    title = "No permission"
-    advice = "Your account does not have the role that this page asks for."
+    page_texts = "role_required"
 
     def page(self) -> Response:
         """Return a page with ways on: to the start, and out of a login by SAML, to come back as somebody else."""
@@ -135,7 +132,7 @@ class RoleRequired(Refusal, Forbidden):
         if self.decision.resumed and center in runtime().service_providers:
             logout_url = url_for("genesys_saml.logout", contact_center=center)
         home_url = f"{request.root_path}/" if request.path != "/" else ""
-        return _page(403, self.title, self.advice, home_url=home_url, logout_url=logout_url)
+        return _page(403, self.page_texts, home_url=home_url, logout_url=logout_url)
 
 
 class ForeignOrigin(Refusal, Forbidden):
@@ -143,8 +140,7 @@ class ForeignOrigin(Refusal, Forbidden):
 
     status_code = 3
     message = "Forbidden"
-    title = "Forbidden"
-    advice = "This request came from another site. Go back to the page and try again."
+    page_texts = "foreign_origin"
 
 
 class DirectoryUnavailable(Refusal, ServiceUnavailable):
@@ -152,8 +148,7 @@ class DirectoryUnavailable(Refusal, ServiceUnavailable):
 
     status_code = 4
     message = "Temporarily unavailable"
-    title = "Temporarily unavailable"
-    advice = "We cannot check who you are at the moment. Your password may well be right: please try again shortly."
+    page_texts = "unavailable"
 
     def get_headers(
         self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
@@ -167,8 +162,7 @@ class Throttled(Refusal, TooManyRequests):
 
     status_code = 3
     message = "Too many requests"
-    title = "Too many attempts"
-    advice = "Signing in has failed too often. Please wait a little before you try again."
+    page_texts = "throttled"
 
     def get_headers(
         self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
@@ -191,24 +185,12 @@ def saml_failed(reference: str, login_url: str) -> Response:
 
     :param login_url: where the user can try again.
     """
-    return _page(
-        BadRequest.code,
-        "Signing in did not work",
-        "The answer of the identity provider could not be accepted. Please try again.",
-        reference=reference,
-        login_url=login_url,
-    )
+    return _page(BadRequest.code, "saml_failed", reference=reference, login_url=login_url)
 
 
 def saml_logout_failed(reference: str) -> Response:
     """Return the one public answer to every logout message that is wrong: 400, with a reference for the log."""
-    return _page(
-        BadRequest.code,
-        "Signing out could not be completed",
-        "The message of the identity provider could not be accepted. You may still be signed in: "
-        "sign out in each application, or close the browser.",
-        reference=reference,
-    )
+    return _page(BadRequest.code, "saml_logout_failed", reference=reference)
 
 
 def is_navigation() -> bool:
@@ -236,9 +218,15 @@ def _challenges(decision: Decision) -> Iterator[Challenge]:
             yield challenge
 
 
-def _page(status: int, title: str, message: str, **more: str) -> Response:
-    text = render_template("genesys_auth/refusal.html", status=status, title=title, message=message, **more)
-    return no_store(make_response(text, status))
+def _page(status: int, texts: str, **more: str) -> Response:
+    """Return a page that refuses.
+
+    :param texts: what the names of its title and its advice begin with.
+    """
+    text = runtime().texts.text
+    title, message = text(f"{texts}_title"), text(f"{texts}_advice")
+    page = render_template("genesys_auth/refusal.html", status=status, title=title, message=message, **more)
+    return no_store(make_response(page, status))
 
 
 def no_store(answer: Response) -> Response:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..sessions import LoginSessions
     from .access import PolicyTable
     from .origin import Origins
+    from .texts import Texts
 
 EXTENSION = "genesys_auth"
 
@@ -47,6 +48,7 @@ class Runtime:
     policies: PolicyTable
     origins: Origins
     login_manager: LoginManager
+    texts: Texts
 
 
 def without_steps(here: Runtime) -> Iterator[str]:

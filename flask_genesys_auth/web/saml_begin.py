@@ -38,7 +38,7 @@ def begin(contact_center: str) -> Response:
     begun = kept(lambda: _begun(service, provider))
     session[login.PENDING] = [*pending_logins(), [begun.reference, begun.nonce]][-MOST_PENDING:]
     if begun.fields:
-        return post_form(begun.location, begun.fields, title="Signing in")
+        return post_form(begun.location, begun.fields, title="signing_in_title")
     return unseen(make_response(redirect(begun.location, 302)))
 
 

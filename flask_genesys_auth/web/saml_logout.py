@@ -38,7 +38,7 @@ BEGUN = "_genesys_logout"
 OUTCOME_LIFETIME = 300
 """Seconds within which the browser must come from the provider to the signed-out page."""
 
-_TITLE = "Signing out"
+_TITLE = "signing_out_title"
 _log = logging.getLogger("flask_genesys_auth.saml")
 
 

@@ -85,10 +85,10 @@ def post_form(action: str, fields: Mapping[str, str], *, title: str) -> Response
 
     :param action: an address of the provider's, from its metadata.
     :param fields: the hidden fields by name.
+    :param title: the name of the text that is its title.
     """
-    answer = refusals.no_store(
-        make_response(render_template("genesys_auth/post.html", action=action, fields=fields, title=title))
-    )
+    page = render_template("genesys_auth/post.html", action=action, fields=fields, title=runtime().texts.text(title))
+    answer = refusals.no_store(make_response(page))
     answer.headers["Content-Security-Policy"] = refusals.CONTENT_SECURITY_POLICY.replace(
         "form-action 'self'", f"script-src 'self'; form-action {form_targets(action)}"
     )

@@ -80,6 +80,8 @@ def full() -> Mapping:
         "unauthenticated_status": 403,
         "saml_url_prefix": "/sso/saml/",
         "login_view": "auth.login",
+        "languages": ["de_ch", "en"],
+        "texts": {"de-CH": {"sign_in": "Anmelden"}},
         "salesforce_headers": {"session": "X-Session", "identity": "X-Identity"},
         "session": {"idle_timeout": 60, "absolute_timeout": 3600, "revocation_delay": 2},
         "passwords": {

@@ -112,6 +112,8 @@ def test_every_key_is_read(folder: Path, load: Load, full: Mapping, key_pair: tu
         unauthenticated_status=403,
         saml_url_prefix="/sso/saml",
         login_view="auth.login",
+        languages=("de-CH", "en"),
+        texts={"de-CH": {"sign_in": "Anmelden"}},
         salesforce_headers=SalesforceHeaders("X-Session", "X-Identity"),
         session=SessionSettings(60, 3600, 2.0),
         passwords=PasswordSettings(64, 1, 2, 1, 0),
