@@ -180,6 +180,7 @@ class GenesysAuth:
             passwords=passwords,
             hasher=hasher,
             state=state,
+            ledger=ledger,
             sessions=sessions,
             service_providers=providers,
             policies=access.PolicyTable(),

@@ -103,6 +103,11 @@ class Database:
         self._texts: dict[Select[Any], tuple[str, Sequence[str]]] = {}
         watch_forks(self)
 
+    @property
+    def path(self) -> Path | None:
+        """SQLite's file, or ``None``: it is another database."""
+        return self._path
+
     def first(self, statement: Select[Any], parameters: Mapping[str, str]) -> Sequence[Any] | None:
         """Return the first row of a read, its values as the driver gives them.
 

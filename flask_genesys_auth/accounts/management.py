@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from ..checks import Check
 from . import rows
 from .database import Database, accounts, identities
+from .health import database_checks
 from .models import (
     Account,
     AccountDetails,
@@ -49,6 +51,16 @@ class AccountManagement:
         :raises ConfigurationError: if not; names the command that makes them.
         """
         self._database.check_tables()
+
+    def count(self) -> dict[str, int]:
+        """Return how many accounts each contact center has, of those that have any."""
+        wanted = select(accounts.c.contact_center, func.count()).group_by(accounts.c.contact_center)
+        with self._database.transaction() as connection:
+            return {row[0]: row[1] for row in connection.execute(wanted)}
+
+    def checks(self) -> Iterator[Check]:
+        """Yield whether the database answers, has the tables, and who may read its file."""
+        return database_checks(self._database)
 
     def list(self, contact_center: str | None = None) -> Sequence[Account]:
         """Return all accounts, or those of one contact center, by contact center and name."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from .accounts import accounts
 from .common import Commands
 from .database import init_db
+from .doctor import doctor
 from .inspect import endpoints, explain
 from .saml import saml
 
 genesys_auth = Commands("genesys-auth", help="Accounts, and how requests are authenticated.")
-for command in (init_db, accounts, endpoints, explain, saml):
+for command in (init_db, accounts, endpoints, explain, doctor, saml):
     genesys_auth.add_command(command)

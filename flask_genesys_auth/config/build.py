@@ -59,7 +59,8 @@ class Build:
         for key, kind in _TABLES.items():
             if key in self._data:
                 self._data[key] = kind(**self._data[key])
-        return Settings(contact_centers=centers, base_path=self._base_path, **_with_sets(self._data))
+        files = tuple(self._checks.files)
+        return Settings(contact_centers=centers, base_path=self._base_path, files=files, **_with_sets(self._data))
 
     def check(self) -> None:
         """Find what no table can know by itself."""

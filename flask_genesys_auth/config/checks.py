@@ -15,6 +15,7 @@ from . import addresses
 from .problems import Problems
 from .proxies import proxy_of
 from .secrets import Secret, SecretSource, Unreadable, read_file
+from .values import NamedFile
 
 _REQUIRED = "is required"
 _PLAIN_HTTP = "is plain http and could leave the machine: use https, or set allow_http = true beside it"
@@ -28,10 +29,12 @@ class Checks:
 
     :param problems: where the findings go.
     :param base_path: the folder that relative paths are relative to.
+    :ivar files: those that were read.
     """
 
     def __init__(self, problems: Problems, base_path: Path) -> None:
         self.problems = problems
+        self.files: list[NamedFile] = []
         self._base_path = base_path
 
     def required(self, path: str, table: dict[str, Any], key: str, finding: str = _REQUIRED) -> None:
@@ -53,6 +56,7 @@ class Checks:
         content = read_file(file)
         if isinstance(content, Unreadable):
             self.problems.add(path, content.finding)
+        self.files.append(NamedFile(path, file, secret=False))
         return file
 
     def authorities(self, path: str, table: dict[str, Any], key: str) -> None:
@@ -70,6 +74,7 @@ class Checks:
         text = "\n".join(block.decode("ascii") for block in _AUTHORITY.findall(content))
         if not _are_certificates(text):
             self.problems.add(f"{path}.{key}", f"must name a file of certificates in PEM form, which {file} is not")
+        self.files.append(NamedFile(f"{path}.{key}", file, secret=False))
         table[key] = text
 
     def proxy(self, path: str, table: dict[str, Any], key: str) -> None:
@@ -82,8 +87,11 @@ class Checks:
         except ValidationError as error:
             self.problems.add_messages(error.messages, f"{path}.{key}")
 
-    def secret(self, path: str, table: dict[str, Any], key: str) -> Secret | None:
-        """Read a secret; return it, or ``None`` where there is none or it cannot be read."""
+    def secret(self, path: str, table: dict[str, Any], key: str, *, public: bool = False) -> Secret | None:
+        """Read a secret; return it, or ``None`` where there is none or it cannot be read.
+
+        :param public: it stands where secrets stand, but is none.
+        """
         source = table.get(key)
         if not isinstance(source, SecretSource):
             return None
@@ -91,6 +99,8 @@ class Checks:
         if isinstance(found, Unreadable):
             self.problems.add(f"{path}.{key}", found.finding)
             return None
+        if source.kind == "file":
+            self.files.append(NamedFile(f"{path}.{key}", self._base_path / source.value, secret=not public))
         table[key] = found
         return found
 
@@ -105,7 +115,7 @@ class Checks:
 
         Metadata publish it: a private key in its place, or behind it, must not slip through.
         """
-        found = self.secret(path, table, key)
+        found = self.secret(path, table, key, public=True)
         if found is None:
             return
         if not _is_certificate(found.reveal()):

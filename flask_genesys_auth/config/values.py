@@ -41,6 +41,19 @@ class AllowedHost:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file that the configuration names, as it was read at the start.
+
+    :param key: the dotted path of the key that names it.
+    :param secret: whether what it holds is a secret.
+    """
+
+    key: str
+    path: Path
+    secret: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SalesforceHeaders:
     """The names of the two request headers of the Salesforce step."""
 
@@ -262,6 +275,7 @@ class Settings:
     :param accounts_url: a SQLAlchemy address, absolute. Either may hold a password, so neither shows.
     :param languages: tags of the languages that pages are in, the default first.
     :param texts: by a language's tag, texts of the pages by their names.
+    :param files: those that it names, SQLite's apart.
     """
 
     contact_centers: Mapping[str, ContactCenterSettings]
@@ -285,6 +299,7 @@ class Settings:
     session: SessionSettings = SessionSettings()
     passwords: PasswordSettings = PasswordSettings()
     throttle: ThrottleSettings = ThrottleSettings()
+    files: tuple[NamedFile, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "contact_centers", MappingProxyType(dict(self.contact_centers)))

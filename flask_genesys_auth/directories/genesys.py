@@ -15,10 +15,13 @@ from marshmallow import fields, validate
 
 from ..chain.decision import Reason, Rejected, Unavailable
 from ..chain.ports import DirectoryEntry
-from ..upstream import Answer, Deadline, Upstream, Upstreams, Visit
+from ..checks import Check
+from ..upstream import Answer, Deadline, Upstream, Upstreams, Visit, ask, reach_check
 from .answers import AnswerSchema, Identifier, known_text, optional_text, read_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..config.values import ConfigurationServer
 
 TOKEN_PATH = "/auth/v3/oauth/token"  # noqa: S105 - an address, not a token
@@ -101,6 +104,26 @@ class GenesysDirectory:
             return replace(found, uncounted=True)
         return self._entry(grant, found)
 
+    def checks(self) -> Iterator[Check]:
+        """Yield whether the Authentication REST can be reached, and whether it takes our client's credentials.
+
+        It is asked for a token of the client itself (RFC 6749 4.4), which names no person; what it grants ends here.
+        """
+        settings = self._settings
+        form = urlencode({"grant_type": "client_credentials", "client_id": settings.client_id}).encode()
+        outcome, status, taken = ask(
+            self._upstream,
+            "POST",
+            self._base + TOKEN_PATH,
+            seconds=settings.timeout,
+            headers=self._client_headers(),
+            body=form,
+        )
+        name = "configuration_server.genesys"
+        yield reach_check(name, self._base, outcome, status, taken, settings.timeout)
+        if isinstance(outcome, Answer):
+            yield _client_check(f"{name}.client", outcome)
+
     def _entry(self, grant: dict[str, Any], found: dict[str, Any]) -> DirectoryEntry | Rejected:
         wanted = self._settings.contact_center_id
         if wanted and found["contact_center_id"] != wanted:
@@ -130,16 +153,8 @@ class GenesysDirectory:
             "username": tenant + user_name,
             "password": password,
         }
-        client = base64.b64encode(f"{settings.client_id}:{settings.client_secret.reveal()}".encode()).decode()
         answer = visit.send(
-            "POST",
-            self._base + TOKEN_PATH,
-            headers={
-                "Authorization": f"Basic {client}",
-                "Content-Type": "application/x-www-form-urlencoded",
-                "Accept": "application/json",
-            },
-            body=urlencode(form).encode(),
+            "POST", self._base + TOKEN_PATH, headers=self._client_headers(), body=urlencode(form).encode()
         )
         if isinstance(answer, Unavailable):
             return answer
@@ -149,6 +164,15 @@ class GenesysDirectory:
         if answer.status in {400, 401, 403}:
             return _refusal(answer)
         return _unexpected(answer, TOKEN_PATH)
+
+    def _client_headers(self) -> dict[str, str]:
+        settings = self._settings
+        client = base64.b64encode(f"{settings.client_id}:{settings.client_secret.reveal()}".encode()).decode()
+        return {
+            "Authorization": f"Basic {client}",
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Accept": "application/json",
+        }
 
     def _userinfo(self, visit: Visit, token: str) -> dict[str, Any] | Unavailable:
         answer = visit.send(
@@ -160,6 +184,21 @@ class GenesysDirectory:
             return answer
         # Even 401 says nothing of the person here: the token is a moment old.
         return read_answer(_USERINFO, answer) if answer.status == 200 else _unexpected(answer, USERINFO_PATH)
+
+
+def _client_check(name: str, answer: Answer) -> Check:
+    """Say what an answer to the client's own credentials tells: a client that may not do this is a client it knows."""
+    found = read_answer(_REFUSAL, answer)
+    error = "" if isinstance(found, Unavailable) else found["error"] or ""
+    if error == "invalid_client" or answer.status == 401:
+        finding = f"HTTP {answer.status}: it refuses client_id with client_secret, so nobody can log in there"
+        return Check(name, "failure", finding, "correct configuration_server.client_id and client_secret")
+    if answer.status == 200 or error in _OUR_FAULT:
+        return Check(name, "ok", "it knows the client")
+    if 300 <= answer.status < 400 or answer.status == 404:
+        finding = f"HTTP {answer.status} at {TOKEN_PATH}: that is no Authentication REST"
+        return Check(name, "failure", finding, "correct configuration_server.url: what stands before /auth/v3")
+    return Check(name, "warning", f"HTTP {answer.status} does not tell whether it knows the client", "try a login")
 
 
 def _refusal(answer: Answer) -> Rejected | Unavailable:

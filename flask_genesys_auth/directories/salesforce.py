@@ -9,16 +9,18 @@ from urllib.parse import urljoin
 
 from ..chain.decision import Reason, Rejected, Unavailable
 from ..chain.identity_url import IdentityUrl, parse_identity_url
+from ..checks import Check
 from ..config.salesforce_ids import short_id
-from ..upstream import Answer, Deadline, Upstream, Upstreams
+from ..upstream import Answer, Deadline, Upstream, Upstreams, ask, reach_check
 from .answers import AnswerSchema, Flag, known_text, optional_text, read_answer, required_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ..config.values import AllowedHost, Salesforce
 
 MAX_REDIRECTS = 2
+_NOBODY = "005000000000000"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WORD = re.compile(rb"\s*([A-Za-z_]{1,40})\s*")
 _VISIBLE = re.compile(r"[!-~]*")
@@ -88,6 +90,15 @@ class SalesforceDirectory:
             return Rejected(Reason.SESSION_REFUSED, _refusal(answer, session_id))
         return Unavailable(Reason.UNREADABLE_ANSWER, detail=f"the identity service answered HTTP {answer.status}")
 
+    def checks(self) -> Iterator[Check]:
+        """Yield whether each identity host can be reached; nobody's session id is sent, so 403 is a good answer."""
+        settings = self._settings
+        organization = min(settings.organizations)
+        for entry in settings.identity_hosts:
+            server = f"{entry.scheme}://{_host(entry.host)}:{entry.port}"
+            found = ask(self._upstream, "GET", f"{server}/id/{organization}/{_NOBODY}", seconds=settings.timeout)
+            yield reach_check(f"salesforce.{entry.host}", server, *found, settings.timeout)
+
     def _check(self, address: IdentityUrl | None) -> IdentityUrl | Rejected:
         if address is None:
             return Rejected(Reason.IDENTITY_URL_NOT_ALLOWED, "it is not https://<host>/id/<organization>/<user>")
@@ -133,8 +144,11 @@ def _listed(address: IdentityUrl, allowed: Iterable[AllowedHost]) -> bool:
 
 
 def _url(address: IdentityUrl) -> str:
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return f"{address.scheme}://{host}:{address.port}{address.path}"
+    return f"{address.scheme}://{_host(address.host)}:{address.port}{address.path}"
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _refusal(answer: Answer, session_id: str) -> str:

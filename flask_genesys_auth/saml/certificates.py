@@ -9,6 +9,8 @@ import re
 from datetime import datetime, timezone
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----", re.ASCII)
+_RSA = bytes.fromhex("06092a864886f70d010101")
+"""The object identifier rsaEncryption (RFC 8017 A.1) in DER."""
 _SEQUENCE, _VERSION, _UTC_TIME, _GENERALIZED_TIME = 0x30, 0xA0, 0x17, 0x18
 
 
@@ -52,6 +54,18 @@ def public_key_info(der: bytes) -> bytes:
     size = len(content)
     octets = b"" if size < 0x80 else size.to_bytes((size.bit_length() + 7) // 8, "big")
     return bytes([tag, 0x80 | len(octets) if octets else size]) + octets + content
+
+
+def rsa_bits(der: bytes) -> int | None:
+    """Return the size of a certificate's RSA key (RFC 8017 A.1.1) in bits, or ``None``: it is no such key."""
+    try:
+        algorithm, (_, key) = _elements(_content(public_key_info(der), _SEQUENCE))
+        if _RSA not in algorithm[1]:
+            return None
+        # A BIT STRING begins with the number of bits that are not used.
+        return int.from_bytes(_elements(_content(key[1:], _SEQUENCE))[0][1], "big").bit_length()
+    except (ValueError, IndexError):
+        return None
 
 
 def not_after(der: bytes) -> float | None:

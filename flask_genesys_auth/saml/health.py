@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from ..checks import Check
 from ..config.values import LOOPBACK_HOSTS
-from .certificates import der_of, fingerprint, not_after
+from .certificates import der_of, fingerprint, not_after, rsa_bits
 from .documents import as_instant
 from .errors import MetadataUnavailable
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 SOON = 30 * 24 * 3600.0
 """Seconds before its end from which a certificate is warned of."""
+
+LEAST_BITS = 2048
+"""Of an RSA key (NIST SP 800-131A): a shorter one is no longer safe."""
 
 _DAY = 24 * 3600.0
 _RELAXATIONS = {
@@ -31,13 +34,17 @@ _RELAXATIONS = {
 }
 
 
-def provider_checks(provider: TrustedProvider, now: float) -> Iterator[Check]:
+def provider_checks(provider: TrustedProvider, now: float, *, ask: bool = True) -> Iterator[Check]:
     """Yield what is to be said of one identity provider.
 
     :param now: unix time.
+    :param ask: whether the provider may be asked for what is not known of it yet.
     """
     name = f"saml.{provider.contact_center}.{provider.settings.name}"
-    yield _metadata_check(provider, f"{name}.metadata", now)
+    if ask or provider.source.at_hand or provider.held_since() is not None:
+        yield _metadata_check(provider, f"{name}.metadata", now)
+    else:
+        yield Check(f"{name}.metadata", "ok", f"not fetched from {provider.source.where}, for nobody is to be asked")
     if provider.held_since() is not None:
         trust = provider.current()
         yield from _certificate_checks(
@@ -108,12 +115,17 @@ def _metadata_check(provider: TrustedProvider, name: str, now: float) -> Check:
 def _certificate_checks(certificates: tuple[bytes, ...], name: str, now: float, advice: str) -> Iterator[Check]:
     for place, certificate in enumerate(certificates, start=1):
         which = f"{name}.{place}" if len(certificates) > 1 else name
+        bits = rsa_bits(certificate)
+        if bits is not None and bits < LEAST_BITS:
+            short = f"{_short(certificate)} has an RSA key of {bits} bits"
+            yield Check(f"{which}.bits", "warning", short, f"it needs {LEAST_BITS} at least; {advice}")
         ends = not_after(certificate)
         if ends is None:
             yield Check(which, "ok", f"{_short(certificate)}, whose end cannot be read")
             continue
         days = (ends - now) / _DAY
-        finding = f"{_short(certificate)} ends at {as_instant(ends)}, in {days:.0f} days"
+        size = f" (RSA, {bits} bits)" if bits else ""
+        finding = f"{_short(certificate)}{size} ends at {as_instant(ends)}, in {days:.0f} days"
         if days <= 0:
             # Its key stays good: the metadata are what says whose key it is.
             yield Check(which, "warning", f"{_short(certificate)} has ended at {as_instant(ends)}", advice)

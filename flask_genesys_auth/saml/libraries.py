@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
+from ..checks import Check
 from ..errors import ConfigurationError
 
 _ADVICE = 'install a pair built on the same libxml2: pip install "lxml>=6.1.1" "xmlsec>=1.3.17"'
@@ -22,6 +24,31 @@ def check_libraries() -> None:
     except Exception as error:  # xmlsec raises its own InternalError, a loader raises ImportError: one cure for both
         found = f"lxml {_version('lxml')} with xmlsec {_version('xmlsec')}"
         raise ConfigurationError(f"SAML cannot start with {found} ({error}); {_ADVICE}") from error
+
+
+def library_check() -> Check:
+    """Say which lxml and xmlsec there are, and on which libxml2 each was built."""
+    from lxml import etree
+
+    xmlsec: Any = import_module("xmlsec")
+    ours = _dotted(etree.LIBXML_COMPILED_VERSION)
+    finding = f"lxml {_version('lxml')} on libxml2 {ours}, xmlsec {_version('xmlsec')}"
+    # Older releases of xmlsec do not tell; then its own look at the import is all there is.
+    of_xmlsec = getattr(xmlsec, "get_libxml_compiled_version", lambda: None)()
+    if of_xmlsec is None:
+        return Check("saml.libraries", "ok", finding)
+    finding += f" on libxml2 {_dotted(of_xmlsec)}"
+    return _pair_check(finding, same=ours == _dotted(of_xmlsec))
+
+
+def _pair_check(finding: str, *, same: bool) -> Check:
+    if same:
+        return Check("saml.libraries", "ok", finding)
+    return Check("saml.libraries", "warning", f"{finding}: they share trees in memory, and should be the same", _ADVICE)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def _version(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -13,6 +13,7 @@ import xmlsec
 from ..checks import Check
 from ..config.values import ContactCenterSettings, IdentityProvider, KeyPair
 from ..errors import ConfigurationError
+from .clock import provider_clock_checks
 from .health import own_checks
 from .metadata import MetadataRefused
 from .own_keys import load_own_keys
@@ -66,13 +67,21 @@ class ServiceProvider:
         """Return our metadata, to be given to the identity providers (saml-metadata 2.4.4)."""
         return self.own_metadata.xml(self.clock())
 
-    def checks(self) -> tuple[Check, ...]:
-        """Return what is to be said of our own side and of each identity provider."""
+    def checks(self, *, ask: bool = True) -> tuple[Check, ...]:
+        """Return what is to be said of our own side and of each identity provider.
+
+        :param ask: whether providers may be asked for what is not known of them yet.
+        """
         now = self.clock()
         return (
             *own_checks(self.own_metadata.keys, self.contact_center, self.public_url, now),
-            *(check for provider in self.providers.values() for check in provider.checks()),
+            *(check for provider in self.providers.values() for check in provider.checks(ask=ask)),
         )
+
+    def clock_checks(self) -> Iterator[Check]:
+        """Ask each provider whose metadata have an address what time it is."""
+        for provider in self.providers.values():
+            yield from provider_clock_checks(provider, self.clock, self.clock_skew)
 
 
 def build_service_provider(

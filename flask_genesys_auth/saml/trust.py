@@ -169,9 +169,12 @@ class TrustedProvider:
             raise
         return Change(None if known is None else known.metadata, copy.metadata, shared)
 
-    def checks(self) -> tuple[Check, ...]:
-        """Return what is to be said of this provider; its metadata are fetched if they never were."""
-        return tuple(provider_checks(self, self._clock()))
+    def checks(self, *, ask: bool = True) -> tuple[Check, ...]:
+        """Return what is to be said of this provider.
+
+        :param ask: fetch its metadata if they never were.
+        """
+        return tuple(provider_checks(self, self._clock(), ask=ask))
 
     def wait(self, seconds: float) -> None:
         """Wait for what is under way in the background, if anything is."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 from ..forks import fork_safe_lock
+from .health import memory_checks
 from .values import check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from ..chain.ports import Json
+    from ..checks import Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,10 @@ class MemoryState:
 
     def __repr__(self) -> str:
         return f"MemoryState({self.namespace!r})"
+
+    def checks(self) -> Iterator[Check]:
+        """Yield what is to be said of keeping the state in memory."""
+        return memory_checks()
 
     def __len__(self) -> int:
         """Return how many entries are held, expired ones that have not gone yet included."""

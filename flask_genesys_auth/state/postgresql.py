@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +22,8 @@ from ..errors import ConfigurationError, StateUnavailable
 from ..forks import watch_forks
 from ..libpq import Command, Late, Pipeline, conninfo
 from . import tables
+from .health import round_trip_check
+from .postgresql_health import LOOK, server_checks
 from .tables import INIT_DB, PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION, entries, metadata, schema, terms
 from .values import check_key, check_terms, check_ttl, dump, load
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.elements import ClauseElement
 
     from ..chain.ports import Json
+    from ..checks import Check
 
 DRIVER = "postgresql+psycopg"
 CONNECTIONS = 8
@@ -94,6 +97,7 @@ _PURGE = _Statement(
     ).bindparams(batch=PURGE_BATCH),
 )
 _BEGIN = _Statement("begin", _SETTINGS)
+_LOOK = _Statement("look", LOOK)
 _VERSION = _Statement("version", select(func.max(schema.c.version)))
 _TABLES = [_Statement("alone", _ALONE)]
 for _table in metadata.sorted_tables:
@@ -211,6 +215,13 @@ class PostgresqlState:
         idle, self._idle = self._idle, deque()
         _close_all(idle)
 
+    def checks(self) -> Iterator[Check]:
+        """Yield whether the server and the tables are as they must be."""
+        found = list(server_checks(self._name, self._look))
+        yield from found
+        if len(found) > 1:  # it answers
+            yield round_trip_check(self)
+
     def before_fork(self) -> None:
         """Close what is idle: a child must not hold the parent's connections open."""
         self.close()
@@ -221,6 +232,10 @@ class PostgresqlState:
         self._in_use = set()
         self._idle = deque()
         self._places = BoundedSemaphore(CONNECTIONS)
+
+    def _look(self) -> list[str]:
+        (found,) = self._run(_LOOK())
+        return [_text(found, 0, column) for column in range(found.nfields)]
 
     def _row(self, key: str, value: Json, ttl: float) -> dict[str, Any]:
         return {

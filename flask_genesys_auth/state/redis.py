@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, StateUnavailable
 from ..forks import watch_forks
+from .health import round_trip_check
 from .redis_client import RedisClient
+from .redis_health import persistence_check, server_checks
 from .values import check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from ..chain.ports import Json
+    from ..checks import Check
 
 SCHEMA_VERSION = 1
 LONGEST_TTL = 100 * 365 * 86400.0
@@ -142,6 +145,14 @@ class RedisState:
     def close(self) -> None:
         """Let go of connections; the store opens them anew when it is used again."""
         self._client.close()
+
+    def checks(self) -> Iterator[Check]:
+        """Yield whether the server is as it must be, and keeps what it is given."""
+        found = list(server_checks(self._client, "state"))
+        yield from found
+        if len(found) > 1:  # it answers
+            yield persistence_check(self._client, "state.persistence")
+            yield round_trip_check(self)
 
     def before_fork(self) -> None:
         """Do nothing: the parent goes on with its connections."""

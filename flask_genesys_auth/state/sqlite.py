@@ -20,9 +20,11 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 
+from ..checks import Check, absent_file_check, file_checks
 from ..errors import ConfigurationError, StateUnavailable
 from ..forks import watch_forks
 from . import tables
+from .health import round_trip_check
 from .tables import PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION, entries, metadata, schema, terms
 from .values import check_key, check_terms, check_ttl, dump, load
 
@@ -180,6 +182,14 @@ class SqliteState:
         while idle:
             with suppress(IndexError):
                 idle.pop().close()
+
+    def checks(self) -> Iterator[Check]:
+        """Yield whether the file takes changes, and who may read it; one that is missing is not made."""
+        if not self._path.exists():
+            yield absent_file_check("state.file", self._path)
+            return
+        yield round_trip_check(self)
+        yield from file_checks("state.file", self._path, secret=True)
 
     def before_fork(self) -> None:
         """Close what is idle: SQLite's connections must not reach a child, not even to be closed there."""

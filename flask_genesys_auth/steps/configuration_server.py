@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ..chain.decision import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected, Unavailable
 from ..chain.evidence import Malformed
 from .basic import basic_challenge
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from werkzeug.wrappers import Request
 
     from ..chain.contact_centers import ContactCenter
     from ..chain.evidence import BasicCredentials, Evidence
     from ..chain.ports import Challenge, Directory, DirectoryEntry, Reservation
+    from ..checks import Check
     from ..config.values import ConfigurationServer
 
 
@@ -70,6 +73,11 @@ class ConfigurationServerStep:
     def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
         """Offer Basic, as the Web Services step does."""
         return basic_challenge(contact_center.name)
+
+    def checks(self) -> Iterable[Check]:
+        """Return what the directory says of itself, if it says anything."""
+        look = getattr(self._directory, "checks", None)
+        return cast("Iterable[Check]", look()) if callable(look) else ()
 
     def _ask(self, sent: BasicCredentials, contact_center: str) -> Authenticated | Rejected | Unavailable:
         found = self._directory.verify(sent.name, sent.password)

@@ -9,11 +9,14 @@ from ..chain.evidence import Malformed
 from ..directories.salesforce import SalesforceDirectory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from werkzeug.wrappers import Request
 
     from ..chain.contact_centers import ContactCenter
     from ..chain.evidence import Evidence
     from ..chain.ports import Challenge
+    from ..checks import Check
     from ..config.values import Salesforce
     from ..directories.salesforce import SalesforceUser
     from ..upstream import Upstream
@@ -49,6 +52,10 @@ class SalesforceStep:
     def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
         """Offer nothing: the headers come from a page inside Salesforce."""
         return None
+
+    def checks(self) -> Iterator[Check]:
+        """Yield whether the identity service can be reached."""
+        return self._directory.checks()
 
     def _identity(self, user: SalesforceUser, contact_center: str) -> Outcome:
         if self._settings.match == "identity":

@@ -6,13 +6,15 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ..chain.decision import Reason, Unavailable
 from ..chain.ports import Reservation
+from ..checks import Check
 from ..errors import StateUnavailable
 from ..forks import fork_safe_lock
 from ..state.redis_client import RedisClient
+from ..state.redis_health import server_checks
 from .windows import Limit, LocalLedger, Wanted
 
 logger = logging.getLogger("flask_genesys_auth.throttle")
@@ -128,6 +130,10 @@ class SharedLedger:
             self._note_outage(error)
         else:
             self._note_health()
+
+    def checks(self) -> Iterator[Check]:
+        """Yield whether the server is as it must be; what it counts may be lost with it."""
+        yield from server_checks(self._client, "throttle")
 
     def close(self) -> None:
         """Let go of connections; they are made anew when it is used again."""

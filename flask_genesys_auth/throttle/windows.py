@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from limits import parse
 
 from ..chain.decision import Unavailable
 from ..chain.ports import Reservation
+from ..checks import Check
 from ..forks import fork_safe_lock
 
 MAX_KEYS = 50_000
@@ -128,6 +129,11 @@ class LocalLedger:
         self._lock = fork_safe_lock()
         self._windows: dict[Limit, _Window] = {}
         self._last = -math.inf
+
+    def checks(self) -> Iterator[Check]:
+        """Yield where failures are counted."""
+        finding = "each process counts failures for itself: several processes let through as many times the guesses"
+        yield Check("throttle.storage", "ok", finding)
 
     def count(self, limit: Limit) -> int:
         """Return how many keys of this limit are kept count of."""

@@ -8,7 +8,20 @@ answer is spared, and so are those who wait for it: see :class:`Guard`, which se
 from .bounded import Deadline
 from .breaker import Guard, Passage
 from .client import Upstream, Upstreams, Visit
+from .reach import ask, reach_check
 from .reading import MAX_BODY, Answer
 from .wording import printable
 
-__all__ = ["MAX_BODY", "Answer", "Deadline", "Guard", "Passage", "Upstream", "Upstreams", "Visit", "printable"]
+__all__ = [
+    "MAX_BODY",
+    "Answer",
+    "Deadline",
+    "Guard",
+    "Passage",
+    "Upstream",
+    "Upstreams",
+    "Visit",
+    "ask",
+    "printable",
+    "reach_check",
+]

@@ -10,6 +10,17 @@ import urllib3
 TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError)
 
 _MAX_DETAIL = 120
+_ADVICE = {
+    "certificate is refused": "let it show a certificate for its name, of an authority that is trusted here; or name "
+    "that authority's own in ca_file",
+    "TLS failed": "it speaks no TLS 1.2 there, or none at all: check the port and https in its address",
+    "does not resolve": "check the host's name in its address, and this machine's name servers",
+    "the proxy": "check proxy: its address, what it lets through, its user and password",
+    "refused": "nothing listens there: check the host and port of its address, and whether it runs",
+    "in time": "check this machine's way to it (firewall, proxy), or raise timeout",
+    "time allowed": "check this machine's way to it (firewall, proxy), or raise timeout",
+    "answered HTTP": "the server itself has a fault: look there",
+}
 
 
 def explain(error: BaseException) -> str:
@@ -33,3 +44,14 @@ def printable(text: str, limit: int = _MAX_DETAIL) -> str:
     shown = "".join(character if " " <= character <= "~" else " " for character in text[: 4 * limit])
     squeezed = " ".join(shown.split())
     return squeezed if len(squeezed) <= limit else squeezed[: limit - 3] + "..."
+
+
+def advice(detail: str) -> str:
+    """Return what an operator can do about a server that was not reached.
+
+    :param detail: as :func:`explain` and its callers word it.
+    """
+    for words, what_to_do in _ADVICE.items():
+        if words in detail:
+            return what_to_do
+    return "check its address, and this machine's way to it (firewall, proxy)"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..config.values import Settings
     from ..saml.settings import ServiceProvider
     from ..sessions import LoginSessions
+    from ..throttle import Ledger
     from .access import PolicyTable
     from .origin import Origins
     from .texts import Texts
@@ -43,6 +44,7 @@ class Runtime:
     passwords: PasswordStore | None
     hasher: PasswordHasher
     state: StateStore
+    ledger: Ledger
     sessions: LoginSessions
     service_providers: Mapping[str, ServiceProvider]
     policies: PolicyTable
