@@ -1,0 +1,290 @@
+"""``flask genesys-auth doctor``: what it gathers, how it prints that, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from flask import Flask
+from flask.cli import FlaskGroup
+
+from flask_genesys_auth import GenesysAuth
+from flask_genesys_auth.checks import Check
+from flask_genesys_auth.cli.rooms import Room, rooms_of, run
+from flask_genesys_auth.errors import ConfigurationError
+from flask_genesys_auth.testing import GenesysEmulator
+from flask_genesys_auth.testing.faults import unused_url
+from flask_genesys_auth.web.runtime import runtime
+
+Doctor = Callable[..., Result]
+FAST = {"memory_kib": 7168, "iterations": 5}
+
+
+def portal(folder: Path, **settings: Any) -> Flask:
+    (folder / "instance").mkdir(exist_ok=True)
+    app = Flask("portal", instance_path=str(folder / "instance"))
+    app.secret_key = secrets.token_urlsafe(32)
+    app.config["GENESYS_AUTH"] = {"passwords": FAST, "contact_centers": {"acme": {"web_services": {}}}, **settings}
+    GenesysAuth(app)
+    return app
+
+
+def doctor(create: Callable[[], Flask], *options: str) -> Result:
+    """Run it as flask does: whatever the application raises while it is made is doctor's to tell."""
+    group = FlaskGroup(create_app=create, load_dotenv=False, set_debug_flag=False)
+    return CliRunner().invoke(group, ["genesys-auth", "doctor", *options])
+
+
+def told(create: Callable[[], Flask], *options: str) -> dict[str, dict[str, str]]:
+    found = json.loads(doctor(create, "--json", *options).output)
+    return {check["name"]: check for check in found["checks"]}
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Flask]:
+    """An application with which all is well."""
+    made = portal(tmp_path)
+    here = runtime(made)
+    here.accounts.create_tables()  # type: ignore[attr-defined]  # the built-in store
+    here.accounts.add("acme", "ann")  # type: ignore[attr-defined]
+    yield made
+    here.state.close()
+    here.accounts.close()  # type: ignore[attr-defined]
+
+
+def test_all_is_well(app: Flask) -> None:
+    done = doctor(lambda: app)
+    assert done.exit_code == 0, done.output
+    assert done.output.strip().endswith(" ok, 0 warnings, 0 failures")
+    titles = [line for line in done.output.splitlines() if line and not line.startswith(" ")]
+    rooms = ["versions", "configuration", "application", "access", "cookies", "flask_login", "passwords", "state"]
+    assert titles[:-1] == [*rooms, "accounts", "throttle"]
+    assert doctor(lambda: app, "--strict").exit_code == 0
+    assert doctor(lambda: app, "--quiet").output == "\n" + titles[-1] + "\n"
+
+
+def test_json_has_each_check(app: Flask) -> None:
+    found = json.loads(doctor(lambda: app, "--json").output)
+    assert found["healthy"] is True
+    assert found["counts"] == {"ok": len(found["checks"]), "warning": 0, "failure": 0}
+    assert {check["status"] for check in found["checks"]} == {"ok"}
+    assert all(set(check) == {"name", "status", "finding", "advice"} for check in found["checks"])
+    assert json.loads(doctor(lambda: app, "--json", "--quiet").output)["checks"] == []
+
+
+def test_a_warning_fails_with_strict_only(app: Flask) -> None:
+    app.config["SESSION_COOKIE_HTTPONLY"] = False
+    assert doctor(lambda: app).exit_code == 0
+    strict = doctor(lambda: app, "--strict", "--quiet")
+    assert strict.exit_code == 1
+    lines = strict.output.splitlines()
+    assert lines[0] == "cookies"
+    assert lines[1] == "  WARNING  httponly: scripts can read the session cookie"
+    assert lines[2] == "           -> SESSION_COOKIE_HTTPONLY = True"
+    assert "1 warning, 0 failures" in lines[-1]
+    assert json.loads(doctor(lambda: app, "--strict", "--json").output)["healthy"] is False
+
+
+def test_a_failure_fails(app: Flask) -> None:
+    app.secret_key = "dev"
+    done = doctor(lambda: app)
+    assert done.exit_code == 1
+    assert "  FAILURE  secret_key: " in done.output
+    assert "1 failure" in done.output.splitlines()[-1]
+
+
+def test_a_configuration_that_does_not_load_is_told_problem_by_problem(tmp_path: Path) -> None:
+    def broken() -> Flask:
+        return portal(tmp_path, contact_centers={"acme": {"web_servces": {}, "salesforce": {"timeout": "soon"}}})
+
+    done = doctor(broken)
+    assert done.exit_code == 1
+    assert "Traceback" not in done.output
+    assert "  FAILURE  contact_centers.acme.web_servces: is not a known key; did you mean web_services?" in done.output
+    assert "  FAILURE  contact_centers.acme.salesforce.timeout: must be a number of seconds" in done.output
+    found = told(broken)
+    assert found["configuration.contact_centers.acme.web_servces"]["status"] == "failure"
+
+
+def test_an_error_without_a_path_is_told_too(tmp_path: Path) -> None:
+    def broken() -> Flask:
+        raise ConfigurationError("nothing works")
+
+    assert told(broken)["configuration"]["finding"] == "nothing works"
+
+
+def test_an_application_without_the_extension_is_told(tmp_path: Path) -> None:
+    done = doctor(lambda: Flask("bare"))
+    assert done.exit_code == 1
+    assert "'bare' has no GenesysAuth" in done.output
+
+
+class _Crashing:
+    name = "crashing"
+    before = "salesforce"
+
+    def authenticate(self, evidence: Any, contact_center: Any) -> Any:
+        raise NotImplementedError
+
+    def challenge(self, request: Any, contact_center: Any) -> None:
+        return None
+
+    def checks(self) -> Iterator[Check]:
+        yield Check("badge", "ok", "the reader answers")
+        raise ValueError("password hunter2 is wrong")
+
+
+def test_a_room_that_crashes_is_a_failure_and_stops_no_other(app: Flask, tmp_path: Path) -> None:
+    def create() -> Flask:
+        made = Flask("other", instance_path=str(tmp_path / "instance"))
+        made.secret_key = app.secret_key
+        made.config["GENESYS_AUTH"] = app.config["GENESYS_AUTH"]
+        GenesysAuth(made, extra_steps=[_Crashing()])
+        return made
+
+    found = told(create)
+    assert found["steps.acme.badge"]["status"] == "ok"
+    crashed = found["steps.acme.crashing"]
+    assert crashed["status"] == "failure"
+    assert "ValueError" in crashed["finding"]
+    assert "hunter2" not in str(found)
+    assert Path(__file__).name in crashed["finding"]
+    assert found["throttle.storage"]["status"] == "ok"
+    assert "steps.acme.crashing" not in told(create, "--offline")
+
+
+def test_a_room_that_hangs_is_given_up(app: Flask) -> None:
+    let_go = threading.Event()
+
+    def hang() -> list[Check]:
+        let_go.wait(60)
+        return []
+
+    well = Check("well", "ok", "fine")
+    rooms = [Room("hanging", hang), Room("well", lambda: [well])]
+    try:
+        late, other = run(app, rooms, seconds=0.5)
+    finally:
+        let_go.set()
+    assert (late.name, late.status, late.finding) == ("hanging", "failure", "nothing came within 0.5 s")
+    assert other == well
+
+
+def test_more_rooms_than_threads_are_all_looked_at_in_order(app: Flask) -> None:
+    rooms = [Room(str(place), lambda place=place: [Check(str(place), "ok", "")]) for place in range(100)]
+    assert [check.name for check in run(app, rooms, seconds=60)] == [str(place) for place in range(100)]
+
+
+def test_an_error_of_ours_keeps_its_words(app: Flask) -> None:
+    def refuse() -> list[Check]:
+        raise ConfigurationError("state_url: is of another version")
+
+    (check,) = run(app, [Room("state", refuse)], seconds=60)
+    assert check.finding == "state_url: is of another version"
+
+
+def test_stores_of_the_application_say_what_they_want(app: Flask, tmp_path: Path) -> None:
+    class Silent:
+        def find(self, identity: Any) -> None:
+            return None
+
+        def get(self, account_id: str) -> None:
+            return None
+
+    class Talking(Silent):
+        def checks(self) -> list[Check]:
+            return [Check("accounts.crm", "warning", "it is slow", "look there")]
+
+    for store, expected in ((Silent(), "Silent is the application's own"), (Talking(), "it is slow")):
+        made = Flask("other", instance_path=str(tmp_path / "instance"))
+        made.secret_key = app.secret_key
+        made.config["GENESYS_AUTH"] = {"state_url": "memory://", "contact_centers": {"acme": {}}, "passwords": FAST}
+        GenesysAuth(made, accounts=store)
+        found = run(made, rooms_of(made, runtime(made)), seconds=60)
+        (check,) = [check for check in found if check.name.startswith("accounts")]
+        assert expected in check.finding
+
+
+def test_accounts_and_contact_centers_are_compared(app: Flask, tmp_path: Path) -> None:
+    accounts: Any = runtime(app).accounts
+    accounts.add("acmé", "bob")
+    found = told(lambda: app)
+    assert found["accounts.contact_centers.acme"]["finding"] == "1 accounts"
+    foreign = found["accounts.contact_centers.acmé"]
+    assert (foreign["status"], "not configured" in foreign["finding"]) == ("warning", True)
+    accounts.delete(accounts.get_by_name("acme", "ann").id)
+    assert "no accounts" in told(lambda: app)["accounts.contact_centers.acme"]["finding"]
+
+
+def test_accounts_without_tables_are_one_failure(tmp_path: Path) -> None:
+    found = told(lambda: portal(tmp_path))
+    assert found["accounts.tables"]["status"] == "failure"
+    assert "init-db" in found["accounts.tables"]["finding"]
+    assert "accounts.contact_centers.acme" not in found
+    assert not (tmp_path / "instance" / "state.sqlite3").exists()
+
+
+def test_offline_asks_nobody_and_online_does(app: Flask, tmp_path: Path) -> None:
+    emulator = GenesysEmulator()
+    with emulator.serve() as server:
+        table = {
+            "url": server.url,
+            "client_id": emulator.client_id,
+            "client_secret": emulator.client_secret,
+        }
+        centers = {"acme": {"configuration_server": table}}
+        offline = told(lambda: portal(tmp_path, contact_centers=centers), "--offline")
+        assert not emulator.requests
+        assert not any(name.startswith("steps.") for name in offline)
+        online = told(lambda: portal(tmp_path, contact_centers=centers))
+        assert online["steps.acme.configuration_server.genesys.client"]["status"] == "ok"
+        assert [request.form["grant_type"] for request in emulator.requests] == ["client_credentials"]
+
+
+def test_an_address_that_nobody_serves_is_a_failure(app: Flask, tmp_path: Path) -> None:
+    url = unused_url()
+    table = {"organizations": ["00D000000000001"], "identity_hosts": [url], "timeout": 5}
+    found = told(lambda: portal(tmp_path, contact_centers={"acme": {"salesforce": table}}))
+    check = found["steps.acme.salesforce.127.0.0.1"]
+    assert check["status"] == "failure"
+    assert "nothing listens there" in check["advice"]
+
+
+def test_no_configured_secret_is_ever_shown(tmp_path: Path) -> None:
+    marks = [f"s3cr3t-{secrets.token_hex(8)}" for _ in range(6)]
+    (tmp_path / "client-secret").write_text(marks[0])
+    (tmp_path / "client-secret").chmod(0o644)
+    closed = unused_url()
+    host = closed.removeprefix("http://")
+    table = {
+        "url": "http://127.0.0.1:9",
+        "client_id": "portal",
+        "client_secret": {"file": str(tmp_path / "client-secret")},
+        "proxy": f"http://proxyuser:{marks[1]}@{host}",
+    }
+
+    def create() -> Flask:
+        made = portal(
+            tmp_path,
+            state_url=f"redis://user:{marks[2]}@{host}/0",
+            accounts_url=f"postgresql+psycopg://user:{marks[3]}@{host}/portal",
+            throttle={"storage_url": f"redis://:{marks[4]}@{host}/1"},
+            contact_centers={"acme": {"configuration_server": {**table, "allow_http": True}, "web_services": {}}},
+        )
+        made.secret_key = marks[5]
+        return made
+
+    found = told(create)
+    failed = {name for name, check in found.items() if check["status"] == "failure"}
+    wanted = {"state.server", "accounts.tables", "throttle.server", "steps.acme.configuration_server.genesys"}
+    assert failed >= {*wanted, "files.contact_centers.acme.configuration_server.client_secret"}
+    printed = doctor(create).output + str(found)
+    for mark in marks:
+        assert mark not in printed
+    assert (tmp_path / "client-secret").name in printed
