@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -170,7 +171,7 @@ def _saml_rooms(here: Runtime, *, ask: bool) -> Iterator[Room]:
     yield Room("saml", lambda: [library_check()])
     for name, service in here.service_providers.items():
         # Without asking, it says what is at hand.
-        yield Room(f"saml.{name}", lambda service=service: service.checks(ask=ask))  # type: ignore[misc]  # a default
+        yield Room(f"saml.{name}", partial(service.checks, ask=ask))
         yield Room(f"saml.{name}.clock", service.clock_checks, asks=True)
 
 
