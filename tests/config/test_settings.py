@@ -16,6 +16,7 @@ from flask_genesys_auth.config.values import (
     ConfigurationServer,
     ContactCenterSettings,
     IdentityProvider,
+    NamedFile,
     PasswordSettings,
     Salesforce,
     SalesforceHeaders,
@@ -119,6 +120,15 @@ def test_every_key_is_read(folder: Path, load: Load, full: Mapping, key_pair: tu
         passwords=PasswordSettings(64, 1, 2, 1, 0),
         throttle=ThrottleSettings(
             "1 per minute", "2/hour", "3 per 2 days", "redis://:hunter2@redis.acme.example/1", fallback=False
+        ),
+        files=tuple(
+            NamedFile(f"contact_centers.acme.{key}", folder / name, secret)
+            for key, name, secret in (
+                ("configuration_server.client_secret", "client-secret", True),
+                ("saml.signing_key", "sp.key", True),
+                ("saml.signing_certificate", "sp.crt", False),
+                ("saml.identity_providers.okta.metadata", "idp.xml", False),
+            )
         ),
     )
 
