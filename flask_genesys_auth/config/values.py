@@ -275,7 +275,7 @@ class Settings:
     :param accounts_url: a SQLAlchemy address, absolute. Either may hold a password, so neither shows.
     :param languages: tags of the languages that pages are in, the default first.
     :param texts: by a language's tag, texts of the pages by their names.
-    :param files: those that it names, SQLite's apart.
+    :param files: those that it names, SQLite's apart. They say where values came from, not what they are.
     """
 
     contact_centers: Mapping[str, ContactCenterSettings]
@@ -299,7 +299,7 @@ class Settings:
     session: SessionSettings = SessionSettings()
     passwords: PasswordSettings = PasswordSettings()
     throttle: ThrottleSettings = ThrottleSettings()
-    files: tuple[NamedFile, ...] = ()
+    files: tuple[NamedFile, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "contact_centers", MappingProxyType(dict(self.contact_centers)))

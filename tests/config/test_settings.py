@@ -16,7 +16,6 @@ from flask_genesys_auth.config.values import (
     ConfigurationServer,
     ContactCenterSettings,
     IdentityProvider,
-    NamedFile,
     PasswordSettings,
     Salesforce,
     SalesforceHeaders,
@@ -121,16 +120,19 @@ def test_every_key_is_read(folder: Path, load: Load, full: Mapping, key_pair: tu
         throttle=ThrottleSettings(
             "1 per minute", "2/hour", "3 per 2 days", "redis://:hunter2@redis.acme.example/1", fallback=False
         ),
-        files=tuple(
-            NamedFile(f"contact_centers.acme.{key}", folder / name, secret)
-            for key, name, secret in (
-                ("configuration_server.client_secret", "client-secret", True),
-                ("saml.signing_key", "sp.key", True),
-                ("saml.signing_certificate", "sp.crt", False),
-                ("saml.identity_providers.okta.metadata", "idp.xml", False),
-            )
-        ),
     )
+
+
+def test_files_are_known_by_their_keys_and_whether_they_are_secret(load: Load, folder: Path, full: Mapping) -> None:
+    assert [(one.key, one.path, one.secret) for one in load(full).files] == [
+        (f"contact_centers.acme.{key}", folder / name, secret)
+        for key, name, secret in (
+            ("configuration_server.client_secret", "client-secret", True),
+            ("saml.signing_key", "sp.key", True),
+            ("saml.signing_certificate", "sp.crt", False),
+            ("saml.identity_providers.okta.metadata", "idp.xml", False),
+        )
+    ]
 
 
 def test_the_full_configuration_of_these_tests_leaves_no_value_at_its_default(load: Load, full: Mapping) -> None:
