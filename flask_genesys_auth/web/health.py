@@ -57,12 +57,16 @@ def _secret_check(name: str, key: bytes) -> Check:
     rest = text
     for word in _WORDS:
         rest = rest.replace(word, "")
-    if len(set(key)) < _FEWEST_DIFFERENT or sum(character.isalnum() for character in rest) < len(key) / 2:
+    if len(set(key)) < _FEWEST_DIFFERENT or _letters(rest) < _letters(text) / 2:
         finding = f"{key_name} is made of repetitions or of words that examples use: it can be guessed"
         return Check(name, "failure", finding, _ANOTHER_KEY)
     if len(key) < LEAST_SECRET:
         return Check(name, "warning", f"{key_name} has less than {LEAST_SECRET} bytes", _ANOTHER_KEY)
     return Check(name, "ok", f"{key_name} has {LEAST_SECRET} bytes or more")
+
+
+def _letters(text: str) -> int:
+    return sum(character.isalnum() for character in text)
 
 
 def application_checks(app: Flask, here: Runtime) -> Iterator[Check]:
