@@ -119,7 +119,7 @@ class RedisState:
 
     def get(self, key: str) -> Json:
         """Return the value, or ``None`` where there is none or it has expired."""
-        return self._living(self._call(lambda client: client.get(self._at("k", check_key(key)))))
+        return self._living(self._ask("GET", self._at("k", check_key(key))))
 
     def take(self, key: str) -> Json:
         """Return the value and delete it (atomic: of many callers one gets it), or ``None``."""
@@ -139,8 +139,13 @@ class RedisState:
         """Delete what has expired and Redis has not deleted by itself; return how many."""
         start = self._at("k", "")
         pattern = "".join(f"\\{character}" if character in "*?[]\\^-" else character for character in start) + "*"
-        names = self._call(lambda client: list(client.scan_iter(match=pattern, count=_BATCH)))
-        return sum(self._script("sweep", name.decode()[len(start) :], repr(self._clock())) for name in names)
+        gone = 0
+        cursor = b"0"
+        while True:
+            cursor, names = self._ask("SCAN", cursor.decode(), "MATCH", pattern, "COUNT", _BATCH)
+            gone += sum(int(self._script("sweep", name.decode()[len(start) :], repr(self._clock()))) for name in names)
+            if cursor == b"0":
+                return gone
 
     def close(self) -> None:
         """Let go of connections; the store opens them anew when it is used again."""
@@ -179,8 +184,8 @@ class RedisState:
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
         return self._guarded(lambda: self._client.run(script, keys, arguments))
 
-    def _call(self, command: Callable[[Any], Any]) -> Any:
-        return self._guarded(lambda: self._client.call(command))
+    def _ask(self, *command: str | float) -> Any:
+        return self._guarded(lambda: self._client.ask(*command))
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
         if not self._ready:
@@ -194,8 +199,8 @@ class RedisState:
 
     def _check_version(self) -> None:
         key = self._prefix + "schema"
-        self._client.call(lambda client: client.set(key, SCHEMA_VERSION, nx=True))
-        found: bytes | None = self._client.call(lambda client: client.get(key))
+        self._client.ask("SET", key, SCHEMA_VERSION, "NX")
+        found: bytes | None = self._client.ask("GET", key)
         if found != str(SCHEMA_VERSION).encode():
             raise ConfigurationError(
                 f"state_url: what {self._client.name} keeps for {self._namespace!r} is of version "

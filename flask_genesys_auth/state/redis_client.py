@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import sha1
+from threading import BoundedSemaphore
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 from ..errors import ConfigurationError, StateUnavailable
@@ -17,11 +21,15 @@ from ..forks import watch_forks
 CONNECTIONS = 64
 """Of one process at most; who finds none free waits for one as long as for an answer."""
 
-Result = TypeVar("Result")
+# redis-py has one interface for two ways of calling, so that its types promise nothing.
+Connection: TypeAlias = Any
 
 
 class RedisClient:
     """Scripts and commands on one server. A failed call is not tried again: nobody could tell whether it counted.
+
+    Connections are redis-py's; what its own client and pool do around each command takes longer than the command. One
+    that the server has closed while it was idle is seen before anything is sent on it.
 
     :param url: ``redis://`` or ``rediss://``, perhaps with user, password and the number of the database.
     :param timeout: seconds to wait for a connection, and for an answer.
@@ -33,11 +41,15 @@ class RedisClient:
 
     def __init__(self, url: str, timeout: float, scripts: dict[str, str], *, purpose: str, key: str) -> None:
         self.name, self._secrets = _shown(url, key)
-        self._url = url
         self._timeout = timeout
-        self._texts = scripts
+        self._scripts = {name: (sha1(text.encode()).hexdigest(), text) for name, text in scripts.items()}  # noqa: S324
         self._purpose = purpose
-        self._begin()
+        pool = redis.ConnectionPool.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0), protocol=2
+        )
+        self._kind, self._options = pool.connection_class, pool.connection_kwargs
+        self._idle: deque[Connection] = deque()
+        self._places = BoundedSemaphore(CONNECTIONS)
         watch_forks(self)
 
     def run(self, script: str, keys: Sequence[str], arguments: Sequence[str | float]) -> Any:
@@ -45,45 +57,92 @@ class RedisClient:
 
         :raises StateUnavailable: if the server did not answer, or not well.
         """
-        return self.call(lambda _: self._scripts[script](keys=list(keys), args=list(arguments)))
+        digest, text = self._scripts[script]
+        given = (len(keys), *keys, *arguments)
+        try:
+            return self._ask("EVALSHA", digest, *given)
+        except NoScriptError:
+            # It has not run: the server does not know it yet, or no more.
+            return self.ask("EVAL", text, *given)
+        except (RedisError, OSError) as error:
+            raise self._trouble(error) from None
 
-    def call(self, command: Callable[[Any], Result]) -> Result:
-        """Give redis-py's client to a function.
+    def ask(self, *command: str | float) -> Any:
+        """Run one command and return what the server says, as it says it.
 
         :raises StateUnavailable: if the server did not answer, or not well.
         """
         try:
-            return command(self._client)
+            return self._ask(*command)
         except (RedisError, OSError) as error:
-            said = str(error).partition("\n")[0][:200] or type(error).__name__
-            for secret in self._secrets:
-                said = said.replace(secret, "***")
-            raise StateUnavailable(f"{self._purpose} in {self.name} did not answer: {said}") from None
+            raise self._trouble(error) from None
 
     def close(self) -> None:
         """Let go of connections; they are made anew when it is used again."""
-        self._client.connection_pool.disconnect()
+        idle = self._idle
+        self._idle = deque()
+        _close_all(idle)
 
     def before_fork(self) -> None:
         """Do nothing: the parent goes on with its connections."""
 
     def after_fork(self) -> None:
-        """Begin with connections of this process's own; redis-py never talks on those of another."""
-        self._begin()
+        """Begin with connections of this process's own; redis-py does not end those of another."""
+        self._idle = deque()
+        self._places = BoundedSemaphore(CONNECTIONS)
 
-    def _begin(self) -> None:
-        pool = redis.BlockingConnectionPool.from_url(
-            self._url,
-            max_connections=CONNECTIONS,
-            timeout=self._timeout,
-            socket_timeout=self._timeout,
-            socket_connect_timeout=self._timeout,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-        # redis-py has one interface for two ways of calling, so that its types promise nothing.
-        self._client: Any = redis.Redis(connection_pool=pool)
-        self._scripts = {name: self._client.register_script(text) for name, text in self._texts.items()}
+    def _ask(self, *command: str | float) -> Any:
+        places, idle = self._places, self._idle
+        if not places.acquire(timeout=self._timeout):
+            raise StateUnavailable(f"{self._purpose} in {self.name}: all {CONNECTIONS} connections are waiting for it")
+        connection = None
+        try:
+            connection = _awake(idle) or self._connect()
+            connection.send_command(*command)
+            answer = connection.read_response()
+        except BaseException:
+            if connection is not None:
+                connection.disconnect()
+            raise
+        else:
+            idle.append(connection)
+            if idle is not self._idle:
+                _close_all(idle)
+            return answer
+        finally:
+            places.release()
+
+    def _connect(self) -> Connection:
+        connection = self._kind(**self._options)
+        connection.connect()
+        return connection
+
+    def _trouble(self, error: RedisError | OSError) -> StateUnavailable:
+        said = str(error).partition("\n")[0][:200] or type(error).__name__
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
+        return StateUnavailable(f"{self._purpose} in {self.name} did not answer: {said}")
+
+
+def _awake(idle: deque[Connection]) -> Connection | None:
+    """Return a connection that the server has not closed meanwhile, if there is one."""
+    while True:
+        try:
+            connection = idle.pop()
+        except IndexError:
+            return None
+        # Something to read while nothing was asked is a farewell, or an answer that nobody waited for.
+        with suppress(RedisError, OSError):
+            if not connection.can_read():
+                return connection
+        connection.disconnect()
+
+
+def _close_all(idle: deque[Connection]) -> None:
+    # Others may be doing the same.
+    with suppress(IndexError):
+        while True:
+            idle.pop().disconnect()
 
 
 def _shown(url: str, key: str) -> tuple[str, tuple[str, ...]]:
