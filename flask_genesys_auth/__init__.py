@@ -6,6 +6,7 @@ from .chain.decision import Authenticated, Decision, Identity, NotApplicable, Ou
 from .chain.ports import AccountState, AccountStore, Challenge, Directory, DirectoryEntry, PasswordStore, Step
 from .errors import ConfigurationError, GenesysAuthError
 from .extension import GenesysAuth
+from .sessions import SessionInfo
 from .signals import authenticated, logged_in, logged_out, rejected, session_revoked, unavailable
 from .web.access import login_required, protected, roles_required, unprotected
 from .web.addresses import local_path
@@ -41,6 +42,7 @@ __all__ = [
     "Refusal",
     "Rejected",
     "RoleRequired",
+    "SessionInfo",
     "Step",
     "Throttled",
     "Unavailable",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from flask import Blueprint, Flask, Response
 from werkzeug.utils import import_string
 
-from . import signals
 from .accounts.enrolment import check_enrolment
 from .accounts.from_model import role_names
 from .accounts.passwords import PasswordHasher
@@ -35,7 +34,7 @@ from .steps.web_services import WebServicesStep
 from .throttle import FailureLimit, FailureThrottle, Ledger, LocalLedger
 from .upstream import Upstreams
 from .verified import VerifiedMemory
-from .web import access, login, origin
+from .web import access, administration, login, origin
 from .web.hooks import Hooks
 from .web.runtime import EXTENSION, Runtime, runtime, without_steps
 from .web.texts import Texts, untranslated
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from .chain.ports import Describe, Directory, RecentAccounts, StateStore, Step
     from .config.values import ContactCenterSettings, Settings
     from .saml.settings import ServiceProvider
+    from .sessions import SessionInfo
     from .web.texts import ChooseLanguage
 
 CONFIG_KEY = "GENESYS_AUTH"
@@ -128,20 +128,25 @@ class GenesysAuth:
 
         return leave()
 
-    def revoke(self, account_id: str | None = None, contact_center: str | None = None) -> int:
-        """End login sessions of an account, of a contact center, or of an account there.
+    def sessions(self, account_id: str | None = None, contact_center: str | None = None) -> list[SessionInfo]:
+        """Return the living login sessions: all, or those of an account, of a contact center, or of an account there.
 
-        :returns: how many were ended.
-        :raises ValueError: if neither is named.
+        :returns: sorted by contact center, account and age.
         :raises StateUnavailable: if the state does not answer.
         """
-        if account_id is None and contact_center is None:
-            raise ValueError("revoke() needs an account_id, a contact_center, or both")
-        count = runtime().sessions.revoke(account_id=account_id, contact_center=contact_center)
-        signals.session_revoked.send(
-            login.current_application(), account_id=account_id, contact_center=contact_center, count=count
-        )
-        return count
+        return administration.sessions(account_id, contact_center)
+
+    def revoke(
+        self, account_id: str | None = None, contact_center: str | None = None, *, session: str | None = None
+    ) -> int:
+        """End login sessions of an account, of a contact center, or of an account there; or one session.
+
+        :param session: the handle of a :class:`SessionInfo`; goes without the other two.
+        :returns: how many were ended.
+        :raises ValueError: if nothing is named, or ``session`` and another.
+        :raises StateUnavailable: if the state does not answer.
+        """
+        return administration.revoke(account_id, contact_center, session)
 
     def _put_together(self, app: Flask, settings: Settings) -> Runtime:
         state = _state(settings) if self._state is None else self._state

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -19,13 +20,36 @@ if TYPE_CHECKING:
     from .chain.ports import Json, StateStore
     from .config.values import SessionSettings
 
+KEY = "session:"
 ID_BYTES = 32
 LONGEST_TOUCH_INTERVAL = 60.0
 END_OF_TIME = 1e12
 """A unix time beyond which a stored number is none: what is no number at all (NaN) is not below it either."""
+_HANDLE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _TEXTS = {"contact_center", "account_id", "step", "provider", "name_id", "session_index"}
 _TIMES = {"created", "last_seen", "expires"}
 _FIELDS = _TEXTS | _TIMES
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A login session as an administrator sees it.
+
+    :param handle: names it to :meth:`~flask_genesys_auth.GenesysAuth.revoke`; 64 hexadecimal digits, which nobody can
+        log in with: the browser has what they are a hash of.
+    :param step: the step that made it, as of ``Decision.authenticated_by``; ``application`` for a login of its own.
+    :param provider: the SAML identity provider that vouched for it, or empty.
+    :param created: unix time, as are ``last_seen`` (noted once in a while) and ``expires`` (its end, used or not).
+    """
+
+    handle: str
+    account_id: str
+    contact_center: str
+    step: str
+    provider: str
+    created: float
+    last_seen: float
+    expires: float
 
 
 class LoginSessions:
@@ -123,20 +147,33 @@ class LoginSessions:
             # Afterwards, so that nobody reads it between the two; also where nobody knows whether it has ended.
             self._recent.forget(key)
 
+    def all_of(self, *, account_id: str | None = None, contact_center: str | None = None) -> Sequence[SessionInfo]:
+        """Return the living sessions of an account, of a contact center, or of an account there, by account and age.
+
+        :raises ValueError: if neither is given.
+        """
+        keys = self._state.find(_named(account_id, contact_center))
+        read = zip(keys, map(self._living, self._state.get_many(keys)), strict=True)
+        found = [_info(key, session) for key, session in read if session is not None]
+        return sorted(found, key=lambda one: (one.contact_center, one.account_id, one.created, one.handle))
+
+    def revoke_one(self, handle: str) -> LoginSession | None:
+        """End the session of this handle and return what it was, or ``None`` if there is none."""
+        key = KEY + handle
+        if not _HANDLE.fullmatch(handle):
+            return None
+        try:
+            return self._living(self._state.take(key))
+        finally:
+            self._recent.forget(key)
+
     def revoke(self, *, account_id: str | None = None, contact_center: str | None = None) -> int:
         """End all sessions of an account, of a contact center, or of an account in a contact center.
 
         :returns: how many there were.
         :raises ValueError: if neither is given.
         """
-        if account_id is None:
-            if contact_center is None:
-                raise ValueError("revoke() needs an account_id, a contact_center or both")
-            term = _term("contact-center", contact_center)
-        elif contact_center is None:
-            term = _term("account", account_id)
-        else:
-            term = _term("account", account_id, contact_center)
+        term = _named(account_id, contact_center)
         try:
             return sum(self._state.delete(key) for key in self._state.find(term))
         finally:
@@ -211,7 +248,32 @@ def _is_time(found: Json) -> TypeGuard[float]:
 
 
 def _key(session_id: str) -> str:
-    return "session:" + _hash(session_id)
+    return KEY + _hash(session_id)
+
+
+def _info(key: str, session: LoginSession) -> SessionInfo:
+    return SessionInfo(
+        handle=key.removeprefix(KEY),
+        account_id=session.account_id,
+        contact_center=session.contact_center,
+        step=session.step,
+        provider=session.provider,
+        created=session.created,
+        last_seen=session.last_seen,
+        expires=session.expires,
+    )
+
+
+def _named(account_id: str | None, contact_center: str | None) -> str:
+    """Return the index term of all sessions of an account, of a contact center, or of an account there.
+
+    :raises ValueError: if neither is given.
+    """
+    if account_id is not None:
+        return _term("account", account_id, *([] if contact_center is None else [contact_center]))
+    if contact_center is None:
+        raise ValueError("name an account_id, a contact_center, or both")
+    return _term("contact-center", contact_center)
 
 
 def _terms(session: LoginSession) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -178,6 +178,10 @@ class StateStore(Protocol):
 
     def get(self, key: str) -> Json:
         """Return the value, or ``None`` where there is none or it has expired."""
+        ...
+
+    def get_many(self, keys: Sequence[str]) -> list[Json]:
+        """Return the value of each key, as :meth:`get` would, in few round trips."""
         ...
 
     def take(self, key: str) -> Json:

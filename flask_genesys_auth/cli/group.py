@@ -8,7 +8,8 @@ from .database import init_db
 from .doctor import doctor
 from .inspect import endpoints, explain
 from .saml import saml
+from .sessions import purge, sessions
 
 genesys_auth = Commands("genesys-auth", help="Accounts, and how requests are authenticated.")
-for command in (init_db, accounts, endpoints, explain, doctor, saml):
+for command in (init_db, accounts, endpoints, explain, doctor, sessions, saml, purge):
     genesys_auth.add_command(command)

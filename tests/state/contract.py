@@ -116,6 +116,7 @@ class StateContract:
             lambda: store.put("good", 1, 60, index=[key]),
             lambda: store.replace(key, 1, 60),
             lambda: store.get(key),
+            lambda: store.get_many(["good", key]),
             lambda: store.take(key),
             lambda: store.delete(key),
             lambda: store.find(key),
@@ -168,6 +169,23 @@ class StateContract:
         store.delete("key")
         assert store.replace("key", 5, 60) is False
         assert store.get("key") is None
+
+    def test_many_are_read_as_each_is(self, backend: Backend, store: StateStore) -> None:
+        for number in range(1201):
+            store.put(f"key-{number}", {"number": number}, 10 if number % 2 else 100)
+        backend.open("two").put("elsewhere", 1, 100)
+        assert store.get_many([]) == []
+        assert store.get_many(["key-3", "nobody", "key-2", "elsewhere", "key-3"]) == [
+            {"number": 3},
+            None,
+            {"number": 2},
+            None,
+            {"number": 3},
+        ]
+        backend.advance(11)
+        assert store.get_many([f"key-{number}" for number in range(1201)]) == [
+            None if number % 2 else {"number": number} for number in range(1201)
+        ]
 
     def test_take_gives_once(self, store: StateStore) -> None:
         store.put("key", {"a": 1}, 60, index=["term"])

@@ -20,6 +20,7 @@ from flask import Flask
 from flask_genesys_auth import GenesysAuth, current_user
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
+from flask_genesys_auth.state import redis_client
 from flask_genesys_auth.state.redis import RedisState
 from flask_genesys_auth.testing import AuthClient
 from flask_genesys_auth.web.runtime import runtime
@@ -177,6 +178,75 @@ def test_a_server_that_comes_back_is_used_again(own_redis_server: RedisServer) -
     assert store.get("key") is None  # it keeps nothing in these tests
     assert store.add("key", 1, 60)
     store.close()
+
+
+def test_a_connection_that_was_closed_while_it_was_idle_costs_nobody_anything(own_redis_server: RedisServer) -> None:
+    store = RedisState(own_redis_server.url, "one", PATIENCE)
+    store.put("key", 1, 60)
+    assert store.get("key") == 1
+    own_redis_server.stop()
+    own_redis_server.start()
+    assert store.get("key") is None
+    assert store.add("key", 2, 60)
+    store.close()
+
+
+def test_an_answer_that_nobody_waited_for_is_not_taken_for_another(backend: RedisBackend) -> None:
+    store = backend.open("one")
+    store.put("mine", "mine", 60)
+    store.put("another", "another's", 60)
+    assert store.get("mine") == "mine"
+    (connection,) = store._client._idle
+    connection.send_command("GET", store._at("k", "another"))
+    for _ in range(3):
+        assert store.get("mine") == "mine"
+    assert connection not in store._client._idle
+
+
+def test_a_server_that_has_forgotten_the_scripts_learns_them_again(backend: RedisBackend) -> None:
+    store = backend.open("one")
+    store.put("key", 1, 60)
+    redis.Redis.from_url(backend.url).script_flush()
+    assert store.take("key") == 1
+    assert store.take("key") is None
+
+
+def test_who_finds_no_connection_free_waits_as_long_as_for_an_answer(
+    backend: RedisBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_client, "CONNECTIONS", 1)
+    store = RedisState(backend.url, "one", 0.2)
+    with store._client._places, pytest.raises(StateUnavailable, match="all 1 connections"):
+        store.get("key")
+    assert store.add("key", 1, 60)
+    store.close()
+
+
+def test_connections_are_not_more_than_those_who_ask_at_once(backend: RedisBackend) -> None:
+    store = backend.open("one")
+    for _ in range(20):
+        store.put("key", 1, 60)
+        assert store.get("key") == 1
+    assert len(store._client._idle) == 1
+    store.close()
+    assert len(store._client._idle) == 0
+    assert store.get("key") == 1
+
+
+def test_a_connection_that_comes_back_after_a_close_is_closed(backend: RedisBackend) -> None:
+    store = backend.open("one")
+    store.put("key", 1, 60)
+    (connection,) = store._client._idle
+
+    def closing(*command: Any) -> None:
+        type(connection).send_command(connection, *command)
+        store.close()
+
+    connection.send_command = closing
+    assert store.get("key") == 1
+    assert len(store._client._idle) == 0
+    assert connection._sock is None
+    assert store.get("key") == 1
 
 
 def test_a_store_may_be_made_before_its_server(own_redis_server: RedisServer) -> None:

@@ -1,0 +1,136 @@
+"""``sessions ...`` and ``purge``: the login sessions, and what has expired in the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import click
+from flask.cli import with_appcontext
+
+from ..accounts.store import SqlAccounts
+from ..state.memory import MemoryState
+from ..web import administration
+from .common import Commands, as_json, parts, print_json, print_table
+
+if TYPE_CHECKING:
+    from ..sessions import SessionInfo
+    from ..web.runtime import Runtime
+
+sessions = Commands("sessions", help="The login sessions.")
+of_account = click.option(
+    "--account", metavar="NAME|ID", help="Of this account: its user name, or its id where the application has its own."
+)
+of_contact_center = click.option("--contact-center", metavar="NAME", help="Of this contact center.")
+
+
+@sessions.command("list", short_help="List the login sessions.")
+@of_account
+@of_contact_center
+@as_json
+def list_(account: str | None, contact_center: str | None, as_json: bool) -> None:
+    """List the living login sessions: all, or those of an account, of a contact center, or of both."""
+    with _shared_state() as here:
+        found = _found(here, account, contact_center)
+        names = _user_names(here, found)
+    if as_json:
+        print_json([{**asdict(one), "user_name": names.get(one.account_id, "")} for one in found])
+        return
+    print_table(
+        ("SESSION", "CONTACT CENTER", "ACCOUNT", "BY", "CREATED", "LAST SEEN", "EXPIRES"),
+        [
+            (
+                one.handle,
+                one.contact_center,
+                names.get(one.account_id, one.account_id),
+                f"{one.step}/{one.provider}" if one.provider else one.step,
+                *map(_moment, (one.created, one.last_seen, one.expires)),
+            )
+            for one in found
+        ],
+    )
+
+
+@sessions.command("revoke", short_help="End login sessions.")
+@click.option("--session", metavar="SESSION", help="This one, as `sessions list` names it.")
+@of_account
+@of_contact_center
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def revoke(session: str | None, account: str | None, contact_center: str | None, yes: bool) -> None:
+    """End one login session, or those of an account, of a contact center, or of an account there.
+
+    They are refused at the next request, or within session.revocation_delay. The exit status is 1 where there is none.
+    """
+    if (session is None) is (account is None and contact_center is None):
+        raise click.UsageError("name what ends: --session, or --account and --contact-center, or one of these two")
+    with _shared_state() as here:
+        ids = sorted(_account_ids(here, account, contact_center)) if account is not None else [None]
+        count = 1 if session is not None else len(_found(here, account, contact_center))
+        if count:
+            if not yes:
+                click.confirm(f"End {count} login session{'' if count == 1 else 's'}?", abort=True)
+            # What began while the operator thought about it ends, too.
+            count = sum(administration.revoke(one, contact_center, session) for one in ids)
+    if not count:
+        raise click.ClickException("there is no such login session")
+    click.echo(f"Login sessions ended: {count}")
+
+
+@click.command("purge", short_help="Remove what has expired.")
+@as_json
+@with_appcontext
+def purge(as_json: bool) -> None:
+    """Remove what has expired from the state; processes that serve do so in passing, too."""
+    with _shared_state() as here:
+        count = here.state.purge()
+    if as_json:
+        print_json({"removed": count})
+    else:
+        click.echo(f"Expired entries removed: {count}")
+
+
+@contextmanager
+def _shared_state() -> Iterator[Runtime]:
+    """Lend the application's parts if what they keep is not in the memory of this very process.
+
+    :raises click.ClickException: if it is.
+    """
+    here = parts()
+    if isinstance(here.state, MemoryState):
+        raise click.ClickException("the state is in the memory of the processes that serve: no command reaches it")
+    try:
+        yield here
+    finally:
+        here.state.close()
+
+
+def _found(here: Runtime, account: str | None, contact_center: str | None) -> Sequence[SessionInfo]:
+    if account is None:
+        return administration.sessions(None, contact_center)
+    ids = sorted(_account_ids(here, account, contact_center))
+    return [one for account_id in ids for one in administration.sessions(account_id, contact_center)]
+
+
+def _account_ids(here: Runtime, account: str, contact_center: str | None) -> set[str]:
+    """Return the accounts that an operator names: by user name in one contact center or in all, or by id."""
+    if not isinstance(here.accounts, SqlAccounts):
+        return {account}
+    store = here.accounts
+    centers = [contact_center] if contact_center is not None else [*here.contact_centers]
+    named = {found.id for center in centers if (found := store.get_by_name(center, account)) is not None}
+    # The id counts too: of an account that is deleted, nothing else is left.
+    return named or {account}
+
+
+def _user_names(here: Runtime, found: Sequence[SessionInfo]) -> dict[str, str]:
+    if not isinstance(here.accounts, SqlAccounts):
+        return {}
+    known = {one.account_id: here.accounts.get(one.account_id) for one in found}
+    return {account_id: account.user_name for account_id, account in known.items() if account is not None}
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
