@@ -16,12 +16,12 @@ from .accounts.passwords import PasswordHasher
 from .accounts.store import SqlAccounts
 from .chain.contact_centers import ContactCenter, ContactCenters
 from .chain.order import in_order
-from .chain.ports import AccountState, AccountStore, PasswordStore, PlainAccounts
+from .chain.ports import AccountState, AccountStore, PasswordStore
 from .chain.walk import AuthenticationChain
 from .config.schemas import load_settings
 from .directories.genesys import GenesysDirectory
 from .errors import ConfigurationError
-from .recent import Recent
+from .recent import recent_accounts
 from .sessions import LoginSessions
 from .state.memory import MemoryState
 from .state.sqlite import SqliteState
@@ -41,7 +41,7 @@ from .web.texts import Texts, untranslated
 
 if TYPE_CHECKING:
     from .chain.decision import Decision
-    from .chain.ports import Describe, Directory, RecentAccounts, StateStore, Step
+    from .chain.ports import Describe, Directory, StateStore, Step
     from .config.values import ContactCenterSettings, Settings
     from .saml.settings import ServiceProvider
     from .sessions import SessionInfo
@@ -174,7 +174,7 @@ class GenesysAuth:
             describe=describe,
             throttle=FailureThrottle(settings.throttle, state, ledger),
             verified=VerifiedMemory(),
-            recent=_recent_accounts(accounts, settings),
+            recent=recent_accounts(accounts, settings.session.revocation_delay),
         )
         return Runtime(
             settings=settings,
@@ -360,14 +360,6 @@ def _step(given: StepFactory) -> Step:
     if not callable(getattr(made, "authenticate", None)) or not callable(getattr(made, "challenge", None)):
         raise ConfigurationError(f"extra_steps: {made!r} is no step; it needs name, authenticate() and challenge()")
     return cast("Step", made)
-
-
-def _recent_accounts(accounts: AccountStore[Any], settings: Settings) -> RecentAccounts | None:
-    if not settings.session.revocation_delay or not isinstance(accounts, PlainAccounts):
-        return None
-    recent: Recent[tuple[Any, AccountState]] = Recent(settings.session.revocation_delay)
-    accounts.on_change(recent.clear)
-    return recent
 
 
 def _describe(accounts: AccountStore[Any]) -> Describe:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from .chain.ports import PlainAccounts
 from .forks import fork_safe_lock, watch_forks
+
+if TYPE_CHECKING:
+    from .chain.ports import AccountState, AccountStore, RecentAccounts
 
 MAX_ENTRIES = 10_000
 
@@ -117,3 +121,12 @@ class Recent(Generic[V]):
             if len(self._entries) <= self._max_entries and began > over:
                 return
             del self._entries[key]
+
+
+def recent_accounts(accounts: AccountStore[Any], seconds: float) -> RecentAccounts | None:
+    """Return a memory for the accounts of this store, or ``None`` where none of them may be remembered."""
+    if seconds <= 0 or not isinstance(accounts, PlainAccounts):
+        return None
+    recent: Recent[tuple[Any, AccountState]] = Recent(seconds)
+    accounts.on_change(recent.clear)
+    return recent

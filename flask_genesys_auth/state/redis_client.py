@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha1
 from threading import BoundedSemaphore
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import redis
@@ -23,6 +23,7 @@ CONNECTIONS = 64
 
 # redis-py has one interface for two ways of calling, so that its types promise nothing.
 Connection: TypeAlias = Any
+Result = TypeVar("Result")
 
 
 class RedisClient:
@@ -44,10 +45,9 @@ class RedisClient:
         self._timeout = timeout
         self._scripts = {name: (sha1(text.encode()).hexdigest(), text) for name, text in scripts.items()}  # noqa: S324
         self._purpose = purpose
-        pool = redis.ConnectionPool.from_url(
+        self._pool = redis.ConnectionPool.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0), protocol=2
         )
-        self._kind, self._options = pool.connection_class, pool.connection_kwargs
         self._idle: deque[Connection] = deque()
         self._places = BoundedSemaphore(CONNECTIONS)
         watch_forks(self)
@@ -77,8 +77,19 @@ class RedisClient:
         except (RedisError, OSError) as error:
             raise self._trouble(error) from None
 
+    def call(self, command: Callable[[Any], Result]) -> Result:
+        """Give redis-py's own client to a function: for what no request waits for.
+
+        :raises StateUnavailable: if the server did not answer, or not well.
+        """
+        try:
+            return command(redis.Redis(connection_pool=self._pool))
+        except (RedisError, OSError) as error:
+            raise self._trouble(error) from None
+
     def close(self) -> None:
         """Let go of connections; they are made anew when it is used again."""
+        self._pool.disconnect()
         idle = self._idle
         self._idle = deque()
         _close_all(idle)
@@ -113,7 +124,7 @@ class RedisClient:
             places.release()
 
     def _connect(self) -> Connection:
-        connection = self._kind(**self._options)
+        connection: Connection = self._pool.connection_class(**self._pool.connection_kwargs)
         connection.connect()
         return connection
 
