@@ -115,6 +115,8 @@ class Reader:
 
     :param page: the page's name below ``docs``.
     :param ports: the ports of the page, and what takes their place, for they may be taken.
+    :param swaps: addresses of the page, and what plays them here.
+    :param tools: a folder whose programs are found first.
     :param environment: what terminals have besides a path.
     """
 
@@ -126,16 +128,18 @@ class Reader:
         ports: Mapping[int, int],
         environment: Mapping[str, str] | None = None,
         tools: Path | None = None,
+        swaps: Mapping[str, str] | None = None,
     ) -> None:
         self._folder = folder
+        self._swaps = swaps or {}
         self._ports = ports
         self.log = folder.with_name(f"{folder.name}.log")
-        path = f"{tools}:/usr/bin:/bin" if tools else "/usr/local/bin:/usr/bin:/bin"
+        path = f"{tools or '/usr/local/bin'}:/usr/sbin:/usr/bin:/bin"
         # A proxy of the machine has no say in what stays on it.
         self._environment = {"PATH": path, "HOME": str(folder), "NO_PROXY": "*", **(environment or {})}
         self._terminals: dict[str, Terminal] = {}
         self._blocks = list(blocks((DOCS / page).read_text("utf-8")))
-        self._printed = ""
+        self.printed = ""
         self.left = list(self._blocks)
 
     def __enter__(self) -> Self:
@@ -158,9 +162,9 @@ class Reader:
         saved = re.search(r"[Ss]ave (?:this|it) (?:as|in) `(?P<name>[^`]+)`", block.said)
         line = re.search(r"in `(?P<name>[^`]+)`, the line `(?P<line>[^`]+?)(?: \.\.\.)?` becomes$", block.said)
         if block.kind == "console":
-            self._printed = self._type(text, self._terminal(block.said))
+            self.printed = self._type(text, self._terminal(block.said))
         elif block.kind == "text" and not block.said:
-            assert self._printed == text
+            assert self.printed == text
         elif block.kind == "text" and "the log" in block.said:
             self.expect_in_log(text.strip())
         elif line:
@@ -176,6 +180,8 @@ class Reader:
         """Return a text of the page with the ports that are used here."""
         for port, free in self._ports.items():
             text = re.sub(rf"\b{port}\b", str(free), text)
+        for address, player in self._swaps.items():
+            text = text.replace(address, player)
         return text
 
     def expect_in_log(self, text: str) -> None:
@@ -209,12 +215,14 @@ class Reader:
 
     def _served_by(self, line: str) -> int | None:
         """Return the port where a command will answer until it is stopped."""
-        if re.search(r"^flask .*\brun\b|^gunicorn ", line):
+        if re.search(r"^flask .*\brun\b", line):
             return self._ports[5000]
+        if line.startswith("nginx "):
+            return self._ports[8443]
         return self._ports[5001] if "identity-provider" in line else None
 
     def _at_port(self, line: str, port: int) -> str:
-        return line if str(port) in line else f"{line} --port {port}"
+        return line if str(port) in line or line.startswith("nginx ") else f"{line} --port {port}"
 
     def _replace(self, path: Path, begins: str, text: str) -> None:
         lines = path.read_text("utf-8").splitlines(keepends=True)

@@ -133,6 +133,11 @@ class SimpleSamlPhp:
         )
         (self._folder / "metadata" / "saml20-sp-remote.php").write_text(f"<?php\n{entries}")
 
+    def enter(self, entries: str) -> None:
+        """Let it answer the service providers of these entries of ``saml20-sp-remote.php`` alone."""
+        self.trust_metadata()
+        (self._folder / "metadata" / "saml20-sp-remote.php").write_text(entries)
+
     def trust_metadata(self, *documents: bytes) -> None:
         """Let it answer the service providers of these metadata, which it reads itself; forget all others."""
         self._trusted.clear()

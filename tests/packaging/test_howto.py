@@ -1,0 +1,97 @@
+"""The how-to pages that can run here, word for word, in an empty folder each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from werkzeug.wrappers import Request, Response
+
+from flask_genesys_auth.testing.server import LoopbackServer
+from tests.saml.plain_browser import PlainBrowser
+from tests.servers import free_port, require
+
+from .pages import Reader
+
+TOOLS = Path(sys.executable).parent
+
+
+@contextmanager
+def reading(page: str, folder: Path, swaps: dict[str, str] | None = None) -> Iterator[Reader]:
+    folder = folder / "empty"
+    folder.mkdir()
+    ports = {port: free_port() for port in (5000, 5001, 8443)}
+    with Reader(f"howto/{page}.md", folder, ports=ports, tools=TOOLS, swaps=swaps) as reader:
+        yield reader
+
+
+def follow(page: str, folder: Path, swaps: dict[str, str] | None = None) -> None:
+    with reading(page, folder, swaps) as reader:
+        reader.follow()
+
+
+@Request.application
+def oracle(request: Request) -> Response:
+    """The site of the example, which knows one session."""
+    if request.cookies.get("cp_session") != "session-of-ann":
+        return Response("no", 403)
+    return Response(json.dumps({"login": "ann@acme.example"}), mimetype="application/json")
+
+
+def test_a_step_of_ones_own(tmp_path: Path) -> None:
+    with (
+        LoopbackServer(oracle) as site,
+        reading("step", tmp_path, {"https://acme.custhelp.example": site.url}) as reader,
+    ):
+        reader.follow()
+
+
+@Request.application
+def staff(request: Request) -> Response:
+    """The staff service of the example."""
+    known = request.authorization
+    good = known is not None and (known.username, known.password) == ("ann", "a long password")
+    return Response("ann" if good else "no", 200 if good else 401)
+
+
+def test_a_directory_of_ones_own(tmp_path: Path) -> None:
+    with LoopbackServer(staff) as service:
+        follow("directory", tmp_path, {"https://staff.acme.example": service.url})
+
+
+def test_a_user_model_of_ones_own(tmp_path: Path) -> None:
+    follow("user-model", tmp_path)
+
+
+def test_an_application_with_flask_login_moves(tmp_path: Path) -> None:
+    follow("from-flask-login", tmp_path)
+
+
+def test_an_application_with_flask_httpauth_moves(tmp_path: Path) -> None:
+    follow("from-flask-httpauth", tmp_path)
+
+
+def test_an_application_with_python3_saml_moves(tmp_path: Path) -> None:
+    with reading("from-python3-saml", tmp_path) as reader:
+        (hello,) = (block for block in reader.left if "the page says" in block.said)
+        reader.follow(reader.left.index(hello))
+        browser = PlainBrowser()
+        choice = browser.get(reader.here("http://127.0.0.1:5000/saml/acme/login")).form
+        answer = browser.submit(choice, user="ann@acme.example").form
+        assert browser.submit(answer).text == hello.text
+        browser.close()
+
+
+def test_an_applications_own_suite(tmp_path: Path) -> None:
+    with reading("testing", tmp_path) as reader:
+        reader.follow()
+        assert "4 passed" in reader.printed
+
+
+def test_behind_nginx(tmp_path: Path) -> None:
+    require("nginx", "nginx")
+    require("openssl", "openssl")
+    follow("nginx", tmp_path)
