@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -103,7 +102,10 @@ def _plain(checks: list[Check], counts: Counter[str], *, failed: bool) -> dict[s
 
 
 def _print(checks: list[Check], counts: Counter[str]) -> None:
-    for room, found in groupby(checks, key=lambda check: check.name.partition(".")[0]):
+    by_room: dict[str, list[Check]] = {}
+    for check in checks:
+        by_room.setdefault(check.name.partition(".")[0], []).append(check)
+    for room, found in by_room.items():
         click.secho(room, bold=True)
         for check in found:
             mark, colour = _MARKS[check.status]

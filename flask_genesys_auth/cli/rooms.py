@@ -183,12 +183,18 @@ def _step_rooms(here: Runtime) -> Iterator[Room]:
             look = getattr(step, "checks", None)
             if callable(look) and id(step) not in seen:
                 seen.add(id(step))
-                name = f"steps.{center.name}"
-                yield Room(f"{name}.{step.name}", _prefixed(name, look), asks=True)
+                yield Room(f"{step.name}.{center.name}", _named(step.name, center.name, look), asks=True)
 
 
-def _prefixed(name: str, look: Callable[[], Iterable[Check]]) -> Callable[[], Iterable[Check]]:
-    return lambda: (replace(check, name=f"{name}.{check.name}") for check in look())
+def _named(step: str, center: str, look: Callable[[], Iterable[Check]]) -> Callable[[], Iterable[Check]]:
+    """Let names begin with the step and the contact center, as those of SAML do; a directory may know of neither."""
+
+    def renamed() -> Iterator[Check]:
+        for check in look():
+            below = check.name.removeprefix(f"{step}.").removeprefix(f"{center}.")
+            yield replace(check, name=f"{step}.{center}.{below}")
+
+    return renamed
 
 
 def _account_checks(here: Runtime) -> Iterator[Check]:

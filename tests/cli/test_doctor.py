@@ -150,14 +150,14 @@ def test_a_room_that_crashes_is_a_failure_and_stops_no_other(app: Flask, tmp_pat
         return made
 
     found = told(create)
-    assert found["steps.acme.badge"]["status"] == "ok"
-    crashed = found["steps.acme.crashing"]
+    assert found["crashing.acme.badge"]["status"] == "ok"
+    crashed = found["crashing.acme"]
     assert crashed["status"] == "failure"
     assert "ValueError" in crashed["finding"]
     assert "hunter2" not in str(found)
     assert Path(__file__).name in crashed["finding"]
     assert found["throttle.storage"]["status"] == "ok"
-    assert "steps.acme.crashing" not in told(create, "--offline")
+    assert "crashing.acme" not in told(create, "--offline")
 
 
 def test_a_room_that_hangs_is_given_up(app: Flask) -> None:
@@ -243,9 +243,9 @@ def test_offline_asks_nobody_and_online_does(app: Flask, tmp_path: Path) -> None
         centers = {"acme": {"configuration_server": table}}
         offline = told(lambda: portal(tmp_path, contact_centers=centers), "--offline")
         assert not emulator.requests
-        assert not any(name.startswith("steps.") for name in offline)
+        assert not any(name.startswith("configuration_server.") for name in offline)
         online = told(lambda: portal(tmp_path, contact_centers=centers))
-        assert online["steps.acme.configuration_server.genesys.client"]["status"] == "ok"
+        assert online["configuration_server.acme.genesys.client"]["status"] == "ok"
         assert [request.form["grant_type"] for request in emulator.requests] == ["client_credentials"]
 
 
@@ -253,7 +253,7 @@ def test_an_address_that_nobody_serves_is_a_failure(app: Flask, tmp_path: Path) 
     url = unused_url()
     table = {"organizations": ["00D000000000001"], "identity_hosts": [url], "timeout": 5}
     found = told(lambda: portal(tmp_path, contact_centers={"acme": {"salesforce": table}}))
-    check = found["steps.acme.salesforce.127.0.0.1"]
+    check = found["salesforce.acme.127.0.0.1"]
     assert check["status"] == "failure"
     assert "nothing listens there" in check["advice"]
 
@@ -284,7 +284,7 @@ def test_no_configured_secret_is_ever_shown(tmp_path: Path) -> None:
 
     found = told(create)
     failed = {name for name, check in found.items() if check["status"] == "failure"}
-    wanted = {"state.server", "accounts.tables", "throttle.server", "steps.acme.configuration_server.genesys"}
+    wanted = {"state.server", "accounts.tables", "throttle.server", "configuration_server.acme.genesys"}
     assert failed >= {*wanted, "files.contact_centers.acme.configuration_server.client_secret"}
     printed = doctor(create).output + str(found)
     for mark in marks:

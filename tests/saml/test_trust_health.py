@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ from typing import Any
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from flask_genesys_auth.checks import Check
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.values import KeyPair
+from flask_genesys_auth.saml import libraries
+from flask_genesys_auth.saml.certificates import rsa_bits
+from flask_genesys_auth.saml.libraries import library_check
 from flask_genesys_auth.saml.settings import ServiceProvider
-from flask_genesys_auth.testing.faults import unused_url
+from flask_genesys_auth.testing.faults import RawServer, unused_url
 from flask_genesys_auth.testing.signing_keys import SigningKey
 
 from .provider_site import HOUR, Clock, Site, keys_after_looking, metadata_of, okta, service_at
@@ -46,9 +50,9 @@ def names(service: ServiceProvider, status: str) -> set[str]:
     return {check.name.removeprefix("saml.acme.") for check in service.checks() if check.status == status}
 
 
-def ending(when: float) -> SigningKey:
+def ending(when: float, bits: int = 2048) -> SigningKey:
     """A key whose certificate ends then."""
-    made = rsa.generate_private_key(65537, 2048)
+    made = rsa.generate_private_key(65537, bits)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ending")])
     ends = datetime.datetime.fromtimestamp(int(when), datetime.timezone.utc)
     certificate = x509.CertificateBuilder(name, name, made.public_key(), 1, ends - datetime.timedelta(400), ends).sign(
@@ -178,3 +182,63 @@ def test_public_url_on_plain_http_is_warned_of(path: Path, clock: Clock, monkeyp
     monkeypatch.setattr("tests.saml.provider_site.PUBLIC_URL", "http://portal.acme.example")
     with service_at(path, clock) as service:
         assert "public_url" in names(service, "warning")
+
+
+def test_a_short_key_is_warned_of(path: Path, clock: Clock, key: SigningKey) -> None:
+    with service_at(path, clock, **own(key)) as service:
+        assert named(service, "signing_certificate").finding.count("(RSA, 2048 bits)") == 1
+        assert names(service, "warning") == set()
+    path.write_text(metadata_of(ending(clock.now + 400 * DAY, bits=1024)))
+    with service_at(path, clock, **own(key)) as service:
+        check = named(service, "okta.certificate.bits")
+        assert (check.status, "1024 bits" in check.finding) == ("warning", True)
+
+
+def test_a_key_that_is_no_rsa_key_has_no_size_to_warn_of() -> None:
+    made = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "curve")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = x509.CertificateBuilder(name, name, made.public_key(), 1, now, now + datetime.timedelta(1)).sign(
+        made, hashes.SHA256()
+    )
+    assert rsa_bits(certificate.public_bytes(serialization.Encoding.DER)) is None
+    assert rsa_bits(b"no certificate") is None
+
+
+def test_nobody_is_asked_where_nobody_is_to_be(clock: Clock, key: SigningKey) -> None:
+    site = Site(metadata_of(key))
+    with site.serve(), service_at(site.address, clock) as service:
+        (check,) = [check for check in service.checks(ask=False) if check.name == "saml.acme.okta.metadata"]
+        assert (check.status, site.asked) == ("ok", 0)
+        assert named(service, "okta.metadata").status == "ok"
+        assert site.asked == 1
+        known = service.checks(ask=False)
+        assert any("hours ago" in check.finding for check in known)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "status", "words"), [(0.0, "ok", "agree"), (-30.0, "warning", "ahead of"), (300.0, "failure", "behind")]
+)
+def test_the_providers_clock_is_compared(key: SigningKey, ahead: float, status: str, words: str) -> None:
+    site = Site(metadata_of(key))
+    with site.serve(), service_at(site.address, Clock(time.time() + ahead)) as service:
+        (check,) = service.clock_checks()
+        assert (check.name, check.status, words in check.finding) == ("saml.acme.okta.clock", status, True)
+
+
+def test_a_provider_of_a_file_or_without_a_date_has_no_clock_to_look_at(path: Path, key: SigningKey) -> None:
+    with service_at(path, Clock()) as service:
+        assert list(service.clock_checks()) == []
+    with service_at(f"{unused_url()}/metadata", Clock()) as service:
+        assert list(service.clock_checks()) == []
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nDate: some day\r\n\r\n"
+    with RawServer([answer]) as server, service_at(f"{server.url}/metadata", Clock()) as service:
+        assert list(service.clock_checks()) == []
+
+
+def test_the_pair_of_libraries_is_told() -> None:
+    check = library_check()
+    assert check.status == "ok"
+    assert re.search(r"lxml [\d.]+ on libxml2 ([\d.]+), xmlsec [\d.]+ on libxml2 \1$", check.finding)
+    other = libraries._pair_check("two kinds", same=False)
+    assert (other.status, "pip install" in other.advice) == ("warning", True)

@@ -1,0 +1,87 @@
+"""What doctor says of accounts and passwords: each fault beside the healthy case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flask_genesys_auth.accounts import health
+from flask_genesys_auth.accounts.health import memory_of_this_machine, password_checks
+from flask_genesys_auth.accounts.passwords import PasswordHasher
+from flask_genesys_auth.accounts.store import SqlAccounts
+from flask_genesys_auth.config.values import PasswordSettings
+from tests.servers import free_port
+
+
+def statuses(store: SqlAccounts) -> dict[str, str]:
+    found = list(store.checks())
+    assert all(bool(check.advice) == (check.status != "ok") for check in found)
+    return {check.name: check.status for check in found}
+
+
+def test_accounts_in_sqlite(sqlite_store: SqlAccounts, sqlite_url: str) -> None:
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    assert statuses(sqlite_store) == {"accounts.tables": "ok", "accounts.file": "ok"}
+    path.chmod(0o644)
+    assert statuses(sqlite_store) == {"accounts.tables": "ok", "accounts.file": "failure"}
+
+
+def test_accounts_without_tables_are_a_failure_that_names_the_command(tmp_path: Path) -> None:
+    store = SqlAccounts(f"sqlite:///{tmp_path / 'accounts.sqlite3'}")
+    (check,) = store.checks()
+    assert (check.status, "init-db" in check.finding) == ("failure", True)
+    assert not (tmp_path / "accounts.sqlite3").exists()
+
+
+def test_accounts_in_postgresql_that_is_there_and_is_not(postgresql: str) -> None:
+    store = SqlAccounts(postgresql, timeout=30)
+    store.create_tables()
+    assert statuses(store) == {"accounts.tables": "ok"}
+    store.close()
+    away = SqlAccounts(f"postgresql+psycopg://ann:s3cr3t-word@127.0.0.1:{free_port()}/db", timeout=30)
+    (check,) = away.checks()
+    assert (check.status, "s3cr3t-word" in check.finding) == ("failure", False)
+
+
+def test_accounts_are_counted_by_contact_center(sqlite_store: SqlAccounts) -> None:
+    assert sqlite_store.count() == {}
+    for center, name in (("acme", "ann"), ("acme", "bob"), ("globex", "ann")):
+        sqlite_store.add(center, name)
+    assert sqlite_store.count() == {"acme": 2, "globex": 1}
+
+
+@pytest.mark.parametrize(
+    ("memory", "iterations", "status"),
+    [(19456, 2, "ok"), (7168, 5, "ok"), (47104, 1, "ok"), (19456, 1, "warning"), (7167, 5, "warning")],
+)
+def test_the_cost_of_a_password_is_held_against_owasps_minimum(memory: int, iterations: int, status: str) -> None:
+    settings = PasswordSettings(memory_kib=memory, iterations=iterations)
+    cost, room = password_checks(PasswordHasher(settings), settings)
+    assert (cost.status, bool(cost.advice)) == (status, status != "ok")
+    assert room.status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "status", "words"),
+    [(None, "ok", "take 76 MiB"), (1024, "ok", "of 1024 MiB"), (256, "warning", "of 256 MiB")],
+)
+def test_hashes_at_once_are_held_against_the_memory_there_is(
+    monkeypatch: pytest.MonkeyPatch, mebibytes: int | None, status: str, words: str
+) -> None:
+    there = None if mebibytes is None else mebibytes << 20
+    monkeypatch.setattr(health, "memory_of_this_machine", lambda: there)
+    settings = PasswordSettings()
+    _, room = password_checks(PasswordHasher(settings), settings)
+    assert (room.status, words in room.finding) == (status, True)
+
+
+def test_a_containers_memory_counts_where_it_is_less(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(health, "_CGROUP", limit)
+    machine = memory_of_this_machine()
+    assert machine is not None
+    limit.write_text("1048576\n")
+    assert memory_of_this_machine() == 1048576
+    limit.write_text("max\n")
+    assert memory_of_this_machine() == machine
