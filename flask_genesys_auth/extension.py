@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from flask import Blueprint, Flask, Response
-from werkzeug.utils import import_string
 
-from .accounts.enrolment import check_enrolment
+from .accounts.enrolment import check_enrolment, follow_groups
 from .accounts.from_model import role_names
 from .accounts.passwords import PasswordHasher
 from .accounts.store import SqlAccounts
@@ -18,8 +18,9 @@ from .chain.contact_centers import ContactCenter, ContactCenters
 from .chain.order import in_order
 from .chain.ports import AccountState, AccountStore, PasswordStore
 from .chain.walk import AuthenticationChain
+from .config.imports import imported
 from .config.schemas import load_settings
-from .directories.genesys import GenesysDirectory
+from .directories.choice import choose_directory
 from .errors import ConfigurationError
 from .recent import recent_accounts
 from .sessions import LoginSessions
@@ -41,7 +42,7 @@ from .web.texts import Texts, untranslated
 
 if TYPE_CHECKING:
     from .chain.decision import Decision
-    from .chain.ports import Describe, Directory, StateStore, Step
+    from .chain.ports import Describe, StateStore, Step
     from .config.values import ContactCenterSettings, Settings
     from .saml.settings import ServiceProvider
     from .sessions import SessionInfo
@@ -159,7 +160,7 @@ class GenesysAuth:
         extra = _steps((*self._extra_steps, *settings.extra_steps))
         providers = _service_providers(settings, state)
         ledger = _ledger(settings)
-        parts = _StepParts(settings, passwords, hasher, ledger)
+        parts = _StepParts(settings, accounts, hasher, ledger)
         centers = ContactCenters(
             settings,
             [ContactCenter(table, in_order(parts.steps(table), extra)) for table in settings.contact_centers.values()],
@@ -198,11 +199,10 @@ class GenesysAuth:
 class _StepParts:
     """Makes the steps of a contact center from what all of them share."""
 
-    def __init__(
-        self, settings: Settings, passwords: PasswordStore | None, hasher: PasswordHasher, ledger: Ledger
-    ) -> None:
+    def __init__(self, settings: Settings, accounts: AccountStore[Any], hasher: PasswordHasher, ledger: Ledger) -> None:
         self._settings = settings
-        self._passwords = passwords
+        self._accounts = accounts
+        self._passwords = accounts if isinstance(accounts, PasswordStore) else None
         self._hasher = hasher
         self._upstreams = Upstreams()
         self._ledger = ledger
@@ -226,14 +226,13 @@ class _StepParts:
         if table.configuration_server is None:
             return DisabledStep("configuration_server")
         wanted = table.configuration_server
-        directory: Directory
-        if wanted.directory == "genesys":
-            directory = GenesysDirectory(wanted, self._upstreams.of(wanted))
-        else:
-            path = f"contact_centers.{table.name}.configuration_server.directory"
-            directory = cast("Directory", _imported(wanted.directory, path)(wanted))
         limit = FailureLimit(wanted.max_failures, self._ledger, name=f"configuration_server:{table.name}")
-        return ConfigurationServerStep(wanted, directory, limit)
+        enrol = None
+        if wanted.ldap is not None and wanted.ldap.sync_roles:
+            enrol = partial(follow_groups, self._accounts, role_map=wanted.ldap.role_map)
+        return ConfigurationServerStep(
+            wanted, choose_directory(wanted, self._upstreams, contact_center=table.name), limit, enrol=enrol
+        )
 
     def _web_services(self, table: ContactCenterSettings) -> Step:
         if table.web_services is None:
@@ -328,15 +327,6 @@ def _service_providers(settings: Settings, state: StateStore) -> dict[str, Servi
     }
 
 
-def _imported(name: str, path: str) -> Callable[..., object]:
-    try:
-        return cast("Callable[..., object]", import_string(name))
-    except ImportError as error:
-        # Werkzeug's own error is a report of many lines around the one that says what happened.
-        said = str(getattr(error, "exception", error)).partition("\n")[0]
-        raise ConfigurationError(f"{path}: {name!r} cannot be imported: {said}") from error
-
-
 def _steps(given: Sequence[StepFactory]) -> list[Step]:
     problems: list[str] = []
     made = [_step_or_problem(one, problems) for one in given]
@@ -354,7 +344,7 @@ def _step_or_problem(given: StepFactory, problems: list[str]) -> Step | None:
 
 
 def _step(given: StepFactory) -> Step:
-    made: object = _imported(given, "extra_steps") if isinstance(given, str) else given
+    made: object = imported(given, "extra_steps") if isinstance(given, str) else given
     if isinstance(made, type):
         made = made()
     if not callable(getattr(made, "authenticate", None)) or not callable(getattr(made, "challenge", None)):

@@ -23,7 +23,8 @@ def require(program: str, package: str) -> str:
 
     :param package: Debian's name of the package that has it.
     """
-    found = shutil.which(program) or _postgresql_program(program)
+    # Debian keeps daemons out of the PATH of those who are not root.
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin") or _postgresql_program(program)
     if found is None:
         missing(f"{program} is not installed: apt-get install {package}")
     return found

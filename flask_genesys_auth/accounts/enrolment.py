@@ -1,9 +1,12 @@
-"""What a SAML login may do to accounts before it is somebody here: link one, make one, let its roles follow groups."""
+"""What a login may do to accounts before it is somebody here.
+
+By SAML: link one, make one, let its roles follow groups. By an LDAP directory: the last alone.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..chain.ports import EnrollingStore
@@ -30,7 +33,7 @@ def enrol(accounts: AccountStore[Any], identity: Identity, provider: IdentityPro
     """
     if not _wanted(provider) or not isinstance(accounts, EnrollingStore):
         return
-    roles = _roles(identity, provider)
+    roles = _roles(identity, provider.role_map)
     if accounts.find(identity) is not None:
         if provider.sync_roles and accounts.follow_roles(identity, roles):
             _note("roles follow the groups of", identity)
@@ -43,6 +46,18 @@ def enrol(accounts: AccountStore[Any], identity: Identity, provider: IdentityPro
         _note("made an account for", identity)
     else:
         _note("no account was linked or made (its name is taken, disabled, foreign or unusable) for", identity)
+
+
+def follow_groups(accounts: AccountStore[Any], identity: Identity, role_map: Mapping[str, str]) -> None:
+    """Give the account of somebody whom a directory has just proven the roles of their groups, and no other.
+
+    Whoever has no account gets none.
+
+    :param role_map: role by group, named as in the identity.
+    :raises AccountsUnavailable: if the store does not answer.
+    """
+    if isinstance(accounts, EnrollingStore) and accounts.follow_roles(identity, _roles(identity, role_map)):
+        _note("roles follow the groups of", identity)
 
 
 def check_enrolment(accounts: AccountStore[Any], settings: Settings) -> None:
@@ -58,6 +73,12 @@ def check_enrolment(accounts: AccountStore[Any], settings: Settings) -> None:
 
 def _asking(settings: Settings) -> Iterator[str]:
     for center in settings.contact_centers.values():
+        directory = center.configuration_server
+        if directory is not None and directory.ldap is not None and directory.ldap.sync_roles:
+            yield (
+                f"contact_centers.{center.name}.configuration_server.ldap: sync_roles needs an account store with "
+                "link_by_name(), provision() and follow_roles(); the one given to GenesysAuth has them not"
+            )
         for provider in center.saml.identity_providers.values() if center.saml else ():
             if _wanted(provider):
                 yield (
@@ -71,11 +92,11 @@ def _wanted(provider: IdentityProvider) -> bool:
     return bool(provider.link_by or provider.provision or provider.sync_roles)
 
 
-def _roles(identity: Identity, provider: IdentityProvider) -> frozenset[str]:
+def _roles(identity: Identity, role_map: Mapping[str, str]) -> frozenset[str]:
     """Return the roles of the person's groups; a group that nobody has mapped gives nothing."""
     groups = identity.attributes.get("groups", ())
     named = (groups,) if isinstance(groups, str) else groups
-    return frozenset(provider.role_map[group] for group in named if group in provider.role_map)
+    return frozenset(role_map[group] for group in named if group in role_map)
 
 
 def _linked(accounts: EnrollingStore, identity: Identity, provider: IdentityProvider) -> bool:
@@ -96,4 +117,4 @@ def _may_speak_for(subject: str, provider: IdentityProvider) -> bool:
 
 
 def _note(what: str, identity: Identity) -> None:
-    _log.info("%s %r of %s in %s", what, identity.subject, identity.provider, identity.contact_center)
+    _log.info("%s %r of %s in %s", what, identity.subject, identity.provider or identity.step, identity.contact_center)

@@ -40,6 +40,13 @@ class Reason(str, Enum):
     UNEXPECTED_REDIRECT = "unexpected_redirect"
     # rejected: Configuration Server
     OTHER_TENANT = "other_tenant"
+    AMBIGUOUS_NAME = "ambiguous_name"
+    DISABLED_IN_DIRECTORY = "disabled_in_directory"
+    LOCKED_IN_DIRECTORY = "locked_in_directory"
+    EXPIRED_IN_DIRECTORY = "expired_in_directory"
+    PASSWORD_EXPIRED = "password_expired"  # noqa: S105 - a code, not a password
+    PASSWORD_MUST_CHANGE = "password_must_change"  # noqa: S105 - likewise
+    LOGON_RESTRICTED = "logon_restricted"
     # rejected: login sessions
     SESSION_ENDED = "session_ended"
     # unavailable

@@ -51,9 +51,11 @@ class DirectoryEntry:
 
     :param attributes: what it says of the person, text by name: ``username``, ``login_name``, ``cme_user_name``,
         ``identity``, ``contact_center_id``, ``email``, ... as far as it knows them.
+    :param groups: the names of the groups the person is in.
     """
 
     attributes: Mapping[str, str]
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))

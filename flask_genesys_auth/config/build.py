@@ -10,6 +10,7 @@ from marshmallow import ValidationError
 
 from . import addresses, claims, databases, rules
 from .checks import Checks
+from .ldap import LdapTable, ldap_values
 from .problems import Problems, dotted, nearest
 from .saml import SamlTables
 from .texts import ENGLISH_TAG
@@ -175,6 +176,7 @@ class Build:
         if table.get("directory", "genesys") == "genesys":
             for key in ("url", "client_id", "client_secret"):
                 self._checks.required(path, table, key)
+        LdapTable(self._checks).check(path, table)
 
     def _check_way(self, path: str, table: dict[str, Any]) -> None:
         """Read what leads to a server: whom to trust, and through which proxy."""
@@ -191,7 +193,9 @@ def _contact_center(name: str, table: dict[str, Any]) -> ContactCenterSettings:
     if "salesforce" in table:
         table["salesforce"] = Salesforce(**_with_sets(table["salesforce"]))
     if "configuration_server" in table:
-        table["configuration_server"] = ConfigurationServer(**table["configuration_server"])
+        given = table["configuration_server"]
+        found = {"ldap": ldap_values(given["ldap"])} if "ldap" in given else {}
+        table["configuration_server"] = ConfigurationServer(**{**given, **found})
     if "web_services" in table:
         table["web_services"] = WebServices()
     if "saml" in table:

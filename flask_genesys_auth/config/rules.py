@@ -17,6 +17,7 @@ _TABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", re.ASCII)
+_LDAP_ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+", re.ASCII)
 _MOST = 1_000_000
 _LONGEST = 366 * 24 * 3600
 _LONGEST_ROLE = 100
@@ -79,9 +80,16 @@ def organization(text: str) -> str:
 
 
 def directory(text: str) -> str:
-    """Return ``genesys`` or the dotted name of a directory's class."""
-    if text != "genesys" and not _DOTTED_NAME.fullmatch(text):
-        raise ValidationError('must be "genesys" or "package.module:Class"')
+    """Return ``genesys``, ``ldap`` or the dotted name of a directory's class."""
+    if text not in {"genesys", "ldap"} and not _DOTTED_NAME.fullmatch(text):
+        raise ValidationError('must be "genesys", "ldap" or "package.module:Class"')
+    return text
+
+
+def ldap_attribute(text: str) -> str:
+    """Return the name of an LDAP attribute (RFC 4512 2.5), without options."""
+    if not _LDAP_ATTRIBUTE.fullmatch(text):
+        raise ValidationError("must be the name of an LDAP attribute")
     return text
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validates_schema
 
-from . import addresses, rules
+from . import addresses, ldap, rules
 from .build import Build
 from .fields import (
     Choice,
@@ -139,6 +139,34 @@ class _Salesforce(Table):
     concurrent_calls = Whole(1, 1024)
 
 
+class _LdapAttributes(Table):
+    username = Text(rules.ldap_attribute)
+    login_name = Text(rules.ldap_attribute)
+    cme_user_name = Text(rules.ldap_attribute)
+    identity = Text(rules.ldap_attribute)
+    email = Text(rules.ldap_attribute)
+    first_name = Text(rules.ldap_attribute)
+    last_name = Text(rules.ldap_attribute)
+    groups = Text(rules.ldap_attribute)
+
+
+class _Ldap(Table):
+    servers = Listing(ldap.server)
+    start_tls = Flag()
+    allow_plain = Flag()
+    user_dn = Text(ldap.user_name_template)
+    base = Text(ldap.name)
+    scope = Choice("subtree", "one_level")
+    filter = Text(ldap.user_filter, needed=True)
+    bind_dn = Text()
+    bind_password = SecretField()
+    attributes = fields.Nested(_LdapAttributes())
+    group_base = Text(ldap.name)
+    group_filter = Text(ldap.group_filter, needed=True)
+    role_map = TextMap(rules.role)
+    sync_roles = Flag()
+
+
 class _ConfigurationServer(Table):
     enabled = Flag()
     directory = Text(rules.directory, needed=True)
@@ -155,6 +183,7 @@ class _ConfigurationServer(Table):
     ca_file = Location(str)
     proxy = SecretField()
     concurrent_calls = Whole(1, 1024)
+    ldap = fields.Nested(_Ldap())
 
 
 class _WebServices(Table):

@@ -122,10 +122,80 @@ class Salesforce:
 
 
 @dataclass(frozen=True, slots=True)
+class LdapServer:
+    """One server of an LDAP directory.
+
+    :param tls: TLS from the first octet on (``ldaps``).
+    :param host: lower case, an IPv6 address without its brackets.
+    """
+
+    tls: bool
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        """Tell whether it cannot leave the machine."""
+        return self.host in LOOPBACK_HOSTS
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'ldaps' if self.tls else 'ldap'}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class LdapAttributes:
+    """What the directory calls what we know of a person; empty: it is not read.
+
+    :param identity: the value that an account is linked by, such as ``entryUUID`` or ``objectGUID``.
+    :param groups: its values are distinguished names of groups, such as those of ``memberOf``.
+    """
+
+    username: str = "uid"
+    login_name: str = ""
+    cme_user_name: str = ""
+    identity: str = ""
+    email: str = ""
+    first_name: str = ""
+    last_name: str = ""
+    groups: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ldap:
+    """The LDAP directory of a Configuration Server.
+
+    :param servers: at least one; they are tried in turn.
+    :param start_tls: StartTLS on addresses without TLS.
+    :param user_dn: the distinguished name to bind as, with ``{user}`` in it; or empty: it is searched for.
+    :param bind_dn: who searches and reads; empty: nobody in particular, or with ``user_dn`` the person.
+    :param role_map: role by group, in the form of ``distinguished_names.normal``.
+    :param sync_roles: roles follow ``role_map`` whenever the directory was asked.
+    """
+
+    servers: tuple[LdapServer, ...]
+    start_tls: bool = True
+    user_dn: str = ""
+    base: str = ""
+    scope: Literal["subtree", "one_level"] = "subtree"
+    filter: str = "(uid={user})"
+    bind_dn: str = ""
+    bind_password: Secret | None = None
+    attributes: LdapAttributes = LdapAttributes()
+    group_base: str = ""
+    group_filter: str = "(member={dn})"
+    role_map: Mapping[str, str] = field(default_factory=dict)
+    sync_roles: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "role_map", MappingProxyType(dict(self.role_map)))
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigurationServer:
     """The Configuration Server step of one contact center.
 
-    :param directory: ``"genesys"`` or ``"package.module:Class"``.
+    :param directory: ``"genesys"``, ``"ldap"`` or ``"package.module:Class"``.
     :param timeout: seconds for the whole step.
     :param max_failures: per account, from anywhere: what may reach Genesys, which locks accounts.
     :param ca_file: what the file held: the authorities to trust instead of the system's, in PEM form; or empty.
@@ -145,6 +215,7 @@ class ConfigurationServer:
     ca_file: str = field(default="", repr=False)
     proxy: Proxy | None = None
     concurrent_calls: int = CONCURRENT_CALLS
+    ldap: Ldap | None = None
 
 
 @dataclass(frozen=True, slots=True)

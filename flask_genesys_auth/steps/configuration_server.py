@@ -9,7 +9,7 @@ from ..chain.evidence import Malformed
 from .basic import basic_challenge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from werkzeug.wrappers import Request
 
@@ -34,13 +34,22 @@ class ConfigurationServerStep:
     :param settings: of this contact center.
     :param directory: whom to ask.
     :param limiter: of ``configuration_server.max_failures``.
+    :param enrol: is told of each identity that the directory has just proven, before its account is looked up.
     """
 
     name = "configuration_server"
     credentials = "basic"
 
-    def __init__(self, settings: ConfigurationServer, directory: Directory, limiter: Limiter) -> None:
+    def __init__(
+        self,
+        settings: ConfigurationServer,
+        directory: Directory,
+        limiter: Limiter,
+        *,
+        enrol: Callable[[Identity], None] | None = None,
+    ) -> None:
         self._settings = settings
+        self._enrol = enrol
         self._directory = directory
         self._limiter = limiter
         self.reuse_verified_for = settings.reuse_verified_for
@@ -65,6 +74,8 @@ class ConfigurationServerStep:
         if isinstance(outcome, Authenticated):
             # The walk returns it once there is an account: a good password of somebody disabled here is a failure.
             evidence.held[self.name] = slot
+            if self._enrol is not None:
+                self._enrol(outcome.identity)
         elif isinstance(outcome, Unavailable) and (outcome.uncounted or outcome.reason is Reason.UNREACHABLE):
             # After an outage nobody shall be locked out for having tried during it.
             slot.void()
@@ -89,10 +100,11 @@ class ConfigurationServerStep:
         if not subject:
             # As with an account that is missing here: another answer would tell a guesser that the password is good.
             return Rejected(Reason.NO_ACCOUNT, f"the directory knows no {match} of this person")
+        attributes: dict[str, str | tuple[str, ...]] = dict(entry.attributes)
+        if entry.groups:
+            attributes["groups"] = entry.groups
         if match == "identity":
             return Authenticated(
-                Identity(
-                    self.name, contact_center, subject, entry.attributes, matched_by="identity", provider=self.name
-                )
+                Identity(self.name, contact_center, subject, attributes, matched_by="identity", provider=self.name)
             )
-        return Authenticated(Identity(self.name, contact_center, subject, entry.attributes))
+        return Authenticated(Identity(self.name, contact_center, subject, attributes))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -35,6 +37,10 @@ class Deadline:
         if left <= 0:
             raise TimeoutError("the deadline has passed")
         return left
+
+    def share(self, parts: int) -> Deadline:
+        """Return the deadline of the first of several attempts that share what is left alike."""
+        return Deadline(max(self._end - monotonic(), 0.0) / parts)
 
     @property
     def generous(self) -> bool:
@@ -78,6 +84,27 @@ class Exchange:
 exchange_under_way: ContextVar[Exchange] = ContextVar("flask_genesys_auth.upstream.exchange")
 
 
+@contextmanager
+def exchanging(exchange: Exchange) -> Iterator[None]:
+    """Let the sockets that are used meanwhile keep to this exchange."""
+    token = exchange_under_way.set(exchange)
+    try:
+        yield
+    finally:
+        exchange_under_way.reset(token)
+
+
+def tls_context(certificates: str) -> ssl.SSLContext:
+    """Return what verifies certificates and host names, and makes bounded sockets.
+
+    :param certificates: in PEM form, the authorities to trust instead of the system's; empty: the system's.
+    """
+    context = ssl.create_default_context(cadata=certificates or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = BoundedTlsSocket
+    return context
+
+
 class BoundedSocket(socket.socket):
     """A socket on which every operation ends by the deadline of the exchange it serves.
 
@@ -91,6 +118,26 @@ class BoundedSocket(socket.socket):
         octets = super().recv_into(buffer, nbytes or memoryview(buffer).nbytes, flags)
         exchange.received(octets)
         return octets
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """Read once (``socket.socket.recv``)."""
+        exchange = exchange_under_way.get()
+        self.settimeout(exchange.deadline.remaining())
+        data = super().recv(buflen, flags)
+        exchange.received(len(data))
+        return data
+
+    def quiet(self) -> bool:
+        """Tell whether nothing has come while nobody waited for anything, not even the end."""
+        self.settimeout(0)
+        try:
+            # Past TLS: nothing that belongs to an answer is read.
+            socket.socket.recv(self, 1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
         """Send all (``socket.socket.sendall``)."""

@@ -15,7 +15,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ..chain.decision import Unavailable
 from ..forks import watch_forks
-from .bounded import BoundedTlsSocket, Deadline, Exchange, TooMuch, connect, exchange_under_way
+from .bounded import Deadline, Exchange, TooMuch, connect, exchanging, tls_context
 from .breaker import Guard
 from .proxy import tunnel
 from .reading import MAX_BODY, NOT_NOW, Answer, failure, read
@@ -81,10 +81,7 @@ class Upstream:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cadata=self._certificates or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.sslsocket_class = BoundedTlsSocket
-        return context
+        return tls_context(self._certificates)
 
     @cached_property
     def _pools(self) -> urllib3.PoolManager:
@@ -139,30 +136,28 @@ class Upstream:
     ) -> tuple[Answer | Unavailable, int | None]:
         """Return what came of a request, and the status that was answered, if any."""
         status = None
-        token = exchange_under_way.set(exchange)
         try:
-            exchange.deadline.remaining()
-            response = self._pools.urlopen(
-                method,
-                url,
-                body=body,
-                headers={"User-Agent": "flask-genesys-auth", "Accept-Encoding": "identity", **headers},
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                decode_content=False,
-                timeout=None,
-            )
-            status = response.status
-            try:
-                return read(response, exchange.max_body), status
-            finally:
-                # A connection whose answer was read to its end is back in the pool by now; any other is closed.
-                response.close()
+            with exchanging(exchange):
+                exchange.deadline.remaining()
+                response = self._pools.urlopen(
+                    method,
+                    url,
+                    body=body,
+                    headers={"User-Agent": "flask-genesys-auth", "Accept-Encoding": "identity", **headers},
+                    redirect=False,
+                    retries=False,
+                    preload_content=False,
+                    decode_content=False,
+                    timeout=None,
+                )
+                status = response.status
+                try:
+                    return read(response, exchange.max_body), status
+                finally:
+                    # A connection whose answer was read to its end is back in the pool by now; any other is closed.
+                    response.close()
         except (urllib3.exceptions.HTTPError, OSError, TooMuch) as error:
             return failure(error, exchange), status
-        finally:
-            exchange_under_way.reset(token)
 
 
 class Upstreams:
@@ -173,14 +168,23 @@ class Upstreams:
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, Proxy | None, int, float], Upstream] = {}
+        self._guards: dict[tuple[str, Proxy | None, int, float], Guard] = {}
 
     def of(self, settings: Salesforce | ConfigurationServer) -> Upstream:
         """Return the client of a step with these settings."""
-        way = (settings.ca_file, settings.proxy, settings.concurrent_calls, settings.timeout)
+        way = _way(settings)
         if way not in self._made:
-            guard = Guard(concurrent=settings.concurrent_calls)
+            guard = self.guard(settings)
             self._made[way] = Upstream(certificates=settings.ca_file, proxy=settings.proxy, guard=guard)
         return self._made[way]
+
+    def guard(self, settings: Salesforce | ConfigurationServer) -> Guard:
+        """Return what calls by any protocol must pass that go this way."""
+        return self._guards.setdefault(_way(settings), Guard(concurrent=settings.concurrent_calls))
+
+
+def _way(settings: Salesforce | ConfigurationServer) -> tuple[str, Proxy | None, int, float]:
+    return (settings.ca_file, settings.proxy, settings.concurrent_calls, settings.timeout)
 
 
 class Visit:

@@ -182,7 +182,7 @@ WRONG: list[tuple[str, object, str]] = [
     (f"{SF}.identity_hosts", [], "must name at least one host"),
     (f"{SF}.match", "user_name", 'must be "username", "email" or "identity"'),
     (f"{SF}.timeout", 0, "must be greater than 0"),
-    (f"{CS}.directory", "ldap", 'must be "genesys" or "package.module:Class"'),
+    (f"{CS}.directory", "ldapx", 'must be "genesys", "ldap" or "package.module:Class"'),
     (f"{CS}.url", "", "is required"),
     (f"{CS}.url", "http://gws.internal", PLAIN_HTTP),
     (f"{CS}.client_id", "", "is required"),

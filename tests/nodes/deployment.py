@@ -22,8 +22,8 @@ from flask_genesys_auth.state.postgresql import PostgresqlState
 from flask_genesys_auth.testing import GenesysEmulator, LoopbackServer, SalesforceEmulator
 from flask_genesys_auth.testing.identity_provider import DevelopmentIdentityProvider
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from tests.certificates import make_certificate
 from tests.servers import free_port, require
-from tests.upstreams.test_tls import make_certificate
 
 from .client import Client
 

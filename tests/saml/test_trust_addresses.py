@@ -29,7 +29,7 @@ from flask_genesys_auth.state.sqlite import SqliteState
 from flask_genesys_auth.testing.faults import unused_url
 from flask_genesys_auth.testing.saml_messages import Message
 from flask_genesys_auth.testing.signing_keys import SigningKey
-from tests.upstreams.test_tls import make_certificate
+from tests.certificates import make_certificate
 
 from .places import IDP
 from .provider_site import (

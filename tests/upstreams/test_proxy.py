@@ -16,10 +16,11 @@ from flask_genesys_auth.config.values import ConfigurationServer
 from flask_genesys_auth.testing.faults import RawServer, unused_url
 from flask_genesys_auth.upstream import MAX_BODY, Answer, Deadline, Upstream, Upstreams
 from flask_genesys_auth.upstream.breaker import FAILURES
+from tests.certificates import make_certificate
 
 from .conftest import Switch
 from .connect_proxy import ConnectProxy
-from .test_tls import make_certificate, serve_tls
+from .test_tls import serve_tls
 from .test_upstream import HEAD, Echo, KeepAlive, answered, failed, get, one_by_one
 
 GRANTED = b"HTTP/1.1 200 OK\r\n\r\n"

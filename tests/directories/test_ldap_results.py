@@ -1,0 +1,316 @@
+"""What an LDAP server may say of a person and of itself: each answer from a real socket, beside one that lets in."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from flask_genesys_auth.chain.decision import Reason, Rejected, Unavailable
+from flask_genesys_auth.chain.ports import DirectoryEntry
+from flask_genesys_auth.config.values import LdapAttributes
+from flask_genesys_auth.directories.ldap import LdapDirectory
+from flask_genesys_auth.directories.ldap.results import policy_error
+from flask_genesys_auth.upstream.breaker import FAILURES
+
+from .scripted import BIND, EXTENDED, SEARCH, Asked, Say, ScriptedServer, ber, finds_ann, text
+
+PASSWORD = "ann's passw0rd"
+AD = "80090308: LdapErr: DSID-0C09041C, comment: AcceptSecurityContext error, data {}, v4563\0"
+
+
+def outcome(say: Say, password: str = PASSWORD) -> DirectoryEntry | Rejected | Unavailable:
+    with ScriptedServer(finds_ann(say)) as server:
+        return LdapDirectory(server.settings()).verify("ann", password)
+
+
+def reason(found: DirectoryEntry | Rejected | Unavailable) -> Reason:
+    assert isinstance(found, (Rejected, Unavailable)), found
+    return found.reason
+
+
+def test_a_good_password_lets_in() -> None:
+    assert outcome(lambda asked: asked.result(0)) == DirectoryEntry({"username": "ann"})
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("525", Reason.BAD_CREDENTIALS),
+        ("52e", Reason.BAD_CREDENTIALS),
+        ("52E", Reason.BAD_CREDENTIALS),
+        ("52f", Reason.LOGON_RESTRICTED),
+        ("530", Reason.LOGON_RESTRICTED),
+        ("531", Reason.LOGON_RESTRICTED),
+        ("532", Reason.PASSWORD_EXPIRED),
+        ("533", Reason.DISABLED_IN_DIRECTORY),
+        ("569", Reason.LOGON_RESTRICTED),
+        ("701", Reason.EXPIRED_IN_DIRECTORY),
+        ("773", Reason.PASSWORD_MUST_CHANGE),
+        ("775", Reason.LOCKED_IN_DIRECTORY),
+        ("abc", Reason.BAD_CREDENTIALS),
+    ],
+)
+def test_active_directorys_sub_codes_are_reasons(code: str, expected: Reason) -> None:
+    found = outcome(lambda asked: asked.result(49, AD.format(code)))
+    assert found == Rejected(expected, f"sub-code {code.lower()}")
+
+
+def test_a_domain_without_controllers_is_an_outage() -> None:
+    found = outcome(lambda asked: asked.result(49, AD.format("51f")))
+    assert isinstance(found, Unavailable)
+    assert found.uncounted
+
+
+def test_sub_codes_count_only_with_error_49() -> None:
+    assert isinstance(outcome(lambda asked: asked.result(0, AD.format("533"))), DirectoryEntry)
+    assert reason(outcome(lambda asked: asked.result(52, AD.format("533")))) is Reason.SERVER_ERROR
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "expected"),
+    [
+        (b"\x30\x03\x81\x01\x00", 49, Reason.PASSWORD_EXPIRED),
+        (b"\x30\x03\x81\x01\x01", 49, Reason.LOCKED_IN_DIRECTORY),
+        (b"\x30\x03\x81\x01\x02", 0, Reason.PASSWORD_MUST_CHANGE),
+        (b"\x30\x03\x81\x01\x00", 0, Reason.PASSWORD_EXPIRED),
+        (b"\x30\x08\xa0\x03\x80\x01\x09\x81\x01\x02", 0, Reason.PASSWORD_MUST_CHANGE),
+        (b"\x30\x03\x81\x01\x08", 49, Reason.BAD_CREDENTIALS),
+        (b"\x30\x00", 49, Reason.BAD_CREDENTIALS),
+        (b"", 49, Reason.BAD_CREDENTIALS),
+    ],
+)
+def test_the_password_policys_control_is_a_reason(value: bytes, code: int, expected: Reason) -> None:
+    assert reason(outcome(lambda asked: asked.policy(code, value))) is expected
+
+
+@pytest.mark.parametrize("value", [b"\x30\x05\xa0\x03\x80\x01\x09", b"\x30\x05\xa0\x03\x81\x01\x02", b"\x30\x00", b"?"])
+def test_a_warning_of_the_password_policy_lets_in(value: bytes) -> None:
+    assert isinstance(outcome(lambda asked: asked.policy(0, value)), DirectoryEntry)
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"\x30", b"\x30\x05\x81", b"\x30\x02\x81\x01", b"\x30\x03\x81\x02\x00", b"\x31\x03\x81\x01\x00"]
+)
+def test_a_control_that_is_broken_says_nothing(value: bytes) -> None:
+    assert policy_error(value) is None
+    assert policy_error(b"\x30\x03\x81\x01\x00") is Reason.PASSWORD_EXPIRED
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "expected"),
+    [
+        (49, "", Reason.BAD_CREDENTIALS),
+        (48, "", Reason.BAD_CREDENTIALS),
+        (32, "", Reason.BAD_CREDENTIALS),
+        (53, "Account inactivated. Contact system administrator.", Reason.DISABLED_IN_DIRECTORY),
+        (19, "Exceed password retry limit. Please try later.", Reason.LOCKED_IN_DIRECTORY),
+    ],
+)
+def test_results_of_a_bind_that_are_about_the_person(code: int, message: str, expected: Reason) -> None:
+    found = outcome(lambda asked: asked.result(code, message))
+    assert isinstance(found, Rejected)
+    assert found.reason is expected
+
+
+@pytest.mark.parametrize("code", [1, 2, 3, 7, 8, 10, 11, 13, 19, 34, 50, 51, 52, 53, 80])
+def test_no_other_result_of_a_bind_is_a_wrong_password(code: int) -> None:
+    found = outcome(lambda asked: asked.result(code, f"said\r\n\x1b {code}"))
+    assert isinstance(found, Unavailable)
+    assert found.reason is Reason.SERVER_ERROR
+    assert found.uncounted
+    assert f"said {code}" in found.detail
+    assert found.detail.isprintable()
+
+
+@pytest.mark.parametrize("code", [1, 10, 32, 50, 51, 52, 53, 80])
+def test_no_result_of_a_search_is_about_the_person(code: int) -> None:
+    with ScriptedServer(lambda asked: asked.result(code)) as server:
+        assert reason(LdapDirectory(server.settings()).verify("ann", PASSWORD)) is Reason.SERVER_ERROR
+        assert server.operations() == [SEARCH]
+
+
+def test_a_referral_is_not_followed_and_nobody_gets_the_password() -> None:
+    with ScriptedServer(lambda asked: asked.result(0)) as elsewhere:
+        url = f"ldap://127.0.0.1:{elsewhere.port}/ou=people"
+        referral = ber(0xA3, text(url))
+        # ldap3 cannot read a bind's own referral, which is an outage as well.
+        assert isinstance(outcome(lambda asked: asked.result(10, extra=referral)), Unavailable)
+
+        def refers(asked: Asked) -> bytes:
+            return asked.result(10, extra=referral) if asked.operation == SEARCH else asked.result(0)
+
+        with ScriptedServer(refers) as server:
+            found = LdapDirectory(server.settings()).verify("ann", PASSWORD)
+            assert isinstance(found, Unavailable)
+            assert "ldap.servers" in found.detail
+
+        def also(asked: Asked) -> bytes:
+            if asked.operation == BIND:
+                return asked.result(0)
+            return asked.reference(url) + asked.entry("uid=ann,ou=people", uid="ann") + asked.result(0)
+
+        with ScriptedServer(also) as server:
+            assert isinstance(LdapDirectory(server.settings()).verify("ann", PASSWORD), DirectoryEntry)
+        assert elsewhere.connections == 0
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x30\x03\x02\x01",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x30\x84\xff\xff\xff\xff",
+        b"\x30\x80" + b"\x30\x80" * 5000,
+        b"\x30\x0c\x02\x01\x63\x61\x07\x0a\x01\x00\x04\x00\x04\x00",
+        b"\x30\x05\x02\x01\x02\x61\x00",
+        b"\x30\x00",
+        b"\xff" * 300_000,
+    ],
+    ids=["cut off", "another protocol", "endless", "nested", "another number", "empty result", "empty", "too much"],
+)
+def test_what_cannot_be_read_is_an_outage(garbage: bytes) -> None:
+    with ScriptedServer(lambda asked: garbage) as server:
+        directory = LdapDirectory(server.settings(timeout=0.5))
+        found = directory.verify("ann", PASSWORD)
+        assert isinstance(found, Unavailable)
+        assert found.reason in {Reason.UNREADABLE_ANSWER, Reason.TIMED_OUT, Reason.SERVER_ERROR}
+
+
+@pytest.mark.parametrize("code", [255, 123, 0x49])
+def test_a_result_that_ldap3_does_not_know_is_an_outage(code: int) -> None:
+    assert isinstance(outcome(lambda asked: asked.result(code)), Unavailable)
+
+
+def test_an_answer_that_is_too_large_is_not_read_to_its_end() -> None:
+    def endless(asked: Asked) -> bytes:
+        return b"".join(asked.entry(f"uid=ann{place},ou=people", uid="x" * 1000) for place in range(400))
+
+    with ScriptedServer(endless) as server:
+        found = LdapDirectory(server.settings()).verify("ann", PASSWORD)
+    assert isinstance(found, Unavailable)
+    assert found.reason is Reason.UNREADABLE_ANSWER
+
+
+@pytest.mark.parametrize("dn", ["", b"uid=\xff,ou=people"])
+def test_an_entry_without_a_readable_name_lets_nobody_in(dn: str | bytes) -> None:
+    def say(asked: Asked) -> bytes:
+        return asked.result(0) if asked.operation == BIND else asked.entry(dn, uid="ann") + asked.result(0)
+
+    with ScriptedServer(say) as server:
+        found = LdapDirectory(server.settings()).verify("ann", PASSWORD)
+    assert isinstance(found, (Rejected, Unavailable))
+
+
+def test_a_server_that_says_goodbye_is_an_outage_and_is_noticed_before_the_next_one() -> None:
+    goodbye = ber(
+        0x30, b"\x02\x01\x00", ber(0x78, b"\x0a\x01\x34", text(""), text("bye"), ber(0x8A, b"1.3.6.1.4.1.1466.20036"))
+    )
+    found = outcome(lambda asked: goodbye)
+    assert isinstance(found, Unavailable)
+    assert "ended the connection" in found.detail
+    assert not found.uncounted
+
+    with ScriptedServer(finds_ann(lambda asked: asked.result(0))) as server:
+        server.hangs_up = True
+        directory = LdapDirectory(server.settings())
+        assert isinstance(directory.verify("ann", PASSWORD), DirectoryEntry)
+        server.ended.get(timeout=30)
+        assert isinstance(directory.verify("ann", PASSWORD), DirectoryEntry)
+        assert server.connections == 3  # one to search, and one for each bind
+
+
+def test_what_is_not_answered_may_have_been_counted_and_what_was_not_sent_is_not() -> None:
+    for say, uncounted in ((finds_ann(lambda asked: None), False), (lambda asked: None, True)):
+        with ScriptedServer(say) as server:
+            found = LdapDirectory(server.settings()).verify("ann", PASSWORD)
+        assert isinstance(found, Unavailable)
+        assert found.uncounted is uncounted
+
+
+def test_a_refused_service_account_is_an_outage_and_is_not_tried_for_ever() -> None:
+    def refuse(asked: Asked) -> bytes:
+        return asked.result(49, AD.format("52e"))
+
+    with ScriptedServer(refuse) as server, ScriptedServer(refuse) as second:
+        directory = LdapDirectory(server.as_service(second.port))
+        for _ in range(FAILURES):
+            found = directory.verify("ann", PASSWORD)
+            assert isinstance(found, Unavailable)
+            assert "ldap.bind_dn" in found.detail
+            assert "s3cret" not in repr(found)
+        assert len(server.asked) == FAILURES
+        assert second.asked == []  # it would but help to lock the account
+        for _ in range(FAILURES):
+            directory.verify("ann", PASSWORD)
+        assert len(server.asked) == len(second.asked) == FAILURES
+        assert reason(directory.verify("ann", PASSWORD)) is Reason.CIRCUIT_OPEN
+
+
+def test_a_service_account_that_must_change_its_password_is_an_outage() -> None:
+    with ScriptedServer(lambda asked: asked.policy(0, b"\x30\x03\x81\x01\x02")) as server:
+        found = LdapDirectory(server.as_service()).verify("ann", PASSWORD)
+        assert isinstance(found, Unavailable)
+        assert "password_must_change" in found.detail
+        assert server.operations() == [BIND]
+
+
+@pytest.mark.parametrize(
+    ("say", "reason_"),
+    [
+        (lambda asked: asked.result(2, "unsupported extended operation"), Reason.SERVER_ERROR),
+        (lambda asked: asked.result(0), Reason.UNREACHABLE),
+        (lambda asked: None, Reason.SERVER_ERROR),
+    ],
+)
+def test_without_tls_nothing_is_sent(say: Callable[[Asked], bytes | None], reason_: Reason) -> None:
+    with ScriptedServer(say) as server:
+        directory = LdapDirectory(server.by_template(start_tls=True, timeout=1))
+        assert reason(directory.verify("ann", PASSWORD)) is reason_
+        assert server.operations() == [EXTENDED]
+        assert PASSWORD.encode() not in b"".join(one.octets for one in server.asked)
+
+
+def test_people_with_many_groups_are_not_taken_for_people_with_fewer() -> None:
+    def say(asked: Asked) -> bytes:
+        if asked.operation == BIND:
+            return asked.result(0)
+        if b"ou=groups" in asked.octets:
+            return asked.entry("cn=agents,ou=groups") + asked.result(limit)
+        return asked.entry("uid=ann,ou=people", uid="ann") + asked.result(0)
+
+    with ScriptedServer(say) as server:
+        directory = LdapDirectory(server.settings(group_base="ou=groups"))
+        limit = 0
+        assert directory.verify("ann", PASSWORD) == DirectoryEntry({"username": "ann"}, ("cn=agents,ou=groups",))
+        limit = 4
+        found = directory.verify("ann", PASSWORD)
+        assert isinstance(found, Unavailable)
+        assert "more than 1000 groups" in found.detail
+
+
+def test_active_directorys_identifier_is_written_as_windows_does() -> None:
+    guid = bytes.fromhex("33221100554477668899aabbccddeeff")
+
+    def say(asked: Asked) -> bytes:
+        found = asked.entry("uid=ann,ou=people", uid="ann", objectGUID=guid, jpegPhoto=b"\xff\xd8", sn="")
+        return asked.result(0) if asked.operation == BIND else found + asked.result(0)
+
+    names = LdapAttributes(identity="objectGUID", email="jpegPhoto", last_name="sn")
+    with ScriptedServer(say) as server:
+        found = LdapDirectory(server.settings(attributes=names)).verify("ann", PASSWORD)
+    assert found == DirectoryEntry({"username": "ann", "identity": "00112233-4455-6677-8899-aabbccddeeff"})
+
+
+def test_a_port_where_nobody_listens_is_unreachable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with ScriptedServer(finds_ann(lambda asked: asked.result(0))) as server:
+        settings = server.settings()
+    settings = server.settings(port)
+    found = LdapDirectory(settings).verify("ann", PASSWORD)
+    assert isinstance(found, Unavailable)
+    assert found.reason is Reason.UNREACHABLE
+    assert found.detail.count("no connection: Connection refused") == 2
+    assert found.uncounted
