@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from .config.imports import imported
 from .config.schemas import load_settings
 from .directories.choice import choose_directory
 from .errors import ConfigurationError
+from .events import Event, tell
 from .recent import recent_accounts
 from .sessions import LoginSessions
 from .state.memory import MemoryState
@@ -38,6 +38,7 @@ from .verified import VerifiedMemory
 from .web import access, administration, login, origin
 from .web.hooks import Hooks
 from .web.runtime import EXTENSION, Runtime, runtime, without_steps
+from .web.saml_failures import SamlFailures
 from .web.texts import Texts, untranslated
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from .web.texts import ChooseLanguage
 
 CONFIG_KEY = "GENESYS_AUTH"
-logger = logging.getLogger("flask_genesys_auth")
 
 StepFactory: TypeAlias = "Step | type[Step] | str"
 
@@ -102,7 +102,7 @@ class GenesysAuth:
         _set_cookie_defaults(app, settings)
         _register(app, here)
         for finding in (*without_steps(here), *untranslated(settings)):
-            logger.warning("%s", finding)
+            tell(Event.CONFIGURATION_WARNING, detail=finding)
 
     def log_in_with_password(self, user_name: str, password: str) -> Decision:
         """Check a login form's name and password by the Basic steps, and log the user in if they are good.
@@ -167,13 +167,14 @@ class GenesysAuth:
         )
         sessions = LoginSessions(state, settings.session)
         describe = _describe(accounts)
+        throttle = FailureThrottle(settings.throttle, state, ledger)
         chain = AuthenticationChain(
             centers,
             settings.salesforce_headers,
             sessions=sessions,
             accounts=accounts,
             describe=describe,
-            throttle=FailureThrottle(settings.throttle, state, ledger),
+            throttle=throttle,
             verified=VerifiedMemory(),
             recent=recent_accounts(accounts, settings.session.revocation_delay),
         )
@@ -193,6 +194,8 @@ class GenesysAuth:
             origins=origin.Origins.of(settings),
             login_manager=login.attach(app, take_over_loaders=settings.take_over_loaders),
             texts=Texts(settings, self._language),
+            throttle=throttle,
+            saml_failures=SamlFailures(state),
         )
 
 

@@ -5,20 +5,18 @@ By SAML: link one, make one, let its roles follow groups. By an LDAP directory: 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..chain.ports import EnrollingStore
 from ..config.names import fold
 from ..errors import ConfigurationError
+from ..events import Event, tell
 
 if TYPE_CHECKING:
     from ..chain.decision import Identity
     from ..chain.ports import AccountStore
     from ..config.values import IdentityProvider, Settings
-
-_log = logging.getLogger("flask_genesys_auth.accounts")
 
 
 def enrol(accounts: AccountStore[Any], identity: Identity, provider: IdentityProvider) -> None:
@@ -36,16 +34,17 @@ def enrol(accounts: AccountStore[Any], identity: Identity, provider: IdentityPro
     roles = _roles(identity, provider.role_map)
     if accounts.find(identity) is not None:
         if provider.sync_roles and accounts.follow_roles(identity, roles):
-            _note("roles follow the groups of", identity)
+            _note("roles_followed", "roles follow the groups of", identity)
         return
     if _linked(accounts, identity, provider):
-        _note("linked the account of", identity)
+        _note("linked", "linked the account of", identity)
         if provider.sync_roles:
             accounts.follow_roles(identity, roles)
     elif _made(accounts, identity, provider, roles):
-        _note("made an account for", identity)
+        _note("made", "made an account for", identity)
     else:
-        _note("no account was linked or made (its name is taken, disabled, foreign or unusable) for", identity)
+        finding = "no account was linked or made (its name is taken, disabled, foreign or unusable) for"
+        _note("none", finding, identity)
 
 
 def follow_groups(accounts: AccountStore[Any], identity: Identity, role_map: Mapping[str, str]) -> None:
@@ -57,7 +56,7 @@ def follow_groups(accounts: AccountStore[Any], identity: Identity, role_map: Map
     :raises AccountsUnavailable: if the store does not answer.
     """
     if isinstance(accounts, EnrollingStore) and accounts.follow_roles(identity, _roles(identity, role_map)):
-        _note("roles follow the groups of", identity)
+        _note("roles_followed", "roles follow the groups of", identity)
 
 
 def check_enrolment(accounts: AccountStore[Any], settings: Settings) -> None:
@@ -116,5 +115,13 @@ def _may_speak_for(subject: str, provider: IdentityProvider) -> bool:
     return bool(local) and "@" not in local and fold(domain) in provider.email_domains
 
 
-def _note(what: str, identity: Identity) -> None:
-    _log.info("%s %r of %s in %s", what, identity.subject, identity.provider or identity.step, identity.contact_center)
+def _note(outcome: str, what: str, identity: Identity) -> None:
+    tell(
+        Event.ACCOUNT_ENROLLED,
+        step=identity.step,
+        outcome=outcome,
+        contact_center=identity.contact_center,
+        account=identity.subject,
+        provider=identity.provider or identity.step,
+        detail=what,
+    )

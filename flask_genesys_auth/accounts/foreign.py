@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-logger = logging.getLogger(__name__)
+from ..events import Event, tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +28,9 @@ class ForeignHashes:
         try:
             same = self.verify(self.dummy if stored is None else stored, password)
         except (ValueError, TypeError):
-            logger.error("A stored password hash is not of the application's format: its account cannot log in by it.")
+            tell(
+                Event.PASSWORD_HASH_UNREADABLE,
+                detail="a stored password hash is not of the application's format: its account cannot log in by it",
+            )
             return False
         return bool(same) and stored is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import logging
 import secrets
 import unicodedata
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import argon2
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from ..errors import HasherBusy
+from ..events import Event, tell
 from ..forks import watch_forks
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ MOST_LANES = 64
 LONGEST = 512
 SHORTEST_SALT = 8
 SHORTEST_DIGEST = 12
-
-logger = logging.getLogger(__name__)
 
 
 class PasswordHasher:
@@ -64,7 +62,10 @@ class PasswordHasher:
         """
         known = stored if stored is not None and is_argon2(stored) else None
         if stored is not None and known is None:
-            logger.error("A stored password hash is not one of argon2id: its account needs a new password")
+            tell(
+                Event.PASSWORD_HASH_UNREADABLE,
+                detail="a stored password hash is not one of argon2id: its account needs a new password",
+            )
         with self.slot():
             try:
                 self._argon2.verify(known or self._dummy, _bytes(password))

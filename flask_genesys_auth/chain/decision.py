@@ -113,10 +113,12 @@ class Rejected:
     """Evidence was there and is bad.
 
     :param detail: for logs and ``explain`` only; holds no secret and no unbounded text from outside.
+    :param identity: who was proven, where there is no account of theirs.
     """
 
     reason: Reason = Reason.REFUSED
     detail: str = ""
+    identity: Identity | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

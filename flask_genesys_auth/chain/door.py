@@ -73,6 +73,10 @@ class Door:
             else:
                 self._slot = slot
 
+    def look(self) -> None:
+        """Find out whether there would be a slot, and take none: nothing counts, nothing is recalled."""
+        self._refused = self._throttle.look(self._center, self._name, self._evidence.address)
+
     def answer(self, step: str) -> Outcome | None:
         """Return what is known without asking the step, or ``None``."""
         if self._remembered is not None:

@@ -241,6 +241,10 @@ class Throttle(Protocol):
         """
         ...
 
+    def look(self, contact_center: str, user_name: str, address: str) -> Unavailable | None:
+        """Tell what :meth:`reserve` would refuse, as far as this process can know; takes no slot."""
+        ...
+
     def over_limit(self, contact_center: str, user_name: str, address: str) -> Unavailable | None:
         """Tell whether this account is over its limit at this address, without taking a slot or a round trip."""
         ...

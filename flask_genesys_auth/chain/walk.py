@@ -165,7 +165,7 @@ class AuthenticationChain:
         except BackendUnavailable as error:
             return Settled(unavailable(error))
         if found is None:
-            return Settled(Rejected(Reason.NO_ACCOUNT))
+            return Settled(Rejected(Reason.NO_ACCOUNT, _nobody(proven), proven))
         user, state = found
         if state.contact_center not in {None, proven.contact_center}:
             return Settled(Rejected(Reason.OTHER_CONTACT_CENTER))
@@ -202,6 +202,15 @@ class AuthenticationChain:
             return found[0]
 
         return resume
+
+
+def _nobody(proven: Identity) -> str:
+    """Say whose account is missing, for the log and ``explain``."""
+    if proven.matched_by == "account_id":
+        return "the account of this login session is gone"
+    if proven.matched_by == "identity":
+        return f"no account of {proven.contact_center} is linked to {proven.provider}={proven.subject}"
+    return f"no account of {proven.contact_center} has the name {proven.subject!r}"
 
 
 class _Walk:
@@ -281,12 +290,15 @@ class _Walk:
         if kind in self._doors:
             return self._doors[kind]
         name, secrets = credentials_of(self._evidence, kind)
-        if not secrets or self._evidence.dry_run:
+        if not secrets:
             return None
         door = self._doors[kind] = Door(
             self._chain._throttle, self._chain._verified, self._evidence, self._center.name, kind, name, secrets
         )
-        door.open(recall=self._recall)
+        if self._evidence.dry_run:
+            door.look()
+        else:
+            door.open(recall=self._recall)
         return door
 
     def _close(self, stage: _Stage, state: AccountState) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 
 import click
 
-from .. import signals
 from ..accounts.importing import import_file
 from ..accounts.models import Account, AccountDetails
 from ..accounts.rows import password_problem
 from ..accounts.store import SqlAccounts
 from ..errors import StateUnavailable
 from ..state.memory import MemoryState
+from ..web import events
 from ..web.login import current_application
 from ..web.runtime import Runtime
 from .common import Commands, as_json, own_accounts, parts, print_json, print_table
@@ -289,12 +289,7 @@ def _end_sessions(here: Runtime, account: Account) -> str:
         ) from None
     finally:
         here.state.close()
-    signals.session_revoked.send(
-        current_application(),
-        account_id=account.id,
-        contact_center=account.contact_center,
-        count=count,
-    )
+    events.session_revoked(current_application(), account.id, account.contact_center, count, by="a command")
     return f"; login sessions ended: {count}"
 
 

@@ -6,7 +6,8 @@ from .accounts import accounts
 from .common import Commands
 from .database import init_db
 from .doctor import doctor
-from .inspect import endpoints, explain
+from .explain import explain
+from .inspect import endpoints
 from .saml import saml
 from .sessions import purge, sessions
 

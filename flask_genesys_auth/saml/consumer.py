@@ -55,7 +55,7 @@ def consume(service: ServiceProvider, state: StateStore, encoded: str, relay_sta
         if pending is not None and not finish_login(state, pending):
             raise SamlError(Fault.REPLAYED, f"request {pending.request_id!r} has been answered before")
     except SamlError as error:
-        error.provider = trust.name
+        error.provider, error.asked = trust.name, pending is not None
         raise
     return Received(pending, login, relay_state)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import StateUnavailable
+from ..events import Event, tell
 from .metadata import BINDINGS, Endpoint, ProviderMetadata, web_address
 from .verify import load_key
 
@@ -22,8 +22,6 @@ LIFETIME = 30 * 24 * 3600.0
 
 AHEAD = 300.0
 """Seconds by which another node's clock may be ahead of ours."""
-
-_log = logging.getLogger("flask_genesys_auth.saml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,8 @@ class Copies:
         try:
             self._state.put(self._key, _value_of(copy), LIFETIME)
         except StateUnavailable as error:
-            _log.warning("a copy of SAML metadata is not kept, the state does not answer: %s", error.finding)
+            finding = f"a copy of SAML metadata is not kept, the state does not answer: {error.finding}"
+            tell(Event.SAML_METADATA_NOT_KEPT, detail=finding)
             return False
         return True
 

@@ -65,7 +65,10 @@ class SamlError(GenesysAuthError):
     :param detail: one sentence for the operator; clocks and audiences name what was found and what was expected.
         Text out of the message is cut and stripped of control characters.
     :param provider: the identity provider that the message was checked against, as far as it came to that.
+    :ivar asked: the message is about a login that was begun here.
     """
+
+    asked = False
 
     def __init__(self, reason: Fault, detail: str, *, provider: str = "") -> None:
         printable = "".join(character if character.isprintable() else " " for character in detail[:_LONGEST_DETAIL])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import xmlsec
 from ..checks import Check
 from ..config.values import IdentityProvider
 from ..errors import ConfigurationError
+from ..events import Event, tell
 from ..forks import fork_safe_lock, watch_forks
 from .copies import Copy
 from .errors import MetadataUnavailable
@@ -28,7 +28,6 @@ _LONGEST_WAIT = FETCH_TIMEOUT + 5
 # Seconds between two attempts, at first and at last: while nobody can log in, and while the last good copy serves.
 _FIRST_PAUSES = (5.0, 60.0)
 _PAUSES = (60.0, 3600.0)
-_log = logging.getLogger("flask_genesys_auth.saml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,13 +252,16 @@ class TrustedProvider:
     def _adopt(self, copy: Copy, now: float) -> bool:
         """Go by this copy from now on; tell whether other nodes have it too."""
         trust = self._describe(self.settings, copy.metadata)
+        former = None if self._held is None else self._held[1]
         self._held = (trust, copy)
         fresh = copy.fetched == now
         if fresh:
             self._looked = now
-        if self._failure is not None:
-            self._failure = None
-            _log.info("the metadata of %r (%s) are good again", self.settings.name, self.contact_center)
+        good_again, self._failure = self._failure is not None, None
+        if former is not None and former.metadata != copy.metadata:
+            self._tell(Event.SAML_METADATA_REPLACED, "what the provider says of itself has changed")
+        elif good_again:
+            self._tell(Event.SAML_METADATA_REPLACED, "they are good again")
         return self.source.keep(copy) if fresh else True
 
     def _fail(self, error: Exception, now: float) -> None:
@@ -267,18 +269,25 @@ class TrustedProvider:
         former = self._failure
         finding = self._note(error, now)
         if former is None or former.finding != finding:
-            _log.warning(
-                "the metadata of %r (%s) from %s cannot be used: %s. %s; check them with: "
-                "flask genesys-auth saml refresh %s --provider %s",
-                self.settings.name,
-                self.contact_center,
-                self.source.where,
+            served = self._serves(now)
+            meanwhile = "The last good ones stay in force" if served else "Nobody can log in there until they can"
+            self._tell(
+                Event.SAML_METADATA_FAILED,
                 finding,
-                "The last good ones stay in force" if self._serves(now) else "Nobody can log in there until they can",
-                self.contact_center,
-                self.settings.name,
-                extra={"contact_center": self.contact_center, "saml_provider": self.settings.name},
+                sentence=f"the metadata of {self.settings.name!r} ({self.contact_center}) from {self.source.where} "
+                f"cannot be used: {finding}. {meanwhile}; check them with: flask genesys-auth saml refresh "
+                f"{self.contact_center} --provider {self.settings.name}",
             )
+
+    def _tell(self, event: Event, detail: str, *, sentence: str = "") -> None:
+        tell(
+            event,
+            sentence=sentence,
+            step="saml",
+            contact_center=self.contact_center,
+            provider=self.settings.name,
+            detail=detail,
+        )
 
     def _serves(self, now: float) -> bool:
         """Tell whether what is held is still valid."""

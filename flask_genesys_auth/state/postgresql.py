@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ..errors import ConfigurationError, StateUnavailable
+from ..events import Outage
 from ..forks import watch_forks
 from ..libpq import Command, Late, Pipeline, conninfo
 from . import tables
@@ -143,6 +144,7 @@ class PostgresqlState:
         self._places = BoundedSemaphore(CONNECTIONS)
         self._in_use: set[Pipeline] = set()
         self._inherited: list[Pipeline] = []
+        self._outage = Outage(f"the state in {self._name}")
         watch_forks(self)
         # Tables that are not there are no reason not to start: the command that makes them starts like this, too.
         with suppress(StateUnavailable, _NotMade):
@@ -291,7 +293,8 @@ class PostgresqlState:
         deadline = deadline or time.monotonic() + self._timeout
         places, idle, connection = self._places, self._idle, None
         if not places.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise StateUnavailable(f"the state in {self._name}: all {CONNECTIONS} connections are waiting for it")
+            finding = f"the state in {self._name}: all {CONNECTIONS} connections are waiting for it"
+            raise StateUnavailable(self._outage.failed(finding))
         try:
             connection = _awake(idle) or self._connect(deadline)
             self._in_use.add(connection)
@@ -308,6 +311,7 @@ class PostgresqlState:
             idle.append(connection)
             if idle is not self._idle:
                 _close_all(idle)
+            self._outage.answered()
             return results
         finally:
             places.release()
@@ -346,7 +350,7 @@ class PostgresqlState:
             said = f"nothing came within {self._timeout:g} s"
         for secret in self._secrets:
             said = said.replace(secret, "***")
-        return StateUnavailable(f"the state in {self._name} did not answer: {said}")
+        return StateUnavailable(self._outage.failed(f"the state in {self._name} did not answer: {said}"))
 
 
 def _awake(idle: deque[Pipeline]) -> Pipeline | None:

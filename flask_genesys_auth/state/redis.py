@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, StateUnavailable
+from ..events import Outage
 from ..forks import watch_forks
 from .health import round_trip_check
 from .redis_client import RedisClient
@@ -95,6 +96,7 @@ class RedisState:
         self._namespace = namespace
         self._client = RedisClient(url, timeout, _SCRIPTS, purpose="the state", key="state_url")
         self._ready = False
+        self._outage = Outage(f"the state in {self._client.name}")
         watch_forks(self)
         try:
             self._check_version()
@@ -196,14 +198,17 @@ class RedisState:
         return self._guarded(lambda: self._client.ask(*command))
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
-        if not self._ready:
-            self._check_version()
         try:
-            return call()
-        except StateUnavailable:
+            if not self._ready:
+                self._check_version()
+            found = call()
+        except StateUnavailable as error:
             # Another server may stand there when one does again.
             self._ready = False
+            self._outage.failed(error.finding)
             raise
+        self._outage.answered()
+        return found
 
     def _check_version(self) -> None:
         key = self._prefix + "schema"

@@ -22,6 +22,7 @@ from sqlalchemy.sql.elements import ClauseElement
 
 from ..checks import Check, absent_file_check, file_checks
 from ..errors import ConfigurationError, StateUnavailable
+from ..events import Outage
 from ..forks import watch_forks
 from . import tables
 from .health import round_trip_check
@@ -107,6 +108,7 @@ class SqliteState:
         self._in_use: set[Connection] = set()
         self._inherited: list[Connection] = []
         self._ready = False
+        self._outage = Outage(f"the state in {self._path}")
         self._next_purge = 0.0
         watch_forks(self)
         self._check_existing()
@@ -264,8 +266,9 @@ class SqliteState:
             self._discard(connection)
             if isinstance(error, (SQLAlchemyError, sqlite3.Error, OSError)):
                 self._ready = False
-                raise StateUnavailable(self._finding(error)) from error
+                raise StateUnavailable(self._outage.failed(self._finding(error))) from error
             raise
+        self._outage.answered()
         self._in_use.discard(connection)
         if idle is self._idle and len(idle) < IDLE_CONNECTIONS:
             idle.append(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ..chain.decision import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected, Unavailable
@@ -25,6 +26,10 @@ class Limiter(Protocol):
 
     def reserve(self, key: str) -> Reservation | Unavailable:
         """Take a slot for this key, or say that it has none left."""
+        ...
+
+    def look(self, key: str) -> Unavailable | None:
+        """Tell whether it has none left, and take none."""
         ...
 
 
@@ -64,10 +69,11 @@ class ConfigurationServerStep:
         if not sent.password:
             # LDAP behind a directory takes an empty password as an anonymous bind (RFC 4513 5.1.2), which succeeds.
             return Rejected(Reason.BAD_CREDENTIALS, "the password is empty")
-        if evidence.dry_run:
-            return self._ask(sent, contact_center.name)
         # No control character can stand in a name, so the key is unambiguous.
-        slot = self._limiter.reserve(f"{contact_center.name}\n{sent.name}")
+        key = f"{contact_center.name}\n{sent.name}"
+        if evidence.dry_run:
+            return self._look(key) or self._ask(sent, contact_center.name)
+        slot = self._limiter.reserve(key)
         if isinstance(slot, Unavailable):
             return slot
         outcome = self._ask(sent, contact_center.name)
@@ -89,6 +95,13 @@ class ConfigurationServerStep:
         """Return what the directory says of itself, if it says anything."""
         look = getattr(self._directory, "checks", None)
         return cast("Iterable[Check]", look()) if callable(look) else ()
+
+    def _look(self, key: str) -> Unavailable | None:
+        found = self._limiter.look(key)
+        if found is None or found.reason is not Reason.THROTTLED:
+            return found
+        detail = f"over configuration_server.max_failures ({self._settings.max_failures}): the directory is not asked"
+        return replace(found, detail=detail)
 
     def _ask(self, sent: BasicCredentials, contact_center: str) -> Authenticated | Rejected | Unavailable:
         found = self._directory.verify(sent.name, sent.password)

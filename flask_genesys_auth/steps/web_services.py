@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from ..accounts.foreign import ForeignHashes
 from ..chain.decision import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected
 from ..chain.evidence import Malformed
 from ..errors import AccountsUnavailable, HasherBusy
+from ..events import Event, tell
 from .basic import basic_challenge
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ..chain.evidence import Evidence
     from ..chain.ports import Challenge, PasswordStore
     from ..config.values import PasswordSettings
-
-logger = logging.getLogger(__name__)
 
 
 class WebServicesStep:
@@ -79,4 +77,10 @@ class WebServicesStep:
         try:
             self._passwords.replace_password_hash(contact_center, name, stored, self._hasher.hash(password))
         except (AccountsUnavailable, HasherBusy) as error:
-            logger.warning("A password could not be hashed anew: %s", error)
+            tell(
+                Event.PASSWORD_HASH_NOT_RENEWED,
+                step=self.name,
+                contact_center=contact_center,
+                account=name,
+                detail=f"a password could not be hashed anew: {error}",
+            )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..chain.decision import Reason, Unavailable
 from .digests import digest
 from .known_addresses import KnownAddresses
-from .windows import Ledger, Limit, LocalLedger
+from .windows import Ledger, Limit, LocalLedger, Wanted
 
 if TYPE_CHECKING:
     from ..chain.ports import Reservation, StateStore
@@ -37,6 +38,20 @@ class _LoginSlots:
         """Return the slots: nobody has said whether the credentials are good."""
         self._note_success = None
         self._slots.void()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How one limit stands for somebody.
+
+    :param name: its key in ``throttle``.
+    :param allows: in the notation of ``limits``.
+    :param wait: seconds until there is a slot; 0: there is one.
+    """
+
+    name: str
+    allows: str
+    wait: float
 
 
 class FailureThrottle:
@@ -66,6 +81,12 @@ class FailureThrottle:
         self._per_account_anywhere = Limit.of("anywhere", settings.per_account_anywhere)
         self._per_address = Limit.of("address", settings.per_address)
         self._known = KnownAddresses(state, clock)
+        self._settings = settings
+
+    @property
+    def shared(self) -> bool:
+        """Tell whether failures at other processes count here."""
+        return self._ledger.shared
 
     def reserve(self, contact_center: str, user_name: str, address: str) -> Reservation | Unavailable:
         """Take one slot of each limit that applies (atomic), or none and say until when.
@@ -76,18 +97,54 @@ class FailureThrottle:
         place = _place(address)
         wanted = [(self._per_address, digest(place))]
         if not user_name:
-            return _answer(self._ledger.reserve(wanted))
+            return _answer(self._ledger.reserve(wanted), wanted)
         wanted.append((self._per_account, digest(contact_center, user_name, place)))
         anywhere = (self._per_account_anywhere, digest(contact_center, user_name))
-        taken = self._ledger.reserve([*wanted, anywhere])
+        asked = [*wanted, anywhere]
+        taken = self._ledger.reserve(asked)
         if isinstance(taken, list) and not any(taken[: len(wanted)]):
             if not self._known.holds(contact_center, user_name, place):
-                return _throttled(taken)
-            taken = self._ledger.reserve(wanted)
-        answer = _answer(taken)
+                return _throttled(taken, asked)
+            asked = wanted
+            taken = self._ledger.reserve(asked)
+        answer = _answer(taken, asked)
         if isinstance(answer, Unavailable):
             return answer
         return _LoginSlots(answer, lambda: self._known.note(contact_center, user_name, place))
+
+    def standings(self, contact_center: str, user_name: str, address: str) -> list[Standing] | Unavailable:
+        """Tell how each limit that applies stands, or why nobody can tell; takes no slot.
+
+        :param user_name: as for :meth:`reserve`.
+        """
+        place = _place(address)
+        wanted = [(self._per_address, digest(place))]
+        allowed = {"per_address": self._settings.per_address}
+        if user_name:
+            wanted.append((self._per_account, digest(contact_center, user_name, place)))
+            wanted.append((self._per_account_anywhere, digest(contact_center, user_name)))
+            allowed["per_account"] = self._settings.per_account
+            allowed["per_account_anywhere"] = self._settings.per_account_anywhere
+        waits = self._ledger.look(wanted)
+        if isinstance(waits, Unavailable):
+            return waits
+        if user_name and waits[2] > 0 and self._known.holds(contact_center, user_name, place):
+            waits[2] = 0.0
+        return [Standing(name, allows, wait) for (name, allows), wait in zip(allowed.items(), waits, strict=True)]
+
+    def look(self, contact_center: str, user_name: str, address: str) -> Unavailable | None:
+        """Tell what :meth:`reserve` would refuse, as far as this process can know; takes no slot."""
+        found = self.standings(contact_center, user_name, address)
+        if isinstance(found, Unavailable):
+            return found
+        over = [one for one in found if one.wait > 0]
+        if not over:
+            return None
+        return Unavailable(
+            Reason.THROTTLED,
+            retry_after=max(1, math.ceil(max(one.wait for one in over))),
+            detail=f"over {', '.join(f'throttle.{one.name} ({one.allows})' for one in over)}",
+        )
 
     def over_limit(self, contact_center: str, user_name: str, address: str) -> Unavailable | None:
         """Tell whether this account is over its limit at this address, without taking a slot or a round trip.
@@ -97,7 +154,7 @@ class FailureThrottle:
         if not user_name:
             return None
         wait = self._ledger.wait(self._per_account, digest(contact_center, user_name, _place(address)))
-        return _throttled([wait]) if wait else None
+        return _throttled([wait], [(self._per_account, b"")]) if wait else None
 
 
 class FailureLimit:
@@ -118,11 +175,20 @@ class FailureLimit:
 
     def reserve(self, key: str) -> Reservation | Unavailable:
         """Take a slot (atomic), or say until when there is none."""
-        return _answer(self._ledger.reserve([(self._limit, digest(key))]))
+        wanted = [(self._limit, digest(key))]
+        return _answer(self._ledger.reserve(wanted), wanted)
+
+    def look(self, key: str) -> Unavailable | None:
+        """Tell until when there is no slot, or why nobody can tell, as far as this process can know; takes none."""
+        wanted = [(self._limit, digest(key))]
+        waits = self._ledger.look(wanted)
+        if isinstance(waits, Unavailable):
+            return waits
+        return _throttled(waits, wanted) if any(waits) else None
 
 
-def _answer(taken: Reservation | list[float] | Unavailable) -> Reservation | Unavailable:
-    return _throttled(taken) if isinstance(taken, list) else taken
+def _answer(taken: Reservation | list[float] | Unavailable, wanted: Sequence[Wanted]) -> Reservation | Unavailable:
+    return _throttled(taken, wanted) if isinstance(taken, list) else taken
 
 
 @lru_cache(maxsize=4096)
@@ -139,5 +205,10 @@ def _place(address: str) -> str:
     return f"{int(parsed) >> 64:016x}/64"
 
 
-def _throttled(waits: list[float]) -> Unavailable:
-    return Unavailable(Reason.THROTTLED, retry_after=max(1, math.ceil(max(waits))))
+def _throttled(waits: Sequence[float], wanted: Sequence[Wanted]) -> Unavailable:
+    over = [limit.name for (limit, _), wait in zip(wanted, waits, strict=True) if wait > 0]
+    return Unavailable(
+        Reason.THROTTLED,
+        retry_after=max(1, math.ceil(max(waits))),
+        detail=f"over the limit of failures per {', '.join(over)}",
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections import OrderedDict
@@ -12,19 +11,18 @@ from ..chain.decision import Reason, Unavailable
 from ..chain.ports import Reservation
 from ..checks import Check
 from ..errors import StateUnavailable
+from ..events import Event, tell
 from ..forks import fork_safe_lock
 from ..state.redis_client import RedisClient
 from ..state.redis_health import server_checks
 from .windows import Limit, LocalLedger, Wanted
-
-logger = logging.getLogger("flask_genesys_auth.throttle")
 
 PAUSE = 5.0
 """Seconds for which a server that did not answer is not asked again; then one request tries."""
 MAX_NOTES = 10_000
 
 # Each key is a sorted set: the slots taken, by the moment (the server's clock, which all nodes share).
-_RESERVE = """
+_WAITS = """
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 local waits, refused = {}, false
@@ -40,13 +38,16 @@ for place, key in ipairs(KEYS) do
   refused = refused or wait > 0
   waits[place] = string.format('%.6f', wait)
 end
+"""
+_RESERVE = f"""{_WAITS}
 if refused then return waits end
 for place, key in ipairs(KEYS) do
   redis.call('ZADD', key, string.format('%.6f', now), ARGV[1])
   redis.call('PEXPIRE', key, math.ceil(ARGV[2 * place + 1] * 1000))
 end
-return {}
+return {{}}
 """
+_LOOK = f"{_WAITS}\nreturn waits"
 _GIVE_BACK = "for _, key in ipairs(KEYS) do redis.call('ZREM', key, ARGV[1]) end"
 
 
@@ -74,7 +75,7 @@ class SharedLedger:
         fallback: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        scripts = {"reserve": _RESERVE, "give_back": _GIVE_BACK}
+        scripts = {"reserve": _RESERVE, "give_back": _GIVE_BACK, "look": _LOOK}
         self._client = RedisClient(url, timeout, scripts, purpose="the throttle", key="throttle.storage_url")
         self._prefix = f"genesys-auth:{len(namespace)}:{namespace}:f:"
         self._fallback = fallback
@@ -102,13 +103,9 @@ class SharedLedger:
             return self._without(local)
         slot = secrets.token_hex(12)
         keys = [self._key(limit, key) for limit, key in wanted]
-        arguments = [part for limit, _ in wanted for part in (limit.amount, limit.span)]
-        try:
-            waits = [float(wait) for wait in self._client.run("reserve", keys, [slot, *arguments])]
-        except StateUnavailable as error:
-            self._note_outage(error)
+        waits = self._ask("reserve", slot, wanted)
+        if waits is None:
             return self._without(local)
-        self._note_health()
         if waits:
             local.void()
             self._note_refusal(wanted, waits)
@@ -119,6 +116,18 @@ class SharedLedger:
         """Return the seconds until there is a slot as far as this process knows; 0 if there is one. Takes none."""
         until = self._refused.get((limit, key), 0.0)
         return max(until - self._clock(), self._local.wait(limit, key), 0.0)
+
+    def look(self, wanted: Sequence[Wanted]) -> list[float] | Unavailable:
+        """Return the seconds until each has a slot on any node, 0 where it has. Takes none."""
+        waits = self._ask("look", "", wanted) if self._may_ask() else None
+        if waits is None:
+            return self._local.look(wanted) if self._fallback else self._nobody_knows()
+        return waits
+
+    @property
+    def shared(self) -> bool:
+        """Tell whether what other processes have taken counts: while the server answers."""
+        return not self._down
 
     def give_back(self, keys: Sequence[str], slot: str) -> None:
         """Return what was taken under this name; if the server does not answer, it expires like a failure."""
@@ -146,7 +155,22 @@ class SharedLedger:
         if self._fallback:
             return local
         local.void()
+        return self._nobody_knows()
+
+    def _nobody_knows(self) -> Unavailable:
         return Unavailable(Reason.THROTTLE_UNAVAILABLE, detail=f"nobody can tell the failures so far: {self!r} is down")
+
+    def _ask(self, script: str, slot: str, wanted: Sequence[Wanted]) -> list[float] | None:
+        """Run a script over these limits; ``None``: the server does not answer."""
+        keys = [self._key(limit, key) for limit, key in wanted]
+        arguments = [part for limit, _ in wanted for part in (limit.amount, limit.span)]
+        try:
+            waits = [float(wait) for wait in self._client.run(script, keys, [slot, *arguments])]
+        except StateUnavailable as error:
+            self._note_outage(error)
+            return None
+        self._note_health()
+        return waits
 
     def _may_ask(self) -> bool:
         if not self._down:
@@ -164,7 +188,7 @@ class SharedLedger:
             self._ask_again = self._clock() + PAUSE
         if first:
             meanwhile = "each process counts for itself" if self._fallback else "nobody can log in by password"
-            logger.warning("%s; until it does, %s (throttle.fallback)", error, meanwhile)
+            tell(Event.THROTTLE_LOST, detail=f"{error}; until it does, {meanwhile} (throttle.fallback)")
 
     def _note_health(self) -> None:
         if not self._down:
@@ -172,7 +196,7 @@ class SharedLedger:
         with self._lock:
             back, self._down = self._down, False
         if back:
-            logger.warning("the throttle in %s answers again", self._client.name)
+            tell(Event.THROTTLE_REGAINED, detail=f"the throttle in {self._client.name} answers again")
 
     def _note_refusal(self, wanted: Sequence[Wanted], waits: list[float]) -> None:
         """Keep in mind who was over a limit, so that it is known without asking (remembered credentials)."""

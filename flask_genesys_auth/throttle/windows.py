@@ -59,6 +59,15 @@ class Ledger(Protocol):
         """Return the seconds until there is a slot as far as this process knows; 0 if there is one. Takes none."""
         ...
 
+    def look(self, wanted: Sequence[Wanted]) -> list[float] | Unavailable:
+        """Return the seconds until each has a slot, 0 where it has, or why nobody can tell. Takes none."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Tell whether what other processes have taken counts."""
+        ...
+
 
 class _Window:
     """A moving window of slots per key: never more than the limit's amount within any span of its length.
@@ -123,6 +132,8 @@ class LocalLedger:
         fewest slots taken are forgotten.
     """
 
+    shared = False
+
     def __init__(self, clock: Callable[[], float] = time.monotonic, max_keys: int = MAX_KEYS) -> None:
         self._clock = clock
         self._max_keys = max_keys
@@ -157,6 +168,10 @@ class LocalLedger:
             return 0.0
         with self._lock:
             return self._windows[limit].wait(key, self._clock())
+
+    def look(self, wanted: Sequence[Wanted]) -> list[float]:
+        """Return the seconds until each has a slot, 0 where it has. Takes none."""
+        return [self.wait(limit, key) if limit.amount else limit.span for limit, key in wanted]
 
     def give_back(self, slots: list[tuple[_Window, bytes]], taken_at: float) -> None:
         """Return what :meth:`reserve` took at that moment."""

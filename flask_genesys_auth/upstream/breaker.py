@@ -6,7 +6,6 @@ All of it is of one process; a forked child begins anew.
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..chain.decision import Reason, Unavailable
 from ..config.values import CONCURRENT_CALLS
+from ..events import Event, tell
 from ..forks import fork_safe_lock, watch_forks
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ MAX_CIRCUITS = 1024
 """Circuits that are remembered; those without a failure and without a call are none."""
 
 _BUSY_RETRY_AFTER = 1
-
-logger = logging.getLogger("flask_genesys_auth")
 
 
 @dataclass(slots=True)
@@ -239,24 +237,23 @@ def _name(circuit: _Circuit) -> str:
 
 
 def _tell_open(circuit: _Circuit) -> None:
-    fields = {"event": "circuit_opened", "upstream": circuit.server, "part": circuit.part, "detail": circuit.why}
-    logger.warning(
-        "%s does not answer: %d calls in a row have failed, the last: %s. Its users get 503 at once, and every %.0f to "
-        "%.0f seconds one request tries it. Look at that server and the way to it; nothing needs a restart here.",
-        _name(circuit),
-        FAILURES,
-        circuit.why,
-        FIRST_PAUSE,
-        LONGEST_PAUSE,
-        extra={"genesys_auth": fields},
+    tell(
+        Event.CIRCUIT_OPENED,
+        sentence=f"{_name(circuit)} does not answer: {FAILURES} calls in a row have failed, the last: {circuit.why}. "
+        f"Its users get 503 at once, and every {FIRST_PAUSE:.0f} to {LONGEST_PAUSE:.0f} seconds one request tries it. "
+        "Look at that server and the way to it; nothing needs a restart here.",
+        upstream=circuit.server,
+        part=circuit.part,
+        detail=circuit.why,
     )
 
 
 def _tell_closed(circuit: _Circuit, seconds: float) -> None:
-    fields = {"event": "circuit_closed", "upstream": circuit.server, "part": circuit.part, "elapsed": round(seconds, 1)}
-    logger.warning(
-        "%s answers again, after %.0f seconds: it is asked as usual. Nothing needs to be done.",
-        _name(circuit),
-        seconds,
-        extra={"genesys_auth": fields},
+    tell(
+        Event.CIRCUIT_CLOSED,
+        sentence=f"{_name(circuit)} answers again, after {seconds:.0f} seconds: it is asked as usual. "
+        "Nothing needs to be done.",
+        upstream=circuit.server,
+        part=circuit.part,
+        elapsed=round(seconds, 1),
     )

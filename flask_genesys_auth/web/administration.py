@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import signals
+from . import events
 from .login import current_application
 from .runtime import runtime
 
@@ -43,6 +43,4 @@ def _revoke_one(handle: str) -> int:
 
 
 def _tell(account_id: str | None, contact_center: str | None, count: int) -> None:
-    signals.session_revoked.send(
-        current_application(), account_id=account_id, contact_center=contact_center, count=count
-    )
+    events.session_revoked(current_application(), account_id, contact_center, count, by="an administrator")

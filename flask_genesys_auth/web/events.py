@@ -1,21 +1,23 @@
-"""Says how walks end: to the log, where operators see why, and to the signals."""
+"""Says how walks, logins and refusals end: to the log, where operators see why, and to the signals."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flask import current_app, request
+from flask import current_app, has_request_context, request
 
 from .. import signals
-from ..chain.decision import Rejected, StepRecord, Unavailable
+from ..chain.decision import Reason, Rejected, StepRecord, Unavailable
 from ..chain.evidence import BasicCredentials, SalesforceCredentials, parse_basic, parse_salesforce
+from ..events import Event, is_told, tell
+from . import refusals
 from .runtime import runtime
 
 if TYPE_CHECKING:
-    from ..chain.decision import Decision
+    from flask import Flask
 
-logger = logging.getLogger("flask_genesys_auth")
+    from ..chain.decision import Decision, LoginSession
 
 
 def report(decision: Decision, *, user_name: str | None = None) -> None:
@@ -26,42 +28,123 @@ def report(decision: Decision, *, user_name: str | None = None) -> None:
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
     troubles = [record for record in decision.steps if isinstance(record.outcome, (Rejected, Unavailable))]
     if troubles:
-        account = plain(user_name if user_name is not None else _claimed())
+        account = user_name if user_name is not None else _claimed()
         for record in troubles:
-            _log(record, decision, account)
+            _tell_trouble(record, decision, account)
     if decision.authenticated:
-        signals.authenticated.send(app, decision=decision)
+        # Many requests a second are: nothing is put together for nobody.
+        if is_told(Event.AUTHENTICATED):
+            _tell_authenticated(decision)
+        signals.deliver(signals.authenticated, app, decision=decision)
     elif decision.unavailable:
-        signals.unavailable.send(app, decision=decision)
+        signals.deliver(signals.unavailable, app, decision=decision)
     elif troubles:
-        signals.rejected.send(app, decision=decision)
+        signals.deliver(signals.rejected, app, decision=decision)
 
 
-def plain(text: str, limit: int = 255) -> str:
-    """Return text from outside with control and other unprintable characters shown as escapes, and bounded."""
-    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text[:limit])
-    return shown[:limit]
+def logged_in(app: Flask, user: Any, account_id: str, contact_center: str, step: str) -> None:
+    """Tell that a login session was made."""
+    tell(
+        Event.LOGGED_IN,
+        step=step,
+        outcome="authenticated",
+        contact_center=contact_center,
+        account=account_id,
+        address=client_address(),
+    )
+    signals.deliver(signals.logged_in, app, user=user, contact_center=contact_center, step=step)
 
 
-def _log(record: StepRecord, decision: Decision, account: str) -> None:
-    # A walk that ended well is no trouble, but an operator may ask why an earlier step did not take it.
-    level = logging.INFO if decision.authenticated else logging.WARNING
-    fields = {
-        "event": record.outcome_name,
-        "step": record.step,
-        "reason": str(record.reason),
-        "contact_center": decision.contact_center or "",
-        "account": account,
-        "address": plain(request.remote_addr or ""),
-        "elapsed": round(record.elapsed, 4),
-        "detail": plain(getattr(record.outcome, "detail", ""), 500),
-    }
-    logger.log(
-        level,
-        "%(event)s by %(step)s: %(reason)s (contact center %(contact_center)r, account %(account)r, "
-        "address %(address)s) %(detail)s",
-        fields,
-        extra={"genesys_auth": fields},
+def logged_out(app: Flask, ended: LoginSession) -> None:
+    """Tell that a login session was ended by its user."""
+    tell(
+        Event.LOGGED_OUT,
+        step=ended.step,
+        contact_center=ended.contact_center,
+        account=ended.account_id,
+        address=client_address(),
+    )
+    signals.deliver(
+        signals.logged_out,
+        app,
+        account_id=ended.account_id,
+        contact_center=ended.contact_center,
+        step=ended.step,
+    )
+
+
+def session_revoked(app: Flask, account_id: str | None, contact_center: str | None, count: int, *, by: str) -> None:
+    """Tell that login sessions were ended from outside.
+
+    :param by: at whose word, for the log: ``an administrator``, ``a command``, ``the provider 'okta'``.
+    """
+    tell(
+        Event.SESSION_REVOKED,
+        contact_center=contact_center or "",
+        account=account_id or "",
+        address=client_address(),
+        detail=f"at the word of {by}",
+        count=count,
+    )
+    signals.deliver(signals.session_revoked, app, account_id=account_id, contact_center=contact_center, count=count)
+
+
+def report_refusal(refusal: refusals.Refusal) -> None:
+    """Log that somebody known was refused: for a role, or for the site that their request came from."""
+    if isinstance(refusal, refusals.RoleRequired):
+        event, detail = Event.ROLE_REFUSED, f"a role is missing for {request.method} {request.endpoint}"
+    elif isinstance(refusal, refusals.ForeignOrigin):
+        sent = {name: request.headers.get(name, "") for name in ("Origin", "Sec-Fetch-Site")}
+        said = ", ".join(f"{name} {value!r}" for name, value in sent.items() if value) or "it does not say which"
+        event, detail = Event.ORIGIN_REFUSED, f"{request.method} {request.endpoint} from another site: {said}"
+    else:
+        return
+    decision = refusal.decision
+    tell(
+        event,
+        step=decision.authenticated_by or "",
+        outcome="rejected",
+        contact_center=decision.contact_center or "",
+        account=decision.account_id or "",
+        address=client_address(),
+        detail=detail,
+    )
+
+
+def client_address() -> str:
+    """Return the address of the client whose request this is, or nothing: it is a command, or a task."""
+    return (request.remote_addr or "") if has_request_context() else ""
+
+
+def _tell_authenticated(decision: Decision) -> None:
+    record = decision.steps[-1]
+    tell(
+        Event.AUTHENTICATED,
+        step=record.step,
+        outcome=record.outcome_name,
+        contact_center=decision.contact_center or "",
+        account=decision.account_id or "",
+        address=client_address(),
+        elapsed=round(sum(one.elapsed for one in decision.steps), 4),
+    )
+
+
+def _tell_trouble(record: StepRecord, decision: Decision, account: str) -> None:
+    event = Event.REJECTED if isinstance(record.outcome, Rejected) else Event.UNAVAILABLE
+    if record.reason is Reason.THROTTLED:
+        event = Event.THROTTLED
+    tell(
+        event,
+        # A walk that ended well is no trouble, but an operator may ask why an earlier step did not take it.
+        level=logging.INFO if decision.authenticated else None,
+        step=record.step,
+        outcome=record.outcome_name,
+        reason=str(record.reason),
+        contact_center=decision.contact_center or "",
+        account=account,
+        address=client_address(),
+        elapsed=round(record.elapsed, 4),
+        detail=getattr(record.outcome, "detail", ""),
     )
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, cast
 
 from flask import Flask, Request, g, request
 
 from ..errors import ConfigurationError
-from . import access, auth_type, login, origin, refusals
+from ..events import Event, tell
+from . import access, auth_type, events, login, origin, refusals
 
 if TYPE_CHECKING:
     from flask import Response
 
     from .runtime import Runtime
-
-logger = logging.getLogger("flask_genesys_auth")
 
 
 class Hooks:
@@ -52,7 +50,7 @@ class Hooks:
             # Views are registered after init_app; at the first request all are there.
             self._names_checked = True
             for finding in access.unknown_endpoints(self._app):
-                logger.warning("%s", finding)
+                tell(Event.CONFIGURATION_WARNING, detail=finding)
         # An outer application context (an application under test) may have left a user behind.
         g.pop("_login_user", None)
         if sent.method == "OPTIONS":
@@ -74,8 +72,10 @@ class Hooks:
             self._mark_private(answer)
             if decision is not None and "HTTP_COOKIE" in sent.environ:
                 login.leave_no_cookie(self._app, decision)
-        if answer.status_code >= 400:
-            refusals.complete_answer(answer)
+        refusal = refusals.raised()
+        if refusal is not None:
+            refusals.complete_answer(refusal, answer)
+            events.report_refusal(refusal)
         if self._here.origins.everybody:
             origin.add_cors(answer, decision)
         return answer

@@ -11,7 +11,6 @@ from flask_login import AnonymousUserMixin, LoginManager, user_logged_in, user_l
 from flask_login.utils import decode_cookie
 from werkzeug.local import LocalProxy
 
-from .. import signals
 from ..chain.decision import Authenticated, Decision, LoginSession
 from ..errors import BackendUnavailable, ConfigurationError
 from . import events, origin, refusals
@@ -121,9 +120,12 @@ def _show_templates_nobody_foreign(app: Flask, manager: LoginManager) -> None:
     """
 
     def shown() -> dict[str, Any]:
+        before = refusals.raised()
         try:
             return found()  # type: ignore[no-any-return]  # Flask-Login has no type hints
         except refusals.ForeignOrigin:
+            # The request itself was not refused by that.
+            refusals.put_back(before)
             return {"current_user": manager.anonymous_user()}
 
     found = flask_login.utils._user_context_processor
@@ -306,13 +308,14 @@ def _on_logged_in(app: Flask, user: Any, **_: object) -> None:
     if details is None:
         origin.check_form()
         details = _application_login(here, user)
+    account_id = here.describe(user).account_id
     try:
         former = session.pop(LOGIN, None)
         if isinstance(former, str):
             here.sessions.end(former)
         opaque = here.sessions.start(
             contact_center=details.contact_center,
-            account_id=here.describe(user).account_id,
+            account_id=account_id,
             step=details.step,
             provider=details.provider,
             name_id=details.name_id,
@@ -324,7 +327,7 @@ def _on_logged_in(app: Flask, user: Any, **_: object) -> None:
     _start_afresh(app)
     session["_user_id"] = session[LOGIN] = opaque
     _forget_decision()
-    signals.logged_in.send(app, user=user, contact_center=details.contact_center, step=details.step)
+    events.logged_in(app, user, account_id, details.contact_center, details.step)
 
 
 def _application_login(here: Runtime, user: Any) -> LoginDetails:
@@ -361,7 +364,7 @@ def _on_logged_out(app: Flask, **_: object) -> None:
     session.pop(LOGIN, None)
     if ended is not None:
         vars(request)[_ENDED] = ended
-        signals.logged_out.send(app, account_id=ended.account_id, contact_center=ended.contact_center, step=ended.step)
+        events.logged_out(app, ended)
 
 
 def _unavailable(error: BackendUnavailable) -> refusals.DirectoryUnavailable:

@@ -244,10 +244,14 @@ def raised() -> Refusal | None:
     return found
 
 
-def complete_answer(answer: Response) -> None:
+def put_back(former: Refusal | None) -> None:
+    """Let the current request be refused as it was before, or not at all: what was raised since was nobody's answer."""
+    vars(request)[_RAISED] = former
+
+
+def complete_answer(refusal: Refusal, answer: Response) -> None:
     """Add what a refusal's answer must carry, also where an application's ``errorhandler`` wrote it."""
-    refusal = raised()
-    if refusal is None or answer.status_code < 400:
+    if answer.status_code < 400:
         return
     for name, value in refusal.get_headers():
         if name not in answer.headers or name == "WWW-Authenticate":

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from ..config.values import Settings
     from ..saml.settings import ServiceProvider
     from ..sessions import LoginSessions
-    from ..throttle import Ledger
+    from ..throttle import FailureThrottle, Ledger
     from .access import PolicyTable
     from .origin import Origins
+    from .saml_failures import SamlFailures
     from .texts import Texts
 
 EXTENSION = "genesys_auth"
@@ -51,6 +52,8 @@ class Runtime:
     origins: Origins
     login_manager: LoginManager
     texts: Texts
+    throttle: FailureThrottle
+    saml_failures: SamlFailures
 
 
 def without_steps(here: Runtime) -> Iterator[str]:

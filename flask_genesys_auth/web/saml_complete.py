@@ -12,7 +12,7 @@ from ..chain.decision import Authenticated, Decision, Identity, StepRecord, Unav
 from ..saml.documents import as_instant
 from ..saml.errors import Fault, SamlError
 from ..saml.requests import keep_proven, reference_of, take_proven
-from . import login, origin, refusals
+from . import events, login, origin, refusals
 from .runtime import runtime
 from .saml_begin import pending_logins
 from .saml_pages import address_of, kept, refused, service_of, unseen
@@ -42,6 +42,8 @@ def complete(contact_center: str) -> Response:
         _check_browser(proven.pending)
         return _logged_in(service, proven)
     except SamlError as error:
+        # A provider is named once it has proven something.
+        error.asked = bool(error.provider)
         return refused(service, error)
 
 
@@ -131,7 +133,9 @@ def _settled(service: ServiceProvider, proven: Login) -> Settled:
     kept(lambda: enrol(here.accounts, identity, provider.settings))
     settled = here.chain.settle(Authenticated(identity))
     if isinstance(settled.outcome, Unavailable):
-        raise refusals.DirectoryUnavailable(Decision(None, steps=(StepRecord("saml", settled.outcome, 0.0),)))
+        decision = Decision(None, steps=(StepRecord("saml", settled.outcome, 0.0),))
+        events.report(decision)
+        raise refusals.DirectoryUnavailable(decision)
     if settled.user is None:
         reason = getattr(settled.outcome, "reason", "")
         detail = f"{reason}: {proven.subject!r} of {proven.provider}"

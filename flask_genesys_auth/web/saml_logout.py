@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, make_response, redirect, render_template, request, session
 from werkzeug.exceptions import MethodNotAllowed
 
-from .. import signals
 from ..chain.decision import LoginSession
 from ..errors import BackendUnavailable
+from ..events import Event, tell
 from ..saml.errors import MetadataUnavailable, SamlError
 from ..saml.logout import LogoutAnswered, LogoutAsked
 from ..saml.logout import receive as receive_logout
 from ..saml.logout_requests import answer as answer_to
 from ..saml.logout_requests import begin_logout, can_log_out
-from . import login, refusals
+from . import events, login, refusals
 from .runtime import runtime
 from .saml_pages import address_of, form_targets, kept, post_form, posted, refused, service_of, unseen
 
@@ -39,7 +39,6 @@ OUTCOME_LIFETIME = 300
 """Seconds within which the browser must come from the provider to the signed-out page."""
 
 _TITLE = "signing_out_title"
-_log = logging.getLogger("flask_genesys_auth.saml")
 
 
 def log_out(contact_center: str) -> Response:
@@ -122,31 +121,32 @@ def _ended(service: ServiceProvider, asked: LogoutAsked) -> Response:
     """End what the provider's request names (saml-core 3.7.3.2), and answer: there is nothing left of it here."""
     sessions = runtime().sessions
     ended = sessions.end_saml(service.contact_center, asked.trust.name, asked.name_id.text, asked.session_indexes)
-    _announce(ended)
+    _announce(ended, asked.trust.name)
     login.forget_ended()
     outgoing = answer_to(service, asked)
     return _to_signed_out(service) if outgoing is None else _sent(outgoing)
 
 
-def _announce(ended: list[LoginSession]) -> None:
+def _announce(ended: list[LoginSession], provider: str) -> None:
     app = login.current_application()
     for one in ended:
-        signals.logged_out.send(app, account_id=one.account_id, contact_center=one.contact_center, step=one.step)
+        events.logged_out(app, one)
     revoked = Counter((one.account_id, one.contact_center) for one in ended)
     for (account_id, contact_center), count in revoked.items():
-        signals.session_revoked.send(app, account_id=account_id, contact_center=contact_center, count=count)
+        events.session_revoked(app, account_id, contact_center, count, by=f"the provider {provider!r}")
 
 
 def _noted(service: ServiceProvider, answered: LogoutAnswered) -> Response:
     """Keep what came of a logout for the browser that began it; this request may not carry its cookie."""
-    if answered.outcome != "success":
-        _log.warning(
-            "single logout of %s ended as %s at the provider %r",
-            service.contact_center,
-            answered.outcome,
-            answered.trust.name,
-            extra={"contact_center": service.contact_center, "saml_provider": answered.trust.name},
-        )
+    tell(
+        Event.SAML_LOGOUT,
+        level=logging.INFO if answered.outcome == "success" else logging.WARNING,
+        step="saml",
+        outcome=answered.outcome,
+        contact_center=service.contact_center,
+        address=events.client_address(),
+        provider=answered.trust.name,
+    )
     runtime().state.put(_key(answered.reference), answered.outcome, OUTCOME_LIFETIME)
     return _to_signed_out(service)
 

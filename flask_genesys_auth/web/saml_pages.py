@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import secrets
 from typing import TYPE_CHECKING, Any
 
 from flask import Response, abort, make_response, render_template, request, url_for
@@ -12,8 +10,9 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from ..chain.decision import Decision, StepRecord
 from ..chain.walk import unavailable
 from ..errors import BackendUnavailable
+from ..events import Event, tell
 from ..saml.errors import Fault, SamlError
-from . import refusals
+from . import events, refusals
 from .runtime import runtime
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ _LARGEST_FORM = 512 * 1024
 _MOST_FIELDS = 8
 """Reading a form takes as long as it has fields: who sends many would have a tenth of a second of ours for each."""
 _FORM = "application/x-www-form-urlencoded"
-
-_log = logging.getLogger("flask_genesys_auth.saml")
 
 
 def service_of(contact_center: str) -> ServiceProvider:
@@ -51,6 +48,7 @@ def kept(ask: Callable[[], Any]) -> Any:
         return ask()
     except BackendUnavailable as error:
         decision = Decision(None, steps=(StepRecord("saml", unavailable(error), 0.0),))
+        events.report(decision)
         raise refusals.DirectoryUnavailable(decision) from error
 
 
@@ -110,22 +108,18 @@ def refused(service: ServiceProvider, error: SamlError, *, leaving: bool = False
 
     :param leaving: the message was about logging out.
     """
-    reference = secrets.token_hex(4)
-    noted = {
-        "saml_reference": reference,
-        "saml_reason": str(error.reason),
-        "saml_detail": error.detail,
-        "contact_center": service.contact_center,
-    }
-    if error.provider:
-        noted["saml_provider"] = error.provider
-    _log.warning(
-        "SAML message refused for %s: %s: %s (reference %s)",
-        service.contact_center,
-        error.reason,
-        error.detail,
-        reference,
-        extra=noted,
+    address = events.client_address()
+    reference = runtime().saml_failures.note(service.contact_center, error, address=address, leaving=leaving)
+    tell(
+        Event.SAML_LOGOUT_REFUSED if leaving else Event.SAML_REFUSED,
+        step="saml",
+        outcome="rejected",
+        reason=str(error.reason),
+        contact_center=service.contact_center,
+        address=address,
+        detail=error.detail,
+        provider=error.provider,
+        reference=reference,
     )
     if leaving:
         return unseen(refusals.saml_logout_failed(reference))

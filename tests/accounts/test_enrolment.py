@@ -85,14 +85,16 @@ def test_an_account_is_made_at_the_first_login(store: SqlAccounts, caplog: pytes
     ann = proven(first_name="Ann", last_name="Archer", groups=("agents", "unmapped"))
     enrol(store, ann, OKTA)
     assert store.list() == []
-    with caplog.at_level(logging.INFO, "flask_genesys_auth.accounts"):
+    with caplog.at_level(logging.INFO, "flask_genesys_auth"):
         enrol(store, ann, MAKING)
     account = store.find(ann)
     assert account is not None
     assert (account.user_name, account.first_name, account.last_name) == (ANN, "Ann", "Archer")
     assert account.roles == {"ROLE_AGENT"}
     assert not store.details(account.id).has_password
-    assert [record.getMessage() for record in caplog.records] == [f"made an account for '{ANN}' of okta in acme"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"account_enrolled: made an account for '{ANN}' of okta in acme"
+    ]
 
 
 def test_names_for_display_keep_nobody_out(store: SqlAccounts) -> None:
@@ -104,7 +106,7 @@ def test_names_for_display_keep_nobody_out(store: SqlAccounts) -> None:
 
 
 def test_a_foreign_domain_makes_no_account(store: SqlAccounts, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "flask_genesys_auth.accounts"):
+    with caplog.at_level(logging.INFO, "flask_genesys_auth"):
         enrol(store, proven("eve@evil.example"), MAKING)
     assert store.list() == []
     assert "no account was linked or made" in caplog.text

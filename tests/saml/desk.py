@@ -240,11 +240,13 @@ def browser(app: Flask, key: SigningKey) -> Browser:
 def assert_refused(answer: TestResponse, log: pytest.LogCaptureFixture, reason: str) -> None:
     """One public answer, whatever the reason; the reason is in the log alone, under the same reference."""
     record = log.records[-1]
-    assert (record.name, vars(record)["saml_reason"]) == ("flask_genesys_auth.saml", reason), record.getMessage()
+    told = vars(record)["genesys_auth"]
+    assert told["event"] in {"saml_refused", "saml_logout_refused"}
+    assert told["reason"] == reason, record.getMessage()
     assert answer.status_code == 400
     assert REFUSED in answer.text
-    assert vars(record)["saml_reference"] in answer.text
+    assert told["reference"] in answer.text
     assert reason not in re.sub("<[^>]*>", "", answer.text)
-    assert vars(record)["saml_detail"] not in answer.text
+    assert told["detail"] not in answer.text
     assert answer.headers["Cache-Control"] == "no-store"
     assert "Location" not in answer.headers

@@ -78,7 +78,7 @@ def test_an_attack_is_refused_in_every_form_and_the_genuine_message_accepted(
             "RelayState": relay_state,
         }
         refused = post(browser, {**genuine, **attack.make(message, keys, form)})
-        reason = vars(caplog.records[-1]).get("saml_reason")
+        reason = vars(caplog.records[-1])["genesys_auth"]["reason"]
         assert reason in attack.reasons, f"{form}: {caplog.records[-1].getMessage()}"
         seen.add(reason)
         assert_refused(refused, caplog, reason)

@@ -88,7 +88,7 @@ def test_answer_of_another_provider_is_refused_though_its_key_is_the_same(
     own = IDP if begun == "okta" else idp_of(begun)
     genuine = browser.message(request, issuer=own)
     assert_refused(browser.answer(genuine.but(**{whose: answering}), relay_state), caplog, "issuer")
-    assert vars(caplog.records[-1])["saml_provider"] == begun
+    assert vars(caplog.records[-1])["genesys_auth"]["provider"] == begun
     assert browser.answer(genuine, relay_state).status_code == 303
 
 
@@ -113,7 +113,7 @@ def test_answer_to_the_request_of_another_provider_is_refused(
     crossed = browser.message(to_adfs, issuer=idp_of("adfs")).but(in_response_to=to_okta.get("ID"))
     for relay_state in (with_okta, with_adfs):
         assert browser.answer(crossed, relay_state).status_code == 400
-        assert vars(caplog.records[-1])["saml_reason"] in {"issuer", "relay_state"}
+        assert vars(caplog.records[-1])["genesys_auth"]["reason"] in {"issuer", "relay_state"}
     assert_refused(browser.answer(browser.message(to_okta), with_adfs), caplog, "relay_state")
     assert browser.answer(browser.message(to_okta), with_okta).status_code == 303
     assert browser.answer(browser.message(to_adfs, issuer=idp_of("adfs")), with_adfs).status_code == 303

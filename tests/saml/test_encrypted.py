@@ -250,8 +250,8 @@ def test_everything_that_fails_looks_the_same_and_goes_the_same_way(
         caplog.clear()
         answer = post(relaxed, key, **hooks(way, ASSERTION))
         assert_refused(answer, caplog, why)
-        (record,) = [one for one in caplog.records if one.name == "flask_genesys_auth.saml"]
-        reference = vars(record)["saml_reference"]
+        (record,) = [one for one in caplog.records if vars(one)["genesys_auth"]["event"] == "saml_refused"]
+        reference = vars(record)["genesys_auth"]["reference"]
         assert record.levelno == logging.WARNING
         headers = [(name, value) for name, value in answer.headers if name != "Date"]
         shown.append((answer.status_code, answer.text.replace(reference, ""), headers, tuple(counted)))

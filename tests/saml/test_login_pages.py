@@ -116,7 +116,7 @@ def test_nobody_is_logged_in_by_an_answer_to_somebody_elses_login(
     answer = victim.answer(attacker.message(request, name_id="mallory@acme.example"), relay_state)
     path = answer.headers["Location"].removeprefix(PUBLIC_URL)
     assert_refused(victim.get(path), caplog, "other_browser")
-    assert vars(caplog.records[-1])["saml_provider"] == "okta"
+    assert vars(caplog.records[-1])["genesys_auth"]["provider"] == "okta"
     assert victim.user == attacker.user == ""
     assert victim.log_in().status_code == 303
     assert victim.user == ANN
@@ -208,7 +208,7 @@ def test_a_form_of_many_fields_is_not_read(
 ) -> None:
     answer = browser.post(f"/saml/acme/{address}", data=body, content_type="application/x-www-form-urlencoded")
     assert answer.status_code == 400
-    assert vars(caplog.records[-1])["saml_reason"] == reason
+    assert vars(caplog.records[-1])["genesys_auth"]["reason"] == reason
 
 
 @pytest.mark.parametrize(
@@ -238,10 +238,10 @@ def test_refusal_names_the_provider_it_was_checked_against(
     request, relay_state = browser.begin(idp="adfs")
     genuine = browser.message(request, issuer=idp_of("adfs"))
     assert_refused(browser.answer(genuine.but(audience="https://x.example"), relay_state), caplog, "audience")
-    record = vars(caplog.records[-1])
-    assert (record["saml_provider"], record["contact_center"]) == ("adfs", "acme")
+    told = vars(caplog.records[-1])["genesys_auth"]
+    assert (told["provider"], told["contact_center"]) == ("adfs", "acme")
     assert_refused(browser.answer(genuine.but(request_id="_x"), relay_state), caplog, "unsolicited")
-    assert "saml_provider" not in vars(caplog.records[-1])
+    assert vars(caplog.records[-1])["genesys_auth"]["provider"] == ""
     assert browser.answer(genuine, relay_state).status_code == 303
 
 

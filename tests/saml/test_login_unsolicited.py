@@ -198,7 +198,7 @@ def test_message_that_names_a_request_anywhere_is_an_answer_to_it(
 ) -> None:
     answer = browser.answer(browser.unsolicited(**changes), None)
     assert answer.status_code == 400
-    assert vars(caplog.records[-1])["saml_reason"] in {"unsolicited", "in_response_to", "schema"}
+    assert vars(caplog.records[-1])["genesys_auth"]["reason"] in {"unsolicited", "in_response_to", "schema"}
     assert agree(browser, ticket_of(sent(browser))).status_code == 303
 
 
@@ -218,7 +218,7 @@ def test_provider_is_chosen_among_those_that_are_allowed_and_proven_by_its_own_k
         assert_refused(browser.answer(browser.unsolicited(**changes), None), caplog, "issuer")
     browser.key = other_key
     assert_refused(browser.answer(browser.unsolicited(), None), caplog, "bad_signature")
-    assert vars(caplog.records[-1])["saml_provider"] == "okta"
+    assert vars(caplog.records[-1])["genesys_auth"]["provider"] == "okta"
 
 
 def test_issuer_that_holds_elements_is_refused(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
@@ -236,7 +236,7 @@ def test_two_providers_of_one_name_are_told_apart_by_the_request_alone(
     twin = {"metadata": str(tmp_path / "copy.xml"), "allow_unsolicited": True}
     browser = Browser(make_app(okta={"allow_unsolicited": True}, others={"twin": twin}), key)
     assert_refused(browser.answer(browser.unsolicited(), None), caplog, "unsolicited")
-    assert "2 providers" in vars(caplog.records[-1])["saml_detail"]
+    assert "2 providers" in vars(caplog.records[-1])["genesys_auth"]["detail"]
     request, relay_state = browser.begin(idp="twin")
     assert browser.answer(browser.message(request), relay_state).status_code == 303
 
@@ -288,7 +288,7 @@ def test_form_without_a_ticket_is_refused(
 ) -> None:
     assert_refused(browser.post(COMPLETE, data=data, headers=SAME), caplog, "code")
     too_much = isinstance(data, dict) and len(data.get("ticket", "")) > 4096
-    assert ("cannot be read" in vars(caplog.records[-1])["saml_detail"]) is too_much
+    assert ("cannot be read" in vars(caplog.records[-1])["genesys_auth"]["detail"]) is too_much
     assert agree(browser, ticket_of(sent(browser))).status_code == 303
 
 

@@ -44,7 +44,7 @@ from .provider_site import (
     signed,
 )
 
-WARNINGS = "flask_genesys_auth.saml"
+WARNINGS = "flask_genesys_auth"
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,8 @@ def test_failed_refresh_keeps_the_old_one_warns_once_and_backs_off(
         assert warning.levelno == logging.WARNING
         assert "HTTP 503" in warning.getMessage()
         assert "flask genesys-auth saml refresh acme --provider okta" in warning.getMessage()
-        assert (warning.__dict__["contact_center"], warning.__dict__["saml_provider"]) == ("acme", "okta")
+        told = warning.__dict__["genesys_auth"]
+        assert (told["event"], told["contact_center"], told["provider"]) == ("saml_metadata_failed", "acme", "okta")
         assert okta(service).failure is not None
         site.repair()
         site.document = metadata_of(other_key)

@@ -1,0 +1,244 @@
+"""``explain``: how a request would fare, or why a SAML login has failed, each with what to do about it."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime, timezone
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+import click
+from flask import Flask, request
+from flask.cli import with_appcontext
+
+from ..chain.decision import Decision, NotApplicable, Reason, StepRecord, Unavailable
+from ..chain.evidence import BasicCredentials, SalesforceCredentials, parse_basic, parse_salesforce
+from ..events import plain
+from ..state.memory import MemoryState
+from ..web import login
+from ..web.access import policy_of
+from . import advice, given
+from .answers import answer_to
+from .common import as_json, parts, print_json, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..web.runtime import Runtime
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+ASKING = ("salesforce", "configuration_server")
+_REFERENCE = re.compile(r"[0-9a-f]{8}")
+_LONGEST_TEXT = 2000
+
+
+def _client(context: click.Context, parameter: click.Parameter, text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise click.BadParameter("is no IP address", context, parameter) from None
+
+
+@click.command("explain", short_help="Show how a request would fare, or why a SAML login failed.")
+@click.argument("method", type=click.Choice(METHODS, case_sensitive=False), required=False, metavar="METHOD")
+@click.argument("url", callback=given.address, required=False, metavar="URL")
+@click.option("-H", "--header", "lines", multiple=True, metavar='"NAME: VALUE" | @FILE', help="May be repeated.")
+@click.option("--address", default="127.0.0.1", callback=_client, help="The client's, for which the throttle counts.")
+@click.option("--reference", help="What the page of a failed SAML login has shown.")
+@as_json
+@with_appcontext
+def explain(
+    method: str | None, url: str | None, lines: tuple[str, ...], address: str, reference: str | None, as_json: bool
+) -> None:
+    """Walk the chain as a request would, or look up the REFERENCE of a SAML login that failed.
+
+    Salesforce and Genesys are asked in earnest. No failure counts, no session is made or touched, no account is made.
+    Put credentials into a file (-H @FILE, one header per line): other users can read a command line.
+
+    The exit status is 0 whatever would become of the request, 1 if that cannot be told or nothing is kept under the
+    reference, and 2 for a mistake in the command.
+    """
+    here = parts()
+    if reference is not None:
+        if method is not None:
+            raise click.UsageError("give either METHOD and URL, or --reference")
+        failure = _tamed(_failure(here, reference))
+        print_json(failure) if as_json else _print_failure(failure)
+        return
+    if method is None or url is None:
+        raise click.UsageError("give METHOD and URL, or --reference")
+    app = login.current_application()
+    headers = given.headers(lines)
+    with app.test_request_context(url, method=method.upper(), headers=headers, environ_base={"REMOTE_ADDR": address}):
+        decision = here.chain.walk(request, login.login_session_id, dry_run=True)
+        # Whatever looks at current_user from here on, a page's template too, must not walk in earnest.
+        login.adopt(decision)
+        found = _tamed(_explain(app, here, decision))
+    here.state.close()
+    print_json(found) if as_json else _print(found)
+
+
+def _explain(app: Flask, here: Runtime, decision: Decision) -> dict[str, Any]:
+    rule = request.url_rule
+    policy = policy_of(app, rule.endpoint, request.method) if rule is not None else None
+    rows = zip(decision.explain(), decision.steps, strict=True)
+    return {
+        "method": request.method,
+        "path": request.path,
+        "endpoint": rule.endpoint if rule is not None else None,
+        "policy": str(policy) if policy is not None else None,
+        "contact_center": decision.contact_center,
+        "authenticated": decision.authenticated,
+        "authenticated_by": decision.authenticated_by,
+        "account_id": decision.account_id,
+        "roles": sorted(decision.roles),
+        "resumed": decision.resumed,
+        "steps": [{**row, **_about(record, decision.contact_center)} for row, record in rows],
+        "throttle": _throttle(here, decision.contact_center),
+        "notes": list(_notes(here, decision)),
+        "answer": answer_to(policy, decision),
+    }
+
+
+def _about(record: StepRecord, contact_center: str | None) -> dict[str, Any]:
+    """Return what to do about a step that did not succeed, and until when that will be so, if it can be told."""
+    reason = record.reason
+    if reason is None or isinstance(record.outcome, NotApplicable):
+        return {}
+    found = {"advice": advice.for_reason(reason, contact_center, getattr(record.outcome, "identity", None))}
+    if isinstance(record.outcome, Unavailable) and reason in {Reason.THROTTLED, Reason.CIRCUIT_OPEN}:
+        found["until"] = _moment(time.time() + record.outcome.retry_after)
+    return found
+
+
+def _throttle(here: Runtime, contact_center: str | None) -> dict[str, Any] | None:
+    """Return how the limits stand for whom the credentials name, at this address."""
+    names = here.settings.salesforce_headers
+    basic = parse_basic(request.headers.get("Authorization"))
+    salesforce = parse_salesforce(request.headers.get(names.session), request.headers.get(names.identity))
+    if contact_center is None or not isinstance(basic or salesforce, (BasicCredentials, SalesforceCredentials)):
+        return None
+    name = basic.name if isinstance(basic, BasicCredentials) else ""
+    address = request.remote_addr or ""
+    found = here.throttle.standings(contact_center, name, address)
+    shared = here.throttle.shared
+    about: dict[str, Any] = {"address": address, "counted": "by all nodes" if shared else "by each process"}
+    if isinstance(found, Unavailable):
+        return {**about, "limits": [], "error": found.detail}
+    now = time.time()
+    limits = [
+        {"limit": one.name, "allows": one.allows, "until": _moment(now + one.wait) if one.wait else None}
+        for one in found
+    ]
+    return {**about, "limits": limits}
+
+
+def _notes(here: Runtime, decision: Decision) -> Iterator[str]:
+    """Say what this command cannot know, where it matters: what running processes keep in their own memory."""
+    tried = {one.step: one.outcome for one in decision.steps if not isinstance(one.outcome, NotApplicable)}
+    if tried.keys() & set(ASKING):
+        yield (
+            "circuit breakers are of each process: one that serves may spare a server (circuit_open) that this command "
+            "has just asked; its log says so (circuit_opened, circuit_closed)"
+        )
+    if tried.keys() - {"login_session"} and not here.throttle.shared:
+        yield (
+            "failures are counted in the memory of each process: one that serves may refuse (throttled) what this "
+            "command lets pass; its log says so"
+        )
+    if isinstance(here.state, MemoryState):
+        yield "the state is in the memory of each process: login sessions of one that serves are unknown here"
+
+
+def _failure(here: Runtime, reference: str) -> dict[str, Any]:
+    """Return what is kept of a SAML failure.
+
+    :raises click.ClickException: if nothing is.
+    """
+    wanted = reference.strip().lower()
+    if not _REFERENCE.fullmatch(wanted):
+        raise click.UsageError("--reference: is 8 hexadecimal digits, as the page shows them")
+    found = here.saml_failures.find(wanted)
+    here.state.close()
+    if found is None:
+        where = "the log of the process that answered"
+        why = "it is older than 24 hours, or one of too many, or the state is another one's"
+        if isinstance(here.state, MemoryState):
+            why = "the state is in the memory of the process that answered"
+        raise click.ClickException(f"nothing is kept under {wanted} ({why}): look for it in {where}")
+    center, provider = str(found.get("contact_center")), str(found.get("provider"))
+    return {
+        "reference": wanted,
+        **found,
+        "time": _moment(float(found.get("time", 0.0))),
+        "advice": advice.for_fault(str(found.get("reason")), center, provider),
+    }
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _tamed(found: dict[str, Any]) -> dict[str, Any]:
+    """Return it with all text as a terminal may show it."""
+    tamed: dict[str, Any] = _plain(found)
+    return tamed
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return plain(value, _LONGEST_TEXT)
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _print(found: dict[str, Any]) -> None:
+    click.echo(f"{found['method']} {found['path']}")
+    click.echo(f"endpoint        {found['endpoint'] or 'none'}" + (f": {found['policy']}" if found["policy"] else ""))
+    click.echo(f"contact center  {found['contact_center'] or 'none'}")
+    click.echo()
+    print_table(
+        ("STEP", "OUTCOME", "REASON", "MS", "DETAIL"),
+        [
+            (row["step"], row["outcome"], row.get("reason", ""), str(row["milliseconds"]), row.get("detail", ""))
+            for row in found["steps"]
+        ],
+    )
+    click.echo()
+    for row in found["steps"]:
+        if "advice" in row:
+            until = f"until {row['until']}. " if "until" in row else ""
+            click.echo(f"{row['step']}: {until}{row['advice']}")
+    _print_throttle(found["throttle"])
+    for note in found["notes"]:
+        click.echo(f"note: {note}")
+    click.echo()
+    if found["authenticated"]:
+        roles = ", ".join(found["roles"]) or "no roles"
+        click.echo(f"authenticated   account {found['account_id']} by {found['authenticated_by']}, {roles}")
+    else:
+        click.echo("authenticated   no")
+    answer = found["answer"]
+    status = "the view's own" if answer["status"] is None else f"{answer['status']} ({answer['by']})"
+    click.echo(f"answer          {status}" + (f" to {answer['location']}" if "location" in answer else ""))
+
+
+def _print_throttle(found: dict[str, Any] | None) -> None:
+    if found is None:
+        return
+    said = [
+        f"{one['limit']} ({one['allows']}) " + (f"used up until {one['until']}" if one["until"] else "has room")
+        for one in found["limits"]
+    ]
+    click.echo(
+        f"throttle: at {found['address']}, counted {found['counted']}: {', '.join(said) or found.get('error', '')}"
+    )
+
+
+def _print_failure(found: dict[str, Any]) -> None:
+    for name in ("reference", "time", "about", "contact_center", "provider", "address", "reason", "detail", "advice"):
+        click.echo(f"{name.replace('_', ' '):<16}{found.get(name, '')}".rstrip())
