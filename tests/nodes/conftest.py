@@ -20,9 +20,9 @@ class Servers:
     postgresql: PostgresqlServer
     redis: RedisServer
 
-    def stores(self, kind: str) -> Stores:
+    def stores(self, kind: str, name: str = "portal") -> Stores:
         """Return a database of its own for this deployment, and for the state of that kind."""
-        name = f"portal_{kind}"
+        name = f"{name}_{kind}"
         with psycopg.connect(self.postgresql.url.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         database = self.postgresql.url.rpartition("/")[0] + f"/{name}"
@@ -45,10 +45,28 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         redis.stop()
 
 
-@pytest.fixture(scope="session", params=["redis", "postgresql"])
-def deployment(
-    request: pytest.FixtureRequest, servers: Servers, outside: Outside, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Deployment]:
-    kind: str = request.param
-    with Deployment(tmp_path_factory.mktemp(kind), servers.stores(kind), outside, preload_app=True) as made:
+@pytest.fixture(scope="session")
+def redis_portal(servers: Servers, outside: Outside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Two nodes with the state in Redis."""
+    with portal("redis", servers, outside, tmp_path_factory) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def postgresql_portal(
+    servers: Servers, outside: Outside, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """Two nodes with the state in PostgreSQL."""
+    with portal("postgresql", servers, outside, tmp_path_factory) as made:
+        yield made
+
+
+def portal(kind: str, servers: Servers, outside: Outside, folders: pytest.TempPathFactory) -> Deployment:
+    return Deployment(folders.mktemp(kind), servers.stores(kind), outside, tables=outside.tables(), preload_app=True)
+
+
+@pytest.fixture(params=["redis", "postgresql"])
+def deployment(request: pytest.FixtureRequest) -> Deployment:
+    """Each of the two in turn."""
+    found: Deployment = request.getfixturevalue(f"{request.param}_portal")
+    return found

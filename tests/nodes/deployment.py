@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+
+from werkzeug.wrappers import Request, Response
 
 from flask_genesys_auth.accounts.passwords import PasswordHasher
 from flask_genesys_auth.accounts.store import SqlAccounts
@@ -64,18 +68,53 @@ def open_files(process: int) -> list[str]:
     return found
 
 
+FAULTS = ("refusing", "hanging", "dripping", "failing")
+
+
+class _FleetingSalesforce(SalesforceEmulator):
+    """Keeps no connection open, so that whoever comes back finds out whether it is still there."""
+
+    def respond(self, request: Request) -> Response:
+        answer = super().respond(request)
+        answer.headers["Connection"] = "close"
+        return answer
+
+
+class CountingGenesys(GenesysEmulator):
+    """Counts how often it was asked for each name, as a Configuration Server does that locks accounts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: Counter[str] = Counter()
+
+    def respond(self, request: Request) -> Response:
+        if request.method == "POST":
+            name = request.form.get("username", "").rpartition("\\")[2]
+            self.asked[unicodedata.normalize("NFC", name).casefold()] += 1
+        return super().respond(request)
+
+
 class Outside:
-    """Whom the nodes ask: emulators of Salesforce and Genesys, and a development identity provider."""
+    """Whom the nodes ask: emulators of Salesforce and Genesys, and a development identity provider.
+
+    :ivar guarded: the Genesys of a contact center that has the default ``max_failures``.
+    :ivar broken: further Salesforces that tests do harm to, each of a contact center of its own.
+    """
 
     def __init__(self) -> None:
         self.salesforce = SalesforceEmulator()
+        self.broken = {fault: _FleetingSalesforce(f"00D00000000010{number}") for number, fault in enumerate(FAULTS, 1)}
+        self._served: dict[str, LoopbackServer] = {}
         self.genesys = GenesysEmulator()
+        self.guarded = CountingGenesys()
         self.provider = DevelopmentIdentityProvider(key=signing_key())
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        for emulator in (self.salesforce, self.genesys):
+        for emulator in (self.salesforce, self.genesys, self.guarded):
             self._stack.enter_context(emulator.serve())
+        for fault, emulator in self.broken.items():
+            self._served[fault] = emulator.serve().start()
         # To a browser another site than 127.0.0.1.
         served = self._stack.enter_context(LoopbackServer(self.provider, host="localhost"))
         self.provider.url = served.url
@@ -85,6 +124,51 @@ class Outside:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+        for served in self._served.values():
+            served.stop()
+
+    def break_down(self) -> None:
+        """Let each of the broken Salesforces fail in its own way."""
+        self._served["refusing"].stop()
+        self.broken["hanging"].fail(hang=True)
+        self.broken["dripping"].fail(body=b"{" + b" " * 10_000, drip=0.05)
+        self.broken["failing"].fail(500, body="Internal Server Error")
+
+    def repair(self) -> None:
+        """Let all of them answer again."""
+        port = self._served["refusing"].port
+        self._served["refusing"] = self.broken["refusing"].serve(port=port).start()
+        for emulator in self.broken.values():
+            emulator.repair()
+
+    def tables(self) -> str:
+        """Return further contact centers: of own accounts alone, of the guarded Genesys, of the broken Salesforces."""
+        guarded = self.guarded
+        return f'''
+[GENESYS_AUTH.contact_centers.plain]
+domains = ["plain.example"]
+realms = ["PLAIN"]
+
+[GENESYS_AUTH.contact_centers.plain.web_services]
+
+[GENESYS_AUTH.contact_centers.guarded]
+domains = ["guarded.example"]
+realms = ["GUARDED"]
+
+[GENESYS_AUTH.contact_centers.guarded.configuration_server]
+url = "{guarded.url}"
+client_id = "{guarded.client_id}"
+client_secret = "{guarded.client_secret}"
+tenant = "{guarded.tenant}"
+''' + "".join(
+            f'''
+[GENESYS_AUTH.contact_centers.{fault}.salesforce]
+organizations = ["{emulator.organization}"]
+identity_hosts = ["{emulator.url}"]
+reuse_verified_for = 0
+'''
+            for fault, emulator in self.broken.items()
+        )
 
 
 _made: list[SigningKey] = []
@@ -119,20 +203,34 @@ class Node:
 
     :param folder: takes its configuration and its log.
     :param environment: what it is told.
+    :param application: as gunicorn names it.
     :param settings: of gunicorn, instead of those in the file.
     """
 
-    def __init__(self, folder: Path, name: str, environment: Mapping[str, str], **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        environment: Mapping[str, str],
+        *,
+        application: str = "sample_app:create_app()",
+        **settings: Any,
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"{name}.log"
         self._folder = folder
-        self._environment = {**os.environ, **environment}
+        self._application = application
+        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
         self._configuration = folder / f"{name}.conf.py"
         told = {"bind": f"127.0.0.1:{self.port}", **settings}
         own = "".join(f"{key} = {value!r}\n" for key, value in told.items())
         self._configuration.write_text((DEPLOY / "gunicorn.conf.py").read_text("utf-8") + own, encoding="utf-8")
         self._master: subprocess.Popen[bytes] | None = None
+
+    def tell_also(self, environment: Mapping[str, str]) -> None:
+        """Add to its environment, for when it is started next."""
+        self._environment.update(environment)
 
     @property
     def pid(self) -> int:
@@ -147,7 +245,7 @@ class Node:
 
     def start(self) -> Node:
         """Start it; :meth:`wait` waits until it answers."""
-        command = [sys.executable, "-m", "gunicorn", "--config", str(self._configuration), "sample_app:create_app()"]
+        command = [sys.executable, "-m", "gunicorn", "--config", str(self._configuration), self._application]
         with self.log.open("ab") as log:
             self._master = subprocess.Popen(
                 command,
@@ -159,6 +257,10 @@ class Node:
                 start_new_session=True,
             )
         return self
+
+    def client(self) -> Client:
+        """Return a client that asks it as nginx would."""
+        return Client(self.url, headers={"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "https"})
 
     def wait(self) -> None:
         """Wait until it answers."""
@@ -268,6 +370,7 @@ class Deployment:
     :param outside: whom the nodes ask; it runs already.
     :param tables: TOML behind that of ``deploy/portal.toml`` and of the contact center's steps.
     :param max_failures: what may reach Configuration Server.
+    :param application: as gunicorn names it.
     :param settings: of gunicorn, instead of those in ``deploy/gunicorn.conf.py``.
     """
 
@@ -280,6 +383,7 @@ class Deployment:
         tables: str = "",
         nodes: int = 2,
         max_failures: str = "1000 per minute",
+        application: str = "sample_app:create_app()",
         **settings: Any,
     ) -> None:
         self.folder = folder
@@ -290,15 +394,21 @@ class Deployment:
         environment = {
             "GENESYS_AUTH_CONFIG": str(configuration),
             "FLASK_SECRET_KEY": "a secret of these tests, and of nothing else",
+            "FLASK_GENESYS_AUTH__DEFAULT_CONTACT_CENTER": "acme",
+            # A machine that is busy with the tests is no store that hangs.
+            "FLASK_GENESYS_AUTH__STATE_TIMEOUT": "5",
             "NO_PROXY": "*",
             **stores.environment,
         }
-        self.nodes = [Node(folder, f"node{number}", environment, **settings) for number in range(1, nodes + 1)]
+        self.nodes = [
+            Node(folder, f"node{number}", environment, application=application, **settings)
+            for number in range(1, nodes + 1)
+        ]
         self.nginx = Nginx(folder, self.nodes)
         self.url, self.ca_file = self.nginx.url, self.nginx.ca_file
         environment["FLASK_GENESYS_AUTH__PUBLIC_URL"] = self.url
         for node in self.nodes:
-            node._environment.update(environment)
+            node.tell_also(environment)
         own = (DEPLOY / "portal.toml").read_text("utf-8")
         configuration.write_text(own + self._steps() + tables, encoding="utf-8")
         self.accounts = SqlAccounts(stores.accounts_url, timeout=30.0)
@@ -306,7 +416,7 @@ class Deployment:
 
     def __enter__(self) -> Self:
         try:
-            self._make_tables()
+            self.make_tables()
             for node in self.nodes:
                 node.start()
             for node in self.nodes:
@@ -327,12 +437,9 @@ class Deployment:
         more = {"roles": ["ROLE_AGENT"], "password_hash": self._hash, **more}
         return self.accounts.add(contact_center, user_name, **more).id
 
-    def client(self, node: int | None = None, **more: Any) -> Client:
-        """Return a client that comes by nginx, or asks one node as nginx would."""
-        if node is None:
-            return Client(self.url, ca_file=self.ca_file, **more)
-        told = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "https"}
-        return Client(self.nodes[node].url, headers=told, **more)
+    def client(self, **more: Any) -> Client:
+        """Return a client that comes by nginx."""
+        return Client(self.url, ca_file=self.ca_file, **more)
 
     def logs(self) -> str:
         """Return what all nodes have logged."""
@@ -344,7 +451,7 @@ class Deployment:
             node.kill()
         self.accounts.close()
 
-    def _make_tables(self) -> None:
+    def make_tables(self) -> None:
         """Do what ``init-db`` does, without a process of its own."""
         self.accounts.create_tables()
         if self.stores.state_url.startswith("postgresql"):

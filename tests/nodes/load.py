@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ME = "/api/v2/me"
 ENOUGH = 30
 """Times in a row that everybody with good credentials must be served before all is well."""
-PAUSE = 0.01
+PAUSE = 0.03
 """Seconds between a visitor's requests: the servers share the machine with the load."""
 TURNS_OF_A_SESSION = 25
 

@@ -74,7 +74,7 @@ def answered_by(deployment: Deployment, *paths: str) -> list[str]:
 
 def resumed(deployment: Deployment, browser: PlainBrowser, node: int) -> Client:
     """The same browser's cookies, for one node."""
-    client = deployment.client(node)
+    client = deployment.nodes[node].client()
     host = urlsplit(deployment.url).hostname or ""
     client.cookies = dict(browser._cookies[host])
     return client
@@ -100,7 +100,7 @@ def test_a_login_begun_on_one_node_is_finished_on_the_other(
 
 
 def test_a_logout_on_one_node_counts_on_the_other(deployment: Deployment, wendy: str) -> None:
-    with deployment.client(0) as one, deployment.client(1) as other:
+    with deployment.nodes[0].client() as one, deployment.nodes[1].client() as other:
         assert one.log_in(wendy, PASSWORD).status == 303
         other.cookies = dict(one.cookies)
         kept = dict(one.cookies)
@@ -116,7 +116,11 @@ def test_the_provider_ends_a_session_without_our_cookie_on_whatever_node(
 ) -> None:
     provider = deployment.outside.provider
     signed_in(deployment, browser, simon)
-    with resumed(deployment, browser, 0) as one, resumed(deployment, browser, 1) as other, deployment.client(1) as bare:
+    with (
+        resumed(deployment, browser, 0) as one,
+        resumed(deployment, browser, 1) as other,
+        deployment.nodes[1].client() as bare,
+    ):
         assert user_of(one) == user_of(other) == simon
 
         def ask_to_end(name_id: str) -> int:
@@ -142,7 +146,7 @@ def test_a_response_that_one_node_has_taken_the_other_refuses(
     deployment: Deployment, browser: PlainBrowser, simon: str
 ) -> None:
     form = posted_response(deployment, browser, simon)
-    with deployment.client(0) as one, deployment.client(1) as other:
+    with deployment.nodes[0].client() as one, deployment.nodes[1].client() as other:
         taken = one.ask("/saml/acme/acs", form=form.fields)
         assert taken.status == 303
         assert "/saml/acme/complete" in taken.headers["location"]
@@ -161,7 +165,7 @@ def test_of_twenty_who_post_the_same_response_at_once_one_wins(
     together = threading.Barrier(20)
 
     def post(number: int) -> tuple[int, str]:
-        with deployment.client(number % 2) as client:
+        with deployment.nodes[number % 2].client() as client:
             client.ask("/healthz")
             together.wait(60)
             answer = client.ask("/saml/acme/acs", form=form.fields)
@@ -179,7 +183,7 @@ def test_an_account_that_is_disabled_is_refused_on_both_nodes_at_the_next_reques
 ) -> None:
     name = people("leaver")
     account = deployment.add(name)
-    clients = [deployment.client(0), deployment.client(1)]
+    clients = [deployment.nodes[0].client(), deployment.nodes[1].client()]
     try:
         for client in clients:
             assert client.log_in(name, PASSWORD).status == 303
@@ -195,7 +199,7 @@ def test_an_account_that_is_disabled_is_refused_on_both_nodes_at_the_next_reques
 
 
 def test_sessions_of_one_account_are_revoked_on_both_nodes(deployment: Deployment, simon: str, wendy: str) -> None:
-    with deployment.client(0) as one, deployment.client(1) as other:
+    with deployment.nodes[0].client() as one, deployment.nodes[1].client() as other:
         for client in (one, other):
             assert client.log_in(wendy, PASSWORD).status == 303
         assert one.log_out().status == 303
