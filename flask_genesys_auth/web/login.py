@@ -308,9 +308,9 @@ def _on_logged_in(app: Flask, user: Any, **_: object) -> None:
     if details is None:
         origin.check_form()
         details = _application_login(here, user)
-    account_id = here.describe(user).account_id
+    former = session.get(LOGIN)
     try:
-        former = session.pop(LOGIN, None)
+        account_id = here.describe(user).account_id
         if isinstance(former, str):
             here.sessions.end(former)
         opaque = here.sessions.start(
@@ -323,6 +323,7 @@ def _on_logged_in(app: Flask, user: Any, **_: object) -> None:
             not_on_or_after=details.not_on_or_after,
         )
     except BackendUnavailable as error:
+        _undo_login(former)
         raise _unavailable(error) from error
     _start_afresh(app)
     session["_user_id"] = session[LOGIN] = opaque
@@ -338,6 +339,14 @@ def _application_login(here: Runtime, user: Any) -> LoginDetails:
             "or let the account store's describe() name the account's contact center"
         )
     return LoginDetails(contact_center, "application")
+
+
+def _undo_login(former: object) -> None:
+    """Leave the browser whatever login session it had before the login that could not be kept."""
+    for key in ("_user_id", "_fresh", "_id"):
+        session.pop(key, None)
+    if isinstance(former, str):
+        session["_user_id"] = former
 
 
 def _start_afresh(app: Flask) -> None:

@@ -1,0 +1,159 @@
+"""An application whose state is away: what needs it is 503 in time, what does not goes on, and all is well again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask, jsonify, request
+from flask.testing import FlaskClient
+
+from flask_genesys_auth import GenesysAuth, current_decision, current_user, unprotected
+from flask_genesys_auth.accounts.store import SqlAccounts
+from flask_genesys_auth.state.postgresql import PostgresqlState
+from flask_genesys_auth.testing import AuthClient
+from flask_genesys_auth.web.runtime import runtime
+from tests.servers import PostgresqlServer, RedisServer
+
+SHORT, LONG = 0.5, 60.0
+PATIENCE = 30.0
+"""Seconds within which everything here has an answer: more than a slow machine takes, less than the long time-out."""
+
+auth = GenesysAuth()
+
+
+@dataclass
+class Server:
+    """A server that can go away in two ways."""
+
+    url: str
+    gone: Callable[[], AbstractContextManager[None]]
+    hanging: Callable[[], AbstractContextManager[None]]
+
+
+@pytest.fixture(params=["postgresql", "redis"])
+def server(request: pytest.FixtureRequest) -> Server:
+    if request.param == "redis":
+        redis: RedisServer = request.getfixturevalue("own_redis_server")
+        return Server(redis.url, lambda: _between(redis.stop, redis.start), lambda: _between(redis.hang, redis.go_on))
+    postgresql: PostgresqlServer = request.getfixturevalue("own_postgresql")
+    PostgresqlState(postgresql.url, "portal", PATIENCE).create_tables()
+    return Server(postgresql.url, lambda: _between(postgresql.stop, postgresql.start), postgresql.hanging)
+
+
+@contextmanager
+def _between(before: Callable[[], None], after: Callable[[], None]) -> Iterator[None]:
+    before()
+    try:
+        yield
+    finally:
+        after()
+
+
+@pytest.fixture
+def make_app(server: Server, tmp_path: Path) -> Iterator[Callable[[float], Flask]]:
+    """Make applications whose accounts are elsewhere, in SQLite."""
+    made: list[Flask] = []
+
+    def make(timeout: float) -> Flask:
+        app = Flask("portal", instance_path=str(tmp_path))
+        app.secret_key, app.test_client_class, app.testing = "k", AuthClient, True
+        app.config["GENESYS_AUTH"] = {
+            "state_url": server.url,
+            "state_timeout": timeout,
+            "accounts_url": "sqlite:///accounts.sqlite3",
+            "contact_centers": {"acme": {"web_services": {}}},
+            "passwords": {"memory_kib": 8, "iterations": 1, "reuse_verified_for": 0},
+        }
+        auth.init_app(app)
+        app.add_url_rule("/", "home", lambda: current_user.user_name)
+        app.add_url_rule("/open", "open", unprotected(_who))
+        app.add_url_rule("/login", "login", unprotected(_log_in), methods=["POST"])
+        made.append(app)
+        store = _accounts(app)
+        store.create_tables()
+        ann = store.get_by_name("acme", "ann") or store.add("acme", "ann")
+        store.set_password(ann.id, runtime(app).hasher.hash("a password"))
+        return app
+
+    yield make
+    for app in made:
+        runtime(app).state.close()
+        _accounts(app).close()
+
+
+def _accounts(app: Flask) -> SqlAccounts:
+    store = runtime(app).accounts
+    assert isinstance(store, SqlAccounts)
+    return store
+
+
+def _who() -> Any:
+    return jsonify(user=current_user.user_name, unavailable=current_decision.unavailable)
+
+
+def _log_in() -> tuple[str, int]:
+    done = auth.log_in_with_password(request.form["name"], request.form["password"])
+    return ("in", 200) if done.authenticated else ("out", 401)
+
+
+def log_in(client: FlaskClient, password: str = "a password") -> Any:
+    return client.post("/login", data={"name": "ann", "password": password})
+
+
+def assert_unavailable(answer: Any) -> None:
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize(("how", "timeout"), [("gone", LONG), ("hanging", SHORT)])
+def test_what_needs_the_state_is_503_in_time_and_what_does_not_goes_on(
+    server: Server, make_app: Callable[[float], Flask], how: str, timeout: float
+) -> None:
+    app = make_app(timeout)
+    client, newcomer = app.test_client(), app.test_client()
+    # The time-out is for what comes; a slow machine may need several attempts to begin with.
+    deadline = time.monotonic() + PATIENCE
+    while log_in(client).status_code != 200:
+        assert time.monotonic() < deadline
+    assert client.get("/open").json == {"user": "ann", "unavailable": False}
+    with getattr(server, how)():
+        began = time.monotonic()
+        assert_unavailable(client.get("/"))
+        assert time.monotonic() - began < PATIENCE
+        # Nobody by accident: whoever asks is told that it is not known.
+        assert client.get("/open").json == {"user": "", "unavailable": True}
+        began = time.monotonic()
+        assert_unavailable(log_in(newcomer))
+        assert time.monotonic() - began < PATIENCE
+        assert_unavailable(log_in(client))
+        headers_only = app.test_client()
+        assert headers_only.get("/", auth=("ann", "a password")).text == "ann"
+        assert headers_only.get("/", auth=("ann", "wrong")).status_code == 401
+        assert headers_only.get("/open").json == {"user": "", "unavailable": False}
+    if how == "gone" and server.url.startswith("redis"):
+        # This Redis keeps nothing: the session has ended with it, and another one begins.
+        assert client.get("/").status_code == 401
+        assert log_in(client).status_code == 200
+    deadline = time.monotonic() + PATIENCE
+    while (answer := client.get("/")).status_code == 503 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert answer.text == "ann"
+    assert newcomer.get("/").status_code == 401
+
+
+def test_an_application_begins_without_its_state_and_is_well_by_itself(
+    server: Server, make_app: Callable[[float], Flask]
+) -> None:
+    with server.gone():
+        app = make_app(LONG)
+        client = app.test_client()
+        assert_unavailable(log_in(client))
+        assert client.get("/", auth=("ann", "a password")).text == "ann"
+    assert log_in(client).status_code == 200
+    assert client.get("/").text == "ann"
