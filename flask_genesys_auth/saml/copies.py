@@ -57,7 +57,7 @@ class Copies:
             return None
         try:
             copy = _copy_of(value)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError):
             return None
         ends = copy.metadata.valid_until
         # A copy from the future, of a node whose clock is wrong, would never be older than anything.

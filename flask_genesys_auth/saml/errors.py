@@ -53,9 +53,15 @@ class Fault(str, Enum):
     CODE = "code"
     OTHER_BROWSER = "other_browser"
     ACCOUNT = "account"
+    LOGGED_OUT = "logged_out"
 
     def __str__(self) -> str:
         return self.value
+
+
+def printable(text: str) -> str:
+    """Return text out of a message as it may stand in a log: one line, and not too long."""
+    return "".join(character if character.isprintable() else " " for character in text[:_LONGEST_DETAIL])
 
 
 class SamlError(GenesysAuthError):
@@ -71,9 +77,8 @@ class SamlError(GenesysAuthError):
     asked = False
 
     def __init__(self, reason: Fault, detail: str, *, provider: str = "") -> None:
-        printable = "".join(character if character.isprintable() else " " for character in detail[:_LONGEST_DETAIL])
         self.reason = reason
-        self.detail = printable
+        self.detail = printable(detail)
         self.provider = provider
         super().__init__(f"{reason}: {self.detail}")
 

@@ -15,7 +15,7 @@ from lxml import etree
 
 from ..errors import GenesysAuthError
 from .documents import DS, MD, SAMLP, ForbiddenXml, Limits, MalformedXml, as_instant, instant, parse, text_of
-from .errors import Fault, SamlError
+from .errors import Fault, SamlError, printable
 from .signatures import read_form
 from .verify import check_signature, covered, load_key
 
@@ -62,7 +62,13 @@ class ProviderMetadata:
 
 
 class MetadataRefused(GenesysAuthError):
-    """Metadata that cannot be fetched or used; the text says why."""
+    """Metadata that cannot be fetched or used; the text says why.
+
+    Text out of the document is cut and stripped of control characters.
+    """
+
+    def __init__(self, finding: str) -> None:
+        super().__init__(printable(finding))
 
 
 def parse_metadata(data: bytes, *, entity_id: str, now: float, signer: bytes | None = None) -> ProviderMetadata:
@@ -130,7 +136,7 @@ def _choose(root: etree._Element, entity_id: str) -> tuple[etree._Element, etree
         raise ValueError("what is there is no SAML metadata: neither EntityDescriptor nor EntitiesDescriptor")
     found = [
         (entity, role)
-        for entity in root.iter(_ENTITY)
+        for entity in _entities(root)
         for role in entity.findall(_ROLE)
         if SAMLP in role.get("protocolSupportEnumeration", "").split()
     ]
@@ -148,6 +154,15 @@ def _choose(root: etree._Element, entity_id: str) -> tuple[etree._Element, etree
     if not found[0][0].get("entityID"):
         raise ValueError("the identity provider has no entityID")
     return found[0]
+
+
+def _entities(root: etree._Element) -> Iterator[etree._Element]:
+    """Yield the entities that the document is about, not what one of them has in its Extensions (saml-metadata 2.3)."""
+    if root.tag == _ENTITY:
+        yield root
+    elif root.tag == _ENTITIES:
+        for child in root:
+            yield from _entities(child)
 
 
 def _single_sign_on(role: etree._Element) -> dict[str, Endpoint]:
@@ -174,7 +189,7 @@ def web_address(address: str) -> str:
     :raises ValueError: if it is none.
     """
     parts = urlsplit(address)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None or "#" in address:
         raise ValueError(f"endpoint {address[:200]!r} is no http(s) address")
     if any(not character.isascii() or not character.isprintable() or character in ' "<>\\' for character in address):
         raise ValueError(f"endpoint {address[:200]!r} has characters that an address may not have")
@@ -208,5 +223,5 @@ def _valid_until(role: etree._Element, now: float) -> float | None:
     if not ends:
         return None
     if now >= min(ends):
-        raise ValueError(f"the metadata have expired: valid until {as_instant(min(ends))}, it is {as_instant(now)}")
+        raise ValueError(f"the metadata have expired: they were valid until {as_instant(min(ends))}")
     return min(ends)

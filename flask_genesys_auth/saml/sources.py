@@ -43,6 +43,10 @@ class Source(Protocol):
         """
         ...
 
+    def is_old(self, held: Copy, now: float) -> bool:
+        """Tell whether what is held must not be used before the provider itself was asked."""
+        ...
+
     def fetch(self, now: float) -> Copy:
         """Return what is there now.
 
@@ -75,6 +79,10 @@ class FileSource:
     def newer(self, held: Copy | None, now: float, *, may_fetch: bool) -> Copy | None:
         """Return what the file holds if it is not what was read last, whether or not that could be used."""
         return self.fetch(now) if held is None or self._read is None or self._stamp() != self._read else None
+
+    def is_old(self, held: Copy, now: float) -> bool:
+        """Tell that it is not: to look is to ask."""
+        return False
 
     def fetch(self, now: float) -> Copy:
         """Return what the file holds now."""
@@ -129,10 +137,18 @@ class AddressSource:
             if kept is None:
                 self._copies.put(held)
             return None
-        return self.fetch(now) if may_fetch else None
+        return self._ask(now, kept) if may_fetch else None
+
+    def is_old(self, held: Copy, now: float) -> bool:
+        """Tell whether somebody should have asked long ago: there were no requests anywhere."""
+        return now - held.fetched >= 2 * self._refresh
 
     def fetch(self, now: float) -> Copy:
         """Return what the provider answers."""
+        return self._ask(now, self._copies.get(now))
+
+    def _ask(self, now: float, kept: Copy | None) -> Copy:
+        """Return what the provider answers, as newer than the copy that is kept: another node's clock may be ahead."""
         client = Upstream(connections=1)
         try:
             answer = client.send(
@@ -151,15 +167,16 @@ class AddressSource:
         if answer.status != 200:
             raise MetadataRefused(f"the server answered HTTP {answer.status}")
         found = parse_metadata(answer.body, entity_id=self._entity_id, now=now, signer=self._signer)
-        return Copy(found, now)
+        return Copy(found, now if kept is None else max(now, kept.fetched + 0.001))
 
     def kept(self, now: float) -> Copy | None:
         """Return the last good copy that all nodes share, if there is one."""
         return self._copies.get(now)
 
     def keep(self, copy: Copy) -> bool:
-        """Put a copy into the state."""
-        return self._copies.put(copy)
+        """Put a copy into the state, unless another node has kept a newer one meanwhile: the answer took too long."""
+        latest = self._copies.get(copy.fetched)
+        return (latest is not None and latest.fetched > copy.fetched) or self._copies.put(copy)
 
     def _due(self, held: Copy, now: float) -> bool:
         """Tell whether it is time to ask: when the copy is old, or has lived half of the time that it is valid for."""

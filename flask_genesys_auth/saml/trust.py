@@ -87,7 +87,8 @@ class TrustedProvider:
     """One identity provider for as long as the application runs; its metadata may change meanwhile.
 
     What is newer is looked for in the background, at most one thread at a time, which :meth:`current` starts and
-    does not wait for: a process without requests asks nobody. What cannot be used leaves everything as it was.
+    does not wait for: a process without requests asks nobody. Only what has not been looked at for long is looked at
+    first, for a key may have been taken back meanwhile. What cannot be used leaves everything as it was.
 
     :param settings: its configuration.
     :param source: where its metadata come from.
@@ -129,15 +130,21 @@ class TrustedProvider:
     def current(self) -> Trust:
         """Return what is known of the provider now.
 
-        Only the first call in a process may wait for the provider, and then no longer than it has for its answer.
+        The first call in a process, and one after a time without calls, may wait for the provider, and then no longer
+        than it has for its answer; while it does not answer well, nobody waits again.
 
         :raises MetadataUnavailable: if nothing is known of it yet.
         """
-        held = self._held
-        if held is None:
-            return self._first()[0]
+        held = self._held or self._first()
+        if self._is_behind():
+            self._catch_up()
+            held = self._held or held
         self._look_around()
         return held[0]
+
+    def held(self) -> Trust | None:
+        """Return what is known of the provider without asking anybody, or ``None`` while nothing is."""
+        return None if self._held is None else self._held[0]
 
     def held_since(self) -> float | None:
         """Return the unix time at which what is known was fetched, or ``None`` while nothing is known."""
@@ -164,7 +171,7 @@ class TrustedProvider:
             copy = self.source.fetch(now)
             shared = self._adopt(copy, now)
         except (MetadataRefused, ConfigurationError) as error:
-            self._note(error, now)
+            self._note(error, self._clock())
             raise
         return Change(None if known is None else known.metadata, copy.metadata, shared)
 
@@ -209,6 +216,24 @@ class TrustedProvider:
             retry_after=wait,
         )
 
+    def _is_behind(self) -> bool:
+        """Tell whether nobody has looked for long, or is about to, for want of requests."""
+        return self._worker is None and not 0 <= self._clock() - self._looked < 2 * self.source.look_every
+
+    def _catch_up(self) -> None:
+        """Look for what is newer before anything is used; of many threads one does, the others wait for it."""
+        arriving = self._arriving
+        if arriving.acquire(timeout=_LONGEST_WAIT):
+            try:
+                if self._held is not None and self._is_behind():
+                    now = self._clock()
+                    # After a failure the provider has had its turn: it is asked in the background.
+                    asks = self.source.at_hand or (self._failure is None and self.source.is_old(self._held[1], now))
+                    self._looked = now if asks else self._looked
+                    self._update(may_fetch=asks)
+            finally:
+                arriving.release()
+
     def _look_around(self) -> None:
         """Look for what is newer, in the background, if nobody has for a while."""
         now = self._clock()
@@ -233,15 +258,16 @@ class TrustedProvider:
         finally:
             self._worker = None
 
-    def _update(self) -> None:
+    def _update(self, *, may_fetch: bool = True) -> None:
         now = self._clock()
         held = None if self._held is None else self._held[1]
         try:
-            copy = self.source.newer(held, now, may_fetch=self._may_fetch(now))
+            copy = self.source.newer(held, now, may_fetch=may_fetch and self._may_fetch(now))
             if copy is not None:
                 self._adopt(copy, now)
         except (MetadataRefused, ConfigurationError) as error:
-            self._fail(error, now)
+            # The provider may have taken its time: the pause begins now.
+            self._fail(error, self._clock())
 
     def _may_fetch(self, now: float) -> bool:
         """Tell whether the provider may be asked, or has to be left alone for a while after a failure."""
@@ -254,7 +280,7 @@ class TrustedProvider:
         trust = self._describe(self.settings, copy.metadata)
         former = None if self._held is None else self._held[1]
         self._held = (trust, copy)
-        fresh = copy.fetched == now
+        fresh = copy.fetched >= now
         if fresh:
             self._looked = now
         good_again, self._failure = self._failure is not None, None

@@ -54,6 +54,29 @@ def test_one_provider_of_an_aggregate_is_read_by_its_entity_id(tmp_path: Path, g
         read(path, 'x"]', NOW)
 
 
+@pytest.mark.parametrize("where", ["EntityDescriptor", "EntitiesDescriptor"])
+def test_what_stands_in_extensions_is_no_entity(tmp_path: Path, genuine: str, where: str) -> None:
+    hidden = genuine.replace(IDP, "https://hidden.example").replace(SSO, "https://hidden.example/sso")
+    aggregate = f'<EntitiesDescriptor xmlns="{MD}">{genuine}</EntitiesDescriptor>'
+    assert read(written(tmp_path, aggregate.replace(genuine, hidden)), "https://hidden.example", NOW).certificates
+    root = etree.fromstring(aggregate)
+    extensions = etree.fromstring(f'<Extensions xmlns="{MD}">{hidden}</Extensions>')
+    next(root.iter(f"{{{MD}}}{where}")).insert(0, extensions)
+    path = written(tmp_path, etree.tostring(root))
+    assert read(path, "", NOW).entity_id == IDP
+    with pytest.raises(MetadataRefused, match=r"does not name 'https://hidden\.example'"):
+        read(path, "https://hidden.example", NOW)
+
+
+def test_text_out_of_the_document_is_fit_for_a_log(tmp_path: Path, genuine: str) -> None:
+    forged = genuine.replace(f'entityID="{IDP}"', f'entityID="x&#10;WARNING forged{"y" * 5000}"')
+    with pytest.raises(MetadataRefused) as refusal:
+        read(written(tmp_path, forged), IDP, NOW)
+    assert str(refusal.value).isprintable()
+    assert "forged" in str(refusal.value)
+    assert len(str(refusal.value)) < 1000
+
+
 @pytest.mark.parametrize("element", ["EntityDescriptor", "EntitiesDescriptor", "IDPSSODescriptor"])
 def test_metadata_past_valid_until_are_refused_wherever_it_stands(tmp_path: Path, genuine: str, element: str) -> None:
     def ending(at: float) -> Path:
@@ -62,7 +85,7 @@ def test_metadata_past_valid_until_are_refused_wherever_it_stands(tmp_path: Path
         return written(tmp_path, etree.tostring(root))
 
     assert read(ending(NOW + 1), "", NOW).valid_until == NOW + 1
-    with pytest.raises(MetadataRefused, match="have expired: valid until"):
+    with pytest.raises(MetadataRefused, match="have expired: they were valid until"):
         read(ending(NOW), "", NOW)
 
 
@@ -83,6 +106,7 @@ def test_metadata_past_valid_until_are_refused_wherever_it_stands(tmp_path: Path
         (lambda text: text.replace("https://idp.example/sso", "file:///etc/passwd"), "is no http"),
         (lambda text: text.replace("https://idp.example/sso", "//idp.example/sso"), "is no http"),
         (lambda text: text.replace("https://idp.example/sso", "https://a:b@idp.example/"), "is no http"),
+        (lambda text: text.replace("https://idp.example/sso", "https://idp.example/sso#part"), "is no http"),
         (lambda text: text.replace("/sso", "/s so"), "characters that an address may not have"),
         (lambda text: text.replace('use="signing"', 'use="encryption"'), "no signing certificate"),
         (lambda text: text.replace("<ds:X509Certificate>", "<ds:X509Certificate>!"), "not in base64"),

@@ -33,6 +33,7 @@ from tests.certificates import make_certificate
 
 from .places import IDP
 from .provider_site import (
+    BEGIN,
     HOUR,
     Clock,
     Site,
@@ -375,9 +376,9 @@ def test_restart_with_the_provider_down_goes_by_the_copy_in_sqlite(
     after = SqliteState(address, "tests", 5.0)
     with service_at(site.address, clock, after) as service:
         assert set(okta(service).current().metadata.certificates) == der(key)
-        assert site.asked == 1
+        assert site.asked == 2  # it is old, so the provider was asked first, in vain
         assert keys_after_looking(okta(service)) == der(key)
-        assert site.asked == 2  # it is old, so the provider was asked, in vain
+        assert site.asked == 2
         site.repair()
         site.document = metadata_of(other_key)
         clock.pass_(HOUR)
@@ -405,6 +406,124 @@ def test_another_nodes_newer_copy_is_taken_within_a_minute_without_asking(
         assert keys_after_looking(okta(here)) == der(key)
         clock.pass_(50)
         assert keys_after_looking(okta(here)) == der(other_key)
+        assert site.asked == 2
+
+
+def test_node_without_requests_looks_before_it_trusts_a_key_again(
+    site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
+) -> None:
+    with service_at(site.address, clock, state) as idle, service_at(site.address, clock, state) as busy:
+        assert set(okta(idle).current().metadata.certificates) == der(key)
+        site.document = metadata_of(other_key)
+        okta(busy).refresh()
+        clock.pass_(60)
+        # It was in use a minute ago: the look is in the background, as ever.
+        assert set(okta(idle).current().metadata.certificates) == der(key)
+        settle(okta(idle))
+        site.document = metadata_of(key, other_key)
+        okta(busy).refresh()
+        clock.pass_(120)
+        assert set(okta(idle).current().metadata.certificates) == der(key, other_key)
+        assert site.asked == 3
+
+
+def test_provider_is_asked_before_a_key_of_long_ago_is_trusted(
+    site: Site, clock: Clock, key: SigningKey, other_key: SigningKey
+) -> None:
+    with service_at(site.address, clock) as service:
+        okta(service).current()
+        site.document = metadata_of(other_key)
+        clock.pass_(2 * HOUR - 1)
+        # Not so long: it is asked in the background.
+        assert set(okta(service).current().metadata.certificates) == der(key)
+        settle(okta(service))
+        assert set(okta(service).current().metadata.certificates) == der(other_key)
+        site.document = metadata_of(key, other_key)
+        clock.pass_(2 * HOUR)
+        assert set(okta(service).current().metadata.certificates) == der(key, other_key)
+        assert site.asked == 3
+
+
+def test_nobody_waits_a_second_time_for_a_provider_that_does_not_answer(
+    site: Site, clock: Clock, key: SigningKey, other_key: SigningKey
+) -> None:
+    with service_at(site.address, clock) as service:
+        okta(service).current()
+        site.fail(503)
+        clock.pass_(2 * HOUR)
+        assert set(okta(service).current().metadata.certificates) == der(key)
+        assert site.asked == 2
+        site.repair()
+        site.document = metadata_of(other_key)
+        clock.pass_(2 * HOUR)
+        # In the background, then.
+        assert set(okta(service).current().metadata.certificates) == der(key)
+        settle(okta(service))
+        assert set(okta(service).current().metadata.certificates) == der(other_key)
+
+
+def test_pause_begins_when_the_attempt_has_failed(site: Site, clock: Clock) -> None:
+    class Slow(Clock):
+        """Each look at it takes four seconds."""
+
+        def __call__(self) -> float:
+            self.now += 4
+            return self.now
+
+    slow = Slow()
+    with service_at(site.address, slow) as service:
+        site.fail(503)
+        with pytest.raises(MetadataUnavailable):
+            okta(service).current()
+        failure = okta(service).failure
+        assert failure is not None
+        began = failure.again - 5
+        assert BEGIN + 8 < began <= slow.now
+
+
+def test_newer_answer_is_newer_on_every_node_whatever_their_clocks_say(
+    site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
+) -> None:
+    ahead = Clock(clock.now + 200)
+    with service_at(site.address, clock, state) as here, service_at(site.address, ahead, state) as there:
+        okta(there).current()
+        assert set(okta(here).current().metadata.certificates) == der(key)
+        site.document = metadata_of(other_key)
+        assert okta(here).refresh().shared
+        ahead.pass_(60)
+        assert keys_after_looking(okta(there)) == der(other_key)
+        assert site.asked == 2
+
+
+def test_answer_that_came_late_does_not_replace_a_newer_one(
+    site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
+) -> None:
+    with service_at(site.address, clock, state) as slow, service_at(site.address, clock, state) as fast:
+        okta(slow).current()
+        okta(fast).current()
+        began = clock.now + 10
+        late = okta(slow).source.fetch(began)
+        clock.pass_(15)
+        site.document = metadata_of(other_key)
+        okta(fast).refresh()
+        assert okta(slow).source.keep(late)
+        clock.pass_(60)
+        assert keys_after_looking(okta(slow)) == der(other_key)
+        assert keys_after_looking(okta(fast)) == der(other_key)
+
+
+@pytest.mark.parametrize("value", [[], {"certificates": []}, {"single_sign_on": {"redirect": []}}, 7, "text", None])
+def test_copy_that_nobody_can_read_counts_as_none(
+    site: Site, clock: Clock, state: MemoryState, key: SigningKey, value: Json
+) -> None:
+    with service_at(site.address, clock, state) as service:
+        okta(service).current()
+        (name,) = [name for name in state._entries if name.startswith("saml-metadata:")]
+        good = state.get(name)
+        assert isinstance(good, dict)
+        state.put(name, {**good, **value} if isinstance(value, dict) else value, LIFETIME)
+    with service_at(site.address, clock, state) as again:
+        assert set(okta(again).current().metadata.certificates) == der(key)
         assert site.asked == 2
 
 
