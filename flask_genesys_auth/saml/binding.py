@@ -261,6 +261,7 @@ def _read_login(
         session_index=session_index,
         not_on_or_after=session_end,
         attributes=_known(attributes, trust),
+        issued=_instant_of(assertion, "IssueInstant"),
     )
 
 

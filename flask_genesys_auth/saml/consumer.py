@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from .binding import bind
 from .cross_check import agree
-from .errors import Fault, MetadataUnavailable, SamlError, StatusRefused
+from .errors import Fault, SamlError, StatusRefused
 from .gate import admit
 from .name_ids import NameId
 from .requests import Login, PendingLogin, find_login, finish_login
+from .senders import named
 from .verify import verify
 
 if TYPE_CHECKING:
@@ -98,23 +99,12 @@ def _sender(service: ServiceProvider, message: Admitted) -> Trust:
     Whether it does is for its keys to show.
     """
     claimed = message.issuer
-    found, missing = [], None
-    for provider in service.providers.values():
-        if not provider.settings.allow_unsolicited:
-            continue
-        try:
-            trust = provider.current()
-        except MetadataUnavailable as error:
-            missing = error
-            continue
-        if trust.entity_id == claimed:
-            found.append(trust)
-    if len(found) == 1:
-        return found[0]
-    if missing is not None:
-        raise missing
-    raise SamlError(
-        Fault.UNSOLICITED,
-        f"the message answers no request, and {len(found)} providers of {service.contact_center} with "
-        f"allow_unsolicited are {claimed!r}",
-    )
+    allowed = [one for one in service.providers.values() if one.settings.allow_unsolicited]
+    found = named(allowed, claimed)
+    if len(found) != 1:
+        raise SamlError(
+            Fault.UNSOLICITED,
+            f"the message answers no request, and {len(found)} providers of {service.contact_center} with "
+            f"allow_unsolicited are {claimed!r}",
+        )
+    return found[0]

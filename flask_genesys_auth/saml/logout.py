@@ -8,17 +8,20 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from ..errors import StateUnavailable
 from .decryption import reveal_child
 from .documents import DS, SAML, SAMLP, ForbiddenXml, MalformedXml, as_instant, instant, local_name, parse, text_of
-from .errors import Fault, MetadataUnavailable, SamlError
+from .errors import Fault, SamlError
 from .gate import LARGEST_ENCODED, LIMITS, SUCCESS, check_ids
 from .logout_requests import answered
 from .name_ids import NameId
-from .redirect import Kind, RedirectMessage, read_query
+from .redirect import LONGEST_RELAY_STATE, Kind, RedirectMessage, read_query
 from .requests import reference_of
+from .senders import named
 from .signatures import read_form
 from .verify import check_signature, covered, protocol_schema, refuse_weak
 
@@ -46,6 +49,9 @@ class LogoutAsked:
     :param session_indexes: those that end; none: all of this NameID.
     :param relay_state: to be handed back.
     :param binding: ``redirect`` or ``post``, by which it came.
+    :param issued: unix time.
+    :param ends: unix time at which no node would accept it any more.
+    :param spent: the key under which it is noted as used.
     """
 
     trust: Trust
@@ -54,6 +60,14 @@ class LogoutAsked:
     session_indexes: tuple[str, ...]
     relay_state: str
     binding: Literal["redirect", "post"]
+    issued: float
+    ends: float
+    spent: str
+
+    def let_in_again(self, state: StateStore) -> None:
+        """Forget that it was used: nothing came of it, and the provider is asked to send it again."""
+        with suppress(StateUnavailable):
+            state.delete(self.spent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +121,9 @@ def receive(
                 # Nobody but the provider has encrypted what is in there: it is signed.
                 reveal_child(root, trust, service.decryption_keys)
             _check(root, service, trust)
-            _spend(root, service, trust, state)
+            spent = _spend(root, service, trust, state)
             if message.kind == "SAMLRequest":
-                return _asked(root, message, service, trust)
+                return _asked(root, message, service, trust, spent)
             outcome = _answered(root, message, service, trust, state)
             return LogoutAnswered(trust, outcome, reference_of(root.get("InResponseTo", "")))
         except SamlError as error:
@@ -126,6 +140,8 @@ def _read(kind: Kind, raw_query: str | None, form: tuple[str, str]) -> _Message:
     query = None if raw_query is None else read_query(raw_query)
     if query is None:
         xml, relay_state = _decoded(form[0]), form[1]
+        if len(relay_state) > LONGEST_RELAY_STATE:
+            raise SamlError(Fault.TOO_LARGE, f"RelayState has {len(relay_state)} characters")
     else:
         kind, xml, relay_state = query.kind, query.xml, query.relay_state
     root = parse(xml, LIMITS)
@@ -151,21 +167,10 @@ def _decoded(encoded: str) -> bytes:
 def _sender(service: ServiceProvider, message: _Message) -> Trust:
     """Return the provider of this contact center that the message says it comes from: for its keys to show."""
     claimed = _issuer(message.root)
-    missing = None
-    found = []
-    for provider in service.providers.values():
-        try:
-            trust = provider.current()
-        except MetadataUnavailable as error:
-            missing = error
-            continue
-        if trust.entity_id == claimed:
-            found.append(trust)
-    if len(found) == 1:
-        return found[0]
-    if missing is not None:
-        raise missing
-    raise SamlError(Fault.ISSUER, f"{len(found)} providers of {service.contact_center} are {claimed!r}, not one")
+    found = named(service.providers.values(), claimed)
+    if len(found) != 1:
+        raise SamlError(Fault.ISSUER, f"{len(found)} providers of {service.contact_center} are {claimed!r}, not one")
+    return found[0]
 
 
 def _issuer(root: etree._Element) -> str:
@@ -234,16 +239,22 @@ def _instant_of(root: etree._Element, attribute: str) -> float:
         raise SamlError(Fault.CONDITIONS, f"{attribute}: {error}") from error
 
 
-def _spend(root: etree._Element, service: ServiceProvider, trust: Trust, state: StateStore) -> None:
-    """Let each message be used once: its id is kept until it could not be used any more."""
+def _spend(root: etree._Element, service: ServiceProvider, trust: Trust, state: StateStore) -> str:
+    """Let each message be used once: its id is kept until no node could accept it any more; return the key for it."""
     identifier = root.get("ID", "")
-    key = hashlib.sha256(f"{len(trust.entity_id)}:{trust.entity_id}{identifier}".encode()).hexdigest()
-    until = max(_end(root) + service.clock_skew - service.clock(), 1.0)
-    if not state.add(f"saml-logout-message:{key}", True, until):
+    digest = hashlib.sha256(f"{len(trust.entity_id)}:{trust.entity_id}{identifier}".encode()).hexdigest()
+    key = f"saml-logout-message:{digest}"
+    if not state.add(key, True, max(_last_moment(root, service) - service.clock(), 1.0)):
         raise SamlError(Fault.REPLAYED, f"message {identifier!r} was used before")
+    return key
 
 
-def _asked(root: etree._Element, message: _Message, service: ServiceProvider, trust: Trust) -> LogoutAsked:
+def _last_moment(root: etree._Element, service: ServiceProvider) -> float:
+    # Our clock may be as far ahead as another node's is behind.
+    return _end(root) + 2 * service.clock_skew
+
+
+def _asked(root: etree._Element, message: _Message, service: ServiceProvider, trust: Trust, spent: str) -> LogoutAsked:
     name_id = root.find(f"{{{SAML}}}NameID")
     if name_id is None:
         raise SamlError(Fault.NAME_ID, "the request names nobody by a NameID")
@@ -254,6 +265,9 @@ def _asked(root: etree._Element, message: _Message, service: ServiceProvider, tr
         session_indexes=tuple(text_of(index) for index in root.findall(f"{{{SAMLP}}}SessionIndex")),
         relay_state=message.relay_state,
         binding="post" if message.query is None else "redirect",
+        issued=_instant_of(root, "IssueInstant"),
+        ends=_last_moment(root, service),
+        spent=spent,
     )
 
 

@@ -13,7 +13,7 @@ import xmlsec
 from xmlsec import constants
 
 from .errors import Fault, SamlError
-from .gate import LARGEST_ENCODED, LIMITS
+from .gate import LIMITS
 
 if TYPE_CHECKING:
     from ..config.values import KeyPair
@@ -35,7 +35,10 @@ _ALGORITHMS = {
 _WEAK = {"http://www.w3.org/2000/09/xmldsig#rsa-sha1": constants.TransformRsaSha1}
 _MESSAGES: tuple[Kind, ...] = ("SAMLRequest", "SAMLResponse")
 _OURS = frozenset({*_MESSAGES, "RelayState", "SigAlg", "Signature", "SAMLEncoding"})
-_LONGEST_RELAY_STATE = 1024
+LONGEST_RELAY_STATE = 1024
+"""Characters that we hand back; the binding allows 80 bytes (saml-bindings 3.4.3), which many exceed."""
+_LONGEST_QUERY = 64 * 1024
+_MOST_PARAMETERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,10 @@ def read_query(raw_query: str) -> RedirectMessage:
     :param raw_query: what stands behind the ``?``.
     :raises SamlError: if it is no signed message in DEFLATE encoding, or too large.
     """
-    if len(raw_query) > LARGEST_ENCODED:
-        raise SamlError(Fault.TOO_LARGE, f"{len(raw_query)} characters, more than {LARGEST_ENCODED}")
+    if len(raw_query) > _LONGEST_QUERY:
+        raise SamlError(Fault.TOO_LARGE, f"{len(raw_query)} characters, more than {_LONGEST_QUERY}")
+    if raw_query.count("&") >= _MOST_PARAMETERS:
+        raise SamlError(Fault.TOO_LARGE, f"the query has more than {_MOST_PARAMETERS} parameters")
     found = _parameters(raw_query)
     kinds = [kind for kind in _MESSAGES if kind in found]
     if len(kinds) != 1:
@@ -147,8 +152,8 @@ def _parameters(raw_query: str) -> dict[str, str]:
 
 def _relay_state(value: str) -> str:
     text = _text(value, "RelayState")
-    if len(text) > _LONGEST_RELAY_STATE:
-        raise SamlError(Fault.TOO_LARGE, f"RelayState has more than {_LONGEST_RELAY_STATE} characters")
+    if len(text) > LONGEST_RELAY_STATE:
+        raise SamlError(Fault.TOO_LARGE, f"RelayState has more than {LONGEST_RELAY_STATE} characters")
     return text
 
 

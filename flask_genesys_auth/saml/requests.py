@@ -71,6 +71,7 @@ class Login:
         ``session_index`` the provider's name of its own session.
     :param not_on_or_after: unix time at which the provider says the session ends, the skew added, or ``None``.
     :param attributes: what else it says of the person, by our names (``first_name``, ``groups``, ...).
+    :param issued: unix time of the assertion, by the provider's clock.
     """
 
     provider: str
@@ -79,6 +80,7 @@ class Login:
     session_index: str = field(repr=False)
     not_on_or_after: float | None
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    issued: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

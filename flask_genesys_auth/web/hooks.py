@@ -8,7 +8,7 @@ from flask import Flask, Request, g, request
 
 from ..errors import ConfigurationError
 from ..events import Event, tell
-from . import access, auth_type, events, login, origin, refusals
+from . import access, auth_type, events, login, origin, refusals, session_cookie
 
 if TYPE_CHECKING:
     from flask import Response
@@ -71,7 +71,7 @@ class Hooks:
         if login.asked(sent):
             self._mark_private(answer)
             if decision is not None and "HTTP_COOKIE" in sent.environ:
-                login.leave_no_cookie(self._app, decision)
+                session_cookie.leave_no_cookie(self._app, decision)
         refusal = refusals.raised()
         if refusal is not None:
             refusals.complete_answer(refusal, answer)

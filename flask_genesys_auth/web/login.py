@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import flask_login
-from flask import Flask, Request, current_app, request, request_finished, session
+from flask import Flask, Request, current_app, request, session
 from flask_login import AnonymousUserMixin, LoginManager, user_logged_in, user_logged_out
 from flask_login.utils import decode_cookie
 from werkzeug.local import LocalProxy
@@ -47,6 +49,7 @@ class LoginDetails:
     name_id: str = ""
     session_index: str = ""
     not_on_or_after: float | None = None
+    confirm: Callable[[], None] | None = None
 
 
 class Anonymous(AnonymousUserMixin):  # type: ignore[misc]  # Flask-Login has no type hints
@@ -222,21 +225,6 @@ def hand_to_flask_login(here: Runtime, decision: Decision) -> None:
     here.login_manager._update_request_context_with_user(decision.user)
 
 
-def leave_no_cookie(app: Flask, decision: Decision) -> None:
-    """Keep Flask from renewing a permanent session's cookie on a request that did not use it."""
-    if not decision.resumed and session.permanent and not session.modified:
-        request_finished.connect(_take_back_renewal, app)
-
-
-def _take_back_renewal(app: Flask, response: Response, **_: object) -> None:
-    decision = decision_of(request)
-    if decision is None or decision.resumed or session.modified:
-        return
-    name = app.session_interface.get_cookie_name(app) + "="
-    kept = [cookie for cookie in response.headers.getlist("Set-Cookie") if not cookie.startswith(name)]
-    response.headers.setlist("Set-Cookie", kept)
-
-
 def begin_session(
     user: Any,
     *,
@@ -246,16 +234,23 @@ def begin_session(
     name_id: str = "",
     session_index: str = "",
     not_on_or_after: float | None = None,
+    confirm: Callable[[], None] | None = None,
 ) -> None:
     """Log this user in: a new login session of the server, and a browser's session without the past.
 
     :param step: the step that proved the user: ``saml``, ``web_services``, ``configuration_server``.
     :param not_on_or_after: unix time at which the identity provider wants the session to end at the latest.
+    :param confirm: called when the login session is there and nobody has its id yet; what it raises ends it.
     :raises DirectoryUnavailable: if the state cannot keep the session.
     """
-    details = LoginDetails(contact_center, step, provider, name_id, session_index, not_on_or_after)
+    details = LoginDetails(contact_center, step, provider, name_id, session_index, not_on_or_after, confirm)
     vars(request)[_DETAILS] = details
-    flask_login.login_user(user, force=True)
+    try:
+        flask_login.login_user(user, force=True)
+    except Exception:
+        # Flask-Login has already made this user the current one, whom a page about the error would greet.
+        runtime().login_manager._update_request_context_with_user()
+        raise
 
 
 def end_session() -> LoginSession | None:
@@ -311,24 +306,40 @@ def _on_logged_in(app: Flask, user: Any, **_: object) -> None:
     former = session.get(LOGIN)
     try:
         account_id = here.describe(user).account_id
+        opaque = _start(here, account_id, details)
         if isinstance(former, str):
             here.sessions.end(former)
-        opaque = here.sessions.start(
-            contact_center=details.contact_center,
-            account_id=account_id,
-            step=details.step,
-            provider=details.provider,
-            name_id=details.name_id,
-            session_index=details.session_index,
-            not_on_or_after=details.not_on_or_after,
-        )
-    except BackendUnavailable as error:
+    except Exception as error:
         _undo_login(former)
-        raise _unavailable(error) from error
+        if isinstance(error, BackendUnavailable):
+            raise _unavailable(error) from error
+        raise
     _start_afresh(app)
     session["_user_id"] = session[LOGIN] = opaque
     _forget_decision()
     events.logged_in(app, user, account_id, details.contact_center, details.step)
+
+
+def _start(here: Runtime, account_id: str, details: LoginDetails) -> str:
+    """Begin the server's session; return its id if it may stay."""
+    opaque = here.sessions.start(
+        contact_center=details.contact_center,
+        account_id=account_id,
+        step=details.step,
+        provider=details.provider,
+        name_id=details.name_id,
+        session_index=details.session_index,
+        not_on_or_after=details.not_on_or_after,
+    )
+    if details.confirm is not None:
+        try:
+            details.confirm()
+        except Exception:
+            # Nobody has its id: one that cannot be ended now is never used, and ends by itself.
+            with suppress(BackendUnavailable):
+                here.sessions.end(opaque)
+            raise
+    return opaque
 
 
 def _application_login(here: Runtime, user: Any) -> LoginDetails:

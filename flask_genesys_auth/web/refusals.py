@@ -97,7 +97,8 @@ class AuthenticationRequired(Refusal, Unauthorized):
         if location is None:
             return super().page()
         if self._signed_out():
-            return no_store(make_response(render_template("genesys_auth/signed_out.html", login_url=location), 401))
+            page = render_template("genesys_auth/signed_out.html", login_url=location, ended=True)
+            return no_store(make_response(page, 401))
         return no_store(make_response(redirect(location, 302)))
 
     def _login_location(self) -> str | None:

@@ -11,6 +11,7 @@ from ..accounts.enrolment import enrol
 from ..chain.decision import Authenticated, Decision, Identity, StepRecord, Unavailable
 from ..saml.documents import as_instant
 from ..saml.errors import Fault, SamlError
+from ..saml.logged_out import check_not_logged_out
 from ..saml.requests import keep_proven, reference_of, take_proven
 from . import events, login, origin, refusals
 from .runtime import runtime
@@ -112,6 +113,7 @@ def _logged_in(service: ServiceProvider, proven: Proven) -> Response:
         name_id=proven.login.name_id,
         session_index=proven.login.session_index,
         not_on_or_after=proven.login.not_on_or_after,
+        confirm=lambda: check_not_logged_out(runtime().state, service, proven.login),
     )
     return unseen(make_response(redirect(proven.return_to, 303)))
 

@@ -18,13 +18,15 @@ from ..chain.decision import LoginSession
 from ..errors import BackendUnavailable
 from ..events import Event, tell
 from ..saml.errors import MetadataUnavailable, SamlError
+from ..saml.logged_out import note_logout
 from ..saml.logout import LogoutAnswered, LogoutAsked
 from ..saml.logout import receive as receive_logout
 from ..saml.logout_requests import answer as answer_to
 from ..saml.logout_requests import begin_logout, can_log_out
 from . import events, login, refusals
 from .runtime import runtime
-from .saml_pages import address_of, form_targets, kept, post_form, posted, refused, service_of, unseen
+from .saml_complete import TICKET_LIFETIME
+from .saml_pages import CODE_LIFETIME, address_of, form_targets, kept, post_form, posted, refused, service_of, unseen
 
 if TYPE_CHECKING:
     from ..saml.logout_requests import Outgoing
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 BEGUN = "_genesys_logout"
 """The key of the browser's session that names the logout which a provider has been asked for."""
+
+LONGEST_WAY = CODE_LIFETIME + TICKET_LIFETIME
+"""Seconds from an accepted assertion to its login session."""
 
 OUTCOME_LIFETIME = 300
 """Seconds within which the browser must come from the provider to the signed-out page."""
@@ -102,6 +107,12 @@ def slo(contact_center: str) -> Response:
 def signed_out(contact_center: str) -> Response:
     """``GET signed-out``: say what is so, and offer to log in again; nobody is logged in again in silence."""
     service = service_of(contact_center)
+    decision = login.decide()
+    if decision.unavailable:
+        raise refusals.for_anonymous(decision)
+    if decision.resumed:
+        # What would be said here is not so; there they see who they are, and can sign out.
+        return unseen(make_response(redirect(address_of("logout", service.contact_center), 303)))
     _learn_outcome()
     begins = address_of("login", service.contact_center)
     return refusals.no_store(make_response(render_template("genesys_auth/signed_out.html", login_url=begins)))
@@ -119,8 +130,16 @@ def _received(service: ServiceProvider) -> LogoutAsked | LogoutAnswered:
 
 def _ended(service: ServiceProvider, asked: LogoutAsked) -> Response:
     """End what the provider's request names (saml-core 3.7.3.2), and answer: there is nothing left of it here."""
-    sessions = runtime().sessions
-    ended = sessions.end_saml(service.contact_center, asked.trust.name, asked.name_id.text, asked.session_indexes)
+    here = runtime()
+    try:
+        # Before the sessions are looked for: a login that is on its way finds either this or its end.
+        note_logout(here.state, service, asked, LONGEST_WAY)
+        ended = here.sessions.end_saml(
+            service.contact_center, asked.trust.name, asked.name_id.text, asked.session_indexes
+        )
+    except BackendUnavailable:
+        asked.let_in_again(here.state)
+        raise
     _announce(ended, asked.trust.name)
     login.forget_ended()
     outgoing = answer_to(service, asked)

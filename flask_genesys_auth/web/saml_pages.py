@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ..saml.settings import ServiceProvider
 
 ENDPOINTS = "genesys_saml"
+CODE_LIFETIME = 60
+"""Seconds within which the browser must bring the one-time code back."""
+
 _LARGEST_FORM = 512 * 1024
 """Bytes: twice the largest message, which leaves room for escapes and line breaks."""
 _MOST_FIELDS = 8

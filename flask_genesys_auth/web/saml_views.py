@@ -16,25 +16,24 @@ from werkzeug.exceptions import MethodNotAllowed
 from ..saml.consumer import consume, declined
 from ..saml.errors import SamlError, StatusRefused
 from ..saml.requests import Proven, keep_proven
-from . import access
+from . import access, session_cookie
 from .addresses import local_path
 from .refusals import CONTENT_SECURITY_POLICY
 from .runtime import runtime
 from .saml_begin import begin, choose
 from .saml_complete import complete
 from .saml_logout import log_out, signed_out, slo
-from .saml_pages import ENDPOINTS, kept, posted, refused, service_of, unseen
+from .saml_pages import CODE_LIFETIME, ENDPOINTS, kept, posted, refused, service_of, unseen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..saml.settings import ServiceProvider
 
+_FROM_ELSEWHERE = frozenset({"acs", "slo"})
+"""Addresses to which a provider's site sends the browser, so that its cookie may stay behind."""
 _TAKING = frozenset({"login", "complete", "slo"})
 """Addresses at which a GET changes something."""
-
-CODE_LIFETIME = 60
-"""Seconds within which the browser must bring the one-time code back."""
 
 
 def create_blueprint(prefix: str) -> Blueprint:
@@ -54,10 +53,11 @@ def create_blueprint(prefix: str) -> Blueprint:
         ("slo", slo, ["GET", "POST"]),
     )
     for name, view, methods in rules:
+        kept_view = _not_in_passing(view, methods) if name in _TAKING else view
         blueprint.add_url_rule(
             f"/<contact_center>/{name}",
             endpoint=name.replace("-", "_"),
-            view_func=_not_in_passing(view, methods) if name in _TAKING else view,
+            view_func=_without_session(kept_view) if name in _FROM_ELSEWHERE else kept_view,
             methods=methods,
         )
     blueprint.after_app_request(functools.partial(_guarded, f"{prefix}/"))
@@ -80,6 +80,20 @@ def _not_in_passing(view: Callable[[str], Any], methods: list[str]) -> Callable[
     def checked(contact_center: str) -> Any:
         if request.method not in methods:
             raise MethodNotAllowed(valid_methods=methods)
+        return view(contact_center)
+
+    return checked
+
+
+def _without_session(view: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Keep an answer to a request without the browser's session from putting an empty one in its place.
+
+    Applications touch the session of every request (``session.permanent = True``), and the browser takes the cookie.
+    """
+
+    @functools.wraps(view)
+    def checked(contact_center: str) -> Any:
+        session_cookie.keep_session_of_browser()
         return view(contact_center)
 
     return checked

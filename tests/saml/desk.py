@@ -62,6 +62,14 @@ class BreakableState(MemoryState):
         self._fail()
         return super().add(*args, **more)
 
+    def find(self, term: str) -> list[str]:
+        self._fail()
+        return super().find(term)
+
+    def delete(self, key: str) -> bool:
+        self._fail()
+        return super().delete(key)
+
     def _fail(self) -> None:
         if self.broken:
             raise StateUnavailable("told to fail")
@@ -132,7 +140,11 @@ def making(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
             },
         }
         database = tmp_path / f"accounts{len(made)}.sqlite3"
-        GenesysAuth(app, state=state or BreakableState("desk"), accounts=BreakableAccounts(f"sqlite:///{database}"))
+        GenesysAuth(
+            app,
+            state=BreakableState("desk") if state is None else state,
+            accounts=BreakableAccounts(f"sqlite:///{database}"),
+        )
         made.append(app)
         store = accounts(app)
         store.create_tables()

@@ -7,6 +7,7 @@ import dataclasses
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
@@ -329,7 +330,8 @@ def smuggled(query: str) -> str:
         (lambda query: query + "\u00e4", Fault.MALFORMED),
         (lambda query: query + "&RelayState=%ff", Fault.MALFORMED),
         (lambda query: query + "&RelayState=" + "x" * 1025, Fault.TOO_LARGE),
-        (lambda query: query + "&x=" + "x" * 262144, Fault.TOO_LARGE),
+        (lambda query: query + "&x=" + "x" * 65536, Fault.TOO_LARGE),
+        (lambda query: query + "&x=1" * 32, Fault.TOO_LARGE),
         (lambda query: "", Fault.MALFORMED),
     ],
 )
@@ -341,7 +343,7 @@ def test_queries_that_could_be_read_in_two_ways_are_refused(
         desk.take_query(change(query))
     assert refusal.value.reason is fault, refusal.value
     encoding = quote("urn:oasis:names:tc:SAML:2.0:bindings:URL-Encoding:DEFLATE", safe="")
-    assert isinstance(desk.take_query(f"{query}&SAMLEncoding={encoding}&other=1&other=2"), LogoutAsked)
+    assert isinstance(desk.take_query(f"{query}&SAMLEncoding={encoding}" + "&other=1" * 27), LogoutAsked)
 
 
 @pytest.mark.parametrize(
@@ -377,6 +379,34 @@ def test_forms_that_are_no_message_are_refused(desk: Desk, message: str, fault: 
         desk.take_form({"SAMLRequest": message})
     assert refusal.value.reason is fault
     assert isinstance(desk.take_form(desk.request.form(desk.key)), LogoutAsked)
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_relay_state_is_handed_back_up_to_its_limit(desk: Desk, binding: str) -> None:
+    asked = desk.take(desk.request.but(relay_state="x" * 1024), binding)
+    assert isinstance(asked, LogoutAsked)
+    assert asked.relay_state == "x" * 1024
+    with pytest.raises(SamlError) as refusal:
+        desk.take(desk.request.but(relay_state="x" * 1025), binding)
+    assert refusal.value.reason is Fault.TOO_LARGE
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_message_is_known_as_used_until_no_node_could_accept_it(desk: Desk, binding: str) -> None:
+    message = desk.request
+    ahead = dataclasses.replace(desk.service, clock=lambda: NOW + desk.service.clock_skew)
+    skew = desk.service.clock_skew
+    kept: list[float] = []
+
+    class Noting(MemoryState):
+        def add(self, key: str, value: Any, ttl: float, **more: Any) -> bool:
+            kept.append(ttl)
+            return super().add(key, value, ttl, **more)
+
+    asked = dataclasses.replace(desk, service=ahead, state=Noting("tests")).take(message, binding)
+    assert isinstance(asked, LogoutAsked)
+    # The other node's clock is as far behind as this one's is ahead, and it allows the skew besides.
+    assert ahead.clock() + kept[0] == NOW + 300 + 2 * skew == asked.ends
 
 
 @pytest.mark.parametrize("binding", BINDINGS)

@@ -30,6 +30,7 @@ from flask_genesys_auth.web.runtime import runtime
 
 from .desk import ANN, CSP, NAVIGATION, BreakableState, Browser, MakeApp, accounts, assert_refused, idp_of
 from .places import IDP, PUBLIC_URL, SSO
+from .provider_site import Site, metadata_of
 
 SLO = "https://idp.example/slo?tenant=1"
 OURS = f"{PUBLIC_URL}/saml/acme/slo"
@@ -74,8 +75,8 @@ def app(build: Build) -> Flask:
 
 
 def request_of(browser: Browser, **changes: Any) -> LogoutMessage:
-    """The provider's genuine request to end the browser's login."""
-    return LogoutMessage(IDP, f"{browser.url}{browser.base}/slo").but(**changes)
+    """The provider's genuine request to end the browser's login, old enough for a login after it to be newer."""
+    return LogoutMessage(IDP, f"{browser.url}{browser.base}/slo", issued=-2).but(**changes)
 
 
 def response_to(request: etree._Element, relay_state: str, **changes: Any) -> LogoutMessage:
@@ -213,7 +214,25 @@ def test_logging_in_again_forgets_the_logout(ann: Browser) -> None:
     assert ASKED in next_page(ann)
     ann.log_in()
     assert ann.user == ANN
-    assert HERE in ann.get("/saml/acme/signed-out").text
+    answer = ann.get("/saml/acme/signed-out")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/saml/acme/logout")
+    page = ann.get("/saml/acme/logout")
+    assert (page.status_code, ANN in page.text) == (200, True)
+
+
+def test_browser_that_was_never_signed_in_is_not_told_that_it_was(app: Flask, key: SigningKey) -> None:
+    page = Browser(app, key).get("/saml/acme/signed-out")
+    assert (page.status_code, HERE in page.text) == (200, False)
+    assert "You are not signed in" in page.text
+    assert "signed out" not in page.text
+
+
+def test_what_nobody_can_tell_is_not_said(app: Flask, ann: Browser) -> None:
+    state_of(app).broken = True
+    answer = ann.get("/saml/acme/signed-out", headers=NAVIGATION)
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    state_of(app).broken = False
+    assert ann.get("/saml/acme/signed-out").status_code == 303
 
 
 @pytest.mark.parametrize(
@@ -634,13 +653,17 @@ def test_providers_word_is_not_answered_while_the_state_is_down(app: Flask, ann:
     assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
     state.broken = False
     assert ann.user == ANN
-    state.__class__ = NothingEnds
-    assert bring(ann, request_of(ann), binding, cookies=True).status_code == 503
-    state.__class__ = BreakableState
-    assert ann.user == ANN
-    # What was not accepted is not used up.
-    assert is_success(sent(bring(ann, request, binding, cookies=True), binding)[0], request)
-    assert ann.user == ""
+    # What could not be carried out is not used up, and neither is what could not be accepted.
+    for broken in (NothingEnds, NothingIsKept):
+        request = request_of(ann)
+        state.__class__ = broken
+        assert bring(ann, request, binding, cookies=True).status_code == 503
+        state.__class__ = BreakableState
+        assert ann.user == ANN
+        assert is_success(sent(bring(ann, request, binding, cookies=True), binding)[0], request)
+        assert bring(ann, request, binding, cookies=True).status_code == 400
+        assert ann.user == ""
+        ann.log_in()
 
 
 def test_browser_learns_of_its_end_later_if_the_state_cannot_be_read(app: Flask, ann: Browser) -> None:
@@ -678,3 +701,31 @@ def test_message_of_a_provider_that_is_not_known_yet_can_wait(build: Build, key:
         assert browser.user == ANN
         bring(browser, request_of(browser), "redirect")
         assert browser.user == ""
+
+
+def test_provider_that_cannot_be_known_stops_no_other(build: Build, key: SigningKey) -> None:
+    site = Site(metadata_of(key, entity_id=idp_of("near")))
+    with socket.socket() as nobody, site.serve():
+        nobody.bind(("127.0.0.1", 0))
+        far = {"metadata": f"http://127.0.0.1:{nobody.getsockname()[1]}/idp.xml", "allow_unsolicited": True}
+        near = {"metadata": site.address, "allow_unsolicited": True}
+        browser = Browser(build(others={"far": far, "near": near}), key)
+        # Of neither is anything known so far; and one that is known is heard without asking any other.
+        bring(browser, request_of(browser, issuer=IDP), "redirect")
+        assert site.asked == 0
+        assert bring(browser, request_of(browser, issuer=idp_of("near")), "redirect").status_code == 303
+        assert browser.answer(browser.unsolicited(issuer=idp_of("near")), None).status_code == 303
+        assert bring(browser, request_of(browser, issuer=idp_of("far")), "redirect").status_code == 503
+        assert browser.answer(browser.unsolicited(issuer=idp_of("far")), None).status_code == 503
+        assert site.asked == 1
+
+
+def test_provider_that_has_changed_its_name_is_heard_by_the_new_one(build: Build, key: SigningKey) -> None:
+    browser = Browser(build(), key)
+    trusted = runtime(browser.client.application).service_providers["acme"].providers["okta"]
+    path = Path(trusted.settings.metadata)
+    path.write_text(path.read_text().replace(IDP, idp_of("renamed")))
+    assert bring(browser, request_of(browser), "redirect").status_code == 303
+    trusted._looked = 0.0  # as if nobody had asked for a while
+    assert bring(browser, request_of(browser, issuer=idp_of("renamed")), "redirect").status_code == 303
+    assert bring(browser, request_of(browser), "redirect").status_code == 400
