@@ -43,9 +43,9 @@ STEP_ADVICE: Mapping[str, str] = MappingProxyType(
         "unexpected_redirect": "Add the organization's own host to "
         "contact_centers.{contact_center}.salesforce.redirect_hosts, if it is Salesforce's.",
         "other_tenant": "Look at contact_centers.{contact_center}.configuration_server.contact_center_id and tenant.",
-        "ambiguous_name": "Let the directory's filter find one person for this name.",
+        "ambiguous_name": "Narrow ldap.base or ldap.filter: the directory has more than one entry of this name.",
         "disabled_in_directory": "Enable the account in the directory.",
-        "locked_in_directory": "Unlock the account in the directory, or wait until it does so itself.",
+        "locked_in_directory": "Unlock the account in the directory; keep max_failures below its limit.",
         "expired_in_directory": "Extend the account in the directory.",
         "password_expired": "Let the user change the password in the directory.",
         "password_must_change": "Let the user change the password in the directory, as it demands.",
