@@ -78,7 +78,8 @@ def test_prometheus(app: Flask, logger: logging.Logger) -> None:
 
 
 def test_opentelemetry(app: Flask) -> None:
-    recipe("def note_decision")["trace_decisions"](app)
+    names = recipe("def note_decision")  # blinker refers to receivers weakly
+    names["trace_decisions"](app)
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
