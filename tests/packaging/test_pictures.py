@@ -22,7 +22,7 @@ def test_the_script_takes_the_pictures_that_are_there(tmp_path: Path) -> None:
     require("chromedriver", "chromium-driver")
     screenshots.take(tmp_path)
     taken = {path.name for path in tmp_path.iterdir()}
-    assert taken == set(screenshots.PICTURES) == {path.name for path in screenshots.FOLDER.iterdir()}
+    assert taken == set(screenshots.PICTURES) == {path.name for path in screenshots.FOLDER.glob("*.png")}
     for path in tmp_path.iterdir():
         width, height = size_of(path.read_bytes())
         assert width == screenshots.WIDTH
@@ -40,7 +40,7 @@ def test_every_picture_is_small_and_used_with_words_for_those_who_do_not_see_it(
     used = {
         Path(target).name: words
         for page in pages
-        for words, target in re.findall(r"!\[([^\]]*)\]\(([^)]+\.png)\)", page.read_text("utf-8"))
+        for words, target in re.findall(r"!\[([^\]]*)\]\(([^)]+\.(?:png|svg))\)", page.read_text("utf-8"))
     }
     files = sorted(screenshots.FOLDER.iterdir())
     assert sorted(used) == [path.name for path in files]
