@@ -12,8 +12,10 @@ from werkzeug.datastructures import Headers
 _HOST = re.compile(r"[0-9A-Za-z.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 
-def address(context: click.Context, parameter: click.Parameter, text: str) -> str:
-    """Return an address as it was given, once it is sure that all of it can be read."""
+def address(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """Return an address as it was given, once it is sure that all of it can be read; ``None`` if none was."""
+    if text is None:
+        return None
     try:
         _check_address(text)
     except UnicodeEncodeError:

@@ -1,0 +1,313 @@
+"""``explain`` is shown what operators ask about, each beside the same request that is well."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskCliRunner
+
+from flask_genesys_auth.accounts.models import Account
+from flask_genesys_auth.cli import genesys_auth
+from flask_genesys_auth.testing.faults import unused_url
+from flask_genesys_auth.testing.fixtures import genesys_emulator, salesforce_emulator
+from flask_genesys_auth.testing.genesys import GenesysEmulator
+from flask_genesys_auth.testing.salesforce import SalesforceEmulator
+from flask_genesys_auth.web.runtime import runtime
+from tests.cli.conftest import accounts_of, make_app
+from tests.servers import RedisServer, own_redis_server
+
+__all__ = ["genesys_emulator", "own_redis_server", "salesforce_emulator"]
+
+HERE = "192.0.2.7"
+PASSWORD = "ann's pässword"
+
+
+@dataclass
+class Asking:
+    """An application whose request is explained."""
+
+    app: Flask
+    folder: Path
+    runner: FlaskCliRunner = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.runner = self.app.test_cli_runner()
+
+    def explained(self, *args: str, **headers: str) -> dict[str, Any]:
+        """What JSON says; the text says the same advice."""
+        file = self.folder / "headers.txt"
+        file.write_text("".join(f"{name}: {value}\n" for name, value in headers.items()))
+        given = ["explain", "GET", "/", "-H", f"@{file}", "--address", HERE, *args]
+        result = self.runner.invoke(genesys_auth, [*given, "--json"])
+        assert result.exit_code == 0, result.output
+        found: dict[str, Any] = json.loads(result.output)
+        shown = self.runner.invoke(genesys_auth, given)
+        assert shown.exit_code == 0
+        for row in found["steps"]:
+            assert row.get("advice", "") in shown.output
+        for note in found["notes"]:
+            assert f"note: {note}" in shown.output
+        return found
+
+    def step(self, name: str, **headers: str) -> dict[str, Any]:
+        (row,) = [row for row in self.explained(**headers)["steps"] if row["step"] == name]
+        return dict(row)
+
+
+def basic(name: str, password: str = PASSWORD) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+def add(app: Flask, name: str, password: str = "") -> Account:
+    store = accounts_of(app)
+    store.create_tables()
+    account = store.add("acme", name)
+    if password:
+        store.set_password(account.id, runtime(app).hasher.hash(password))
+    return account
+
+
+def close(app: Flask) -> None:
+    runtime(app).state.close()
+    accounts_of(app).close()
+
+
+@pytest.fixture
+def salesforce(tmp_path: Path, salesforce_emulator: SalesforceEmulator) -> Iterator[Asking]:
+    table = {"organizations": ["00D000000000001"], "identity_hosts": [salesforce_emulator.url], "timeout": 10.0}
+    app = make_app(tmp_path, contact_centers={"acme": {"salesforce": table}})
+    add(app, "somebody@acme.example")
+    yield Asking(app, tmp_path)
+    close(app)
+
+
+def test_a_salesforce_session_that_is_refused_and_one_that_is_not(
+    salesforce: Asking, salesforce_emulator: SalesforceEmulator
+) -> None:
+    headers = salesforce_emulator.add_user("ann@acme.example")
+    add(salesforce.app, "ann@acme.example")
+    assert salesforce.step("salesforce", **headers)["outcome"] == "authenticated"
+    salesforce_emulator.end_session(headers)
+    row = salesforce.step("salesforce", **headers)
+    assert (row["outcome"], row["reason"]) == ("rejected", "session_refused")
+    assert "HTTP 403: Bad_OAuth_Token" in row["detail"]
+    assert "Lightning" in row["advice"]
+    assert "Lock sessions to the IP address" in row["advice"]
+    assert headers["ssid"] not in json.dumps(salesforce.explained(**headers))
+
+
+def test_an_organization_that_is_not_listed(salesforce: Asking, salesforce_emulator: SalesforceEmulator) -> None:
+    headers = salesforce_emulator.add_user("ann@acme.example")
+    other = headers["surl"].replace("/00D000000000001EAA", "/00D000000000002")
+    assert other != headers["surl"]
+    row = salesforce.step("salesforce", ssid=headers["ssid"], surl=other)
+    assert row["reason"] == "organization_not_listed"
+    assert "00D000000000002 is not on organizations" in row["detail"]
+    assert "contact_centers.acme.salesforce.organizations" in row["advice"]
+
+
+def test_an_account_that_is_missing_is_made_by_what_is_told(
+    salesforce: Asking, salesforce_emulator: SalesforceEmulator
+) -> None:
+    headers = salesforce_emulator.add_user("ann@acme.example")
+    row = salesforce.step("salesforce", **headers)
+    assert (row["reason"], row["detail"]) == ("no_account", "no account of acme has the name 'ann@acme.example'")
+    command = row["advice"].partition("flask genesys-auth ")[2]
+    assert salesforce.runner.invoke(genesys_auth, command.split()).exit_code == 0
+    assert salesforce.step("salesforce", **headers)["outcome"] == "authenticated"
+
+
+def test_an_account_that_is_not_linked_is_linked_by_what_is_told(
+    tmp_path: Path, salesforce_emulator: SalesforceEmulator
+) -> None:
+    table = {
+        "organizations": ["00D000000000001"],
+        "identity_hosts": [salesforce_emulator.url],
+        "match": "identity",
+        "timeout": 10.0,
+    }
+    app = make_app(tmp_path, contact_centers={"acme": {"salesforce": table}})
+    add(app, "ann")
+    asking, headers = Asking(app, tmp_path), salesforce_emulator.add_user("ann@acme.example")
+    row = asking.step("salesforce", **headers)
+    assert row["reason"] == "no_account"
+    command = row["advice"].partition("flask genesys-auth ")[2].partition(";")[0].replace("USER_NAME", "ann")
+    assert command.startswith("accounts link acme ann salesforce=00D000000000001/005")
+    assert asking.runner.invoke(genesys_auth, command.split()).exit_code == 0
+    assert asking.step("salesforce", **headers)["outcome"] == "authenticated"
+    close(app)
+
+
+def test_a_directory_that_is_down_and_a_breaker_that_is_open(tmp_path: Path) -> None:
+    table = {"directory": "genesys", "url": unused_url(), "client_id": "tests", "client_secret": "s3cret"}
+    app = make_app(tmp_path, contact_centers={"acme": {"configuration_server": table}})
+    accounts_of(app).create_tables()
+    asking, headers = Asking(app, tmp_path), {"Authorization": basic("ann")}
+    row = asking.step("configuration_server", **headers)
+    assert (row["outcome"], row["reason"]) == ("unavailable", "unreachable")
+    assert "Look at that server" in row["advice"]
+    assert "until" not in row
+    fail(app, HERE, 1)
+    asking.explained(**headers)
+    found = asking.explained(**headers)
+    # Here the process that explains is the one whose breaker has opened.
+    (row,) = [one for one in found["steps"] if one["step"] == "configuration_server"]
+    assert row["reason"] == "circuit_open"
+    assert row["until"].endswith("Z")
+    assert "Connection refused" in row["detail"]
+    assert found["answer"]["status"] == 503
+    assert any("circuit breakers are of each process" in note for note in found["notes"])
+    close(app)
+
+
+@pytest.fixture
+def password(tmp_path: Path) -> Iterator[Asking]:
+    app = make_app(tmp_path, throttle={"per_account": "2 per hour", "per_account_anywhere": "3 per day"})
+    add(app, "ann", PASSWORD)
+    yield Asking(app, tmp_path)
+    close(app)
+
+
+def fail(app: Flask, address: str, times: int) -> None:
+    client = app.test_client()
+    for _ in range(times):
+        client.get("/", auth=("ann", "wrong"), environ_overrides={"REMOTE_ADDR": address})
+
+
+def test_the_throttle_is_shown_and_not_touched(password: Asking) -> None:
+    headers = {"Authorization": basic("ann")}
+    for _ in range(3):
+        found = password.explained(**headers)
+        assert found["answer"]["by"] == "view"
+    assert found["throttle"] == {
+        "address": HERE,
+        "counted": "by each process",
+        "limits": [
+            {"limit": "per_address", "allows": "300 per minute", "until": None},
+            {"limit": "per_account", "allows": "2 per hour", "until": None},
+            {"limit": "per_account_anywhere", "allows": "3 per day", "until": None},
+        ],
+    }
+    assert any("counted in the memory of each process" in note for note in found["notes"])
+    fail(password.app, HERE, 2)
+    found = password.explained(**headers)
+    (row,) = [one for one in found["steps"] if one["step"] == "web_services"]
+    assert (row["outcome"], row["reason"]) == ("unavailable", "throttled")
+    assert row["detail"] == "over throttle.per_account (2 per hour)"
+    assert row["until"] == found["throttle"]["limits"][1]["until"]
+    assert found["answer"] == {"status": 429, "by": "Throttled"}
+    assert password.app.test_client().get("/", auth=("ann", PASSWORD)).status_code == 200
+    elsewhere = password.explained("--address", "192.0.2.8", **headers)
+    assert elsewhere["answer"]["by"] == "view"
+
+
+def test_an_address_where_the_account_has_logged_in_is_excused(password: Asking) -> None:
+    headers = {"Authorization": basic("ann")}
+    client = password.app.test_client()
+    client.get("/", auth=("ann", PASSWORD), environ_overrides={"REMOTE_ADDR": HERE})
+    fail(password.app, "192.0.2.8", 2)
+    fail(password.app, "192.0.2.9", 2)
+    assert password.explained(**headers)["answer"]["by"] == "view"
+    strange = password.explained("--address", "192.0.2.10", **headers)
+    assert strange["answer"]["status"] == 429
+    assert strange["throttle"]["limits"][2]["until"]
+
+
+def test_the_throttle_of_several_nodes_is_seen_from_here(tmp_path: Path, own_redis_server: RedisServer) -> None:
+    limits = {"storage_url": own_redis_server.url, "per_account": "2 per hour", "fallback": False}
+    node = make_app(tmp_path, throttle=limits)
+    add(node, "ann", PASSWORD)
+    fail(node, HERE, 2)
+    asking = Asking(make_app(tmp_path, throttle=limits), tmp_path)
+    found = asking.explained(Authorization=basic("ann"))
+    assert found["throttle"]["counted"] == "by all nodes"
+    assert found["answer"]["status"] == 429
+    assert not any("memory of each process" in note for note in found["notes"])
+    own_redis_server.stop()
+    down = asking.explained(Authorization=basic("ann"))
+    assert "is down" in down["throttle"]["error"]
+    assert down["steps"][2]["reason"] == "throttle_unavailable"
+    close(asking.app)
+    close(node)
+
+
+def test_what_may_reach_genesys_no_more_is_not_sent_there(tmp_path: Path, genesys_emulator: GenesysEmulator) -> None:
+    table = {
+        "directory": "genesys",
+        "url": genesys_emulator.url,
+        "client_id": genesys_emulator.client_id,
+        "client_secret": genesys_emulator.client_secret,
+        "tenant": "Environment",
+        "max_failures": "2 per hour",
+        "timeout": 10.0,
+    }
+    app = make_app(tmp_path, contact_centers={"acme": {"configuration_server": table}})
+    add(app, "ann")
+    genesys_emulator.add_user("ann", PASSWORD)
+    asking, headers = Asking(app, tmp_path), {"Authorization": basic("ann")}
+    assert asking.step("configuration_server", **headers)["outcome"] == "authenticated"
+    fail(app, "192.0.2.9", 2)
+    genesys_emulator.requests.clear()
+    row = asking.step("configuration_server", **headers)
+    assert (row["reason"], row["outcome"]) == ("throttled", "unavailable")
+    assert "configuration_server.max_failures (2 per hour): the directory is not asked" in row["detail"]
+    assert not genesys_emulator.requests
+    close(app)
+
+
+def test_a_wrong_password_a_disabled_account_and_a_good_one(password: Asking) -> None:
+    row = password.step("web_services", Authorization=basic("ann", "wrong"))
+    assert row["reason"] == "bad_credentials"
+    assert "accounts set-password acme" in row["advice"]
+    good = password.step("web_services", Authorization=basic("ann"))
+    assert good["outcome"] == "authenticated"
+    assert "advice" not in good
+    account = accounts_of(password.app).get_by_name("acme", "ann")
+    assert account is not None
+    accounts_of(password.app).set_enabled(account.id, enabled=False)
+    assert "accounts enable acme" in password.step("web_services", Authorization=basic("ann"))["advice"]
+
+
+def test_a_request_without_credentials_has_no_throttle_and_no_notes(password: Asking) -> None:
+    found = password.explained()
+    assert (found["throttle"], found["notes"]) == (None, [])
+    assert all("advice" not in row for row in found["steps"])
+
+
+def test_sessions_in_memory_are_unknown_here(tmp_path: Path) -> None:
+    app = make_app(tmp_path, state_url="memory://", accounts_url=f"sqlite:///{tmp_path / 'accounts.sqlite3'}")
+    accounts_of(app).create_tables()
+    assert any("login sessions" in note for note in Asking(app, tmp_path).explained()["notes"])
+    close(app)
+
+
+@pytest.mark.parametrize("path", ["/\x1b]0;evil\x07", "/%1B%5B31mred", "/%E2%80%AEevil"])
+def test_what_is_shown_moves_no_terminal(password: Asking, path: str) -> None:
+    for more in ([], ["--json"]):
+        shown = password.runner.invoke(genesys_auth, ["explain", "GET", path, *more]).output
+        assert shown
+        assert all(one.isprintable() or one == "\n" for one in shown)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["explain"],
+        ["explain", "GET"],
+        ["explain", "GET", "/", "--address", "nowhere"],
+        ["explain", "GET", "/", "--reference", "0123abcd"],
+        ["explain", "--reference", "x"],
+        ["explain", "--reference", ""],
+    ],
+)
+def test_a_mistake_in_the_command_is_status_2(password: Asking, args: list[str]) -> None:
+    result = password.runner.invoke(genesys_auth, args)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output

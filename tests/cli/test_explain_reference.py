@@ -1,0 +1,192 @@
+"""Why a SAML login failed is kept under its page's reference: for operators, within bounds, and for nobody else."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_genesys_auth.cli import genesys_auth
+from flask_genesys_auth.saml.errors import Fault, SamlError
+from flask_genesys_auth.state.memory import MemoryState
+from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.web.runtime import runtime
+from flask_genesys_auth.web.saml_failures import FROM_ANYBODY, FROM_LOGINS, KEPT_FOR, Allowance, SamlFailures
+from tests.saml.conftest import key, other_key
+from tests.saml.desk import BreakableState, Browser, MakeApp, accounts, app, browser, make_app
+
+__all__ = ["app", "browser", "key", "make_app", "other_key"]
+
+
+def reference_in(page: str) -> str:
+    (found,) = re.findall(r"\b[0-9a-f]{8}\b", re.sub("<[^>]*>", " ", page))
+    return str(found)
+
+
+def resolved(app: Flask, reference: str) -> dict[str, Any]:
+    result = app.test_cli_runner().invoke(genesys_auth, ["explain", "--reference", reference, "--json"])
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.output)
+    return found
+
+
+def failed(browser: Browser, **changes: Any) -> str:
+    """Let a login fail; return the reference of its page."""
+    request, relay_state = browser.begin()
+    answer = browser.answer(browser.message(request, **changes), relay_state)
+    if answer.status_code == 303:
+        answer = browser.get(answer.headers["Location"])
+    assert answer.status_code == 400
+    return reference_in(answer.text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "both", "advice"),
+    [
+        (
+            {"audience": "https://other.example"},
+            "audience",
+            ("https://other.example", "https://portal.acme.example/saml/acme/metadata"),
+            "saml.entity_id",
+        ),
+        ({"conditions_not_on_or_after": -120}, "expired", ("ended at 20", "our clock says 20"), "NTP"),
+        ({"conditions_not_before": 120}, "not_yet_valid", ("begin at 20", "our clock says 20"), "NTP"),
+        (
+            {"name_id": "nobody@acme.example"},
+            "account",
+            ("no_account", "nobody@acme.example"),
+            "accounts link acme USER_NAME okta=VALUE",
+        ),
+    ],
+)
+def test_a_failure_is_told_with_both_values_and_what_to_do(
+    app: Flask, browser: Browser, changes: dict[str, Any], reason: str, both: tuple[str, str], advice: str
+) -> None:
+    reference = failed(browser, **changes)
+    found = resolved(app, reference)
+    assert (found["reference"], found["reason"], found["about"]) == (reference, reason, "login")
+    assert (found["contact_center"], found["provider"], found["address"]) == ("acme", "okta", "127.0.0.1")
+    assert all(value in found["detail"] for value in both)
+    assert advice in found["advice"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", found["time"])
+    plain = app.test_cli_runner().invoke(genesys_auth, ["explain", "--reference", f" {reference.upper()} "])
+    assert plain.exit_code == 0
+    assert found["detail"] in plain.output
+    assert found["advice"] in plain.output
+    assert browser.log_in().status_code == 303
+
+
+def test_the_log_has_the_same_reference(app: Flask, browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+    reference = failed(browser, audience="https://other.example")
+    told = vars(caplog.records[-1])["genesys_auth"]
+    assert told["reference"] == reference
+    assert told["detail"] == resolved(app, reference)["detail"]
+
+
+def test_a_reference_that_nobody_has_given_is_unknown_and_the_log_is_named(app: Flask, browser: Browser) -> None:
+    assert resolved(app, failed(browser, audience="https://other.example"))
+    result = app.test_cli_runner().invoke(genesys_auth, ["explain", "--reference", "0123abcd"])
+    assert result.exit_code == 1
+    assert "look for it in the log" in result.output
+
+
+def test_no_address_of_ours_answers_for_a_reference(app: Flask, browser: Browser) -> None:
+    reference = failed(browser, audience="https://other.example")
+    for rule in app.url_map.iter_rules():
+        path = re.sub("<[^>]*>", "acme", rule.rule)
+        query = f"reference={reference}&code={reference}&SAMLResponse={reference}&ID={reference}"
+        for answer in (browser.get(f"{path}?{query}"), browser.post(path, data={"ticket": reference})):
+            assert "other.example" not in answer.text
+            assert "audience" not in answer.text
+
+
+def test_a_state_that_is_down_changes_no_answer(
+    make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    class FullState(BreakableState):
+        """It answers, but takes nothing new under a failure's key."""
+
+        def add(self, *args: Any, **more: Any) -> bool:
+            self.broken = args[0].startswith("saml-failure:")
+            try:
+                return super().add(*args, **more)
+            finally:
+                self.broken = False
+
+    well, ill = Browser(make_app(), key), Browser(make_app(state=FullState("desk")), key)
+    pages = []
+    for one in (well, ill):
+        request, relay_state = one.begin()
+        answer = one.answer(one.message(request, audience="https://other.example"), relay_state)
+        reference = reference_in(answer.text)
+        pages.append((answer.status_code, answer.text.replace(reference, "REFERENCE"), sorted(answer.headers.keys())))
+        assert vars(caplog.records[-1])["genesys_auth"]["reference"] == reference
+    assert pages[0] == pages[1]
+
+
+def test_garbage_of_anybody_fills_nothing_and_logins_keep_their_room(app: Flask, browser: Browser) -> None:
+    state = runtime(app).state
+    assert isinstance(state, BreakableState)
+    before = len(state._entries)
+    for _ in range(3 * FROM_ANYBODY[0]):
+        answer = browser.post("/saml/acme/acs", data={"SAMLResponse": "eA=="})
+        assert answer.status_code == 400
+        assert reference_in(answer.text)
+    assert len(state._entries) - before == FROM_ANYBODY[0]
+    assert resolved(app, failed(browser, audience="https://other.example"))["reason"] == "audience"
+
+
+def test_what_is_kept_is_small_plain_and_ends() -> None:
+    clock = [1000.0]
+    state = MemoryState("tests", clock=lambda: clock[0])
+    failures = SamlFailures(state, clock=lambda: clock[0])
+    error = SamlError(Fault.AUDIENCE, "\x1b[31m" + "x" * 5000, provider="okta")
+    error.asked = True
+    reference = failures.note("acme", error, address="::1\n" * 100, leaving=True)
+    found = failures.find(reference)
+    assert found is not None
+    assert (found["about"], found["time"]) == ("logout", 1000.0)
+    assert len(json.dumps(found)) < 1000
+    assert all(value.isprintable() for value in found.values() if isinstance(value, str))
+    clock[0] += KEPT_FOR
+    assert failures.find(reference) is None
+
+
+def test_a_reference_that_is_taken_is_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = MemoryState("tests")
+    failures = SamlFailures(state)
+    drawn = iter(["aaaaaaaa", "aaaaaaaa", "bbbbbbbb"])
+    monkeypatch.setattr("flask_genesys_auth.web.saml_failures._reference", lambda: next(drawn))
+    first = failures.note("acme", SamlError(Fault.CODE, "one"), address="", leaving=False)
+    second = failures.note("acme", SamlError(Fault.CODE, "two"), address="", leaving=False)
+    assert (first, second) == ("aaaaaaaa", "bbbbbbbb")
+    assert (failures.find(first) or {})["detail"] == "one"
+    assert (failures.find(second) or {})["detail"] == "two"
+
+
+def test_an_allowance_comes_back_with_time() -> None:
+    now = [0.0]
+    allowance = Allowance(2, 10.0, clock=lambda: now[0])
+    assert [allowance.take() for _ in range(3)] == [True, True, False]
+    now[0] = 9.9
+    assert not allowance.take()
+    now[0] = 10.0
+    assert [allowance.take() for _ in range(2)] == [True, False]
+    now[0] = 1e9
+    assert [allowance.take() for _ in range(3)] == [True, True, False]
+    assert FROM_LOGINS[0] > FROM_ANYBODY[0]
+
+
+def test_accounts_that_are_down_while_a_login_ends_are_in_the_log(
+    app: Flask, browser: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = browser.code()
+    accounts(app).broken = True
+    with caplog.at_level(logging.WARNING):
+        assert browser.get(path).status_code == 503
+    told = vars(caplog.records[-1])["genesys_auth"]
+    assert (told["event"], told["step"], told["reason"]) == ("unavailable", "saml", "accounts_unavailable")
