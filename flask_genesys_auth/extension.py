@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from flask import Blueprint, Flask, Response
@@ -18,7 +17,6 @@ from .chain.order import in_order
 from .chain.ports import AccountState, AccountStore, PasswordStore
 from .chain.walk import AuthenticationChain
 from .config.imports import imported
-from .config.schemas import load_settings
 from .directories.choice import choose_directory
 from .errors import ConfigurationError
 from .events import Event, tell
@@ -35,7 +33,7 @@ from .steps.web_services import WebServicesStep
 from .throttle import FailureLimit, FailureThrottle, Ledger, LocalLedger
 from .upstream import Upstreams
 from .verified import VerifiedMemory
-from .web import access, administration, login, origin
+from .web import access, administration, configured, login, origin
 from .web.hooks import Hooks
 from .web.runtime import EXTENSION, Runtime, runtime, without_steps
 from .web.saml_failures import SamlFailures
@@ -49,7 +47,6 @@ if TYPE_CHECKING:
     from .sessions import SessionInfo
     from .web.texts import ChooseLanguage
 
-CONFIG_KEY = "GENESYS_AUTH"
 
 StepFactory: TypeAlias = "Step | type[Step] | str"
 
@@ -96,10 +93,10 @@ class GenesysAuth:
             raise ConfigurationError(
                 "GenesysAuth is set up for this application already: call init_app once, or make a new Flask object"
             )
-        settings = _settings(app)
+        settings = configured.read_settings(app)
         here = self._put_together(app, settings)
         app.extensions[EXTENSION] = here
-        _set_cookie_defaults(app, settings)
+        configured.set_cookie_defaults(app, settings)
         _register(app, here)
         for finding in (*without_steps(here), *untranslated(settings)):
             tell(Event.CONFIGURATION_WARNING, detail=finding)
@@ -159,15 +156,17 @@ class GenesysAuth:
         passwords = accounts if isinstance(accounts, PasswordStore) else None
         extra = _steps((*self._extra_steps, *settings.extra_steps))
         providers = _service_providers(settings, state)
-        ledger = _ledger(settings)
-        parts = _StepParts(settings, accounts, hasher, ledger)
+        ledger, verified = _ledger(settings), VerifiedMemory()
+        throttle = FailureThrottle(settings.throttle, state, ledger)
+        recent = recent_accounts(accounts, settings.session.revocation_delay)
+        upstreams = Upstreams()
+        parts = _StepParts(settings, accounts, hasher, ledger, upstreams)
         centers = ContactCenters(
             settings,
             [ContactCenter(table, in_order(parts.steps(table), extra)) for table in settings.contact_centers.values()],
         )
         sessions = LoginSessions(state, settings.session)
         describe = _describe(accounts)
-        throttle = FailureThrottle(settings.throttle, state, ledger)
         chain = AuthenticationChain(
             centers,
             settings.salesforce_headers,
@@ -175,8 +174,8 @@ class GenesysAuth:
             accounts=accounts,
             describe=describe,
             throttle=throttle,
-            verified=VerifiedMemory(),
-            recent=recent_accounts(accounts, settings.session.revocation_delay),
+            verified=verified,
+            recent=recent,
         )
         return Runtime(
             settings=settings,
@@ -196,18 +195,26 @@ class GenesysAuth:
             texts=Texts(settings, self._language),
             throttle=throttle,
             saml_failures=SamlFailures(state),
+            memories=tuple(one for one in (sessions, throttle, verified, recent, upstreams) if one is not None),
         )
 
 
 class _StepParts:
     """Makes the steps of a contact center from what all of them share."""
 
-    def __init__(self, settings: Settings, accounts: AccountStore[Any], hasher: PasswordHasher, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        accounts: AccountStore[Any],
+        hasher: PasswordHasher,
+        ledger: Ledger,
+        upstreams: Upstreams,
+    ) -> None:
         self._settings = settings
         self._accounts = accounts
         self._passwords = accounts if isinstance(accounts, PasswordStore) else None
         self._hasher = hasher
-        self._upstreams = Upstreams()
+        self._upstreams = upstreams
         self._ledger = ledger
 
     def steps(self, table: ContactCenterSettings) -> list[Step]:
@@ -246,48 +253,6 @@ class _StepParts:
                 "passwords; give it password_hash() and replace_password_hash(), or remove the table"
             )
         return WebServicesStep(self._passwords, self._hasher, self._settings.passwords)
-
-
-def _configuration(app: Flask) -> Any:
-    if CONFIG_KEY not in app.config:
-        raise ConfigurationError(
-            f'app.config["{CONFIG_KEY}"] is missing; the least is '
-            '{"contact_centers": {"acme": {"web_services": {}}}}'
-        )
-    return app.config[CONFIG_KEY]
-
-
-def _settings(app: Flask) -> Settings:
-    """Read the configuration, with all that is wrong with it and with the application's own in one error."""
-    problems = [*_application_problems(app)]
-    try:
-        settings = load_settings(_configuration(app), base_path=Path(app.instance_path), app_name=app.name)
-    except ConfigurationError as error:
-        raise ConfigurationError(*problems, *error.problems) from None
-    if settings.saml_enabled and str(app.config["SESSION_COOKIE_SAMESITE"]).lower() == "strict":
-        problems.append(
-            "SESSION_COOKIE_SAMESITE: with 'Strict' the browser withholds the cookie when it comes back from the SAML "
-            "identity provider; use 'Lax'"
-        )
-    if problems:
-        raise ConfigurationError(*problems)
-    return settings
-
-
-def _application_problems(app: Flask) -> Iterator[str]:
-    if not app.secret_key:
-        yield "SECRET_KEY: set it before init_app, to at least 32 random bytes; it signs the session cookie"
-    if app.config.get("LOGIN_DISABLED") and not app.testing:
-        yield "LOGIN_DISABLED: it switches flask_login.login_required off; remove it (or set TESTING)"
-
-
-def _set_cookie_defaults(app: Flask, settings: Settings) -> None:
-    if app.config["SESSION_COOKIE_SAMESITE"] is None:
-        app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
-    addresses = [settings.public_url, *(table.public_url for table in settings.contact_centers.values())]
-    named = [address for address in addresses if address]
-    if named and all(address.startswith("https://") for address in named):
-        app.config["SESSION_COOKIE_SECURE"] = True
 
 
 def _state(settings: Settings) -> StateStore:

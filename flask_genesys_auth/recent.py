@@ -10,7 +10,7 @@ from .chain.ports import PlainAccounts
 from .forks import fork_safe_lock, watch_forks
 
 if TYPE_CHECKING:
-    from .chain.ports import AccountState, AccountStore, RecentAccounts
+    from .chain.ports import AccountState, AccountStore
 
 MAX_ENTRIES = 10_000
 
@@ -123,7 +123,7 @@ class Recent(Generic[V]):
             del self._entries[key]
 
 
-def recent_accounts(accounts: AccountStore[Any], seconds: float) -> RecentAccounts | None:
+def recent_accounts(accounts: AccountStore[Any], seconds: float) -> Recent[tuple[Any, AccountState]] | None:
     """Return a memory for the accounts of this store, or ``None`` where none of them may be remembered."""
     if seconds <= 0 or not isinstance(accounts, PlainAccounts):
         return None

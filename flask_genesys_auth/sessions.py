@@ -138,6 +138,10 @@ class LoginSessions:
         self._recent.remember(key, session, reading)
         return session
 
+    def clear(self) -> None:
+        """Forget what was read a short time ago."""
+        self._recent.clear()
+
     def end(self, session_id: str) -> LoginSession | None:
         """End a session and return what it was, or ``None`` if it had ended before; of many callers one ends it."""
         key = _key(session_id)

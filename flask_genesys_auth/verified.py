@@ -133,6 +133,11 @@ class VerifiedMemory:
         with self._lock:
             self._entries.pop(key, None)
 
+    def clear(self) -> None:
+        """Forget everything; who waits for a verification under way goes on waiting for it."""
+        with self._lock:
+            self._entries.clear()
+
     def before_fork(self) -> None:
         """Do nothing: the parent keeps what it knows."""
 

@@ -119,6 +119,13 @@ class MemoryState:
         with self._lock:
             return self._expire()
 
+    def clear(self) -> None:
+        """Delete everything, for tests."""
+        with self._lock:
+            self._entries.clear()
+            self._index.clear()
+            self._ends.clear()
+
     def close(self) -> None:
         """Do nothing: there is no connection, and what is stored stays."""
 

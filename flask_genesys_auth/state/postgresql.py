@@ -7,23 +7,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from threading import BoundedSemaphore
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.errors import UndefinedTable
 from sqlalchemy import Integer, bindparam, func, insert, literal, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.engine import URL, Dialect, make_url
-from sqlalchemy.exc import ArgumentError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ..errors import ConfigurationError, StateUnavailable
 from ..events import Outage
 from ..forks import watch_forks
-from ..libpq import Command, Late, Pipeline, conninfo
+from ..libpq import Command, Late, Pipeline
 from . import tables
 from .health import round_trip_check
+from .postgresql_address import DIALECT, read_address
 from .postgresql_health import LOOK, server_checks
 from .tables import INIT_DB, PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION, entries, metadata, schema, terms
 from .values import check_key, check_terms, check_ttl, dump, load
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from ..chain.ports import Json
     from ..checks import Check
 
-DRIVER = "postgresql+psycopg"
 CONNECTIONS = 8
 """Of one process at most; who finds none free waits for one as long as for an answer."""
 
@@ -45,7 +42,6 @@ READ_BATCH = 100
 TABLES_PATIENCE = 30.0
 """Seconds that making the tables may take, at least: people wait for that, requests do not."""
 
-_DIALECT: Dialect = cast("Any", PGDialect_psycopg)(paramstyle="numeric_dollar")
 # True of a row that this very transaction has written: what follows an ``add`` must do nothing where it stored nothing.
 _OURS = text("genesys_auth_state.xmin = pg_current_xact_id()::xid")
 # Of two who make the tables at once, the second waits. The number is an arbitrary one of ours.
@@ -63,7 +59,7 @@ class _Statement:
     """A statement compiled once; its name on a connection is that of its place here."""
 
     def __init__(self, name: str, statement: ClauseElement) -> None:
-        compiled = statement.compile(dialect=_DIALECT)
+        compiled = statement.compile(dialect=DIALECT)
         self._name = name.encode()
         self._text = str(compiled).encode()
         self._names: Sequence[str] = getattr(compiled, "positiontup", None) or ()
@@ -100,6 +96,7 @@ _PURGE = _Statement(
         "FOR UPDATE SKIP LOCKED))"
     ).bindparams(batch=PURGE_BATCH),
 )
+_CLEAR = _Statement("clear", tables.CLEAR)
 _BEGIN = _Statement("begin", _SETTINGS)
 _LOOK = _Statement("look", LOOK)
 _VERSION = _Statement("version", select(func.max(schema.c.version)))
@@ -135,7 +132,7 @@ class PostgresqlState:
     """
 
     def __init__(self, url: str, namespace: str, timeout: float, *, clock: Callable[[], float] = time.time) -> None:
-        self._name, self._conninfo, self._secrets = _address(url)
+        self._name, self._conninfo, self._secrets = read_address(url)
         self._namespace = check_key(namespace)
         self._timeout = timeout
         self._clock = clock
@@ -209,6 +206,10 @@ class PostgresqlState:
             if batch < PURGE_BATCH:
                 return gone
 
+    def clear(self) -> None:
+        """Delete everything of this namespace, for tests."""
+        self._change(_CLEAR(of=self._namespace))
+
     def create_tables(self) -> None:
         """Make the tables where they are missing, and say of which version they are.
 
@@ -231,8 +232,7 @@ class PostgresqlState:
 
     def checks(self) -> Iterator[Check]:
         """Yield whether the server and the tables are as they must be."""
-        found = list(server_checks(self._name, self._look))
-        yield from found
+        yield from (found := list(server_checks(self._name, self._look)))
         if len(found) > 1:  # it answers
             yield round_trip_check(self)
 
@@ -378,23 +378,3 @@ def _sent(value: Any) -> bytes:
 
 def _text(result: PGresult, row: int, column: int) -> str:
     return (result.get_value(row, column) or b"").decode()
-
-
-def _address(url: str) -> tuple[str, str, tuple[str, ...]]:
-    """Return the address without what may be secret, libpq's form of it, and what of it is secret.
-
-    :raises ConfigurationError: if it is none of PostgreSQL, or libpq does not understand it.
-    """
-    try:
-        address = make_url(url)
-        if address.drivername != DRIVER:
-            raise ConfigurationError(f'state_url: must be of the form "{DRIVER}://user:password@host:5432/database"')
-        _, named = _DIALECT.create_connect_args(address)
-        text = conninfo(named)
-    except (ArgumentError, ValueError):
-        raise ConfigurationError("state_url: is not a database's address") from None
-    except psycopg.ProgrammingError:
-        raise ConfigurationError("state_url: has an option that libpq does not know") from None
-    shown = URL.create(address.drivername, host=address.host, port=address.port, database=address.database)
-    secrets = tuple(str(named[name]) for name in ("password", "sslpassword") if named.get(name))
-    return shown.render_as_string(), text, secrets

@@ -11,7 +11,7 @@ from ..errors import ConfigurationError, StateUnavailable
 from ..events import Outage
 from ..forks import watch_forks
 from .health import round_trip_check
-from .redis_client import RedisClient
+from .redis_client import RedisClient, beginning_with
 from .redis_health import persistence_check, server_checks
 from .values import check_key, check_terms, check_ttl, dump, load
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..checks import Check
 
 SCHEMA_VERSION = 1
-LONGEST_TTL = 100 * 365 * 86400.0
 _BATCH = 500
+LONGEST_TTL = 100 * 365 * 86400.0
 
 # What is kept is the end (unix time of the callers' clock), a line feed, and the JSON. Redis' own end of a key is there
 # so that nothing piles up. The index of a term is a sorted set of keys by their end; a key's own terms are a set.
@@ -148,14 +148,18 @@ class RedisState:
     def purge(self) -> int:
         """Delete what has expired and Redis has not deleted by itself; return how many."""
         start = self._at("k", "")
-        pattern = "".join(f"\\{character}" if character in "*?[]\\^-" else character for character in start) + "*"
         gone = 0
         cursor = b"0"
         while True:
-            cursor, names = self._ask("SCAN", cursor.decode(), "MATCH", pattern, "COUNT", _BATCH)
+            cursor, names = self._ask("SCAN", cursor.decode(), "MATCH", beginning_with(start), "COUNT", _BATCH)
             gone += sum(int(self._script("sweep", name.decode()[len(start) :], repr(self._clock()))) for name in names)
             if cursor == b"0":
                 return gone
+
+    def clear(self) -> None:
+        """Delete everything of this namespace, for tests."""
+        for kind in ("k", "t", "i"):
+            self._client.delete_all(self._at(kind, ""))
 
     def close(self) -> None:
         """Let go of connections; the store opens them anew when it is used again."""

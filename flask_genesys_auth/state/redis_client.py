@@ -21,6 +21,8 @@ from ..forks import watch_forks
 CONNECTIONS = 64
 """Of one process at most; who finds none free waits for one as long as for an answer."""
 
+_BATCH = 500
+
 # redis-py has one interface for two ways of calling, so that its types promise nothing.
 Connection: TypeAlias = Any
 Result = TypeVar("Result")
@@ -86,6 +88,15 @@ class RedisClient:
             return command(redis.Redis(connection_pool=self._pool))
         except (RedisError, OSError) as error:
             raise self._trouble(error) from None
+
+    def delete_all(self, beginning: str) -> None:
+        """Delete all keys that begin so.
+
+        :raises StateUnavailable: if the server did not answer, or not well.
+        """
+        names = self.call(lambda client: list(client.scan_iter(match=beginning_with(beginning))))
+        for start in range(0, len(names), _BATCH):
+            self.ask("DEL", *names[start : start + _BATCH])
 
     def close(self) -> None:
         """Let go of connections; they are made anew when it is used again."""
@@ -154,6 +165,11 @@ def _close_all(idle: deque[Connection]) -> None:
     with suppress(IndexError):
         while True:
             idle.pop().disconnect()
+
+
+def beginning_with(text: str) -> str:
+    """Return the pattern that keys match which begin with a text."""
+    return "".join(f"\\{one}" if one in "*?[]\\^-" else one for one in text) + "*"
 
 
 def _shown(url: str, key: str) -> tuple[str, tuple[str, ...]]:

@@ -53,7 +53,7 @@ class _Statement:
         return cursor.execute(self._text, [values[name] for name in self._names])
 
 
-_READ, _FIND, _REPLACE, _TAKE, _PUT, _ADD, _FORGET, _LABEL, _PURGE = map(
+_READ, _FIND, _REPLACE, _TAKE, _PUT, _ADD, _CLEAR, _FORGET, _LABEL, _PURGE = map(
     _Statement,
     (
         tables.READ,
@@ -62,6 +62,7 @@ _READ, _FIND, _REPLACE, _TAKE, _PUT, _ADD, _FORGET, _LABEL, _PURGE = map(
         tables.TAKE,
         tables.put(upsert(entries)),
         tables.add(upsert(entries)),
+        tables.CLEAR,
         tables.FORGET,
         insert(terms),
         delete(entries).where(
@@ -180,6 +181,11 @@ class SqliteState:
             gone += batch
             if batch < PURGE_BATCH:
                 return gone
+
+    def clear(self) -> None:
+        """Delete everything of this namespace, for tests."""
+        with self._transaction() as cursor:
+            _CLEAR.run(cursor, of=self._namespace)
 
     def create_tables(self) -> None:
         """Make the file and its tables where they are missing, as the first use would."""

@@ -72,6 +72,7 @@ FIND = (
 )
 REPLACE = update(entries).where(*THIS, LIVING).values(value=bindparam("text"), expires=bindparam("end"))
 TAKE = delete(entries).where(*THIS).returning(entries.c.value, entries.c.expires)
+CLEAR = delete(entries).where(entries.c.namespace == bindparam("of"))
 FORGET = delete(terms).where(terms.c.namespace == bindparam("of"), terms.c.key == bindparam("at"))
 
 

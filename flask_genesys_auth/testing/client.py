@@ -1,53 +1,72 @@
-"""A test client that is logged in from its first request."""
+"""A test client that is logged in from its first request, by whichever step a test wants."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from flask.testing import FlaskClient
 
+from ..accounts.models import Account
 from ..accounts.store import SqlAccounts
 from ..errors import ConfigurationError
 from ..web.login import LOGIN
 from ..web.runtime import Runtime, runtime
+from .isolation import note_change
+from .messages import basic_authorization
+
+if TYPE_CHECKING:
+    from werkzeug.test import TestResponse
+
+    from .identity_provider import DevelopmentIdentityProvider
+    from .saml_login import SamlLogin
 
 
 class AuthClient(FlaskClient):
-    """A client with a login session of the server, made through the application's own stores.
+    """A client that is somebody: by a login session, by headers, by a password, or by a SAML login.
 
     Set ``app.test_client_class = AuthClient``, then ``app.test_client(user="ann@acme.example")``. Its requests say
     ``Sec-Fetch-Site: same-origin``, as those of a browser on the application's own pages do.
 
-    :param user: a user object of the application's account store, or a user name of the built-in store, where an
-        account is made if there is none. Without one the client is anonymous.
+    :param user: gets a login session of the server: a user object of the application's account store, or a user name
+        of the built-in store, where an account is made if there is none. Without one the client has no session.
     :param roles: with the built-in store, the roles that the account is given.
     :param contact_center: the table's name; needed where there are several and the account does not tell.
+    :param headers: sent with every request, such as those that ``salesforce_emulator.add_user()`` returns.
+    :param basic: a user name and a password, sent with every request (RFC 7617).
     :raises ConfigurationError: if ``roles`` or a name are given and the application has its own account store.
     """
 
     def __init__(
         self,
         *args: Any,
-        user: Any = None,
+        user: object = None,
         roles: Iterable[str] | None = None,
         contact_center: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        basic: tuple[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.environ_base.setdefault("HTTP_SEC_FETCH_SITE", "same-origin")
+        self.send_always(headers or {})
+        if basic is not None:
+            self.send_always({"Authorization": basic_authorization(*basic)})
         if user is not None:
             self.log_in(user, roles=roles, contact_center=contact_center)
 
-    def log_in(self, user: Any, *, roles: Iterable[str] | None = None, contact_center: str | None = None) -> None:
-        """Give this client a login session of this user, as if the application had logged them in."""
+    def log_in(self, user: object, *, roles: Iterable[str] | None = None, contact_center: str | None = None) -> None:
+        """Give this client a login session of this user, as if the application had logged them in.
+
+        :param user: as for the class; ``roles`` and ``contact_center`` likewise.
+        """
         app: Flask = self.application
         with app.app_context():
             here = runtime(app)
             center = contact_center or _only(here)
             if isinstance(user, str) or roles is not None:
-                user = _own_account(here, user, roles, center)
+                user = _own_account(app, here, user, roles, center)
             state = here.describe(user)
             opaque = here.sessions.start(
                 contact_center=state.contact_center or center or _which(),
@@ -57,6 +76,49 @@ class AuthClient(FlaskClient):
         with self.session_transaction() as browser:
             browser[LOGIN] = browser["_user_id"] = opaque
             browser["_fresh"] = True
+
+    def log_in_with_saml(
+        self,
+        provider: DevelopmentIdentityProvider,
+        user: str,
+        *,
+        contact_center: str | None = None,
+        idp: str = "",
+        return_to: str = "/",
+    ) -> TestResponse:
+        """Walk through a SAML login, from the application to the provider and back.
+
+        :param provider: one that the application trusts; it need not be served.
+        :param user: who logs in there, by the name given to its ``add_user()``.
+        :param idp: the provider's name in the configuration, where there are several.
+        :returns: the application's last answer: the redirect (303) to ``return_to``, or a page that refuses.
+        :raises LookupError: if the provider knows nobody of that name.
+        """
+        begun = self.begin_saml_login(provider, contact_center=contact_center, idp=idp, return_to=return_to)
+        return begun.finish(user)
+
+    def begin_saml_login(
+        self,
+        provider: DevelopmentIdentityProvider,
+        *,
+        contact_center: str | None = None,
+        idp: str = "",
+        return_to: str = "/",
+    ) -> SamlLogin:
+        """Begin a SAML login, to answer it as the test wants.
+
+        :param contact_center: as for :meth:`log_in_with_saml`; the others likewise.
+        :raises AssertionError: if the application does not begin one.
+        """
+        from .saml_login import SamlLogin
+
+        center = contact_center or _only(runtime(self.application)) or _which()
+        return SamlLogin(self, provider, contact_center=center, idp=idp, return_to=return_to)
+
+    def send_always(self, headers: Mapping[str, str]) -> None:
+        """Send these headers with every further request of this client."""
+        for name, value in headers.items():
+            self.environ_base[f"HTTP_{name.upper().replace('-', '_')}"] = value
 
 
 def _only(here: Runtime) -> str | None:
@@ -68,16 +130,21 @@ def _which() -> str:
     raise ConfigurationError("AuthClient: say which contact center: app.test_client(user=..., contact_center='acme')")
 
 
-def _own_account(here: Runtime, user: Any, roles: Iterable[str] | None, center: str | None) -> Any:
-    if not isinstance(here.accounts, SqlAccounts):
+def _own_account(
+    app: Flask, here: Runtime, user: object, roles: Iterable[str] | None, center: str | None
+) -> Account | None:
+    store = here.accounts
+    if not isinstance(store, SqlAccounts) or not isinstance(user, (str, Account)):
         raise ConfigurationError(
             "AuthClient: the application has its own account store; give user= an object of it, its roles set there"
         )
-    store = here.accounts
     store.create_tables()
-    name = user if isinstance(user, str) else user.user_name
-    home = center or getattr(user, "contact_center", None) or _which()
-    account = store.get_by_name(home, name) or store.add(home, name)
-    if roles is not None:
+    name, home = (user.user_name, user.contact_center) if isinstance(user, Account) else (user, center or _which())
+    account = store.get_by_name(home, name)
+    if account is None:
+        account = store.add(home, name)
+        note_change(app, account, None)
+    if roles is not None and frozenset(roles) != account.roles:
+        note_change(app, account, account.roles)
         store.set_roles(account.id, frozenset(roles))
-    return cast("Any", store.get(account.id))
+    return store.get(account.id)

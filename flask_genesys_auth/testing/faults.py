@@ -36,7 +36,9 @@ class RecordedRequest:
 @dataclass(frozen=True, slots=True)
 class _Fault:
     path: str
+    times: int
     hang: bool
+    close: bool
     status: str
     headers: list[tuple[str, str]]
     body: bytes
@@ -46,14 +48,18 @@ class _Fault:
 class Emulator:
     """A WSGI application that plays a server: it records what it is asked, and fails when told to.
 
-    Serve it by :meth:`serve`, or by any WSGI server. The last requests are in ``requests``.
+    Serve it by :meth:`serve`, or by any WSGI server. The last requests are in ``requests``; ``count`` is how many
+    there were. Where nobody listens at all, a connection is refused: :func:`unused_url` is such an address.
     """
 
     def __init__(self) -> None:
         self.url = ""
         self.requests: deque[RecordedRequest] = deque(maxlen=_REMEMBERED_REQUESTS)
+        self.count = 0
         self._fault: _Fault | None = None
+        self._failed = 0
         self._repaired = threading.Event()
+        self._lock = threading.Lock()
 
     def serve(self, *, host: str = "127.0.0.1", port: int = 0) -> LoopbackServer:
         """Return a server of this emulator, to be started or used as a context; ``url`` is its address."""
@@ -68,26 +74,37 @@ class Emulator:
         body: str | bytes = b"",
         headers: dict[str, str] | None = None,
         hang: bool = False,
+        close: bool = False,
         drip: float = 0.0,
         path: str = "",
+        times: int = 0,
     ) -> None:
         """Answer every request so until :meth:`repair`.
 
-        :param status: with ``body`` and ``headers``: the answer.
+        :param status: with ``body`` and ``headers``: the answer, such as 500, garbage, or a redirect elsewhere.
         :param hang: answer nothing at all.
+        :param close: close the connection without an answer (served by :class:`LoopbackServer` only).
         :param drip: seconds between the single bytes of the body.
         :param path: fail only where the request's path ends so.
+        :param times: fail so often only; 0: until :meth:`repair`.
         """
         self.repair()
         self._repaired = threading.Event()
         sent = {"Content-Type": "text/plain", **(headers or {})}
         octets = body.encode() if isinstance(body, str) else body
-        self._fault = _Fault(path, hang, f"{status} On Purpose", list(sent.items()), octets, drip)
+        self._fault = _Fault(path, times, hang, close, f"{status} On Purpose", list(sent.items()), octets, drip)
 
     def repair(self) -> None:
         """Answer as usual again; who hangs is let go."""
         self._fault = None
+        self._failed = 0
         self._repaired.set()
+
+    def forget(self) -> None:
+        """Forget which requests there were."""
+        with self._lock:
+            self.requests.clear()
+            self.count = 0
 
     def respond(self, request: Request) -> Response:
         """Answer a request as the server that is emulated would."""
@@ -97,11 +114,12 @@ class Emulator:
         """Record the request and answer it, or fail (PEP 3333)."""
         request = Request(environ)
         recorded = Headers(EnvironHeaders(environ))
-        self.requests.append(RecordedRequest(request.method, request.path, recorded, request.form))
-        fault = self._fault
-        if fault is None or not request.path.endswith(fault.path):
+        fault, repaired = self._record(RecordedRequest(request.method, request.path, recorded, request.form))
+        if fault is None:
             return self.respond(request)(environ, start_response)
-        repaired = self._repaired
+        if fault.close:
+            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+            return []
         if fault.hang:
             repaired.wait(MAX_HANG)
             return Response("the emulator hung", 503)(environ, start_response)
@@ -109,6 +127,17 @@ class Emulator:
         length = [] if fault.interval else [("Content-Length", str(len(fault.body)))]
         start_response(fault.status, fault.headers + length)
         return _drip(fault.body, fault.interval, repaired) if fault.interval else [fault.body]
+
+    def _record(self, request: RecordedRequest) -> tuple[_Fault | None, threading.Event]:
+        """Note a request; return what goes wrong with it, if anything, and what ends that."""
+        with self._lock:
+            self.count += 1
+            self.requests.append(request)
+            fault = self._fault
+            if fault is None or not request.path.endswith(fault.path) or 0 < fault.times <= self._failed:
+                return None, self._repaired
+            self._failed += 1
+            return fault, self._repaired
 
 
 def _drip(body: bytes, interval: float, repaired: threading.Event) -> Iterator[bytes]:

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from .genesys import GenesysEmulator
-from .identity_provider import DevelopmentIdentityProvider
+from .isolation import reset
 from .salesforce import SalesforceEmulator
 from .server import LoopbackServer
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from .identity_provider import DevelopmentIdentityProvider
+
+
+@pytest.fixture
+def fresh_authentication(app: Flask) -> Iterator[None]:
+    """Let the application of your fixture ``app`` remember nothing of earlier tests: ``reset(app)``, before and after.
+
+    For every test: ``usefixtures = fresh_authentication`` in pytest's configuration.
+    """
+    reset(app)
+    yield
+    reset(app)
 
 
 @pytest.fixture
@@ -33,6 +50,8 @@ def genesys_emulator() -> Iterator[GenesysEmulator]:
 @pytest.fixture
 def development_identity_provider() -> Iterator[DevelopmentIdentityProvider]:
     """Serve a SAML identity provider on ``localhost``: another site than an application on ``127.0.0.1``."""
+    from .identity_provider import DevelopmentIdentityProvider
+
     provider = DevelopmentIdentityProvider()
     with LoopbackServer(provider, host="localhost") as server:
         provider.url = server.url

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hmac
 import itertools
 import secrets
@@ -14,7 +13,7 @@ from werkzeug.wrappers import Request, Response
 
 from ..directories.genesys import TOKEN_PATH, UNAUTHORIZED, USERINFO_PATH
 from .faults import Emulator
-from .json_answers import json_response
+from .messages import basic_authorization, json_response
 
 _MAX_TOKENS = 1000
 
@@ -73,11 +72,10 @@ class GenesysEmulator(Emulator):
             "authorities": ["ROLE_AGENT"],
         }
         self._people[user_name.casefold()] = _Person(password, known | userinfo)
-        sent = base64.b64encode(f"{user_name}:{password}".encode()).decode()
-        return {"Authorization": f"Basic {sent}"}
+        return {"Authorization": basic_authorization(user_name, password)}
 
     def alter(self, **userinfo: Any) -> None:
-        """Change fields of every userinfo until :meth:`repair`; ``None`` is sent as null."""
+        """Change fields of every userinfo until ``repair()``; ``None`` is sent as null."""
         self._changes = userinfo
 
     def repair(self) -> None:

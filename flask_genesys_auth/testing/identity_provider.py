@@ -6,11 +6,8 @@ It signs for whoever asks, with a key of its own making, so that it answers nobo
 
 from __future__ import annotations
 
-import base64
-import binascii
 import secrets
 import threading
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -18,13 +15,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from lxml import etree
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Request, Response
 
-from ..saml.documents import SAML, SAMLP, ForbiddenXml, Limits, MalformedXml, parse, text_of
+from ..saml.documents import SAML, SAMLP
+from .authn_requests import Asked, read_request
 from .identity_logout import Session, SingleLogout
 from .identity_pages import hidden, notice, post_on
 from .saml_messages import EMAIL, Message, encode, provider_metadata, sign
@@ -38,7 +35,6 @@ COOKIE = "development_idp_session"
 """Not ``session``: cookies are shared between the ports of one host."""
 
 _STATUS = "urn:oasis:names:tc:SAML:2.0:status:"
-_LIMITS = Limits(size=64 * 1024, depth=16, elements=200, attributes=32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +47,6 @@ class Person:
     name: str
     name_id: str
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """An AuthnRequest as it came, and what it asks for.
-
-    :param encoded: empty where nobody has asked: the login begins here.
-    """
-
-    encoded: str
-    binding: str
-    relay_state: str
-    request_id: str | None
-    issuer: str
-    acs_url: str
-    force_authn: bool = False
-    passive: bool = False
 
 
 class DevelopmentIdentityProvider:
@@ -139,6 +118,38 @@ class DevelopmentIdentityProvider:
         }
         self._people[name] = Person(name, name_id or name, MappingProxyType(several))
 
+    def person(self, name: str) -> Person:
+        """Return somebody who can log in here.
+
+        :raises LookupError: if nobody has that name.
+        """
+        found = self._people.get(name)
+        if found is None:
+            raise LookupError(
+                f"nobody is called {name!r} here; known are {', '.join(map(repr, self._people)) or 'none'}"
+            )
+        return found
+
+    def message(self, name: str, *, acs_url: str, audience: str, request_id: str | None = None) -> Message:
+        """Return the genuine answer that vouches for somebody; ``but()`` makes wrong ones of it.
+
+        :param name: as in :meth:`add_user`.
+        :param acs_url: where it goes; ``audience`` is the service provider's entity id.
+        :param request_id: the ID of the AuthnRequest; ``None``: nobody has asked.
+        :raises LookupError: if nobody has that name.
+        """
+        person = self.person(name)
+        return Message(
+            issuer=self.entity_id,
+            acs_url=acs_url,
+            audience=audience,
+            request_id=request_id,
+            name_id=person.name_id,
+            name_id_format=self._name_id_format,
+            attributes=person.attributes,
+            sign_response=self._sign_response,
+        )
+
     def add_service_provider(self, metadata: str | bytes) -> str:
         """Know a service provider by its metadata; return its entity id.
 
@@ -193,7 +204,7 @@ class DevelopmentIdentityProvider:
         return notice("Development identity provider", body if session else f"<p>You are not signed in here.</p>{body}")
 
     def _sso(self, request: Request) -> Response:
-        asked = _read_request(request, "redirect" if request.method == "GET" else "post")
+        asked = read_request(request, "redirect" if request.method == "GET" else "post")
         session = self._who(request)
         if asked.passive:
             return self._vouch(asked, session) if session and not asked.force_authn else self._decline(asked)
@@ -203,17 +214,17 @@ class DevelopmentIdentityProvider:
         """Let a login begin here, which no service provider has asked for (saml-profiles 4.1.5)."""
         return self._choose(self._unsolicited(request), self._who(request))
 
-    def _unsolicited(self, request: Request) -> _Asked:
+    def _unsolicited(self, request: Request) -> Asked:
         service = self._services.find(request.form.get("service", ""))
         if service is None:
             raise BadRequest("No service provider of that name is known here.")
-        return _Asked("", "", "", None, service.entity_id, service.acs_url)
+        return Asked("", "", "", None, service.entity_id, service.acs_url)
 
     def _login(self, request: Request) -> Response:
         asked = (
             self._unsolicited(request)
             if "service" in request.form
-            else _read_request(request, request.form.get("binding", ""))
+            else read_request(request, request.form.get("binding", ""))
         )
         person = self._people.get(request.form.get("user", ""))
         if person is None:
@@ -260,7 +271,7 @@ class DevelopmentIdentityProvider:
         with self._lock:
             return self._sessions.get(request.cookies.get(COOKIE, ""))
 
-    def _choose(self, asked: _Asked, session: Session | None) -> Response:
+    def _choose(self, asked: Asked, session: Session | None) -> Response:
         """Return the login page: one button for each person, first whoever is signed in."""
         if asked.encoded:
             fields = hidden(SAMLRequest=asked.encoded, RelayState=asked.relay_state, binding=asked.binding)
@@ -279,7 +290,7 @@ class DevelopmentIdentityProvider:
             '<p class="soft">This identity provider is for development: it asks for no password.</p>',
         )
 
-    def _vouch(self, asked: _Asked, session: Session) -> Response:
+    def _vouch(self, asked: Asked, session: Session) -> Response:
         """Return the page that posts the signed answer (saml-bindings 3.5); without a script it has a button."""
         with self._lock:
             if asked.issuer not in session.services:
@@ -302,7 +313,7 @@ class DevelopmentIdentityProvider:
             encoded = encode(response)
         return self._back(asked, encoded, f"You are signed in as {session.person}.")
 
-    def _decline(self, asked: _Asked) -> Response:
+    def _decline(self, asked: Asked) -> Response:
         """Say that the user would have to be asked, which IsPassive forbids (saml-core 3.4.1)."""
         response = replace(self._message(asked), status=f"{_STATUS}Responder").tree()
         for part in response.findall(f"{{{SAML}}}Assertion"):
@@ -312,40 +323,12 @@ class DevelopmentIdentityProvider:
         sign(response, self.key)
         return self._back(asked, encode(response), "You are not signed in.")
 
-    def _message(self, asked: _Asked) -> Message:
+    def _message(self, asked: Asked) -> Message:
         return Message(issuer=self.entity_id, acs_url=asked.acs_url, audience=asked.issuer, request_id=asked.request_id)
 
-    def _back(self, asked: _Asked, encoded: str, said: str) -> Response:
+    def _back(self, asked: Asked, encoded: str, said: str) -> Response:
         fields = {"SAMLResponse": encoded, **({"RelayState": asked.relay_state} if asked.relay_state else {})}
         return post_on(asked.acs_url, fields, "Going back", said)
-
-
-def _read_request(request: Request, binding: str) -> _Asked:
-    """Read an AuthnRequest of either binding (saml-bindings 3.4, 3.5); what is inflated is bounded."""
-    fields = request.args if request.method == "GET" else request.form
-    encoded = fields.get("SAMLRequest", "")
-    try:
-        data = base64.b64decode(encoded.encode("ascii"), validate=True)
-        if binding == "redirect":
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _LIMITS.size + 1)
-        root = parse(data, _LIMITS)
-        issuer = root.find(f"{{{SAML}}}Issuer")
-        named = text_of(issuer) if issuer is not None else ""
-    except (UnicodeEncodeError, binascii.Error, zlib.error, MalformedXml, ForbiddenXml) as error:
-        raise BadRequest("This is no AuthnRequest.") from error
-    acs_url = root.get("AssertionConsumerServiceURL", "")
-    if root.tag != f"{{{SAMLP}}}AuthnRequest" or not named or urlsplit(acs_url).scheme not in {"http", "https"}:
-        raise BadRequest("This is no AuthnRequest that says who asks and where the answer goes.")
-    return _Asked(
-        encoded=encoded,
-        binding=binding,
-        relay_state=fields.get("RelayState", ""),
-        request_id=root.get("ID", ""),
-        issuer=named,
-        acs_url=acs_url,
-        force_authn=root.get("ForceAuthn") in {"true", "1"},
-        passive=root.get("IsPassive") in {"true", "1"},
-    )
 
 
 def _is_loopback(address: str | None) -> bool:

@@ -13,7 +13,7 @@ from werkzeug.wrappers import Request, Response
 
 from ..config.values import SalesforceHeaders
 from .faults import Emulator
-from .json_answers import json_response
+from .messages import json_response
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 
@@ -88,7 +88,7 @@ class SalesforceEmulator(Emulator):
         self._sessions.pop(headers[self._headers.session], None)
 
     def alter(self, **answer: Any) -> None:
-        """Change fields of every answer until :meth:`repair`; ``None`` is sent as null."""
+        """Change fields of every answer until ``repair()``; ``None`` is sent as null."""
         self._changes = answer
 
     def repair(self) -> None:

@@ -48,7 +48,7 @@ class Message:
     :param request_id: fills ``in_response_to`` (of the Response) and ``confirmed_request`` (of the assertion).
     :param now: unix time that the relative times count from, in seconds.
     :param audiences: one inner tuple for each AudienceRestriction.
-    :param sign_assertion: with :param:`sign_response` in any combination.
+    :param sign_assertion: with ``sign_response`` in any combination.
     :param before_signing: is given the Response; ``between_signing`` when the assertion is signed already;
         ``after_signing`` when all is.
     """

@@ -156,6 +156,11 @@ class FailureThrottle:
         wait = self._ledger.wait(self._per_account, digest(contact_center, user_name, _place(address)))
         return _throttled([wait], [(self._per_account, b"")]) if wait else None
 
+    def clear(self) -> None:
+        """Forget every failure, and which addresses are known to this process."""
+        self._ledger.clear()
+        self._known.clear()
+
 
 class FailureLimit:
     """One limit by one key, such as what may reach a directory that locks accounts.

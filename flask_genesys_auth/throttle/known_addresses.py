@@ -53,6 +53,11 @@ class KnownAddresses:
                 if len(self._fresh) > MAX_FRESH:
                     self._fresh.popitem(last=False)
 
+    def clear(self) -> None:
+        """Forget what this process has written down; what stands in the state stays."""
+        with self._lock:
+            self._fresh.clear()
+
     @staticmethod
     def _key(parts: tuple[str, ...]) -> str:
         return "known-address:" + sha256(message(parts)).hexdigest()

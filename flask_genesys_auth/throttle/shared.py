@@ -144,6 +144,16 @@ class SharedLedger:
         """Yield whether the server is as it must be; what it counts may be lost with it."""
         yield from server_checks(self._client, "throttle")
 
+    def clear(self) -> None:
+        """Forget every slot that was taken, in Redis too.
+
+        :raises StateUnavailable: if it does not answer.
+        """
+        self._local.clear()
+        with self._lock:
+            self._refused.clear()
+        self._client.delete_all(self._prefix)
+
     def close(self) -> None:
         """Let go of connections; they are made anew when it is used again."""
         self._client.close()

@@ -68,6 +68,10 @@ class Ledger(Protocol):
         """Tell whether what other processes have taken counts."""
         ...
 
+    def clear(self) -> None:
+        """Forget every slot that was taken."""
+        ...
+
 
 class _Window:
     """A moving window of slots per key: never more than the limit's amount within any span of its length.
@@ -178,6 +182,11 @@ class LocalLedger:
         with self._lock:
             for window, key in slots:
                 window.give_back(key, taken_at)
+
+    def clear(self) -> None:
+        """Forget every slot that was taken."""
+        with self._lock:
+            self._windows = {}
 
     def _window(self, limit: Limit) -> _Window:
         window = self._windows.get(limit)

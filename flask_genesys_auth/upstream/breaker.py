@@ -150,6 +150,11 @@ class Guard:
             circuit.probing = circuit.opened is not None
             return Passage(self, circuit, probe=circuit.probing)
 
+    def clear(self) -> None:
+        """Begin anew: every circuit is closed, and calls under way are not heard any more."""
+        with self._lock:
+            self.after_fork()
+
     def before_fork(self) -> None:
         """Keep everything: the parent's calls go on."""
 

@@ -182,6 +182,11 @@ class Upstreams:
         """Return what calls by any protocol must pass that go this way."""
         return self._guards.setdefault(_way(settings), Guard(concurrent=settings.concurrent_calls))
 
+    def clear(self) -> None:
+        """Forget which servers do not answer."""
+        for guard in self._guards.values():
+            guard.clear()
+
 
 def _way(settings: Salesforce | ConfigurationServer) -> tuple[str, Proxy | None, int, float]:
     return (settings.ca_file, settings.proxy, settings.concurrent_calls, settings.timeout)

@@ -33,6 +33,7 @@ class Hooks:
         """Stand first: before any hook of the application sees a request, after all of them have seen the answer."""
         self._app.before_request_funcs.setdefault(None, []).insert(0, self.before_request)
         self._app.after_request_funcs.setdefault(None, []).insert(0, self.after_request)
+        self._app.teardown_request_funcs.setdefault(None, []).insert(0, forget_user)
 
     def before_request(self) -> Response | None:
         """Answer a preflight or ``?authType=saml``, or refuse what the endpoint's policy refuses.
@@ -51,8 +52,7 @@ class Hooks:
             self._names_checked = True
             for finding in access.unknown_endpoints(self._app):
                 tell(Event.CONFIGURATION_WARNING, detail=finding)
-        # An outer application context (an application under test) may have left a user behind.
-        g.pop("_login_user", None)
+        forget_user()
         if sent.method == "OPTIONS":
             answer = origin.preflight()
             if answer is not None:
@@ -92,6 +92,14 @@ class Hooks:
             # send_file says so wherever it is given a max_age; shared caches must not keep what somebody may see.
             answer.cache_control.public = False
             answer.cache_control.private = True
+
+
+def forget_user(_: BaseException | None = None) -> None:
+    """Take away the user whom Flask-Login keeps in the application context.
+
+    An outer one (of an application under test) lives longer than a request, and the next one is somebody else's.
+    """
+    g.pop("_login_user", None)
 
 
 def _the_request() -> Request:

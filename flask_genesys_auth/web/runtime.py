@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from flask import Flask, current_app
 
@@ -30,11 +30,20 @@ if TYPE_CHECKING:
 EXTENSION = "genesys_auth"
 
 
+class Memory(Protocol):
+    """What this process keeps in mind between requests, apart from the stores."""
+
+    def clear(self) -> None:
+        """Forget everything."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """All parts of one application's authentication, put together by ``init_app``.
 
     :param service_providers: by the contact center's name; empty where none has SAML.
+    :param memories: what tests clear between them.
     """
 
     settings: Settings
@@ -54,6 +63,7 @@ class Runtime:
     texts: Texts
     throttle: FailureThrottle
     saml_failures: SamlFailures
+    memories: tuple[Memory, ...]
 
 
 def without_steps(here: Runtime) -> Iterator[str]:

@@ -285,6 +285,18 @@ class StateContract:
         store.close()
         assert store.take("key") == 1
 
+    def test_clear_deletes_all_of_one_namespace(self, backend: Backend) -> None:
+        store: Any = backend.open("one")
+        other = backend.open("two")
+        for key in ("first", "second %_*"):
+            store.put(key, 1, 600, index=["term"])
+            other.put(key, 2, 600, index=["term"])
+        store.clear()
+        assert (store.get("first"), store.get("second %_*"), store.find("term")) == (None, None, [])
+        assert other.find("term") == ["first", "second %_*"]
+        assert store.add("first", 3, 600, index=["term"])
+        assert store.find("term") == ["first"]
+
     def test_of_many_adds_at_once_one_wins_also_at_the_very_first_use(self, backend: Backend) -> None:
         results = backend.race("add", racers=RACERS)
         winners = [racer for racer, won in results if won]
