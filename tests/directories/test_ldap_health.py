@@ -1,0 +1,114 @@
+"""What an LDAP directory says of its own health, by a real OpenLDAP: each failure beside what is well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_genesys_auth import GenesysAuth
+from flask_genesys_auth.accounts.store import SqlAccounts
+from flask_genesys_auth.checks import Check
+from flask_genesys_auth.cli.rooms import rooms_of, run
+from flask_genesys_auth.config.secrets import Secret
+from flask_genesys_auth.config.values import LdapServer
+from flask_genesys_auth.directories.ldap import LdapDirectory
+from flask_genesys_auth.directories.ldap.health import directory_checks
+from flask_genesys_auth.web.runtime import runtime
+from tests.slapd import BASE, GROUPS, PEOPLE, SECRET, SERVICE, SlapdServer
+
+from .scripted import ScriptedServer
+
+NAME = "configuration_server.ldap"
+
+
+def look(slapd: SlapdServer, **changes: Any) -> dict[str, Check]:
+    directory = LdapDirectory(slapd.settings(**changes))
+    found = {check.name.removeprefix(f"{NAME}."): check for check in directory.checks()}
+    assert all(SECRET not in repr(check) for check in found.values())
+    assert all(check.advice for check in found.values() if check.status != "ok")
+    return found
+
+
+def test_all_is_well(slapd: SlapdServer) -> None:
+    found = look(slapd, group_base=GROUPS)
+    assert {check.status for check in found.values()} == {"ok"}
+    url = f"ldap://127.0.0.1:{slapd.port}"
+    assert list(found) == [url, f"{url}.bind_dn", f"{url}.base", f"{url}.group_base"]
+    assert "ms, no TLS" in found[url].finding
+    assert SERVICE in found[f"{url}.bind_dn"].finding
+
+
+@pytest.mark.parametrize("ldaps", [True, False])
+def test_tls_is_told(slapd: SlapdServer, ldaps: bool) -> None:
+    servers = (LdapServer(ldaps, "127.0.0.1", slapd.tls_port if ldaps else slapd.port),)
+    found = look(slapd, servers=servers, start_tls=True, ca_file=slapd.authority)
+    assert "TLSv1." in found[str(servers[0])].finding
+    refused = look(slapd, servers=servers, start_tls=True)
+    assert list(refused) == [str(servers[0])]
+    assert refused[str(servers[0])].status == "failure"
+    assert "certificate is refused" in refused[str(servers[0])].finding
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "finding"),
+    [
+        ({"bind_password": Secret("wr0ng")}, "bind_dn", "result 49"),
+        ({"base": f"ou=nowhere,{BASE}"}, "base", "is not there"),
+        ({"group_base": f"ou=nowhere,{BASE}"}, "group_base", "is not there"),
+        ({"bind_dn": "", "bind_password": None}, "base", "is not there, or bind_dn does not see it"),
+    ],
+)
+def test_what_is_wrong_is_a_failure(slapd: SlapdServer, changes: dict[str, Any], key: str, finding: str) -> None:
+    found = look(slapd, **changes)
+    failure = found[f"ldap://127.0.0.1:{slapd.port}.{key}"]
+    assert failure.status == "failure"
+    assert finding in failure.finding
+    assert [check.status for check in found.values()].count("failure") == 1
+
+
+def test_each_server_is_looked_at_whatever_the_others_say(slapd: SlapdServer) -> None:
+    with ScriptedServer(lambda asked: None) as broken:
+        servers = (LdapServer(False, "127.0.0.1", broken.port), LdapServer(False, "127.0.0.1", slapd.port))
+        found = look(slapd, servers=servers)
+    assert found[str(servers[0])].status == "failure"
+    assert found[f"{servers[1]}.base"].status == "ok"
+
+
+def test_a_server_that_refuses_nobodys_questions_answers_all_the_same(slapd: SlapdServer) -> None:
+    with ScriptedServer(lambda asked: asked.result(50)) as server:
+        (found,) = LdapDirectory(server.by_template()).checks()
+    assert found.status == "ok"
+    with ScriptedServer(lambda asked: asked.result(50)) as server:
+        _, base = LdapDirectory(server.settings()).checks()
+    assert base.status == "failure"
+    assert "access rules" in base.finding
+
+
+def test_passwords_in_the_open_are_warned_of(slapd: SlapdServer) -> None:
+    table = slapd.settings(servers=(LdapServer(False, "ldap.invalid", 389),)).ldap
+    assert table is not None
+    directory = LdapDirectory(slapd.settings(servers=table.servers))
+    found = list(directory_checks(NAME, table, directory._servers, 5))
+    assert [check.status for check in found] == ["failure", "warning"]
+    assert "in the open" in found[1].finding
+
+
+def test_doctor_shows_it(slapd: SlapdServer, tmp_path: Path) -> None:
+    app = Flask("portal", instance_path=str(tmp_path))
+    app.secret_key = "k" * 32
+    table = {"servers": [slapd.url], "start_tls": False, "base": PEOPLE, "bind_dn": SERVICE, "bind_password": SECRET}
+    center = {"configuration_server": {"directory": "ldap", "ldap": table}}
+    app.config["GENESYS_AUTH"] = {"state_url": "memory://", "contact_centers": {"acme": center}}
+    GenesysAuth(app)
+    here = runtime(app)
+    found = {check.name: check for check in run(app, rooms_of(app, here, ask=True), seconds=60)}
+    told = found[f"configuration_server.acme.ldap.{slapd.url}.bind_dn"]
+    assert told == Check(told.name, "ok", f"{SERVICE} is bound")
+    assert not [room for room in rooms_of(app, here, ask=False) if "configuration_server" in room.name]
+    here.state.close()
+    store = here.accounts
+    assert isinstance(store, SqlAccounts)
+    store.close()

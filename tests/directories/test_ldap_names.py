@@ -1,0 +1,214 @@
+"""Names with every special character mean themselves and nothing else, as text and to a real OpenLDAP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from ldap3.utils.dn import parse_dn
+
+from flask_genesys_auth.chain.decision import Reason, Rejected
+from flask_genesys_auth.chain.ports import DirectoryEntry
+from flask_genesys_auth.config.distinguished_names import escape_value, normal, parse
+from flask_genesys_auth.config.names import fold
+from flask_genesys_auth.directories.ldap import LdapDirectory
+from flask_genesys_auth.directories.ldap.library import ldap3, search_operation
+from flask_genesys_auth.directories.ldap.names import fill_filter, fill_name, filter_value, nobody, spells_itself
+from tests.slapd import PASSWORD, PEOPLE, SlapdServer
+
+SPECIAL = "\"\\+,;<>=#*()&|!~:/'@{}%$?[]^`. -_"
+TEXT = st.text(
+    st.sampled_from(SPECIAL + "abz09äß漢😀") | st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20
+)
+NAMES = st.text(st.sampled_from(SPECIAL + "abz09äß漢😀"), min_size=1, max_size=20).map(fold)
+TEMPLATE: dict[str, Any] = {"base": "", "bind_dn": "", "bind_password": None, "user_dn": f"uid={{user}},{PEOPLE}"}
+
+
+@given(TEXT)
+def test_a_value_in_a_distinguished_name_is_one_value(text: str) -> None:
+    assert parse(f"uid={escape_value(text)},ou=people,dc=acme") == (
+        (("uid", text),),
+        (("ou", "people"),),
+        (("dc", "acme"),),
+    )
+
+
+@given(TEXT)
+def test_another_reader_reads_the_same_distinguished_name(text: str) -> None:
+    assume(text == text.strip() and "\n" not in text and text.isprintable())
+    found = parse_dn(f"uid={escape_value(text)},ou=people")
+    assert len(found) == 2
+    assert found[0][0] == "uid"
+    assert found[1][:2] == ("ou", "people")
+
+
+@given(TEXT)
+def test_a_value_in_a_filter_is_one_value(text: str) -> None:
+    filter_ = fill_filter("(&(uid={user})(member={dn}))", user=text, dn=f"uid={text}")
+    request = search_operation("", filter_, ldap3.SUBTREE, ldap3.DEREF_NEVER, [], 0, 0, False, False, True)
+    both = request["filter"]["and"]
+    assert len(both) == 2
+    values = [bytes(one["equalityMatch"]["assertionValue"]).decode() for one in both]
+    assert values == [text, f"uid={text}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("ann", "ann"),
+        ("a,b", r"a\2cb"),
+        (' #+"\\<>;=', r"\20\23\2b\22\5c\3c\3e\3b\3d"),
+        ("a b ", r"a b\20"),
+        ("a\0b", r"a\00b"),
+        ("ä", "ä"),
+    ],
+)
+def test_distinguished_names_are_escaped_by_rfc_4514(text: str, escaped: str) -> None:
+    assert escape_value(text) == escaped
+    assert fill_name("uid={user},dc=acme", text) == f"uid={escaped},dc=acme"
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("ann", "ann"),
+        ("*", r"\2a"),
+        ("a)(uid=*", r"a\29\28uid\3d\2a"),
+        ("\\2a", r"\5c2a"),
+        ("\0", r"\00"),
+        ("ä", r"\c3\a4"),
+    ],
+)
+def test_filters_are_escaped_by_rfc_4515(text: str, escaped: str) -> None:
+    assert filter_value(text) == escaped
+
+
+def test_names_put_in_cannot_ask_for_more_names() -> None:
+    assert fill_filter("(|(uid={user})(member={dn}))", user="{dn}", dn="{user}") == (
+        r"(|(uid=\7bdn\7d)(member=\7buser\7d))"
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("CN=Agents,OU=Groups,DC=acme", "cn=agents,ou=groups,dc=acme"),
+        ("cn=agents, ou=groups , dc=acme", "cn=agents,ou=groups,dc=acme"),
+        (r"cn=a\2Cb,dc=acme", r"CN=A\,B,dc=acme"),
+        ("cn=a  b,dc=acme", "cn=a b,dc=acme"),
+        ("cn=a+sn=b,dc=acme", "SN=b+CN=a,dc=acme"),
+        ("Agents", "agents"),
+        (r"cn=\c3\a4,dc=acme", "cn=Ä,dc=acme"),
+    ],
+)
+def test_the_same_group_is_the_same(one: str, other: str) -> None:
+    assert normal(one) == normal(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("cn=agents,ou=groups,dc=acme", "cn=agents,ou=others,dc=acme"),
+        (r"cn=agents\,ou=groups,dc=acme", "cn=agents,ou=groups,dc=acme"),
+        ("cn=agents,dc=acme", "cn=agents"),
+        (r"cn=a\+sn=b,dc=acme", "cn=a+sn=b,dc=acme"),
+    ],
+)
+def test_another_group_is_another(one: str, other: str) -> None:
+    assert normal(one) != normal(other)
+
+
+@given(TEXT, TEXT)
+def test_the_form_of_a_group_is_kept_when_it_is_read_again(one: str, other: str) -> None:
+    found = normal(f"CN={escape_value(one)},OU={escape_value(other)}")
+    assume(parse(found) is not None)
+    assert normal(found) == found
+
+
+NO_NAMES = ("", "ann", "=", "uid=", "uid=ann,", ",uid=ann", "uid=a\\", "uid=a\\zz", 'uid="ann"', "uid=<", "uid=#04")
+NO_NAMES_EITHER = ("1=a", "ü=a", r"uid=\ff", "uid=a,,ou=b", "uid=a;ou=b", "uid=  ", "uid=a,ou")
+
+
+@pytest.mark.parametrize("text", [*NO_NAMES, *NO_NAMES_EITHER])
+def test_what_is_no_distinguished_name_is_none(text: str) -> None:
+    assert parse(text) is None
+    assert parse("uid=ann") == ((("uid", "ann"),),)
+
+
+def test_nobody_is_nobody_and_another_one_each_time() -> None:
+    assert len({nobody(PEOPLE) for _ in range(100)}) == 100
+    assert parse(nobody(PEOPLE)) is not None
+
+
+@pytest.mark.parametrize("name", ["ann", "ann@acme.example", "a*"])
+def test_a_plain_name_spells_itself(name: str) -> None:
+    assert spells_itself(name)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "ä", "\uff41nn", "a\u00adnn", "a\u200bnn", "a\x00"])
+def test_a_name_that_a_directory_may_read_otherwise_does_not(name: str) -> None:
+    assert not spells_itself(name)
+
+
+# To a real OpenLDAP
+
+
+@pytest.fixture(scope="module", params=["search", "template"])
+def directory(slapd: SlapdServer, request: pytest.FixtureRequest) -> LdapDirectory:
+    return LdapDirectory(slapd.settings(**(TEMPLATE if request.param == "template" else {})))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=NAMES)
+def test_everybody_is_themselves_whatever_their_name(slapd: SlapdServer, directory: LdapDirectory, name: str) -> None:
+    assume(name == " ".join(name.split()))  # other spellings get no further than the evidence
+    slapd.add_person("victim", "the victim's")
+    slapd.add_person(name, "their own")
+    found = directory.verify(name, "their own")
+    assert isinstance(found, DirectoryEntry), found
+    assert fold(found.attributes["username"]) == name
+    assert isinstance(directory.verify(name, "the victim's"), Rejected)
+
+
+INJECTIONS = [
+    "*",
+    "vic*",
+    "victim)(uid=*",
+    "*)(uid=victim",
+    "victim)",
+    "x)(|(uid=victim)",
+    "victim\\2a",
+    "\\76ictim",
+    "victim,ou=people,dc=acme,dc=example",
+    "uid=victim",
+    "victim+cn=victim",
+    "victim\\",
+    '"victim"',
+    "#04066d",
+    "victim;ou=people",
+    "victim#",
+    "<victim>",
+    "cn=admin,dc=acme,dc=example",
+]
+
+
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_a_name_that_wants_to_be_somebody_else_is_nobody(
+    slapd: SlapdServer, directory: LdapDirectory, name: str
+) -> None:
+    slapd.add_person("victim", "the victim's")
+    found = directory.verify(name, "the victim's")
+    assert isinstance(found, Rejected), found
+    assert found.reason is Reason.BAD_CREDENTIALS
+    assert directory.verify("victim", "the victim's") == DirectoryEntry({"username": "victim"})
+
+
+@pytest.mark.parametrize("name", INJECTIONS)
+def test_and_is_somebody_where_somebody_is_called_so(slapd: SlapdServer, directory: LdapDirectory, name: str) -> None:
+    called = f"x{name}"  # so that no other test's nobody becomes somebody
+    slapd.add_person(called, PASSWORD)
+    found = directory.verify(called, PASSWORD)
+    assert isinstance(found, DirectoryEntry), found
+    assert found.attributes["username"] == called

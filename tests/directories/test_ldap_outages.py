@@ -1,0 +1,361 @@
+"""Bad days of a directory: stopped, hanging, restarted; who pays for them, and that nobody is taken for another."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_genesys_auth.chain.decision import Reason, Rejected, Unavailable
+from flask_genesys_auth.chain.ports import DirectoryEntry
+from flask_genesys_auth.config.values import LdapAttributes, LdapServer
+from flask_genesys_auth.directories.ldap import LdapDirectory
+from flask_genesys_auth.directories.ldap.pool import LONGEST_IDLE, LONGEST_LIFE, Pool
+from flask_genesys_auth.upstream import Deadline, Guard, Upstreams
+from flask_genesys_auth.upstream.breaker import FAILURES, LONGEST_PAUSE
+from tests.slapd import PASSWORD, PEOPLE, SlapdServer
+from tests.upstreams.test_guard import Clock
+
+from .scripted import BIND, SEARCH, Asked, Say, ScriptedServer, finds_ann
+
+ANN = DirectoryEntry({"username": "ann"})
+LONG = 60.0
+
+
+def reason(found: object) -> Reason:
+    assert isinstance(found, (Rejected, Unavailable)), found
+    return found.reason
+
+
+def good(asked: Asked) -> bytes:
+    return asked.result(0)
+
+
+@pytest.fixture
+def silent() -> Iterator[ScriptedServer]:
+    """Takes everything and says nothing."""
+    with ScriptedServer(lambda asked: b"") as server:
+        yield server
+
+
+@pytest.fixture
+def well() -> Iterator[ScriptedServer]:
+    with ScriptedServer(finds_ann(good)) as server:
+        yield server
+
+
+def test_a_server_that_hangs_and_comes_back_needs_nobody(own_slapd: SlapdServer) -> None:
+    own_slapd.add_person("ann")
+    clock = Clock()
+    directory = LdapDirectory(own_slapd.settings(timeout=0.3), Guard(clock=clock))
+    patient = LdapDirectory(own_slapd.settings(timeout=LONG), Guard(clock=clock))
+    assert patient.verify("ann", PASSWORD) == ANN
+    with own_slapd.hanging():
+        outcomes = [directory.verify("ann", PASSWORD) for _ in range(FAILURES)]
+        assert {reason(found) for found in outcomes} <= {Reason.TIMED_OUT}
+        before = directory.verify("ann", PASSWORD)
+        assert isinstance(before, Unavailable)
+        assert before.reason is Reason.CIRCUIT_OPEN
+        assert before.uncounted
+    clock.now += 2 * LONGEST_PAUSE
+    directory._timeout = LONG
+    assert directory.verify("ann", PASSWORD) == ANN
+    assert patient.verify("ann", PASSWORD) == ANN
+    directory.close()
+    patient.close()
+
+
+def test_a_server_that_is_stopped_and_started_again_needs_nobody(own_slapd: SlapdServer) -> None:
+    own_slapd.add_person("ann")
+    directory = LdapDirectory(own_slapd.settings())
+    assert directory.verify("ann", PASSWORD) == ANN
+    own_slapd.stop()
+    found = directory.verify("ann", PASSWORD)
+    assert reason(found) is Reason.UNREACHABLE
+    own_slapd.start()
+    assert directory.verify("ann", PASSWORD) == ANN
+    directory.close()
+
+
+@pytest.mark.parametrize("stage", ["connecting", "searching", "binding"])
+def test_the_next_server_is_asked_wherever_the_first_one_is_silent(well: ScriptedServer, stage: str) -> None:
+    scripts: dict[str, Say] = {"searching": lambda asked: b"", "binding": finds_ann(lambda asked: b"")}
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as full:
+        # A queue that nobody serves is full soon: who connects then waits.
+        port = full.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", port))
+        with ScriptedServer(scripts.get(stage, good)) as first:
+            settings = well.settings(timeout=4)
+            table = settings.ldap
+            assert table is not None
+            wanted = port if stage == "connecting" else first.port
+            servers = (LdapServer(False, "127.0.0.1", wanted), *table.servers)
+            directory = LdapDirectory(well.settings(timeout=4, servers=servers))
+            assert directory.verify("ann", PASSWORD) == ANN
+        for one in waiting:
+            one.close()
+
+
+@pytest.mark.parametrize("code", [51, 52, 53, 80])
+def test_the_next_server_is_asked_where_the_first_one_cannot(well: ScriptedServer, code: int) -> None:
+    with ScriptedServer(finds_ann(lambda asked: asked.result(code))) as first:
+        directory = LdapDirectory(first.settings(well.port))
+        assert directory.verify("ann", PASSWORD) == ANN
+
+
+def test_a_wrong_password_is_the_last_word(well: ScriptedServer) -> None:
+    with ScriptedServer(finds_ann(lambda asked: asked.result(49))) as first:
+        directory = LdapDirectory(first.settings(well.port))
+        assert reason(directory.verify("ann", "wrong")) is Reason.BAD_CREDENTIALS
+    assert well.asked == []
+
+
+def test_after_its_failures_a_dead_server_costs_nothing(silent: ScriptedServer, well: ScriptedServer) -> None:
+    directory = LdapDirectory(silent.settings(well.port, timeout=0.4))
+    for _ in range(FAILURES):
+        directory.verify("ann", PASSWORD)
+    asked = len(silent.asked)
+    directory._timeout = LONG
+    for _ in range(20):
+        assert directory.verify("ann", PASSWORD) == ANN
+    assert len(silent.asked) == asked == FAILURES
+
+
+def test_one_call_tries_a_dead_server_after_a_pause() -> None:
+    clock = Clock()
+    held = threading.Event()
+
+    def say(asked: Asked) -> bytes:
+        if down:
+            return asked.result(52)
+        assert held.wait(LONG)
+        return finds_ann(good)(asked) or b""
+
+    down = True
+    with ScriptedServer(say) as server:
+        directory = LdapDirectory(server.settings(timeout=LONG), Guard(clock=clock))
+        for _ in range(FAILURES):
+            assert reason(directory.verify("ann", PASSWORD)) is Reason.SERVER_ERROR
+        assert reason(directory.verify("ann", PASSWORD)) is Reason.CIRCUIT_OPEN
+        down = False
+        clock.now += 2 * LONGEST_PAUSE
+        asked = len(server.asked)
+        outcomes: queue.Queue[object] = queue.Queue()
+        probe = threading.Thread(target=lambda: outcomes.put(directory.verify("ann", PASSWORD)))
+        probe.start()
+        while len(server.asked) == asked:
+            pass
+        assert reason(directory.verify("ann", PASSWORD)) is Reason.CIRCUIT_OPEN
+        held.set()
+        assert outcomes.get(timeout=LONG) == ANN
+        probe.join(LONG)
+        assert directory.verify("ann", PASSWORD) == ANN
+
+
+def test_only_so_many_wait_for_a_hanging_server_and_the_others_are_told_at_once() -> None:
+    held = threading.Event()
+
+    def say(asked: Asked) -> bytes:
+        assert held.wait(LONG)
+        return finds_ann(good)(asked) or b""
+
+    with ScriptedServer(say) as server:
+        directory = LdapDirectory(server.settings(timeout=LONG), Guard(concurrent=3))
+        outcomes: queue.Queue[object] = queue.Queue()
+        threads = [threading.Thread(target=lambda: outcomes.put(directory.verify("ann", PASSWORD))) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        busy = [outcomes.get(timeout=LONG) for _ in range(7)]
+        assert {reason(found) for found in busy} == {Reason.UPSTREAM_BUSY}
+        assert all(isinstance(found, Unavailable) and found.uncounted for found in busy)
+        held.set()
+        assert [outcomes.get(timeout=LONG) for _ in range(3)] == [ANN] * 3
+        for thread in threads:
+            thread.join(LONG)
+
+
+@pytest.mark.parametrize("code", [51, 53, 3, 11])
+def test_a_busy_server_is_not_taken_for_a_dead_one(code: int) -> None:
+    with ScriptedServer(finds_ann(lambda asked: asked.result(code))) as server:
+        directory = LdapDirectory(server.settings())
+        for _ in range(3 * FAILURES):
+            assert reason(directory.verify("ann", PASSWORD)) is Reason.SERVER_ERROR
+
+
+def test_a_drip_ends_at_the_deadline() -> None:
+    def drip(asked: Asked) -> bytes:
+        never.wait(0.05)
+        return asked.entry("uid=ann,ou=people", uid="ann")[:1] if asked.operation == SEARCH else b""
+
+    never = threading.Event()
+    with ScriptedServer(drip) as server:
+        found = LdapDirectory(server.settings(timeout=0.3)).verify("ann", PASSWORD)
+    assert reason(found) is Reason.TIMED_OUT
+
+
+def test_when_nobody_answers_the_outcome_names_them_all(silent: ScriptedServer) -> None:
+    with ScriptedServer(finds_ann(lambda asked: None)) as breaks:
+        directory = LdapDirectory(breaks.settings(silent.port, timeout=2))
+        found = directory.verify("ann", PASSWORD)
+    assert isinstance(found, Unavailable)
+    assert found.reason is Reason.TIMED_OUT
+    assert f":{breaks.port}: " in found.detail
+    assert f":{silent.port}: " in found.detail
+    assert not found.uncounted  # the first may have counted the bind that it did not answer
+
+
+def test_contact_centers_that_go_the_same_way_share_the_bound(well: ScriptedServer) -> None:
+    upstreams = Upstreams()
+    settings = well.settings()
+    assert upstreams.guard(settings) is upstreams.guard(well.settings())
+    assert upstreams.guard(settings) is not upstreams.guard(well.settings(timeout=7))
+    assert upstreams.of(settings)._guard is upstreams.guard(settings)
+
+
+# Nobody acts as the one before
+
+
+def test_a_connection_is_used_again_and_never_as_the_person_before(own_slapd: SlapdServer) -> None:
+    """The server reads the identity of each operation: a person's own entry is all that they may see."""
+    for name in ("ann", "bob"):
+        own_slapd.add_person(name, mail=f"{name}@acme.example")
+    template: dict[str, Any] = {"base": "", "bind_dn": "", "bind_password": None, "user_dn": f"uid={{user}},{PEOPLE}"}
+    directory = LdapDirectory(own_slapd.settings(attributes=LdapAttributes(email="mail"), **template))
+    (server,) = directory._servers
+    for name in ("ann", "bob", "ann"):
+        found = directory.verify(name, PASSWORD)
+        assert isinstance(found, DirectoryEntry)
+        assert found.attributes["email"] == f"{name}@acme.example"
+        assert len(server.people) == 1
+    assert reason(directory.verify("bob", "wrong")) is Reason.BAD_CREDENTIALS
+    with server.asked(Deadline(LONG)) as call, call.person() as connection:
+        with pytest.raises(RuntimeError, match="person before"):
+            connection.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline)
+        assert connection.bind(f"uid=bob,{PEOPLE}", "wrong").code == 49
+        with pytest.raises(RuntimeError, match="person before"):
+            connection.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline)
+        # Even without that bolt: who was refused is nobody (RFC 4511 4.2.1).
+        connection._sealed = False
+        assert connection.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline) is None
+        assert connection.bind(f"uid=ann,{PEOPLE}", PASSWORD).code == 0
+        assert connection.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline) is not None
+    directory.close()
+
+
+def test_people_are_never_bound_on_the_services_connection(slapd: SlapdServer) -> None:
+    slapd.add_person("ann")
+    directory = LdapDirectory(slapd.settings())
+    directory.verify("ann", PASSWORD)
+    (server,) = directory._servers
+    (people,), (service,) = server.people._idle, server.service._idle
+    for _ in range(3):
+        assert directory.verify("ann", PASSWORD) == ANN
+        assert (server.people._idle, server.service._idle) == ([people], [service])
+    directory.close()
+
+
+@pytest.mark.parametrize("failing", [BIND, SEARCH])
+def test_after_an_error_a_connection_is_thrown_away(failing: int) -> None:
+    def say(asked: Asked) -> bytes:
+        if broken and asked.operation == failing:
+            return asked.result(80)
+        return finds_ann(good)(asked) or b""
+
+    broken = False
+    with ScriptedServer(say) as server:
+        directory = LdapDirectory(server.settings())
+        assert directory.verify("ann", PASSWORD) == directory.verify("ann", PASSWORD) == ANN
+        broken = True
+        assert reason(directory.verify("ann", PASSWORD)) is Reason.SERVER_ERROR
+        assert server.connections == 2
+        broken = False
+        assert directory.verify("ann", PASSWORD) == ANN
+        assert server.connections == 3
+
+
+def test_a_wrong_password_does_not_cost_the_connection() -> None:
+    with ScriptedServer(finds_ann(lambda asked: asked.result(49))) as server:
+        directory = LdapDirectory(server.settings())
+        for _ in range(3):
+            assert reason(directory.verify("ann", "wrong")) is Reason.BAD_CREDENTIALS
+        assert server.connections == 2
+
+
+def test_connections_grow_old(well: ScriptedServer) -> None:
+    clock = Clock()
+    directory = LdapDirectory(well.settings())
+    (server,) = directory._servers
+    pool = Pool(2, clock=clock)
+    with server.asked(Deadline(LONG)) as call:
+        connections = [server.open(call.deadline) for _ in range(3)]
+        for connection in connections:
+            connection.opened = clock()
+            pool.give(connection)
+        assert len(pool) == 2
+        first = pool.take()
+        assert first is connections[1]
+        clock.now += LONGEST_IDLE
+        assert pool.take() is None
+        for _ in range(int(LONGEST_LIFE // (LONGEST_IDLE - 1))):
+            pool.give(first)
+            clock.now += LONGEST_IDLE - 1
+            if clock() - first.opened < LONGEST_LIFE:
+                assert pool.take() is first
+        assert pool.take() is None
+
+
+def test_a_forked_child_has_connections_of_its_own(slapd: SlapdServer, tmp_path: Path) -> None:
+    slapd.add_person("ann")
+    directory = LdapDirectory(slapd.settings())
+    assert directory.verify("ann", PASSWORD) == ANN
+    (server,) = directory._servers
+    kept = (list(server.people._idle), list(server.service._idle))
+    child = os.fork()
+    if not child:
+        try:
+            alone = not server.people._idle and not server.service._idle
+            fine = alone and directory.verify("ann", PASSWORD) == ANN
+            directory.close()
+            (tmp_path / "child").write_text("fine" if fine else "not fine")
+        finally:
+            os._exit(0)
+    _reaped(child)
+    assert (tmp_path / "child").read_text() == "fine"
+    assert (server.people._idle, server.service._idle) == kept
+    assert directory.verify("ann", PASSWORD) == ANN
+    assert (server.people._idle, server.service._idle) == kept
+    directory.close()
+
+
+def _reaped(child: int) -> None:
+    timer = threading.Timer(LONG, os.kill, (child, signal.SIGKILL))
+    timer.start()
+    os.waitpid(child, 0)
+    timer.cancel()
+
+
+def test_a_good_password_is_good_whatever_comes_after_it(well: ScriptedServer) -> None:
+    answers: list[Callable[[Asked], bytes]] = [good, lambda asked: asked.result(52)]
+
+    def say(asked: Asked) -> bytes:
+        if b"ou=groups" in asked.octets:
+            return answers[-1](asked)
+        return finds_ann(good)(asked) or b""
+
+    with ScriptedServer(say) as server:
+        directory = LdapDirectory(server.settings(group_base="ou=groups"))
+        found = directory.verify("ann", PASSWORD)
+        assert isinstance(found, Unavailable)
+        assert found.uncounted
+        answers.pop()
+        assert directory.verify("ann", PASSWORD) == ANN
