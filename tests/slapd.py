@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -137,11 +138,14 @@ class SlapdServer:
     @contextmanager
     def hanging(self) -> Iterator[None]:
         """Let it stand still: it takes connections and says nothing."""
-        os.kill(self.pid, 19)
+        os.kill(self.pid, signal.SIGSTOP)
         try:
+            # A thread may have an answer in its hands: not before the last one has stopped.
+            while not all(_state(task) == "T" for task in Path(f"/proc/{self.pid}/task").iterdir()):
+                time.sleep(0.01)
             yield
         finally:
-            os.kill(self.pid, 18)
+            os.kill(self.pid, signal.SIGCONT)
 
     @contextmanager
     def admin(self) -> Iterator[Any]:
@@ -210,6 +214,10 @@ class SlapdServer:
             self.add(f"ou={unit},{BASE}", "organizationalUnit", {})
         policy = {"pwdAttribute": "userPassword", "pwdLockout": "TRUE", "pwdMaxFailure": "3", "pwdMustChange": "TRUE"}
         self.add(f"cn=default,ou=policies,{BASE}", ["device", "pwdPolicy"], {"cn": "default", **policy})
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 @pytest.fixture(scope="session")
