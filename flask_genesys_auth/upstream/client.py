@@ -88,7 +88,8 @@ class Upstream:
         return _pools(self._tls, self._proxy, self._connections)
 
     def before_fork(self) -> None:
-        """Keep everything: connections of the parent stay the parent's."""
+        """Let go of what is idle, so that a child does not hold it open; what is in use is let go of after its use."""
+        self.__dict__.pop("_pools", None)
 
     def after_fork(self) -> None:
         """Begin with connections of the child's own; the parent's are kept unused, for their locks may be taken."""

@@ -70,10 +70,11 @@ class Pool:
         _close(idle)
 
     def before_fork(self) -> None:
-        """Keep everything: connections of the parent stay the parent's."""
+        """Close what is idle: a child must not hold the parent's connections open."""
+        self.clear()
 
     def after_fork(self) -> None:
-        """Begin empty; the parent's connections are kept unused, for closing them would end them there as well."""
+        """Begin empty; what came back at that very moment is kept unused, for closing it would end it there as well."""
         self._inherited += self._idle
         self._idle.clear()
 
