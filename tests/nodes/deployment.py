@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.config.values import PasswordSettings
 from flask_genesys_auth.state.postgresql import PostgresqlState
 from flask_genesys_auth.testing import GenesysEmulator, LoopbackServer, SalesforceEmulator
+from flask_genesys_auth.testing.faults import Emulator
 from flask_genesys_auth.testing.identity_provider import DevelopmentIdentityProvider
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
 from tests.certificates import make_certificate
@@ -113,6 +115,7 @@ class Outside:
     def __enter__(self) -> Self:
         for emulator in (self.salesforce, self.genesys, self.guarded):
             self._stack.enter_context(emulator.serve())
+        self._keep_connections(self.salesforce, self.genesys)
         for fault, emulator in self.broken.items():
             self._served[fault] = emulator.serve().start()
         # To a browser another site than 127.0.0.1.
@@ -126,6 +129,23 @@ class Outside:
         self._stack.close()
         for served in self._served.values():
             served.stop()
+
+    def _keep_connections(self, *emulators: Emulator) -> None:
+        """Put nginx before them: they close each connection, which real services keep open."""
+        folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="nginx-")))
+        servers = []
+        for emulator in emulators:
+            port = free_port()
+            servers.append(
+                f"server {{ listen 127.0.0.1:{port}; keepalive_timeout 600s; location / {{ "
+                f"proxy_pass {emulator.url}; proxy_set_header Host $http_host; }} }}\n"
+            )
+            emulator.url = f"http://127.0.0.1:{port}"
+        front = Nginx(folder, "".join(servers))
+        front.start()
+        self._stack.callback(front.stop)
+        for emulator in emulators:
+            front.wait(lambda url=emulator.url: Client(url))  # type: ignore[misc]  # mypy infers no default of a lambda
 
     def break_down(self) -> None:
         """Let each of the broken Salesforces fail in its own way."""
@@ -296,13 +316,59 @@ class Node:
 
 
 class Nginx:
+    """An nginx that runs what stands in its ``http`` block.
+
+    :param folder: takes its files.
+    """
+
+    def __init__(self, folder: Path, http: str) -> None:
+        self._program = require("nginx", "nginx")
+        self._errors = folder / "error.log"
+        self._configuration = folder / "nginx.conf"
+        user = "user root;\n" if os.geteuid() == 0 else ""
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        paths = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+        self._configuration.write_text(
+            f"{user}daemon off;\nworker_processes 1;\npid {folder}/nginx.pid;\nerror_log {self._errors};\n"
+            "events { worker_connections 4096; }\n"
+            f"http {{\naccess_log off;\n{paths}{http}\n}}\n",
+            encoding="utf-8",
+        )
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; it listens before it says anything."""
+        command = [self._program, "-c", str(self._configuration), "-e", str(self._errors)]
+        self._running = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+
+    def stop(self) -> None:
+        """End it."""
+        if self._running is not None:
+            self._running.terminate()
+            self._running.communicate(timeout=PATIENCE)
+
+    def wait(self, client: Callable[[], Client]) -> None:
+        """Wait until it answers, whatever it says."""
+
+        def answers() -> bool:
+            assert self._running is not None
+            assert self._running.poll() is None, self._errors.read_text("utf-8") if self._errors.exists() else ""
+            with client() as asking, suppress(OSError, HTTPException):
+                return bool(asking.ask("/healthz").status)
+            return False
+
+        wait_until(answers, "nginx answers")
+
+
+class Balancer(Nginx):
     """nginx by ``deploy/nginx/portal.conf.template``, with a certificate of its own.
 
     :param folder: takes its files.
     """
 
     def __init__(self, folder: Path, nodes: Sequence[Node]) -> None:
-        self._program = require("nginx", "nginx")
         self.port, self.http_port = free_port(), free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         self.log = folder / "access.log"
@@ -322,44 +388,11 @@ class Nginx:
         }
         for name, value in told.items():
             template = template.replace(f"${{{name}}}", value)
-        (folder / "portal.conf").write_text(template, encoding="utf-8")
-        user = "user root;\n" if os.geteuid() == 0 else ""
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        paths = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
-        self._configuration = folder / "nginx.conf"
-        self._configuration.write_text(
-            f"{user}daemon off;\nworker_processes 1;\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\n"
-            "events { worker_connections 4096; }\n"
-            f"http {{\naccess_log off;\n{paths}include {folder}/portal.conf;\n}}\n",
-            encoding="utf-8",
-        )
-        self._errors = folder / "error.log"
-        self._running: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        command = [self._program, "-c", str(self._configuration), "-e", str(self._errors)]
-        self._running = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        wait_until(self._answers, "nginx answers")
-
-    def stop(self) -> None:
-        """End it."""
-        if self._running is not None:
-            self._running.terminate()
-            self._running.communicate(timeout=PATIENCE)
+        super().__init__(folder, template)
 
     def lines(self) -> list[list[str]]:
         """Return the words of its log: address, method, path, status, the node's address and status, seconds."""
         return [line.replace('"', "").split() for line in self.log.read_text("utf-8").splitlines()]
-
-    def _answers(self) -> bool:
-        assert self._running is not None
-        assert self._running.poll() is None, self._errors.read_text("utf-8") if self._errors.exists() else "no log"
-        with Client(self.url, ca_file=self.ca_file) as client, suppress(OSError, HTTPException):
-            return client.ask("/healthz").status == 200
-        return False
 
 
 class Deployment:
@@ -404,7 +437,7 @@ class Deployment:
             Node(folder, f"node{number}", environment, application=application, **settings)
             for number in range(1, nodes + 1)
         ]
-        self.nginx = Nginx(folder, self.nodes)
+        self.nginx = Balancer(folder, self.nodes)
         self.url, self.ca_file = self.nginx.url, self.nginx.ca_file
         environment["FLASK_GENESYS_AUTH__PUBLIC_URL"] = self.url
         for node in self.nodes:
@@ -422,6 +455,7 @@ class Deployment:
             for node in self.nodes:
                 node.wait()
             self.nginx.start()
+            self.nginx.wait(self.client)
         except BaseException:
             self._stop()
             raise

@@ -8,13 +8,31 @@ from pathlib import Path
 
 import pytest
 
+from tests.slapd import PEOPLE, SECRET, SERVICE, SlapdServer, slapd
+
 from .conftest import Servers
 from .crowd import basic
 from .deployment import PASSWORD, Deployment, Node, Outside, Stores, open_files, wait_until
 from .load import ME
 from .warmed import WARM
 
+__all__ = ["slapd"]
+
 NAMES = ("sally", "carl", "wendy")
+STAFF = """
+[GENESYS_AUTH.contact_centers.staff]
+domains = ["staff.example"]
+
+[GENESYS_AUTH.contact_centers.staff.configuration_server]
+directory = "ldap"
+
+[GENESYS_AUTH.contact_centers.staff.configuration_server.ldap]
+servers = ["ldap://127.0.0.1:{port}"]
+start_tls = false
+base = "{base}"
+bind_dn = "{service}"
+bind_password = "{secret}"
+"""
 
 
 @pytest.fixture(
@@ -33,6 +51,7 @@ def warmed(
     tmp_path_factory: pytest.TempPathFactory,
     servers: Servers,
     outside: Outside,
+    slapd: SlapdServer,
 ) -> Iterator[tuple[Node, dict[str, dict[str, str]]]]:
     """A node whose application has served requests before it forked, and good credentials by name."""
     worker_class, preload, kind = request.param
@@ -44,6 +63,7 @@ def warmed(
         stores,
         outside,
         nodes=1,
+        tables=STAFF.format(port=slapd.port, base=PEOPLE, service=SERVICE, secret=SECRET),
         application="tests.nodes.warmed:create_app()",
         worker_class=worker_class,
         preload_app=preload,
@@ -52,7 +72,11 @@ def warmed(
     sally, carl, wendy = (f"{name}@{kind}.{worker_class}.acme.example" for name in NAMES)
     for name in (sally, carl, wendy):
         portal.add(name)
+    lena = f"lena.{kind}.{worker_class}@staff.example"
+    slapd.add_person(lena, PASSWORD)
+    portal.add(lena, contact_center="staff", password_hash=None)
     credentials = {
+        lena: basic(lena, PASSWORD),
         sally: outside.salesforce.add_user(sally),
         carl: outside.genesys.add_user(carl, PASSWORD),
         wendy: basic(wendy, PASSWORD),
