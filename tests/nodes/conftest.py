@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-import psycopg
 import pytest
 
-from tests.servers import PostgresqlServer, RedisServer, running_postgresql
+from tests.servers import RedisServer, running_postgresql
 
-from .deployment import Deployment, Outside, Stores
-
-
-@dataclass(frozen=True)
-class Servers:
-    """The servers of one deployment."""
-
-    postgresql: PostgresqlServer
-    redis: RedisServer
-
-    def stores(self, kind: str, name: str = "portal") -> Stores:
-        """Return a database of its own for this deployment, and for the state of that kind."""
-        name = f"{name}_{kind}"
-        with psycopg.connect(self.postgresql.url.replace("+psycopg", ""), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
-        database = self.postgresql.url.rpartition("/")[0] + f"/{name}"
-        return Stores(database if kind == "postgresql" else self.redis.url, database)
+from .deployment import Deployment, Outside, Servers
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,43 @@ from __future__ import annotations
 from base64 import b64encode
 from itertools import count
 
-from .client import Client
-from .deployment import PASSWORD, Deployment
-from .load import Known, Load, Session, Stranger, Visitor
+from tests.saml.plain_browser import PlainBrowser
+
+from .client import Answer, Client
+from .deployment import PASSWORD, PROVIDER, Deployment
+from .load import Judge, Known, Load, Session, Stranger, Verdict, Visitor
 
 _numbers = count(1)
+
+
+class SamlLogin(Visitor):
+    """Logs in at the identity provider each time with a browser that nobody has used, and logs out here.
+
+    :param name: whom the provider vouches for.
+    """
+
+    def __init__(self, deployment: Deployment, name: str) -> None:
+        super().__init__("SAML")
+        self._deployment = deployment
+        self._name = name
+
+    def turn(self, client: Client, judge: Judge) -> Verdict:
+        """Log in, look who it is, log out."""
+        browser = PlainBrowser(ca_file=self._deployment.ca_file)
+        try:
+            choice = browser.get(f"{self._deployment.url}/saml/acme/login?next=/agent")
+            page = browser.submit(browser.submit(choice.form, user=self._name).form)
+            client.cookies = browser.cookies(self._deployment.url)
+        finally:
+            browser.close()
+        if not judge.documented(Answer(page.status, page.headers, page.text.encode()), 200):
+            return "not served"
+        if self._name not in page.text:
+            judge.wrong(f"{self._name} was taken for somebody else")
+        # To the provider, which would end its own session too.
+        judge.documented(client.log_out(), 303)
+        client.cookies = {}
+        return "served"
 
 
 def crowd(deployment: Deployment, *, turns: int = 25) -> list[Visitor]:
@@ -31,9 +63,17 @@ def crowd(deployment: Deployment, *, turns: int = 25) -> list[Visitor]:
         Session("session", names["ann"], PASSWORD, turns=turns),
         Session("session", names["bob"], PASSWORD, turns=turns),
         Stranger("wrong password", lambda turn: basic(names["wendy"], f"guess {turn}")),
-        Stranger("unknown user", lambda turn: basic(f"nobody-{turn}@acme.example", PASSWORD)),
+        Stranger("unknown user", lambda turn: basic(f"nobody-{turn % 500}@acme.example", PASSWORD)),
         Stranger("wrong Salesforce session", lambda turn: {**surl, "ssid": f"00D000000000001!guess{turn}"}),
     ]
+
+
+def saml_crowd(deployment: Deployment) -> list[Visitor]:
+    """Return somebody who comes by SAML."""
+    name = f"simon-{next(_numbers)}@acme.example"
+    deployment.outside.provider.add_user(name)
+    deployment.add(name, identities=[(PROVIDER, name)])
+    return [SamlLogin(deployment, name)]
 
 
 def broken_crowd(deployment: Deployment) -> list[Visitor]:

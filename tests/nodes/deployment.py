@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from werkzeug.wrappers import Request, Response
 
 from flask_genesys_auth.accounts.passwords import PasswordHasher
@@ -29,7 +30,7 @@ from flask_genesys_auth.testing.faults import Emulator
 from flask_genesys_auth.testing.identity_provider import DevelopmentIdentityProvider
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
 from tests.certificates import make_certificate
-from tests.servers import free_port, require
+from tests.servers import PostgresqlServer, RedisServer, free_port, require
 
 from .client import Client
 
@@ -216,6 +217,22 @@ class Stores:
         if self.throttle_url:
             told["THROTTLE__STORAGE_URL"] = self.throttle_url
         return {f"FLASK_GENESYS_AUTH__{name}": value for name, value in told.items()}
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The servers of one deployment."""
+
+    postgresql: PostgresqlServer
+    redis: RedisServer
+
+    def stores(self, kind: str, name: str = "portal") -> Stores:
+        """Return a database of its own for this deployment, and for the state of that kind."""
+        name = f"{name}_{kind}"
+        with psycopg.connect(self.postgresql.url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        database = self.postgresql.url.rpartition("/")[0] + f"/{name}"
+        return Stores(database if kind == "postgresql" else self.redis.url, database)
 
 
 class Node:

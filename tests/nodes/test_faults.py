@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Servers
 from .crowd import broken_crowd, crowd, load
-from .deployment import Deployment, Node, Outside, Stores, wait_until
+from .deployment import Deployment, Node, Outside, Servers, Stores, wait_until
 from .load import Load, Visitor
 
 BEFORE = 1.0

@@ -10,9 +10,8 @@ import pytest
 
 from tests.slapd import PEOPLE, SECRET, SERVICE, SlapdServer, slapd
 
-from .conftest import Servers
 from .crowd import basic
-from .deployment import PASSWORD, Deployment, Node, Outside, Stores, open_files, wait_until
+from .deployment import PASSWORD, Deployment, Node, Outside, Servers, Stores, open_files, wait_until
 from .load import ME
 from .warmed import WARM
 

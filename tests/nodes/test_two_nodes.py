@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -75,8 +74,7 @@ def answered_by(deployment: Deployment, *paths: str) -> list[str]:
 def resumed(deployment: Deployment, browser: PlainBrowser, node: int) -> Client:
     """The same browser's cookies, for one node."""
     client = deployment.nodes[node].client()
-    host = urlsplit(deployment.url).hostname or ""
-    client.cookies = dict(browser._cookies[host])
+    client.cookies = browser.cookies(deployment.url)
     return client
 
 

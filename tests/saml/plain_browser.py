@@ -66,6 +66,10 @@ class PlainBrowser:
     def close(self) -> None:
         self._pool.clear()
 
+    def cookies(self, url: str) -> dict[str, str]:
+        """Return a copy of what it keeps for this address's host."""
+        return dict(self._cookies.get(urlsplit(url).hostname or "", {}))
+
     def get(self, url: str) -> Page:
         return self._ask("GET", url)
 
