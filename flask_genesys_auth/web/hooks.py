@@ -72,7 +72,7 @@ class Hooks:
             self._mark_private(answer)
             if decision is not None and "HTTP_COOKIE" in sent.environ:
                 session_cookie.leave_no_cookie(self._app, decision)
-        refusal = refusals.raised()
+        refusal = refusals.raised(sent)
         if refusal is not None:
             refusals.complete_answer(refusal, answer)
             events.report_refusal(refusal)

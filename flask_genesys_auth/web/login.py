@@ -123,7 +123,7 @@ def _show_templates_nobody_foreign(app: Flask, manager: LoginManager) -> None:
     """
 
     def shown() -> dict[str, Any]:
-        before = refusals.raised()
+        before = refusals.raised(request)
         try:
             return found()  # type: ignore[no-any-return]  # Flask-Login has no type hints
         except refusals.ForeignOrigin:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from _typeshed.wsgi import WSGIEnvironment
+    from flask import Request
 
     from ..chain.ports import Challenge
 
@@ -239,9 +240,9 @@ def no_store(answer: Response) -> Response:
     return answer
 
 
-def raised() -> Refusal | None:
-    """Return the refusal that was raised during the current request, whoever answered it."""
-    found: Refusal | None = vars(request).get(_RAISED)
+def raised(sent: Request) -> Refusal | None:
+    """Return the refusal that was raised during this request, whoever answered it."""
+    found: Refusal | None = vars(sent).get(_RAISED)
     return found
 
 
