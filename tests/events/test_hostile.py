@@ -6,21 +6,22 @@ import base64
 import json
 import logging
 import unicodedata
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flask_genesys_auth.testing.fixtures import salesforce_emulator
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
-from flask_genesys_auth.testing.server import LoopbackServer
 from flask_genesys_auth.testing.signing_keys import SigningKey
 from flask_genesys_auth.web.runtime import runtime
 from tests.saml.desk import Browser
 from tests.saml.desk import MakeApp as MakeDesk
 
 from .conftest import Told
+
+__all__ = ["salesforce_emulator"]
 
 SESSION = "00D000000000001!AQEAQ.TheSalesforceSessionId"
 SECRET = "the client secret of the tests"
@@ -70,19 +71,11 @@ def assert_harmless(told: Told, *secrets: str) -> None:
 
 
 @pytest.fixture
-def salesforce() -> Iterator[SalesforceEmulator]:
-    emulator = SalesforceEmulator()
-    with LoopbackServer(emulator) as server:
-        emulator.url = server.url
-        yield emulator
-
-
-@pytest.fixture
-def browser(make_desk: MakeDesk, key: SigningKey, salesforce: SalesforceEmulator) -> Browser:
+def browser(make_desk: MakeDesk, key: SigningKey, salesforce_emulator: SalesforceEmulator) -> Browser:
     table: dict[str, Any] = {
         "web_services": {},
         "realms": ["ACME"],
-        "salesforce": {"organizations": ["00D000000000001"], "identity_hosts": [salesforce.url]},
+        "salesforce": {"organizations": ["00D000000000001"], "identity_hosts": [salesforce_emulator.url]},
         "configuration_server": {
             "directory": "genesys",
             "url": "http://127.0.0.1:9",
@@ -100,7 +93,7 @@ def browser(make_desk: MakeDesk, key: SigningKey, salesforce: SalesforceEmulator
 def test_headers(
     browser: Browser,
     told: Told,
-    salesforce: SalesforceEmulator,
+    salesforce_emulator: SalesforceEmulator,
     name: str,
     ssid: str,
     surl: str,
@@ -111,7 +104,7 @@ def test_headers(
     told.records.clear()
     secret = f"{SESSION}{ssid}"
     basic = base64.b64encode(f"{name}:{PASSWORD}".encode("utf-8", "surrogatepass")).decode()
-    address = f"{salesforce.url}/id/00D000000000001/005000000000001"
+    address = f"{salesforce_emulator.url}/id/00D000000000001/005000000000001"
     for headers in (
         {"Authorization": f"Basic {basic}"},
         {"ssid": secret, "surl": surl},

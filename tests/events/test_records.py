@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -304,13 +305,13 @@ def test_an_outage_is_told_once_and_its_end_too(bench: Bench, told: Told) -> Non
     assert all(str(bench.folder / "state.sqlite3") in fields["detail"] for fields in told.fields())
 
 
-def test_the_end_of_an_outage_is_told_by_one_of_many() -> None:
-    outage = Outage("the state")
-    outage.answered()
-    outage.failed("it did not answer")
-    outage._down.clear()
-    outage.answered()
-    assert not outage._up
+def test_an_outage_and_its_end_are_told_by_one_of_many(told: Told) -> None:
+    outage, many = Outage("the state"), 16
+    with ThreadPoolExecutor(many) as pool:
+        for number in range(1, 20):
+            list(pool.map(lambda _: outage.failed("it did not answer"), range(many)))
+            list(pool.map(lambda _: outage.answered(), range(many)))
+            assert [len(told.fields(event)) for event in ("state_lost", "state_regained")] == [number, number]
 
 
 def test_nothing_is_put_together_for_nobody(bench: Bench, told: Told) -> None:
