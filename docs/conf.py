@@ -16,7 +16,8 @@ exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = "flask-genesys-auth"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
