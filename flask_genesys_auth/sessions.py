@@ -8,9 +8,9 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, cast
 
 from .chain.decision import LoginSession, Reason, Rejected
 from .errors import StateUnavailable
@@ -26,9 +26,8 @@ LONGEST_TOUCH_INTERVAL = 60.0
 END_OF_TIME = 1e12
 """A unix time beyond which a stored number is none: what is no number at all (NaN) is not below it either."""
 _HANDLE = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_TEXTS = {"contact_center", "account_id", "step", "provider", "name_id", "session_index"}
-_TIMES = {"created", "last_seen", "expires"}
-_FIELDS = _TEXTS | _TIMES
+_FIELDS = {field.name for field in fields(LoginSession)}
+_NUMBERS = (int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,25 +229,16 @@ class LoginSessions:
 def _read(value: Json) -> LoginSession | None:
     if not isinstance(value, dict) or value.keys() != _FIELDS:
         return None
-    texts = {name: found for name, found in value.items() if isinstance(found, str)}
-    times = {name: found for name, found in value.items() if _is_time(found)}
-    if texts.keys() != _TEXTS or times.keys() != _TIMES:
+    read = LoginSession(**cast("Any", value))
+    texts = (read.contact_center, read.account_id, read.step, read.provider, read.name_id, read.session_index)
+    if {*map(type, texts)} != {str} or not all(map(_is_time, (read.created, read.last_seen, read.expires))):
         return None
-    return LoginSession(
-        contact_center=texts["contact_center"],
-        account_id=texts["account_id"],
-        step=texts["step"],
-        created=times["created"],
-        last_seen=times["last_seen"],
-        expires=times["expires"],
-        provider=texts["provider"],
-        name_id=texts["name_id"],
-        session_index=texts["session_index"],
-    )
+    return read
 
 
-def _is_time(found: Json) -> TypeGuard[float]:
-    return isinstance(found, (int, float)) and not isinstance(found, bool) and 0 <= found < END_OF_TIME
+def _is_time(found: object) -> bool:
+    # By its very type: true and false are numbers, too.
+    return type(found) in _NUMBERS and 0 <= cast("float", found) < END_OF_TIME
 
 
 def _key(session_id: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import load, request_overhead, saml
+from benchmarks import load, request_overhead, saml, state_growth
 from benchmarks.saml_desk import Contender, Desk
 from benchmarks.saml_encrypted import encrypted, unavoidable
 from flask_genesys_auth.testing.signing_keys import generate_signing_key
@@ -115,3 +115,12 @@ def test_load_ends_where_an_answer_is_wrong() -> None:
     with pytest.raises(SystemExit, match="not every answer was right"):
         load._unspoiled("session", {"wrong": 1, "per_second": 10.0})
     assert load._unspoiled("session", {"wrong": 0, "per_second": 10.0})["wrong"] == 0
+
+
+def test_state_growth_measures_each_call_on_few_and_on_many(capsys: pytest.CaptureFixture[str]) -> None:
+    few_and_many = ["--few", "5", "--many", "50", "--rounds", "1", "--calls", "2", "--json"]
+    assert state_growth.main(few_and_many) in {0, 1}  # whether the target is met is not for a test to say
+    told = json.loads(capsys.readouterr().out)
+    assert (told["few"], told["many"]) == (5, 50)
+    assert {row["call"] for row in told["calls"]} == set(state_growth.CALLS)
+    assert all(row["ratio"] > 0 for row in told["calls"])

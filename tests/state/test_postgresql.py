@@ -93,13 +93,17 @@ def test_many_make_the_tables_at_once(empty_database: PostgresqlBackend) -> None
     assert empty_database.sql("SELECT version FROM genesys_auth_state_schema") == [(1,)]
 
 
-def test_tables_of_another_version_are_refused_at_the_start_and_at_first_use(empty_database: PostgresqlBackend) -> None:
+@pytest.mark.parametrize("version", [0, 99])
+def test_tables_of_another_version_are_refused_at_the_start_and_at_first_use(
+    empty_database: PostgresqlBackend, version: int
+) -> None:
     early = empty_database.open("one")
     early.create_tables()
-    empty_database.sql("UPDATE genesys_auth_state_schema SET version = 99")
-    with pytest.raises(ConfigurationError, match="version 99, this release needs 1"):
+    empty_database.sql(f"UPDATE genesys_auth_state_schema SET version = {version}")
+    cure = f"version {version}, this release needs 1; drop them and run `flask genesys-auth init-db`"
+    with pytest.raises(ConfigurationError, match=cure):
         early.get("key")
-    with pytest.raises(ConfigurationError, match="version 99, this release needs 1"):
+    with pytest.raises(ConfigurationError, match=cure):
         empty_database.open("one")
     empty_database.sql("UPDATE genesys_auth_state_schema SET version = 1")
     assert early.get("key") is None

@@ -112,10 +112,13 @@ def test_redis_deletes_what_has_expired_by_itself(backend: RedisBackend) -> None
     assert backend.keys() == {"genesys-auth:3:one:schema"}
 
 
-def test_data_of_another_version_are_refused_and_of_another_namespace_are_not(backend: RedisBackend) -> None:
+@pytest.mark.parametrize("version", [0, 7])
+def test_data_of_another_version_are_refused_and_of_another_namespace_are_not(
+    backend: RedisBackend, version: int
+) -> None:
     backend.open("one")
-    redis.Redis.from_url(backend.url).set("genesys-auth:3:one:schema", 7)
-    with pytest.raises(ConfigurationError, match="version 7"):
+    redis.Redis.from_url(backend.url).set("genesys-auth:3:one:schema", version)
+    with pytest.raises(ConfigurationError, match=f"version {version}, this release needs 1; set another state_names"):
         backend.open("one")
     assert backend.open("two").add("key", 1, 60)
 
@@ -198,6 +201,7 @@ def test_an_answer_that_nobody_waited_for_is_not_taken_for_another(backend: Redi
     assert store.get("mine") == "mine"
     (connection,) = store._client._idle
     connection.send_command("GET", store._at("k", "another"))
+    assert connection.can_read(timeout=PATIENCE)
     for _ in range(3):
         assert store.get("mine") == "mine"
     assert connection not in store._client._idle

@@ -228,13 +228,14 @@ def test_other_addresses_are_refused_without_showing_their_password(url: str, fi
     assert "hidden" not in str(refused.value)
 
 
-def test_tables_of_another_version_are_refused_at_the_start(backend: SqliteBackend) -> None:
+@pytest.mark.parametrize("version", [0, 99])
+def test_tables_of_another_version_are_refused_at_the_start(backend: SqliteBackend, version: int) -> None:
     backend.open("one").put("key", 1, 60)
     late = backend.open("one")
     with closing(sqlite3.connect(backend.path)) as connection:
-        connection.execute("UPDATE genesys_auth_state_schema SET version = 99")
+        connection.execute("UPDATE genesys_auth_state_schema SET version = ?", [version])
         connection.commit()
-    with pytest.raises(ConfigurationError, match="version 99, this release needs 1"):
+    with pytest.raises(ConfigurationError, match=f"version {version}, this release needs 1; name another file"):
         SqliteState(backend.url, "one", 1.0)
     late.close()
     with closing(sqlite3.connect(backend.path)) as connection:
