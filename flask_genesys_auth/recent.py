@@ -96,7 +96,8 @@ class Recent(Generic[V]):
 
     def drop(self, key: str) -> None:
         """Forget what is remembered of this key: somebody has just read that it is there no more."""
-        self._entries.pop(key, None)
+        with self._lock:
+            self._entries.pop(key, None)
 
     def clear(self) -> None:
         """Forget everything."""
