@@ -34,7 +34,11 @@ _PORTS = {"https": 443, "http": 80}
 
 def _pools(tls: ssl.SSLContext, proxy: Proxy | None, connections: int) -> urllib3.PoolManager:
     def reach(host: str, port: int) -> socket.socket:
-        return connect(host, port) if proxy is None else tunnel(proxy, host, port)
+        try:
+            return connect(host, port) if proxy is None else tunnel(proxy, host, port)
+        except OSError as error:
+            # A bare ECONNRESET or EPIPE urllib3 would pass over, and go on to read from no socket at all.
+            raise urllib3.exceptions.ProtocolError("no connection", error) from error
 
     class Connection(HTTPConnection):
         def _new_conn(self) -> socket.socket:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -249,3 +252,24 @@ def test_what_is_no_address_of_a_proxy_is_refused_and_not_quoted(text: str, find
     assert finding in str(caught.value)
     assert "s3cr" not in str(caught.value)
     assert "s3cr" not in str(caught.value.__cause__ or "")
+
+
+def test_a_proxy_that_resets_the_connection_is_unreachable(certificate: Path, port: int) -> None:
+    def reset() -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            connection.recv(65536)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=reset)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        # urllib3 takes a reset while a request goes out for an answer that may still be read: there is no socket yet.
+        for target in (unused_url(), f"https://127.0.0.1:{port}/"):
+            outcome = by(url, target)
+            assert isinstance(outcome, Unavailable)
+            assert outcome.reason is Reason.UNREACHABLE
+            assert "no connection: connection reset" in outcome.detail.lower()
+        thread.join()
