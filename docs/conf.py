@@ -27,6 +27,6 @@ nitpicky = True
 # prose are not among these, and stay checked.
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections|typing|types|pathlib|flask|flask_login|werkzeug|sqlalchemy|blinker|lxml)\..*"),
-    (r"py:.*", r"flask_genesys_auth\.(accounts|chain|config|saml|sessions|state|testing|web)\..*"),
+    (r"py:.*", r"flask_genesys_auth\.(accounts|chain|config|extension|saml|sessions|state|testing|web)\..*"),
     (r"py:(class|obj)", r"[A-Za-z_]\w*"),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast, overload
 
 from flask import Blueprint, Flask, Response
 
@@ -48,13 +48,25 @@ if TYPE_CHECKING:
     from .web.texts import ChooseLanguage
 
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    from .accounts.models import Account
+
+    U = TypeVar("U", default=Account)
+else:
+    from typing import TypeVar
+
+    U = TypeVar("U")
+
 StepFactory: TypeAlias = "Step | type[Step] | str"
 
 
-class GenesysAuth:
+class GenesysAuth(Generic[U]):
     """The authentication of a Genesys Web Services contact center for Flask applications.
 
-    One object can serve several applications: nothing of one is kept here.
+    One object can serve several applications: nothing of one is kept here. It is generic in the class of the users:
+    with ``accounts=`` it is the store's, else :class:`~flask_genesys_auth.accounts.models.Account`.
 
     :param app: initialises it at once.
     :param accounts: the application's own accounts (default: a SQLAlchemy store at ``accounts_url``). If it is a
@@ -64,6 +76,28 @@ class GenesysAuth:
     :param language: returns the language of the current request's page, such as Flask-Babel's ``get_locale``
         (default: what the browser asks for).
     """
+
+    @overload
+    def __init__(
+        self: GenesysAuth[Account],
+        app: Flask | None = None,
+        *,
+        accounts: None = None,
+        state: StateStore | None = None,
+        extra_steps: Sequence[StepFactory] = (),
+        language: ChooseLanguage | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        accounts: AccountStore[U],
+        state: StateStore | None = None,
+        extra_steps: Sequence[StepFactory] = (),
+        language: ChooseLanguage | None = None,
+    ) -> None: ...
 
     def __init__(
         self,
@@ -101,7 +135,17 @@ class GenesysAuth:
         for finding in (*without_steps(here), *untranslated(settings)):
             tell(Event.CONFIGURATION_WARNING, detail=finding)
 
-    def log_in_with_password(self, user_name: str, password: str) -> Decision:
+    @property
+    def current_user(self) -> U:
+        """Flask-Login's ``current_user``, typed as the application's own user class."""
+        return cast("U", login.current_user)
+
+    @property
+    def current_decision(self) -> Decision[U]:
+        """The decision of the current request, with the application's own user; looking at it walks the chain."""
+        return login.current_decision  # type: ignore[return-value]  # it is whatever the store of this object returns
+
+    def log_in_with_password(self, user_name: str, password: str) -> Decision[U]:
         """Check a login form's name and password by the Basic steps, and log the user in if they are good.
 
         The throttle is the same as for Basic credentials. A form that another site sent is refused.

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    U_co = TypeVar("U_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    U_co = TypeVar("U_co", covariant=True)
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -192,8 +201,8 @@ class LoginSession:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What the walk decided for one request.
+class Decision(Generic[U_co]):
+    """What the walk decided for one request. ``Decision[User]`` is one whose user is of that class.
 
     :param contact_center: the table's name, or ``None`` where no single one could be told.
     :param user: the application's own user object, or ``None``: anonymous.
@@ -202,7 +211,7 @@ class Decision:
     """
 
     contact_center: str | None
-    user: Any | None = None
+    user: U_co | None = None
     steps: tuple[StepRecord, ...] = ()
     resumed: bool = False
     roles: frozenset[str] = frozenset()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MARK = "__genesys_access__"
 _NO_ROLES: frozenset[str] = frozenset()
-T = TypeVar("T")
+T = TypeVar("T", bound="Callable[..., Any] | Blueprint")
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,7 +197,7 @@ def decision_of(sent: Request) -> Decision | None:
     return vars(sent).get(_DECISION)
 
 
-current_decision: Decision = cast("Decision", LocalProxy(decide))
+current_decision: Decision[Account] = cast("Decision[Account]", LocalProxy(decide))
 """The decision of the current request; looking at it walks the chain if nobody has before."""
 
 current_user: Account = cast("Account", flask_login.current_user)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from selenium import webdriver
 
 from tests.browser.chromium import Browser, start_chromium
 from tests.servers import require
+
+# Types are checked where the checkers are (tox, typing).
+collect_ignore = [] if find_spec("basedpyright") else ["test_typing.py"]
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {

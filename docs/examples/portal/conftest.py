@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,4 +58,4 @@ def app(provider: DevelopmentIdentityProvider, tmp_path_factory: pytest.TempPath
 @pytest.fixture
 def make_app(tmp_path: Path) -> MakeApp:
     """For tests whose application asks an emulator."""
-    return lambda **steps: build(tmp_path, **steps)
+    return partial(build, tmp_path)
