@@ -2,72 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from ..chain.decision import Identity
 from ..config.names import fold
 from . import rows
-from .models import AccountError, NewAccount
+from .management import BATCH
+from .models import AccountError, NewAccount, Taken
+from .reading import FIELDS, TEXTS, ImportRefused, Problem, Row, read_rows, shown
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from .store import SqlAccounts
 
-TEXTS = ("contact_center", "user_name", "first_name", "last_name", "password", "password_hash")
-FIELDS = (*TEXTS, "roles", "enabled", "identities")
+__all__ = ["ImportRefused", "Problem", "check_file", "import_file"]
+
 _TRUTH = {"": True, "true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_SPACE = re.compile(r"\s*")
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong with one row; never holds a password or a hash."""
-
-    line: int
-    field: str
-    finding: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}, {self.field}: {self.finding}"
-
-
-class ImportRefused(AccountError):
-    """Nothing was written: some rows are wrong.
-
-    :param problems: all that were found, in the file's order.
-    """
-
-    def __init__(self, *problems: Problem) -> None:
-        super().__init__("\n".join(map(str, problems)))
-        self.problems = problems
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One row as it stands in the file.
-
-    :param problems: what was wrong with its form already.
-    :param readable: whether ``values`` are worth a look; else its form is all that can be told.
-    """
-
-    line: int
-    values: Mapping[str, Any] = field(repr=False)
-    problems: tuple[Problem, ...] = ()
-    readable: bool = True
-
-
-def _unreadable(line: int, place: str, finding: str) -> _Row:
-    return _Row(line, {}, (Problem(line, place, finding),), readable=False)
 
 
 def import_file(
-    path: Path, store: SqlAccounts, contact_centers: Mapping[str, object], hash_password: Callable[[str], str]
+    path: Path,
+    store: SqlAccounts,
+    contact_centers: Mapping[str, object],
+    hash_password: Callable[[str], str],
+    *,
+    progress: Callable[[int, int], object] = lambda _, __: None,
 ) -> int:
     """Make the accounts of a file, all in one transaction, and return how many there were.
 
@@ -76,46 +41,93 @@ def import_file(
     ``PROVIDER=VALUE`` identities are separated by semicolons; in JSON (an array of objects) they are an array and an
     object of texts or arrays of texts.
 
+    The file is read twice, and nothing is kept of it but what must be unique: first all rows are checked, then their
+    passwords are hashed, which may take long, and put aside with the rows in a file without a name. Only then the
+    transaction begins.
+
     :param path: ends in ``.json`` or ``.csv``.
+    :param progress: is told, now and then, how many rows have been hashed, and of how many.
     :raises ImportRefused: if a row is wrong; names all that are.
     :raises AccountsUnavailable: if the database does not answer.
     """
-    _check(path, store, contact_centers)
-    new = [_new(row, hash_password)[0] for row in _read(path)]
-    return len(store.import_rows(new))
+    stamp = _stamp(path)
+    total = check_file(path, store, contact_centers)
+    with TemporaryFile("w+", encoding="utf-8") as aside:
+        for place, row in enumerate(read_rows(path), start=1):
+            json.dump(_kept(_new(row, hash_password)[0]), aside)
+            aside.write("\n")
+            progress(place, total)
+        if _stamp(path) != stamp:
+            raise AccountError(f"{path.name}: has changed while it was read; nothing was imported")
+        return store.import_stream(lambda: _put_aside(aside))
 
 
-def _check(path: Path, store: SqlAccounts, contact_centers: Mapping[str, object]) -> None:
-    """Go through the whole file and keep nothing of it but what must be unique."""
+def check_file(path: Path, store: SqlAccounts, contact_centers: Mapping[str, object]) -> int:
+    """Go through the whole file and return how many accounts it would make.
+
+    :raises ImportRefused: if a row is wrong; names all that are.
+    :raises AccountsUnavailable: if the database does not answer.
+    """
     found: list[Problem] = []
     names: dict[tuple[str, str], int] = {}
     linked: dict[tuple[str, str, str], int] = {}
-    for row in _read(path):
-        new, problems = _new(row, None)
-        found += problems
-        wrong = {problem.field for problem in problems}
-        if not row.readable or "contact_center" in wrong:
-            continue
-        if new.contact_center not in contact_centers:
-            found.append(Problem(row.line, "contact_center", f"{new.contact_center!r} is not configured"))
-        if "user_name" not in wrong:
-            found += _name_taken(row, new, names, store)
-        if "identities" not in wrong:
-            found += _identities_taken(row, new, linked, store)
+    total = 0
+    for batch in _batches(read_rows(path)):
+        total += len(batch)
+        read = [(row, *_new(row, None)) for row in batch]
+        taken = store.taken([new for _, new, _ in read])
+        for row, new, problems in read:
+            found += problems
+            wrong = {problem.field for problem in problems}
+            if not row.readable or "contact_center" in wrong:
+                continue
+            if new.contact_center not in contact_centers:
+                found.append(Problem(row.line, "contact_center", f"{new.contact_center!r} is not configured"))
+            if "user_name" not in wrong:
+                found += _name_taken(row, new, names, taken)
+            if "identities" not in wrong:
+                found += _identities_taken(row, new, linked, taken)
     if found:
         raise ImportRefused(*found)
+    return total
 
 
-def _name_taken(row: _Row, new: NewAccount, names: dict[tuple[str, str], int], store: SqlAccounts) -> Iterator[Problem]:
+def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while batch := list(islice(rows, BATCH)):
+        yield batch
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _kept(new: NewAccount) -> dict[str, Any]:
+    return {**asdict(new), "roles": sorted(new.roles)}
+
+
+def _put_aside(aside: TextIO) -> Iterator[NewAccount]:
+    aside.seek(0)
+    for line in aside:
+        values = json.loads(line)
+        values["roles"] = frozenset(values["roles"])
+        values["identities"] = tuple((provider, value) for provider, value in values["identities"])
+        yield NewAccount(**values)
+
+
+def _name_taken(row: Row, new: NewAccount, names: dict[tuple[str, str], int], taken: Taken) -> Iterator[Problem]:
     former = names.setdefault((new.contact_center, fold(new.user_name)), row.line)
     if former != row.line:
         yield Problem(row.line, "user_name", f"{new.user_name!r} is on line {former} too")
-    elif store.get_by_name(new.contact_center, new.user_name) is not None:
+    elif (new.contact_center, fold(new.user_name)) in taken.names:
         yield Problem(row.line, "user_name", f"{new.contact_center} has {new.user_name!r} already")
 
 
 def _identities_taken(
-    row: _Row, new: NewAccount, linked: dict[tuple[str, str, str], int], store: SqlAccounts
+    row: Row, new: NewAccount, linked: dict[tuple[str, str, str], int], taken: Taken
 ) -> Iterator[Problem]:
     for provider, value in new.identities:
         key = (new.contact_center, provider, value)
@@ -123,17 +135,16 @@ def _identities_taken(
             yield Problem(row.line, "identities", f"{provider}={value} stands there twice")
             continue
         former = linked.setdefault(key, row.line)
-        sought = Identity("import", new.contact_center, value, matched_by="identity", provider=provider)
         if former != row.line:
             yield Problem(row.line, "identities", f"{provider}={value} is on line {former} too")
-        elif store.find(sought) is not None:
+        elif key in taken.identities:
             yield Problem(row.line, "identities", f"{provider}={value} is linked already")
 
 
-def _new(row: _Row, hash_password: Callable[[str], str] | None) -> tuple[NewAccount, list[Problem]]:
+def _new(row: Row, hash_password: Callable[[str], str] | None) -> tuple[NewAccount, list[Problem]]:
     """Return the account that a row describes, and what is wrong with it."""
     found: list[tuple[str, str]] = [
-        (_shown(name), "is no field; there are " + ", ".join(FIELDS)) for name in row.values if name not in FIELDS
+        (shown(name), "is no field; there are " + ", ".join(FIELDS)) for name in row.values if name not in FIELDS
     ]
     texts: dict[str, str] = {}
     for name in TEXTS:
@@ -168,11 +179,6 @@ def _new(row: _Row, hash_password: Callable[[str], str] | None) -> tuple[NewAcco
     return new, [*row.problems, *(Problem(row.line, name, finding) for name, finding in found)]
 
 
-def _shown(name: str) -> str:
-    """Return a field's name so that any terminal can show it."""
-    return name if name.isprintable() and name else repr(name)
-
-
 def _enabled(value: object) -> bool | str:
     if isinstance(value, str):
         value = _TRUTH.get(value.strip().lower(), value)
@@ -205,90 +211,3 @@ def _identities(value: object) -> tuple[tuple[str, str], ...] | str:
     if not all(isinstance(one, str) for _, one in flat):
         return "must be an object: provider to value, or to an array of values"
     return tuple(flat)
-
-
-def _read(path: Path) -> Iterator[_Row]:
-    kind = {".json": _read_json, ".csv": _read_csv}.get(path.suffix.lower())
-    if kind is None:
-        raise AccountError(f"{path.name}: the name must end in .json or .csv")
-    if path.exists() and not path.is_file():
-        raise AccountError(f"{path.name}: is no regular file; it is read twice")
-    try:
-        yield from kind(path)
-    except UnicodeDecodeError:
-        raise AccountError(f"{path.name}: is not UTF-8") from None
-    except OSError as error:
-        raise AccountError(f"{path.name}: {error.strerror}") from None
-
-
-def _read_csv(path: Path) -> Iterator[_Row]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        try:
-            _check_header(reader.fieldnames or ())
-            for values in reader:
-                if None in values or None in values.values():
-                    yield _unreadable(reader.line_num, "row", "has more or fewer values than the header has columns")
-                else:
-                    yield _Row(reader.line_num, values)
-        except csv.Error as error:
-            # The line that was begun: DictReader counts none that it cannot read.
-            yield _unreadable(reader.reader.line_num, "row", f"is no CSV: {error}")
-
-
-def _check_header(columns: Sequence[str]) -> None:
-    unknown = [name for name in columns if name not in FIELDS]
-    if unknown or not columns:
-        listed = ", ".join(map(repr, unknown)) or "nothing"
-        raise ImportRefused(Problem(1, "header", f"has {listed}; the columns are " + ", ".join(FIELDS)))
-    twice = [name for name, count in Counter(columns).items() if count > 1]
-    if twice:
-        raise ImportRefused(Problem(1, "header", f"has {', '.join(map(repr, twice))} more than once"))
-
-
-def _read_json(path: Path) -> Iterator[_Row]:
-    """Yield the elements of the array one by one, so that each can be named by the line where it begins."""
-    text = path.read_text(encoding="utf-8-sig")
-    repeated: list[str] = []
-    decoder = json.JSONDecoder(object_pairs_hook=lambda pairs: _object(pairs, repeated))
-    place = _after_space(text, 0)
-    if text[place : place + 1] != "[":
-        raise ImportRefused(Problem(1, "file", "must be an array of objects"))
-    place = _after_space(text, place + 1)
-    line, counted, first = 1, 0, True
-    while text[place : place + 1] != "]":
-        if not first:
-            if text[place : place + 1] != ",":
-                yield _unreadable(line, "file", "is no JSON: a comma or a closing bracket is missing")
-                return
-            place = _after_space(text, place + 1)
-        line, counted, first = line + text.count("\n", counted, place), place, False
-        repeated.clear()
-        try:
-            values, end = decoder.raw_decode(text, place)
-        except (ValueError, RecursionError) as error:
-            # ValueError alone: a number of thousands of digits.
-            yield _unreadable(line, "file", f"is no JSON: {getattr(error, 'msg', 'too deep, or a number is too long')}")
-            return
-        if isinstance(values, dict):
-            yield _Row(line, values, tuple(Problem(line, _shown(name), "stands there twice") for name in repeated))
-        else:
-            yield _unreadable(line, "row", "must be an object")
-        place = _after_space(text, end)
-    if text[place + 1 :].strip():
-        yield _unreadable(line, "file", "goes on after the array")
-
-
-def _object(pairs: list[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:
-    """Make an object of its pairs, and note each key that would have hidden another one."""
-    made: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in made:
-            repeated.append(name)
-        made[name] = value
-    return made
-
-
-def _after_space(text: str, place: int) -> int:
-    found = _SPACE.match(text, place)
-    return found.end() if found else place

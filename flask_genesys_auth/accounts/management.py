@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ..checks import Check
+from ..config.names import fold
 from . import rows
-from .database import Database, accounts, identities
+from .database import Database, accounts, identities, storable
 from .health import database_checks
 from .models import (
     Account,
@@ -21,6 +23,7 @@ from .models import (
     IdentityTaken,
     NewAccount,
     NoSuchAccount,
+    Taken,
     new_version,
 )
 
@@ -131,20 +134,54 @@ class AccountManagement:
         for one in wanted:
             _refuse(rows.problems(one))
         made = [rows.to_row(one) for one in wanted]
-        linked = [
-            {"contact_center": one.contact_center, "provider": provider, "value": value, "account_id": row["id"]}
-            for one, row in zip(wanted, made, strict=True)
-            for provider, value in one.identities
-        ]
+        self._insert(lambda: zip(wanted, made, strict=True))
+        return [_made(one, row) for one, row in zip(wanted, made, strict=True)]
+
+    def import_stream(self, new: Callable[[], Iterable[NewAccount]]) -> int:
+        """Make all of these accounts, or none, and return how many; no more than a batch of them is kept in memory.
+
+        :param new: begins anew with each call; what it returns has been checked.
+        :raises AccountExists: if a name is taken; says which.
+        :raises IdentityTaken: if a linked value is.
+        """
+        return self._insert(lambda: ((one, rows.to_row(one)) for one in new()))
+
+    def taken(self, new: Sequence[NewAccount]) -> Taken:
+        """Return which of the names and linked values of these accounts are there already.
+
+        What could not be kept at all is none of them.
+        """
+        names: dict[str, set[str]] = {}
+        linked: dict[tuple[str, str], set[str]] = {}
+        for one in new:
+            if storable(one.contact_center + one.user_name):
+                names.setdefault(one.contact_center, set()).add(fold(one.user_name))
+            for provider, value in one.identities:
+                if storable(one.contact_center + provider + value):
+                    linked.setdefault((one.contact_center, provider), set()).add(value)
+        with self._database.transaction() as connection:
+            return Taken(
+                frozenset(_taken_names(connection, names)),
+                frozenset(_taken_identities(connection, linked)),
+            )
+
+    def _insert(self, new: Callable[[], Iterable[tuple[NewAccount, dict[str, Any]]]]) -> int:
+        count, pairs = 0, iter(new())
         try:
             with self._changing() as connection:
-                for start in range(0, len(made), BATCH):
-                    connection.execute(insert(accounts), made[start : start + BATCH])
-                for start in range(0, len(linked), BATCH):
-                    connection.execute(insert(identities), linked[start : start + BATCH])
+                while batch := list(islice(pairs, BATCH)):
+                    count += len(batch)
+                    connection.execute(insert(accounts), [row for _, row in batch])
+                    linked = [
+                        {**_named(one.contact_center, provider, value), "account_id": row["id"]}
+                        for one, row in batch
+                        for provider, value in one.identities
+                    ]
+                    for start in range(0, len(linked), BATCH):
+                        connection.execute(insert(identities), linked[start : start + BATCH])
         except IntegrityError:
-            raise self.collision(wanted) from None
-        return [_made(one, row) for one, row in zip(wanted, made, strict=True)]
+            raise self.collision(one for one, _ in new()) from None
+        return count
 
     def collision(self, new: Iterable[NewAccount]) -> AccountError:
         """Return what stands in the way of these accounts: a taken name or a taken linked value."""
@@ -290,6 +327,38 @@ def _owner(connection: Connection, center: str, provider: str, value: str) -> st
         )
     ).scalar()
     return owner
+
+
+def _named(center: str, provider: str, value: str) -> dict[str, str]:
+    return {"contact_center": center, "provider": provider, "value": value}
+
+
+def _taken_names(connection: Connection, names: Mapping[str, set[str]]) -> Iterator[tuple[str, str]]:
+    for center, keys in names.items():
+        for part in _parts(keys):
+            found = select(accounts.c.user_key).where(
+                accounts.c.contact_center == center, accounts.c.user_key.in_(part)
+            )
+            yield from ((center, row[0]) for row in connection.execute(found))
+
+
+def _taken_identities(
+    connection: Connection, linked: Mapping[tuple[str, str], set[str]]
+) -> Iterator[tuple[str, str, str]]:
+    for (center, provider), values in linked.items():
+        for part in _parts(values):
+            found = select(identities.c.value).where(
+                identities.c.contact_center == center,
+                identities.c.provider == provider,
+                identities.c.value.in_(part),
+            )
+            yield from ((center, provider, row[0]) for row in connection.execute(found))
+
+
+def _parts(values: set[str]) -> Iterator[list[str]]:
+    listed = sorted(values)
+    for start in range(0, len(listed), BATCH):
+        yield listed[start : start + BATCH]
 
 
 def _made(new: NewAccount, row: dict[str, Any]) -> Account:

@@ -96,3 +96,15 @@ class NewAccount:
     enabled: bool = True
     password_hash: str | None = field(default=None, repr=False)
     identities: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Names and linked values that accounts have already.
+
+    :param names: as (contact center, folded user name).
+    :param identities: as (contact center, provider, value).
+    """
+
+    names: frozenset[tuple[str, str]]
+    identities: frozenset[tuple[str, str, str]]

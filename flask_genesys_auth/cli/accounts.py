@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from getpass import GetPassWarning
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..accounts.importing import import_file
+from ..accounts.importing import ImportRefused, check_file, import_file
 from ..accounts.models import Account, AccountDetails
 from ..accounts.rows import password_problem
 from ..accounts.store import SqlAccounts
@@ -21,6 +23,9 @@ from ..web import events
 from ..web.login import current_application
 from ..web.runtime import Runtime
 from .common import Commands, as_json, own_accounts, parts, print_json, print_table
+
+if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
 
 NO_PROVIDERS = frozenset({"web_services", "login_session", "saml"})
 
@@ -151,7 +156,8 @@ def enable(contact_center: str, user_name: str) -> None:
 @named
 @click.argument("roles", nargs=-1, metavar="[ROLE]...")
 @click.option("--none", "no_roles", is_flag=True, help="Take all roles away.")
-def roles_(contact_center: str, user_name: str, roles: tuple[str, ...], no_roles: bool) -> None:
+@as_json
+def roles_(contact_center: str, user_name: str, roles: tuple[str, ...], no_roles: bool, as_json: bool) -> None:
     """Give an account exactly these roles; without any, show those it has."""
     if roles and no_roles:
         raise click.UsageError("name roles or --none, not both")
@@ -160,7 +166,10 @@ def roles_(contact_center: str, user_name: str, roles: tuple[str, ...], no_roles
     if roles or no_roles:
         store.set_roles(account.id, roles)
         account = _account(store, contact_center, user_name)
-    click.echo(f"{account.user_name}: {', '.join(sorted(account.roles)) or 'no roles'}")
+    if as_json:
+        print_json(sorted(account.roles))
+    else:
+        click.echo(f"{account.user_name}: {', '.join(sorted(account.roles)) or 'no roles'}")
 
 
 @accounts.command("link", short_help="Link values that identify the person.")
@@ -200,11 +209,52 @@ def delete(contact_center: str, user_name: str) -> None:
 
 @accounts.command("import", short_help="Make the accounts of a file.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def import_(file: Path) -> None:
-    """Make the accounts of a .json or .csv FILE: all of them, or none."""
+@click.option("--dry-run", is_flag=True, help="Check all rows, write none.")
+@as_json
+@click.pass_context
+def import_(context: click.Context, file: Path, dry_run: bool, as_json: bool) -> None:
+    """Make the accounts of a .json or .csv FILE: all of them, or none.
+
+    What is wrong with each row is named by its line and field, and the exit status is 1.
+    """
     here, store = parts(), own_accounts()
-    count = import_file(file, store, here.contact_centers, here.hasher.hash)
-    click.echo(f"Added {count} account{'' if count == 1 else 's'}.")
+    try:
+        if dry_run:
+            count = check_file(file, store, here.contact_centers)
+        else:
+            with _progress() as progress:
+                count = import_file(file, store, here.contact_centers, here.hasher.hash, progress=progress)
+    except ImportRefused as refused:
+        if not as_json:
+            raise
+        print_json({"added": 0, "dry_run": dry_run, "problems": [asdict(problem) for problem in refused.problems]})
+        context.exit(1)
+    if as_json:
+        print_json({"added": 0 if dry_run else count, "checked": count, "dry_run": dry_run, "problems": []})
+    else:
+        accounts_ = f"{count} account{'' if count == 1 else 's'}"
+        click.echo(f"{accounts_} can be added; nothing was written." if dry_run else f"Added {accounts_}.")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], object]]:
+    """Show a bar on standard error while something takes long, and only where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _, __: None
+        return
+    bar: ProgressBar[int] | None = None
+
+    def show(place: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = click.progressbar(length=total, label="Hashing passwords", file=sys.stderr)
+        bar.update(place - bar.pos)
+
+    try:
+        yield show
+    finally:
+        if bar is not None:
+            bar.render_finish()
 
 
 def _account(store: SqlAccounts, contact_center: str, user_name: str) -> Account:

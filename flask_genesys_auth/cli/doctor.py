@@ -11,6 +11,7 @@ from flask.cli import ScriptInfo
 
 from ..checks import Check
 from ..errors import ConfigurationError
+from ..events import plain
 from ..web.runtime import EXTENSION, runtime
 from .common import as_json, print_json
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 DEFAULT_WAIT = 30.0
+_LONGEST_LINE = 2000
 _MARKS = {"ok": ("ok", "green"), "warning": ("WARNING", "yellow"), "failure": ("FAILURE", "red")}
 
 
@@ -125,6 +127,5 @@ def _counted(status: str, count: int) -> str:
 
 def _line(text: str) -> str:
     """Return text in one line that any terminal can show."""
-    shown = "".join(character if character.isprintable() else " " for character in text)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return shown.encode(encoding, "backslashreplace").decode(encoding)
+    return plain(text, _LONGEST_LINE).encode(encoding, "backslashreplace").decode(encoding)

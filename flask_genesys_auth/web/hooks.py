@@ -8,7 +8,7 @@ from flask import Flask, Request, g, request
 
 from ..errors import ConfigurationError
 from ..events import Event, tell
-from . import access, auth_type, events, login, origin, refusals, session_cookie
+from . import access, auth_type, events, forwarded, login, origin, refusals, session_cookie
 
 if TYPE_CHECKING:
     from flask import Response
@@ -28,6 +28,7 @@ class Hooks:
         self._vary = tuple(origin.vary_names(here.settings))
         self._vary_text = ", ".join(self._vary)
         self._names_checked = False
+        self._proxy_told = False
 
     def install(self) -> None:
         """Stand first: before any hook of the application sees a request, after all of them have seen the answer."""
@@ -52,6 +53,9 @@ class Hooks:
             self._names_checked = True
             for finding in access.unknown_endpoints(self._app):
                 tell(Event.CONFIGURATION_WARNING, detail=finding)
+        if not self._proxy_told and forwarded.is_unread(sent.environ):
+            self._proxy_told = True
+            forwarded.tell_unread()
         forget_user()
         if sent.method == "OPTIONS":
             answer = origin.preflight()

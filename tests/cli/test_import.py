@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from flask_genesys_auth.accounts.importing import import_file
+from flask_genesys_auth.accounts.models import AccountError
+from flask_genesys_auth.accounts.reading import read_rows
 from flask_genesys_auth.chain.decision import Identity
+from flask_genesys_auth.cli.accounts import _progress
 from flask_genesys_auth.web.runtime import runtime
 from tests.cli.conftest import Invoke, accounts_of, one_line
 
@@ -215,3 +220,106 @@ def test_a_pipe_is_refused_at_once(run: Invoke, tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_a_usage_error(run: Invoke, tmp_path: Path) -> None:
     assert run("accounts", "import", str(tmp_path / "none.csv")).exit_code == 2
+
+
+def people(folder: Path, *rows: dict[str, Any]) -> str:
+    file = folder / "people.json"
+    file.write_text(json.dumps([{"contact_center": "acme", **row} for row in rows]), encoding="utf-8")
+    return str(file)
+
+
+def test_a_dry_run_checks_all_and_writes_nothing(run: Invoke, app: Flask, tmp_path: Path) -> None:
+    good = people(tmp_path, {"user_name": "ann"}, {"user_name": "bob", "password": "bob's password"})
+    assert run("accounts", "import", "--dry-run", good).output == "2 accounts can be added; nothing was written.\n"
+    assert accounts_of(app).list() == []
+    assert run("accounts", "import", good).output == "Added 2 accounts.\n"
+    again = run("accounts", "import", "--dry-run", good)
+    assert (again.exit_code, "line 1, user_name: acme has 'ann' already" in again.output) == (1, True)
+
+
+def test_json_tells_what_was_added_and_what_is_wrong(run: Invoke, app: Flask, tmp_path: Path) -> None:
+    good = people(tmp_path, {"user_name": "ann"})
+    dry = json.loads(run("accounts", "import", "--dry-run", "--json", good).output)
+    assert dry == {"added": 0, "checked": 1, "dry_run": True, "problems": []}
+    done = json.loads(run("accounts", "import", "--json", good).output)
+    assert done == {"added": 1, "checked": 1, "dry_run": False, "problems": []}
+    refused = run("accounts", "import", "--json", people(tmp_path, {"user_name": "a:b", "password": "geheim"}))
+    assert refused.exit_code == 1
+    (problem,) = json.loads(refused.output)["problems"]
+    assert (problem["line"], problem["field"], "colon" in problem["finding"]) == (1, "user_name", True)
+    assert "geheim" not in refused.output
+
+
+def test_a_bar_is_shown_on_a_terminal_only(
+    run: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr("sys.stderr", shown)
+    with _progress() as progress:
+        for place in range(1, 4):
+            progress(place, 3)
+    assert "Hashing passwords" in shown.getvalue()
+    assert "100%" in shown.getvalue()
+    plain = io.StringIO()
+    monkeypatch.setattr("sys.stderr", plain)
+    with _progress() as progress:
+        progress(1, 3)
+    assert plain.getvalue() == ""
+
+
+def test_a_file_that_changes_meanwhile_is_not_imported(app: Flask, run: Invoke, tmp_path: Path) -> None:
+    file = Path(people(tmp_path, {"user_name": "ann"}))
+    store = accounts_of(app)
+
+    def hash_password(password: str) -> str:
+        raise AssertionError(password)
+
+    def change(place: int, total: int) -> None:
+        people(tmp_path, {"user_name": "anna"}, {"user_name": "bob"})
+
+    with pytest.raises(AccountError, match="has changed while it was read"):
+        import_file(file, store, {"acme": 1}, hash_password, progress=change)
+    assert store.list() == []
+    assert import_file(file, store, {"acme": 1}, hash_password) == 2
+
+
+def test_somebody_who_makes_the_same_account_meanwhile_stops_the_whole_import(
+    app: Flask, run: Invoke, tmp_path: Path
+) -> None:
+    file = Path(people(tmp_path, *({"user_name": f"agent{place}"} for place in range(1200))))
+    store = accounts_of(app)
+
+    def meanwhile(place: int, total: int) -> None:
+        assert total == 1200
+        if place == total:
+            store.add("acme", "AGENT1100")
+
+    with pytest.raises(AccountError, match="has an account 'agent1100' already"):
+        import_file(file, store, {"acme": 1}, str, progress=meanwhile)
+    assert store.count() == {"acme": 1}
+
+
+@pytest.mark.parametrize("padding", [0, 1, 7, 65_000])
+def test_rows_are_read_whole_wherever_the_pieces_of_the_file_end(
+    run: Invoke, app: Flask, tmp_path: Path, padding: int
+) -> None:
+    rows = [
+        {"contact_center": "acme", "user_name": f"a{place}", "first_name": 'é\\"' * (place % 80)}
+        for place in range(900)
+    ]
+    file = tmp_path / "people.json"
+    file.write_text("[" + " " * padding + "\n,".join(json.dumps(row) for row in rows) + "]", encoding="utf-8")
+    assert file.stat().st_size > 3 * 65_536
+    assert [(row.line, row.values) for row in read_rows(file)] == list(enumerate(rows, start=1))
+    file.write_text(file.read_text().removesuffix("]"))
+    assert "line 900, file: is no JSON: a comma" in run("accounts", "import", str(file)).output
+
+
+def test_an_element_without_end_is_given_up(run: Invoke, tmp_path: Path) -> None:
+    file = tmp_path / "people.json"
+    file.write_text('["' + "x" * 5_000_000)
+    assert "line 1, file: is no JSON: Unterminated string" in one_line(run("accounts", "import", str(file)))
