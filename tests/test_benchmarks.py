@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import load, request_overhead, saml, state_growth
+from benchmarks import ldap, load, request_overhead, saml, state_growth
 from benchmarks.saml_desk import Contender, Desk
 from benchmarks.saml_encrypted import encrypted, unavoidable
 from flask_genesys_auth.testing.signing_keys import generate_signing_key
+from tests.servers import require
 
 
 def test_request_overhead_measures_every_contender(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,3 +126,20 @@ def test_state_growth_measures_each_call_on_few_and_on_many(capsys: pytest.Captu
     assert (told["few"], told["many"]) == (5, 50)
     assert {row["call"] for row in told["calls"]} == set(state_growth.CALLS)
     assert all(row["ratio"] > 0 for row in told["calls"])
+
+
+def test_ldap_measures_ours_and_bare_ldap3_and_counts_binds(capsys: pytest.CaptureFixture[str]) -> None:
+    require("slapd", "slapd")
+    short = ["--rounds", "1", "--calls", "2", "--requests", "3"]
+    assert ldap.main([*short, "--json"]) in {0, 1}  # whether a target is met is not for a test to say
+    told = json.loads(capsys.readouterr().out)
+    assert told["binds"] == 0
+    assert {row["ours"] for row in told["ratios"]} == {target.ours for target in ldap.TARGETS}
+    assert all(row["ratio"] > 0 for row in told["ratios"])
+    ldap.main(short)
+    assert capsys.readouterr().out.count("target <=") == len(ldap.TARGETS)
+
+
+def test_ldap_ends_where_ann_is_not_let_in() -> None:
+    with pytest.raises(SystemExit, match="not let in"):
+        ldap.measure({"careless": lambda: False}, os.getpid(), rounds=1, calls=1)

@@ -11,12 +11,15 @@ Rdn: TypeAlias = tuple[tuple[str, str], ...]
 """One step of a name: attribute types in lower case, each with its value, unescaped; more than one is rare."""
 
 _TYPE = re.compile(r"[A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+", re.ASCII)
+_BARE = re.compile(r"[A-Za-z0-9@._-]*", re.ASCII)
 _HEX = re.compile(r"[0-9A-Fa-f]{2}", re.ASCII)
 _SPECIAL = frozenset('"+,;<>\\=#')
 
 
 def escape_value(text: str) -> str:
     """Return text as it stands for itself in a distinguished name (RFC 4514 2.4)."""
+    if _BARE.fullmatch(text):
+        return text
     border = len(text) - len(text.lstrip(" ")), len(text.rstrip(" "))
     return "".join(
         f"\\{ord(character):02x}"

@@ -13,9 +13,10 @@ try:
         import ldap3
         from ldap3.core.exceptions import LDAPInvalidFilterError, LDAPSessionTerminatedByServerError
         from ldap3.operation.search import search_operation
+        from ldap3.protocol.rfc4511 import Control
 except ImportError as error:
     raise ConfigurationError(
         f'directory = "ldap" needs ldap3 ({error}): pip install "flask-genesys-auth[ldap]"'
     ) from error
 
-__all__ = ["LDAPInvalidFilterError", "LDAPSessionTerminatedByServerError", "ldap3", "search_operation"]
+__all__ = ["Control", "LDAPInvalidFilterError", "LDAPSessionTerminatedByServerError", "ldap3", "search_operation"]
