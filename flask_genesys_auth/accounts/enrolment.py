@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..chain.ports import EnrollingStore
-from ..config.names import fold
+from ..config.names import lower_ascii
 from ..errors import ConfigurationError
 from ..events import Event, tell
 
@@ -112,7 +112,7 @@ def _made(accounts: EnrollingStore, identity: Identity, provider: IdentityProvid
 
 def _may_speak_for(subject: str, provider: IdentityProvider) -> bool:
     local, _, domain = subject.rpartition("@")
-    return bool(local) and "@" not in local and fold(domain) in provider.email_domains
+    return bool(local) and "@" not in local and lower_ascii(domain) in provider.email_domains
 
 
 def _note(outcome: str, what: str, identity: Identity) -> None:

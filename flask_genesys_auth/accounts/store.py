@@ -6,7 +6,7 @@ from sqlalchemy import bindparam, select, update
 
 from ..chain.decision import Identity
 from ..chain.ports import AccountState
-from ..config.names import fold
+from ..config.names import fold, lower_ascii
 from .database import Database, accounts, identities
 from .management import AccountManagement
 from .models import Account, AccountError
@@ -117,11 +117,14 @@ class SqlAccounts(AccountManagement):
     def link_by_name(self, contact_center: str, user_name: str, provider: str, value: str) -> bool:
         """Link a value to the enabled account of this name that has none of this provider yet; tell whether it was.
 
+        :param user_name: the account's own name, character for character but for the case of ASCII letters.
         :raises AccountsUnavailable: if the database does not answer.
         """
         account = self.get_by_name(contact_center, user_name)
+        if account is None or lower_ascii(account.user_name) != lower_ascii(user_name):
+            return False
         try:
-            return account is not None and self.link_first(account.id, provider, value)
+            return self.link_first(account.id, provider, value)
         except AccountError:
             return False
 

@@ -144,7 +144,8 @@ class EnrollingStore(Protocol):
     def link_by_name(self, contact_center: str, user_name: str, provider: str, value: str) -> bool:
         """Link a value to the enabled account of this name that has none of this provider yet (atomic).
 
-        Tell whether it was linked.
+        Tell whether it was linked. Nothing but the name says whose account this is, so it must be the account's own,
+        character for character but for the case of ASCII letters: folded, mailboxes of two people may be one name.
         """
         ...
 

@@ -8,3 +8,12 @@ import unicodedata
 def fold(name: str) -> str:
     """Return the form in which names are compared: NFC, then case folding, then NFC again (Unicode 3.13, D145)."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def lower_ascii(address: str) -> str:
+    """Return an e-mail address or domain in the form in which those of two people or owners always differ.
+
+    Folding makes one name of several mailboxes (``\ufb01ona`` and ``fiona``, the Kelvin sign and ``k``), which is no
+    matter where a password proves whose account it is, and all that matters where the name alone does.
+    """
+    return address.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")

@@ -7,7 +7,7 @@ import re
 from marshmallow import ValidationError
 
 from . import addresses
-from .names import fold
+from .names import fold, lower_ascii
 from .salesforce_ids import short_id
 
 STEP_NAMES = frozenset({"salesforce", "configuration_server", "web_services", "login_session", "saml"})
@@ -139,6 +139,12 @@ def domain(text: str) -> str:
     if any(character in "@\\" or character.isspace() for character in text):
         raise ValidationError("must be what stands after the @, such as acme.example")
     return fold(text)
+
+
+def email_domain(text: str) -> str:
+    """Return the domain of e-mail addresses that a provider may speak for: no other one is the same to it."""
+    domain(text)
+    return lower_ascii(text)
 
 
 def realm(text: str) -> str:

@@ -207,7 +207,7 @@ class _IdentityProvider(Table):
     allow_unsolicited = Flag()
     match = Text(rules.saml_match, needed=True)
     link_by = Choice("", "user_name")
-    email_domains = Listing(rules.domain)
+    email_domains = Listing(rules.email_domain)
     name_id_format = Text(rules.uri)
     authn_context = Listing(rules.uri)
     force_authn = Flag()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from lxml import etree
 
 from ..chain.ports import StateStore
+from ..config.names import lower_ascii
 from .documents import SAML, ForbiddenXml, as_instant, instant, text_of
 from .errors import Fault, SamlError
 from .gate import SUCCESS
@@ -284,7 +285,7 @@ def _check_domain(subject: str, trust: Trust) -> None:
     if not domains:
         return
     local, _, domain = subject.rpartition("@")
-    if not local or "@" in local or domain.lower() not in domains:
+    if not local or "@" in local or lower_ascii(domain) not in domains:
         raise SamlError(Fault.EMAIL_DOMAIN, f"{subject!r} is no address in {', '.join(sorted(domains))}")
 
 

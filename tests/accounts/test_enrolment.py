@@ -55,6 +55,25 @@ def test_a_foreign_domain_links_nothing(store: SqlAccounts, subject: str) -> Non
     assert store.details(own.id).identities == (("okta", ANN),)
 
 
+@pytest.mark.parametrize(
+    ("own", "alike"),
+    [
+        ("fiona@acme.example", "\ufb01ona@acme.example"),
+        ("Kim@acme.example", "\u212aim@acme.example"),
+        ("grosse@acme.example", "gro\u00dfe@acme.example"),
+        ("sam@acme.example", "\u017fam@acme.example"),
+        ("b\u00e4r@acme.example", "ba\u0308r@acme.example"),
+        ("ann@acme.example", "ann@ac\uff4de.example"),
+    ],
+)
+def test_a_name_that_is_the_account_s_by_folding_alone_links_nothing(store: SqlAccounts, own: str, alike: str) -> None:
+    account = store.add("acme", own)
+    enrol(store, proven(alike), LINKING)
+    assert store.details(account.id).identities == ()
+    enrol(store, proven(own.replace("acme", "ACME")), LINKING)
+    assert store.details(account.id).identities == (("okta", own.replace("acme", "ACME")),)
+
+
 def test_an_account_that_knows_another_value_of_the_provider_is_not_linked(store: SqlAccounts) -> None:
     account = store.add("acme", ANN, identities=[("okta", "somebody-else"), ("entra", ANN)])
     enrol(store, proven(), LINKING)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flask_genesys_auth.config import rules
 from flask_genesys_auth.config.values import IdentityProvider, KeyPair, Saml
 
 from .conftest import Load, Mapping, Refused
@@ -174,3 +175,8 @@ def test_metadata_on_loopback_may_come_by_plain_http(load: Load) -> None:
 def test_groups_are_taken_as_they_are_written(load: Load) -> None:
     given = {"Contact Center Agents": "ROLE_AGENT", "ALLOW_SHA1": "ROLE_SUPERVISOR"}
     assert dict(okta(load, table(role_map=given, attributes={"groups": "g"})).role_map) == given
+
+
+def test_no_domain_counts_as_another_of_which_it_is_the_folded_form() -> None:
+    assert rules.domain("STRA\u00dfE.example") == rules.domain("strasse.example")
+    assert rules.email_domain("STRA\u00dfE.example") == "stra\u00dfe.example" != rules.email_domain("strasse.example")

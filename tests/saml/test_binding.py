@@ -312,6 +312,10 @@ def test_attribute_value_with_elements_is_refused_but_for_a_name_id(door: Door) 
         ("ann@ACME.example", True),
         ("ann@evil.example", False),
         ("ann@sub.acme.example", False),
+        ("ann@bank.example", True),
+        ("ann@BANK.example", True),
+        ("ann@ban\u212a.example", False),
+        ("ann@stra\u00dfe.example", False),
         ("ann@acme.example.evil.example", False),
         ("ann@evil.example@acme.example", False),
         ("@acme.example", False),
@@ -321,7 +325,7 @@ def test_attribute_value_with_elements_is_refused_but_for_a_name_id(door: Door) 
 def test_provider_speaks_only_for_the_listed_email_domains(
     door: Door, metadata_file: Path, name_id: str, accepted: bool
 ) -> None:
-    provider = center(metadata_file, email_domains=frozenset({"acme.example"}))
+    provider = center(metadata_file, email_domains=frozenset({"acme.example", "bank.example", "strasse.example"}))
     service = build_service_provider(provider, public_url=PUBLIC_URL, prefix="/saml")
     message = door.genuine.but(name_id=name_id)
     if accepted:
