@@ -18,7 +18,7 @@ from flask_genesys_auth.web.addresses import local_path
 from flask_genesys_auth.web.runtime import runtime
 from flask_genesys_auth.web.saml_begin import MOST_PENDING
 
-from .desk import ANN, BreakableState, Browser, MakeApp, assert_refused
+from .desk import ANN, BreakableState, Browser, MakeApp, accounts, assert_refused
 from .places import PUBLIC_URL
 
 
@@ -29,6 +29,26 @@ def test_login_comes_back_to_the_page_that_was_asked_for(browser: Browser) -> No
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
     assert browser.user == ANN
+
+
+@pytest.mark.parametrize(
+    ("own", "alike"),
+    [
+        ("fiona@acme.example", "\ufb01ona@acme.example"),
+        ("grosse@acme.example", "gro\u00dfe@acme.example"),
+        ("kim@acme.example", "\u212aim@acme.example"),
+    ],
+)
+def test_nobody_is_linked_to_an_account_whose_name_is_theirs_by_folding_alone(
+    make_app: MakeApp, key: SigningKey, own: str, alike: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(okta={"link_by": "user_name", "email_domains": ["acme.example"]})
+    accounts(app).add("acme", own)
+    other, browser = Browser(app, key), Browser(app, key)
+    assert_refused(other.log_in(name_id=alike), caplog, "account")
+    assert other.user == ""
+    assert browser.log_in(name_id=own).status_code == 303
+    assert browser.user == own
 
 
 def test_protected_page_sends_a_browser_to_the_login(browser: Browser) -> None:
