@@ -93,11 +93,15 @@ def _make(name: str, days: int, bits: int) -> tuple[bytes, bytes]:
 
 
 def _print_use(out_key: Path, out_cert: Path) -> None:
-    # A JSON string is a TOML string, too.
-    key, certificate = (f"{{ file = {json.dumps(str(path.absolute()))} }}" for path in (out_key, out_cert))
+    key, certificate = (f"{{ file = {_quoted(path)} }}" for path in (out_key, out_cert))
     click.echo("To sign with it, in the contact center's saml table:\n")
     click.echo(f"signing_key = {key}\nsigning_certificate = {certificate}\n")
     click.echo("If it succeeds another one, that one stays until all providers know the new certificate:\n")
     click.echo(f"next_signing_certificate = {certificate}\n")
     click.echo("To decrypt with it, the newest first while it succeeds another one:\n")
     click.echo(f"encryption_keys = [{{ key = {key}, certificate = {certificate} }}]")
+
+
+def _quoted(path: Path) -> str:
+    # A JSON string is a TOML string, too, as long as it needs no surrogates.
+    return json.dumps(click.format_filename(path.absolute()), ensure_ascii=False)

@@ -184,7 +184,7 @@ def test_state_that_ends_with_the_process_is_told(tmp_path: Path, site: Site) ->
 
 @pytest.fixture
 def places(tmp_path: Path) -> tuple[Path, Path]:
-    return tmp_path / 'a "folder"' / "sp.key", tmp_path / "sp.crt"
+    return tmp_path / 'a "folder" \U0001f511' / "sp.key", tmp_path / "sp.crt"
 
 
 def keygen(shell: Shell, places: tuple[Path, Path], *more: str) -> Result:
