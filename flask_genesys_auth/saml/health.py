@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from ..checks import Check
-from ..config.values import LOOPBACK_HOSTS
 from .certificates import der_of, fingerprint, not_after, rsa_bits
 from .documents import as_instant
 from .errors import MetadataUnavailable
+from .sources import leaves_in_the_open
 
 if TYPE_CHECKING:
     from .own_keys import OwnKeys
@@ -60,7 +59,7 @@ def provider_checks(provider: TrustedProvider, now: float, *, ask: bool = True) 
     for relaxation, (finding, advice) in _RELAXATIONS.items():
         if getattr(provider.settings, relaxation):
             yield Check(f"{name}.{relaxation}", "warning", finding, advice)
-    if _leaves_in_the_open(str(provider.settings.metadata)):
+    if leaves_in_the_open(str(provider.settings.metadata)):
         yield Check(
             f"{name}.allow_http",
             "warning",
@@ -87,7 +86,7 @@ def own_checks(keys: OwnKeys, contact_center: str, public_url: str, now: float) 
         yield from _certificate_checks((der_of(keys.signing.certificate),), f"{name}.signing_certificate", now, advice)
     advice = "make its successor: flask genesys-auth saml keygen, and put it first among encryption_keys"
     yield from _certificate_checks(keys.encryption, f"{name}.encryption_keys", now, advice)
-    if _leaves_in_the_open(public_url):
+    if leaves_in_the_open(public_url):
         yield Check(f"{name}.public_url", "warning", "logins come by plain http", "give public_url an https address")
 
 
@@ -137,8 +136,3 @@ def _certificate_checks(certificates: tuple[bytes, ...], name: str, now: float, 
 
 def _short(certificate: bytes) -> str:
     return f"{fingerprint(certificate)[:23]}..."
-
-
-def _leaves_in_the_open(address: str) -> bool:
-    parts = urlsplit(address)
-    return parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS

@@ -71,13 +71,17 @@ class MetadataRefused(GenesysAuthError):
         super().__init__(printable(finding))
 
 
-def parse_metadata(data: bytes, *, entity_id: str, now: float, signer: bytes | None = None) -> ProviderMetadata:
+def parse_metadata(
+    data: bytes, *, entity_id: str, now: float, signer: bytes | None = None, must_end: bool = False
+) -> ProviderMetadata:
     """Read one identity provider from metadata, which may be an aggregate of many.
 
     :param entity_id: which one; may be empty where there is only one.
     :param now: unix time.
     :param signer: the certificate, in DER, whose key must have signed the root (saml-metadata 3); then only what
         the signature covers is read.
+    :param must_end: refuse what is valid for good: whoever carries it here could carry an old one, with keys that
+        were taken back, for ever (saml-metadata 2.3.2, validUntil).
     :raises MetadataRefused: if they cannot be used.
     """
     try:
@@ -90,7 +94,7 @@ def parse_metadata(data: bytes, *, entity_id: str, now: float, signer: bytes | N
             single_sign_on=_single_sign_on(role),
             single_logout=_endpoints(role, "SingleLogoutService"),
             certificates=tuple(dict.fromkeys(_signing_certificates(role))),
-            valid_until=_valid_until(role, now),
+            valid_until=_valid_until(role, now, must_end),
             wants_signed_requests=role.get("WantAuthnRequestsSigned", "").strip() in {"true", "1"},
         )
     except MalformedXml as error:
@@ -213,13 +217,15 @@ def _signing_certificates(role: etree._Element) -> Iterator[bytes]:
         raise ValueError("the identity provider has no signing certificate (KeyDescriptor, X509Certificate)")
 
 
-def _valid_until(role: etree._Element, now: float) -> float | None:
+def _valid_until(role: etree._Element, now: float, must_end: bool) -> float | None:
     """Return the earliest end of the role and all that it stands in (saml-metadata 2.3.1, 2.3.2, 2.4.1)."""
     ends = [
         instant(element.get("validUntil", ""))
         for element in (role, *role.iterancestors())
         if element.get("validUntil") is not None
     ]
+    if not ends and must_end:
+        raise ValueError("metadata by plain http need a validUntil: without one old ones could be played back for ever")
     if not ends:
         return None
     if now >= min(ends):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from ..chain.decision import Unavailable
+from ..config.values import LOOPBACK_HOSTS
 from ..upstream import Deadline, Upstream
 from .certificates import der_of
 from .copies import AHEAD, Copies, Copy
@@ -112,7 +114,8 @@ class FileSource:
 class AddressSource:
     """An http(s) address, asked anew every ``metadata_refresh`` seconds by whichever node is first.
 
-    No redirect is followed; certificates of https are verified.
+    No redirect is followed; certificates of https are verified. What comes by plain http from another machine must
+    say how long it is valid.
 
     :param contact_center: whose provider this is.
     """
@@ -123,6 +126,7 @@ class AddressSource:
     def __init__(self, settings: IdentityProvider, contact_center: str, state: StateStore | None) -> None:
         self.where = str(settings.metadata)
         self._entity_id = settings.entity_id
+        self._in_the_open = leaves_in_the_open(self.where)
         self._refresh = settings.metadata_refresh
         self._signer = _signer(settings)
         signer = "" if self._signer is None else self._signer.hex()
@@ -166,7 +170,9 @@ class AddressSource:
             raise MetadataRefused(f"the server redirects (HTTP {answer.status}), which is not followed")
         if answer.status != 200:
             raise MetadataRefused(f"the server answered HTTP {answer.status}")
-        found = parse_metadata(answer.body, entity_id=self._entity_id, now=now, signer=self._signer)
+        found = parse_metadata(
+            answer.body, entity_id=self._entity_id, now=now, signer=self._signer, must_end=self._in_the_open
+        )
         return Copy(found, now if kept is None else max(now, kept.fetched + 0.001))
 
     def kept(self, now: float) -> Copy | None:
@@ -193,6 +199,12 @@ def source_of(settings: IdentityProvider, contact_center: str, state: StateStore
     if str(settings.metadata).lower().startswith(("https://", "http://")):
         return AddressSource(settings, contact_center, state)
     return FileSource(settings)
+
+
+def leaves_in_the_open(address: str) -> bool:
+    """Tell whether an address is plain http to another machine."""
+    parts = urlsplit(address)
+    return parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS
 
 
 def _signer(settings: IdentityProvider) -> bytes | None:

@@ -563,6 +563,26 @@ def test_pinned_signer_holds_for_an_address(
         assert "metadata_certificate" in outcome(service)
 
 
+def test_metadata_by_plain_http_must_end_lest_old_ones_be_played_back_for_ever(
+    site: Site, clock: Clock, key: SigningKey, other_key: SigningKey
+) -> None:
+    pinned = {"metadata_certificate": other_key.certificate_pem}
+    # Another name of this machine that is none of those that count as loopback.
+    in_the_open = site.address.replace("127.0.0.1", "0.0.0.0")
+    for_good, ending = (metadata_of(key, valid_until=end) for end in (None, BEGIN + HOUR))
+    for address, document, accepted in (
+        (site.address, for_good, True),
+        (in_the_open, ending, True),
+        (in_the_open, for_good, False),
+    ):
+        site.document = signed(document, other_key)
+        with service_at(address, clock, MemoryState("anew"), **pinned) as service:
+            if accepted:
+                assert keys_after_looking(okta(service)) == der(key)
+            else:
+                assert "by plain http need a validUntil" in outcome(service)
+
+
 def test_state_that_is_down_leaves_what_is_in_memory(
     site: Site, clock: Clock, caplog: pytest.LogCaptureFixture, key: SigningKey, other_key: SigningKey
 ) -> None:
