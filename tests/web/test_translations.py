@@ -300,7 +300,7 @@ def test_texts_are_text_and_never_markup(make_app: MakeApp) -> None:
 def test_a_missing_text_is_english_and_told_of(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     app = make_app({"texts": {"de": {"sign_in": "Anmelden"}, "en": {"sign_in": "Log in"}}})
     (told,) = [record.getMessage() for record in caplog.records if "texts." in record.getMessage()]
-    assert told.startswith("texts.de: ")
+    assert told.startswith("configuration_warning: texts.de: ")
     assert "authentication_required_title" in told
     assert "sign_in," not in told
     answer = app.test_client().get("/private", headers=NAVIGATION)
