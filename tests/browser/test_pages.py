@@ -11,8 +11,8 @@ ANONYMOUS = {
     "/": "Hello, anonymous",
     "/login?next=/agent": "Sign in",
     "/agent": "Choose who you are",
-    "/signed-out": "You are signed out",
-    "/saml/acme/signed-out": "You are signed out",
+    "/signed-out": "You are not signed in",
+    "/saml/acme/signed-out": "You are not signed in",
     "/saml/acme/complete?code=unknown": "Signing in did not work",
 }
 WENDY = {
