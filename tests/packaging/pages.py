@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DOCS = Path(__file__).parents[2] / "docs"
-PATIENCE = 300.0
+PATIENCE = 60.0
+"""Seconds until somebody listens, or has said what a page says."""
 _BLOCK = re.compile(r"^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 _DONE = "__typed__"
 
@@ -211,6 +212,9 @@ class Reader:
             else:
                 terminal.leave_running(self._at_port(line, port))
                 wait_for(port)
+                if "identity-provider" in line:
+                    # It takes its port first, then makes its key, then writes its metadata, and says so.
+                    self.expect_in_log("Its metadata are at")
         return printed
 
     def _served_by(self, line: str) -> int | None:
