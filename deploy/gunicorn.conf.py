@@ -17,5 +17,5 @@ worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn makes a nameless file there
 # SAML messages in an address, Salesforce session ids in a header.
 limit_request_line = 8190
 limit_request_field_size = 16380
-# Neither a thread nor a socket in the process that forks (gunicorn 25.1 and later; older ones know nothing of it).
+# Neither a thread nor a socket in the process that forks.
 control_socket_disable = True
