@@ -10,22 +10,35 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from .chain.decision import Reason, Unavailable
 from .forks import fork_safe_lock, watch_forks
 
 if TYPE_CHECKING:
     from .chain.ports import Flight, Remembered
 
 MAX_ENTRIES = 10_000
-PATIENCE = 30.0
-"""Seconds for which a request waits for another one's verification; every step has a deadline far below."""
+PATIENCE = 1.0
+"""Seconds from the beginning of a verification for which any number of requests wait for it."""
+PATIENT = 3
+"""How many requests of one process may wait longer: with the default ``concurrent_calls`` fewer than 8 threads."""
+LONGEST_WAIT = 30.0
+"""Seconds after which they do not, either; every step has a deadline far below."""
+
+_TOO_MANY = Unavailable(
+    Reason.UPSTREAM_BUSY,
+    retry_after=1,
+    detail=f"the same credentials take more than {PATIENCE:g} s to verify, and {PATIENT} requests wait already",
+    uncounted=True,
+)
 
 
 class _Flight:
     """One verification; the events of all requests that wait for it are this one's."""
 
-    def __init__(self, key: bytes, memory: VerifiedMemory) -> None:
+    def __init__(self, key: bytes, memory: VerifiedMemory, patience: float) -> None:
         self._key = key
         self._memory = memory
+        self._in_good_time = time.monotonic() + patience
         self._landed = threading.Event()
         self._result: Remembered | None = None
 
@@ -35,8 +48,17 @@ class _Flight:
             self._memory._gone(self._key, self)
             self._landed.set()
 
-    def wait(self) -> Remembered | None:
-        return self._result if self._landed.wait(PATIENCE) else None
+    def wait(self) -> Remembered | Unavailable | None:
+        if self._landed.wait(max(0.0, self._in_good_time - time.monotonic())):
+            return self._result
+        # Whoever is asked is slow. Each that waits holds a thread, and no bound on calls counts it.
+        places = self._memory._patient
+        if not places.acquire(blocking=False):
+            return _TOO_MANY
+        try:
+            return self._result if self._landed.wait(LONGEST_WAIT) else None
+        finally:
+            places.release()
 
 
 class _Leader:
@@ -67,12 +89,21 @@ class VerifiedMemory:
     credential away, nor a way to try guesses without the key. A forked child has a key of its own and begins empty.
 
     :param max_entries: the least recently used goes when there are more.
+    :param patience: seconds from the beginning of a verification for which any number of requests wait for it; after
+        that no more than :data:`PATIENT` do, and the others are told to come back.
     :param clock: seconds that never go back.
     """
 
-    def __init__(self, *, max_entries: int = MAX_ENTRIES, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        max_entries: int = MAX_ENTRIES,
+        patience: float = PATIENCE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         if max_entries < 1:
             raise ValueError("max_entries is at least 1")
+        self._patience = patience
         self._max_entries = max_entries
         self._clock = clock
         self._lock = fork_safe_lock()
@@ -119,7 +150,7 @@ class VerifiedMemory:
             known = self._flights.get(key)
             if known is not None:
                 return _Follower(known)
-            begun = self._flights[key] = _Flight(key, self)
+            begun = self._flights[key] = _Flight(key, self, self._patience)
         return _Leader(begun)
 
     def _gone(self, key: bytes, flight: _Flight) -> None:
@@ -149,6 +180,7 @@ class VerifiedMemory:
         self._key = randomness.token_bytes(32)
         self._entries: OrderedDict[bytes, tuple[float, Remembered]] = OrderedDict()
         self._flights: dict[bytes, _Flight] = {}
+        self._patient = threading.BoundedSemaphore(PATIENT)
 
     def _digest(self, *parts: str) -> bytes:
         # Each part with its length before it: no two different sequences make the same message.

@@ -42,7 +42,7 @@ from flask_genesys_auth.steps.disabled import DisabledStep
 from flask_genesys_auth.steps.login_session import LoginSessionStep
 from flask_genesys_auth.steps.saml import SamlStep
 from flask_genesys_auth.throttle import FailureLimit, FailureThrottle, LocalLedger
-from flask_genesys_auth.verified import VerifiedMemory
+from flask_genesys_auth.verified import PATIENT, VerifiedMemory
 
 Answer = Callable[[Evidence], Outcome]
 
@@ -115,7 +115,7 @@ def password_is(step: str, password: str) -> Answer:
 class House:
     """A chain over scripted steps and real rooms."""
 
-    def __init__(self, *steps: Step, per_account: str = "3 per 5 minutes") -> None:
+    def __init__(self, *steps: Step, per_account: str = "3 per 5 minutes", patience: float = 20.0) -> None:
         table = ContactCenterSettings(name="acme", id="acme")
         settings = Settings({"acme": table}, base_path=Path())
         state = MemoryState("test")
@@ -128,7 +128,7 @@ class House:
             accounts=self.people,
             describe=self.people.describe,
             throttle=FailureThrottle(ThrottleSettings(per_account=per_account), state),
-            verified=VerifiedMemory(),
+            verified=VerifiedMemory(patience=patience),
         )
 
     def start(self, account: str = "ann", contact_center: str = "acme") -> str:
@@ -293,12 +293,12 @@ def test_the_browser_session_is_not_looked_at_when_headers_decide() -> None:
     assert house.chain.walk(request(), must_not_be_called).authenticated
 
 
-def basic_house(**options: str) -> tuple[House, ScriptedStep, ScriptedStep]:
+def basic_house(per_account: str = "3 per 5 minutes") -> tuple[House, ScriptedStep, ScriptedStep]:
     first = ScriptedStep(
         "configuration_server", password_is("configuration_server", "cs"), credentials="basic", reuse=60
     )
     second = ScriptedStep("web_services", password_is("web_services", "ws"), credentials="basic", reuse=60)
-    return House(first, second, **options), first, second
+    return House(first, second, per_account=per_account), first, second
 
 
 def test_good_credentials_are_remembered_with_the_rejections_before_them() -> None:
@@ -620,6 +620,23 @@ def at_once(house: House, gate: Gate, first: Request, *others: Request) -> list[
     for thread in threads:
         thread.join(20)
     return [found[place] for place in sorted(found)]
+
+
+def test_while_a_verification_takes_long_only_a_few_wait_for_it() -> None:
+    gate = Gate(password_is("web_services", "ws"))
+    step = ScriptedStep("web_services", gate, credentials="basic")
+    house = House(step, patience=0.0)
+    decisions = at_once(house, gate, *(request("ws") for _ in range(20)))
+    served = [decision for decision in decisions if decision.authenticated]
+    sent_away = [decision for decision in decisions if decision.unavailable]
+    assert (len(served), len(sent_away)) == (1 + PATIENT, 19 - PATIENT)
+    assert {decision.steps[-1].reason for decision in sent_away} == {Reason.UPSTREAM_BUSY}
+    assert step.asked == 1
+    # Nobody holds a place, or a slot, any longer.
+    gate.opened.clear()
+    gate.begun.clear()
+    again = at_once(house, gate, *(request("ws") for _ in range(1 + PATIENT)))
+    assert all(decision.authenticated for decision in again)
 
 
 @pytest.mark.parametrize(("password", "known"), [("ws", True), ("wrong", False)])

@@ -65,7 +65,11 @@ class Door:
             self._remembered = self._verified.recall(self._kind, self._center, address, *self._secrets)
             if self._remembered is None:
                 self._flight = self._verified.board(self._kind, self._center, address, *self._secrets)
-                self._remembered = self._flight.wait()
+                found = self._flight.wait()
+                if isinstance(found, Unavailable):
+                    self._refused = found
+                    return
+                self._remembered = found
         if self._remembered is None:
             slot = self._throttle.reserve(self._center, self._name, address)
             if isinstance(slot, Unavailable):

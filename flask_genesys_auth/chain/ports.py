@@ -274,8 +274,11 @@ class Flight(Protocol):
         """Tell whether this request is the one that verifies."""
         ...
 
-    def wait(self) -> Remembered | None:
-        """Wait for the one that verifies; return what it has found, or ``None`` if nobody can tell."""
+    def wait(self) -> Remembered | Unavailable | None:
+        """Wait for the one that verifies; return what it has found, or ``None`` if nobody can tell.
+
+        :returns: ``Unavailable`` where it takes long and enough others wait.
+        """
         ...
 
     def land(self, result: Remembered | None) -> None:
