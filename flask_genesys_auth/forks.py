@@ -23,6 +23,8 @@ class ForkAware(Protocol):
 _watched: WeakSet[ForkAware] = WeakSet()
 _locks: WeakSet[Lock] = WeakSet()
 _held: list[Lock] = []
+_forking = Lock()
+"""Held from before a fork until after it: of two threads that fork at once, one waits."""
 
 
 def watch_forks(owner: ForkAware) -> None:
@@ -42,6 +44,7 @@ def fork_safe_lock() -> Lock:
 
 
 def _before() -> None:
+    _forking.acquire()
     for owner in list(_watched):
         owner.before_fork()
     _held.extend(_locks)
@@ -53,6 +56,7 @@ def _release() -> None:
     for lock in _held:
         lock.release()
     _held.clear()
+    _forking.release()
 
 
 def _after_in_child() -> None:

@@ -75,7 +75,7 @@ def revoke(session: str | None, account: str | None, contact_center: str | None,
             # What began while the operator thought about it ends, too.
             count = sum(administration.revoke(one, contact_center, session) for one in ids)
     if not count:
-        raise click.ClickException("there is no such login session")
+        raise click.ClickException("there is no such login session" + _hint(here, contact_center))
     click.echo(f"Login sessions ended: {count}")
 
 
@@ -123,6 +123,13 @@ def _account_ids(here: Runtime, account: str, contact_center: str | None) -> set
     named = {found.id for center in centers if (found := store.get_by_name(center, account)) is not None}
     # The id counts too: of an account that is deleted, nothing else is left.
     return named or {account}
+
+
+def _hint(here: Runtime, contact_center: str | None) -> str:
+    """Return what to say where nothing was ended: any name may be given, for sessions outlive a table."""
+    if contact_center is None or contact_center in here.contact_centers:
+        return ""
+    return f", and no contact center {contact_center!r} is configured: there is {', '.join(here.contact_centers)}"
 
 
 def _user_names(here: Runtime, found: Sequence[SessionInfo]) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,8 @@ KNOWN_ADDRESS_TTL = KNOWN_ADDRESS_DAYS * 86400.0
 KNOWN_ADDRESS_REFRESH = 86400.0
 """Seconds for which this process need not write down again that an account has logged in at an address."""
 MAX_FRESH = 10_000
+PAUSE = 5.0
+"""Seconds for which a state that did not answer is left alone: what it is asked here, nobody has to wait for."""
 
 
 class KnownAddresses:
@@ -31,32 +32,43 @@ class KnownAddresses:
         self._clock = clock
         self._lock = fork_safe_lock()
         self._fresh: OrderedDict[str, float] = OrderedDict()
+        self._ask_again = -math.inf
 
     def holds(self, *account_and_place: str) -> bool:
         """Tell whether this account has logged in there within 30 days."""
-        with suppress(StateUnavailable):
+        if self._clock() < self._ask_again:
+            return False
+        try:
             return self._state.get(self._key(account_and_place)) is not None
-        return False
+        except StateUnavailable:
+            self._leave_alone()
+            return False
 
     def note(self, *account_and_place: str) -> None:
         """Write down a good login, once a day."""
         key = self._key(account_and_place)
         now = self._clock()
         with self._lock:
-            if now < self._fresh.get(key, -math.inf):
+            if now < max(self._ask_again, self._fresh.get(key, -math.inf)):
                 return
-        with suppress(StateUnavailable):
+        try:
             self._state.put(key, True, KNOWN_ADDRESS_TTL)
-            with self._lock:
-                self._fresh[key] = now + KNOWN_ADDRESS_REFRESH
-                self._fresh.move_to_end(key)
-                if len(self._fresh) > MAX_FRESH:
-                    self._fresh.popitem(last=False)
+        except StateUnavailable:
+            self._leave_alone()
+            return
+        with self._lock:
+            self._fresh[key] = now + KNOWN_ADDRESS_REFRESH
+            self._fresh.move_to_end(key)
+            if len(self._fresh) > MAX_FRESH:
+                self._fresh.popitem(last=False)
 
     def clear(self) -> None:
         """Forget what this process has written down; what stands in the state stays."""
         with self._lock:
             self._fresh.clear()
+
+    def _leave_alone(self) -> None:
+        self._ask_again = self._clock() + PAUSE
 
     @staticmethod
     def _key(parts: tuple[str, ...]) -> str:

@@ -216,3 +216,12 @@ def test_a_state_in_memory_or_out_of_reach_is_one_line(tmp_path: Path, command: 
     away = make_app(tmp_path / "two", state_url="redis://127.0.0.1:1/0", accounts_url="sqlite:///accounts.sqlite3")
     accounts_of(away).create_tables()
     assert "did not answer" in one_line(away.test_cli_runner().invoke(genesys_auth, command))
+
+
+def test_a_contact_center_that_is_mistyped_is_told_of(run: Invoke, begun: list[str]) -> None:
+    hint = ", and no contact center 'acmee' is configured: there is acme, globex"
+    ended = run("sessions", "revoke", "--contact-center", "acmee", "--yes")
+    assert one_line(ended) == f"Error: there is no such login session{hint}"
+    assert run("sessions", "revoke", "--contact-center", "acme", "--yes").exit_code == 0
+    again = run("sessions", "revoke", "--contact-center", "acme", "--yes")
+    assert one_line(again) == "Error: there is no such login session"

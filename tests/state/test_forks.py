@@ -86,3 +86,18 @@ def test_the_hooks_of_the_child_release_and_tell() -> None:
     forks._after_in_child()
     assert not lock.locked()
     assert noting.notes == ["before", "child"]
+
+
+def test_of_two_threads_that_fork_at_once_one_waits() -> None:
+    lock = forks.fork_safe_lock()
+    first, second = threading.Thread(target=forks._before), threading.Thread(target=forks._before)
+    first.start()
+    first.join()
+    second.start()
+    second.join(timeout=0.05)
+    assert second.is_alive()
+    forks._release()
+    second.join()
+    assert lock.locked()
+    forks._release()
+    assert not lock.locked()

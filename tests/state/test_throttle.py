@@ -20,7 +20,7 @@ from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.state.sqlite import SqliteState
 from flask_genesys_auth.throttle import FailureLimit, FailureThrottle, LocalLedger
-from flask_genesys_auth.throttle.known_addresses import KNOWN_ADDRESS_TTL
+from flask_genesys_auth.throttle.known_addresses import KNOWN_ADDRESS_TTL, PAUSE
 
 from .contract import Clock
 from .test_forks import in_child
@@ -293,6 +293,42 @@ def test_each_login_prolongs_it_and_is_written_down_once_a_day(clock: Clock) -> 
     taken(throttle.reserve("acme", "ann", HERE))
 
 
+def test_a_state_that_does_not_answer_is_left_alone_for_a_while(clock: Clock) -> None:
+    class Ill(MemoryState):
+        ill = True
+        asked = 0
+
+        def put(self, key: str, value: Any, ttl: float, *, index: Any = ()) -> None:
+            self._answer()
+            super().put(key, value, ttl, index=index)
+
+        def get(self, key: str) -> Any:
+            self._answer()
+            return super().get(key)
+
+        def _answer(self) -> None:
+            self.asked += 1
+            if self.ill:
+                raise StateUnavailable("it hangs")
+
+    state = Ill("one", clock=clock)
+    throttle = make(clock, state, per_account_anywhere="1 per hour")
+    for name in ("ann", "bob", "eve"):
+        taken(throttle.reserve("acme", name, HERE)).succeeded()
+    assert state.asked == 1
+    clock.advance(PAUSE)
+    taken(throttle.reserve("acme", "ann", THERE))
+    for _ in range(3):
+        refused(throttle.reserve("acme", "ann", HERE))
+    assert state.asked == 2
+    state.ill = False
+    clock.advance(PAUSE)
+    taken(throttle.reserve("acme", "bob", HERE)).succeeded()
+    assert state.asked == 3
+    taken(throttle.reserve("acme", "bob", THERE))
+    taken(throttle.reserve("acme", "bob", HERE))
+
+
 def test_it_does_not_grow_with_the_addresses_it_has_noted(
     clock: Clock, state: MemoryState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +371,7 @@ def test_a_state_that_does_not_answer_knows_no_address_and_stops_no_login(tmp_pa
         refused(throttle.reserve("acme", "ann", HERE))
         taken(throttle.reserve("acme", "bob", HERE))
         broken.unlink()
+        clock.advance(PAUSE)
         taken(throttle.reserve("acme", "bob", HERE)).succeeded()
         for _ in range(2):
             throttle.reserve("acme", "bob", THERE)
