@@ -7,6 +7,9 @@ import unicodedata
 
 def fold(name: str) -> str:
     """Return the form in which names are compared: NFC, then case folding, then NFC again (Unicode 3.13, D145)."""
+    if name.isascii():
+        # The same, in a tenth of the time.
+        return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from hashlib import blake2b
 
 
+@lru_cache(maxsize=1024)  # at every request of whoever sends a password with each
 def digest(*key: str) -> bytes:
     """Return 16 bytes that stand for these parts."""
     # Of one length however long the name: what a guesser sends does not decide how much memory a count takes.
