@@ -208,13 +208,13 @@ def _account_checks(here: Runtime) -> Iterator[Check]:
         return
     for name, number in sorted(counted.items()):
         if name not in here.contact_centers:
-            finding = f"{number} accounts belong to {name!r}, which is not configured: nobody can use them"
+            finding = f"{name!r} is not configured, so nobody can use the accounts there: {number}"
             advice = "correct the name in the configuration, or delete them: flask genesys-auth accounts delete"
             yield Check(f"{_ACCOUNTS}.{name}", "warning", finding, advice)
     for name in here.contact_centers:
         number = counted.get(name, 0)
         if number:
-            yield Check(f"{_ACCOUNTS}.{name}", "ok", f"{number} accounts")
+            yield Check(f"{_ACCOUNTS}.{name}", "ok", f"accounts: {number}")
         else:
             advice = "make some: flask genesys-auth accounts add, or import"
             yield Check(f"{_ACCOUNTS}.{name}", "warning", "no accounts: nobody can log in", advice)

@@ -142,7 +142,7 @@ def access_checks(app: Flask, here: Runtime) -> Iterator[Check]:
     own = [name for name in names if not name.startswith(("genesys_auth.", "genesys_saml."))]
     unprotected = [name for name in own if not policy_of(app, name).protected]
     shown = ", ".join(unprotected[:_SHOWN_ENDPOINTS]) + (", ..." if len(unprotected) > _SHOWN_ENDPOINTS else "")
-    finding = f"{len(own) - len(unprotected)} endpoints are protected, {len(unprotected)} are open"
+    finding = f"{len(own) - len(unprotected)} protected, {len(unprotected)} open"
     yield Check("access.endpoints", "ok", f"{finding}: {shown}" if shown else finding)
     view = here.settings.login_view
     if view in app.view_functions and policy_of(app, view).protected:

@@ -226,7 +226,7 @@ def test_accounts_and_contact_centers_are_compared(app: Flask, tmp_path: Path) -
     accounts: Any = runtime(app).accounts
     accounts.add("acmé", "bob")
     found = told(lambda: app)
-    assert found["accounts.contact_centers.acme"]["finding"] == "1 accounts"
+    assert found["accounts.contact_centers.acme"]["finding"] == "accounts: 1"
     foreign = found["accounts.contact_centers.acmé"]
     assert (foreign["status"], "not configured" in foreign["finding"]) == ("warning", True)
     accounts.delete(accounts.get_by_name("acme", "ann").id)

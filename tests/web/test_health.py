@@ -108,7 +108,7 @@ def test_a_plain_application_has_no_trouble(build: Build) -> None:
     for checks in (application_checks, access_checks, cookie_checks, flask_login_checks):
         assert troubles(checks, app) == {}
     assert "SameSite=Lax" in look(cookie_checks, app)["cookies.session"].finding
-    assert look(access_checks, app)["access.endpoints"].finding.endswith(" 2 are open: login, static")
+    assert look(access_checks, app)["access.endpoints"].finding.endswith(", 2 open: login, static")
 
 
 def test_a_proxy_needs_proxy_fix(build: Build) -> None:
