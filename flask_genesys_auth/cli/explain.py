@@ -12,8 +12,9 @@ import click
 from flask import Flask, request
 from flask.cli import with_appcontext
 
-from ..chain.decision import Decision, NotApplicable, Reason, StepRecord, Unavailable
+from ..chain.decision import Decision, Identity, NotApplicable, Reason, StepRecord, Unavailable
 from ..chain.evidence import BasicCredentials, SalesforceCredentials, parse_basic, parse_salesforce
+from ..errors import AccountsUnavailable
 from ..events import plain
 from ..state.memory import MemoryState
 from ..web import login
@@ -94,22 +95,39 @@ def _explain(app: Flask, here: Runtime, decision: Decision) -> dict[str, Any]:
         "account_id": decision.account_id,
         "roles": sorted(decision.roles),
         "resumed": decision.resumed,
-        "steps": [{**row, **_about(record, decision.contact_center)} for row, record in rows],
+        "steps": [{**row, **_about(here, record, decision.contact_center)} for row, record in rows],
         "throttle": _throttle(here, decision.contact_center),
         "notes": list(_notes(here, decision)),
         "answer": answer_to(policy, decision),
     }
 
 
-def _about(record: StepRecord, contact_center: str | None) -> dict[str, Any]:
+def _about(here: Runtime, record: StepRecord, contact_center: str | None) -> dict[str, Any]:
     """Return what to do about a step that did not succeed, and until when that will be so, if it can be told."""
     reason = record.reason
     if reason is None or isinstance(record.outcome, NotApplicable):
         return {}
+    if (unknown := _unknown(here, record, contact_center)) is not None:
+        told = advice.for_reason(Reason.NO_ACCOUNT, contact_center, unknown)
+        return {"advice": f"No account has this user name. {told}"}
     found = {"advice": advice.for_reason(reason, contact_center, getattr(record.outcome, "identity", None))}
     if isinstance(record.outcome, Unavailable) and reason in {Reason.THROTTLED, Reason.CIRCUIT_OPEN}:
         found["until"] = _moment(time.time() + record.outcome.retry_after)
     return found
+
+
+def _unknown(here: Runtime, record: StepRecord, contact_center: str | None) -> Identity | None:
+    """Return who was named to the Web Services step and has no account: to clients that is a wrong password."""
+    if record.step != "web_services" or record.reason is not Reason.BAD_CREDENTIALS or contact_center is None:
+        return None
+    basic = parse_basic(request.headers.get("Authorization"))
+    if not isinstance(basic, BasicCredentials):
+        return None
+    named = Identity(step=record.step, contact_center=contact_center, subject=basic.name)
+    try:
+        return named if here.accounts.find(named) is None else None
+    except AccountsUnavailable:
+        return None
 
 
 def _throttle(here: Runtime, contact_center: str | None) -> dict[str, Any] | None:

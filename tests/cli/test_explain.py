@@ -15,6 +15,7 @@ from flask.testing import FlaskCliRunner
 
 from flask_genesys_auth.accounts.models import Account
 from flask_genesys_auth.cli import genesys_auth
+from flask_genesys_auth.errors import AccountsUnavailable
 from flask_genesys_auth.testing.faults import unused_url
 from flask_genesys_auth.testing.fixtures import genesys_emulator, salesforce_emulator
 from flask_genesys_auth.testing.genesys import GenesysEmulator
@@ -273,6 +274,27 @@ def test_a_wrong_password_a_disabled_account_and_a_good_one(password: Asking) ->
     assert account is not None
     accounts_of(password.app).set_enabled(account.id, enabled=False)
     assert "accounts enable acme" in password.step("web_services", Authorization=basic("ann"))["advice"]
+
+
+def test_a_name_that_no_account_has_is_told_apart_from_a_wrong_password(password: Asking) -> None:
+    unknown = password.step("web_services", Authorization=basic("bea o'hara"))
+    assert unknown["reason"] == "bad_credentials"
+    assert unknown["advice"].startswith("No account has this user name. Add the account: ")
+    add(password.app, "bea o'hara")
+    known = password.step("web_services", Authorization=basic("bea o'hara"))
+    assert known["reason"] == "bad_credentials"
+    assert "No account" not in known["advice"]
+    assert "accounts set-password acme" in known["advice"]
+
+
+def test_accounts_that_cannot_be_looked_up_again_leave_the_usual_advice(
+    password: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(identity: object) -> None:
+        raise AccountsUnavailable("the database has just gone")
+
+    monkeypatch.setattr(accounts_of(password.app), "find", gone)
+    assert "accounts set-password acme" in password.step("web_services", Authorization=basic("bea"))["advice"]
 
 
 def test_a_request_without_credentials_has_no_throttle_and_no_notes(password: Asking) -> None:
