@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from flask_genesys_auth.chain.decision import Reason, Rejected, Unavailable
+from flask_genesys_auth.chain.evidence import BasicCredentials, Evidence
 from flask_genesys_auth.chain.ports import DirectoryEntry
 from flask_genesys_auth.config.values import LdapAttributes
 from flask_genesys_auth.directories.ldap import LdapDirectory
 from flask_genesys_auth.directories.ldap.results import policy_error
+from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep
+from flask_genesys_auth.throttle import FailureLimit
 from flask_genesys_auth.upstream.breaker import FAILURES
 
 from .scripted import BIND, EXTENDED, SEARCH, Asked, Say, ScriptedServer, ber, finds_ann, text
@@ -227,6 +232,22 @@ def test_what_is_not_answered_may_have_been_counted_and_what_was_not_sent_is_not
             found = LdapDirectory(server.settings()).verify("ann", PASSWORD)
         assert isinstance(found, Unavailable)
         assert found.uncounted is uncounted
+
+
+def test_an_attempt_that_one_server_took_is_not_given_back_because_the_next_is_down() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = taken.getsockname()[1]
+    contact_center = cast("Any", SimpleNamespace(name="acme"))
+    evidence = Evidence(cast("Any", None), "192.0.2.1", BasicCredentials("ann", PASSWORD, name="ann"))
+    # Whom no server was asked about has not failed.
+    for say, expected in ((finds_ann(lambda asked: None), Reason.THROTTLED), (lambda asked: None, Reason.UNREACHABLE)):
+        with ScriptedServer(say) as server:
+            settings = server.settings(nobody)
+            limit = FailureLimit("1 per 15 minutes")
+            step = ConfigurationServerStep(settings, LdapDirectory(settings), limit)
+            found = [step.authenticate(evidence, contact_center) for _ in range(2)]
+        assert isinstance(found[1], Unavailable)
+        assert found[1].reason is expected
 
 
 def test_a_refused_service_account_is_an_outage_and_is_not_tried_for_ever() -> None:

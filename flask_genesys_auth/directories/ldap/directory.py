@@ -253,9 +253,14 @@ def _text(ours: str, values: list[str], user: str) -> str:
 
 
 def _of_all(missed: Sequence[Unavailable]) -> Unavailable:
-    """Return what it comes to that no server has answered: the last one that was asked has the word."""
+    """Return what it comes to that no server has answered.
+
+    The last one has the word that may have counted a failure of the person's, else the last that was asked: the reason
+    of one that was not reached would give an attempt back which another has counted.
+    """
     asked = [one for one in missed if one.reason not in _NOT_ASKED]
-    last = (asked or missed)[-1]
+    counted = [one for one in missed if not one.uncounted]
+    last = (counted or asked or missed)[-1]
     return Unavailable(
         last.reason,
         retry_after=min(one.retry_after for one in missed),
