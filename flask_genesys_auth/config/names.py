@@ -20,3 +20,13 @@ def lower_ascii(address: str) -> str:
     matter where a password proves whose account it is, and all that matters where the name alone does.
     """
     return address.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
+
+
+def fold_loosely(name: str) -> str:
+    """Return one form for all spellings of a name that a directory may take for the same: to count, not to identify.
+
+    Directories compare by RFC 4518: wide letters are narrow ones and many spaces are one; Active Directory leaves out
+    accents as well. Two people may share this form.
+    """
+    bare = "".join(one for one in unicodedata.normalize("NFKD", fold(name)) if not unicodedata.combining(one))
+    return fold(unicodedata.normalize("NFKC", " ".join(bare.split())))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from ..chain.decision import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected, Unavailable
 from ..chain.evidence import Malformed
+from ..config.names import fold_loosely
 from .basic import basic_challenge
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ class ConfigurationServerStep:
         if not sent.password:
             # LDAP behind a directory takes an empty password as an anonymous bind (RFC 4513 5.1.2), which succeeds.
             return Rejected(Reason.BAD_CREDENTIALS, "the password is empty")
-        # No control character can stand in a name, so the key is unambiguous.
-        key = f"{contact_center.name}\n{sent.name}"
+        # No control character can stand in a name, so the key is unambiguous. All spellings that a directory may read
+        # as one name share its failures, or each of them would be allowed as many on the same account.
+        key = f"{contact_center.name}\n{fold_loosely(sent.name)}"
         if evidence.dry_run:
             return self._look(key) or self._ask(sent, contact_center.name)
         slot = self._limiter.reserve(key)

@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from flask_genesys_auth.chain.decision import Reason, Rejected, Unavailable
+from flask_genesys_auth.chain.decision import Outcome, Reason, Rejected, Unavailable
 from flask_genesys_auth.chain.evidence import BasicCredentials, Evidence
 from flask_genesys_auth.chain.ports import DirectoryEntry
-from flask_genesys_auth.config.values import LdapAttributes
+from flask_genesys_auth.config.names import fold
+from flask_genesys_auth.config.values import ConfigurationServer, LdapAttributes
 from flask_genesys_auth.directories.ldap import LdapDirectory
 from flask_genesys_auth.directories.ldap.results import policy_error
 from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep
@@ -30,7 +31,16 @@ def outcome(say: Say, password: str = PASSWORD) -> DirectoryEntry | Rejected | U
         return LdapDirectory(server.settings()).verify("ann", password)
 
 
-def reason(found: DirectoryEntry | Rejected | Unavailable) -> Reason:
+def limited(settings: ConfigurationServer) -> ConfigurationServerStep:
+    return ConfigurationServerStep(settings, LdapDirectory(settings), FailureLimit("1 per 15 minutes"))
+
+
+def attempt(step: ConfigurationServerStep, name: str) -> Outcome:
+    evidence = Evidence(cast("Any", None), "192.0.2.1", BasicCredentials(name, PASSWORD, name=fold(name)))
+    return step.authenticate(evidence, cast("Any", SimpleNamespace(name="acme")))
+
+
+def reason(found: DirectoryEntry | Outcome) -> Reason:
     assert isinstance(found, (Rejected, Unavailable)), found
     return found.reason
 
@@ -237,17 +247,32 @@ def test_what_is_not_answered_may_have_been_counted_and_what_was_not_sent_is_not
 def test_an_attempt_that_one_server_took_is_not_given_back_because_the_next_is_down() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         nobody = taken.getsockname()[1]
-    contact_center = cast("Any", SimpleNamespace(name="acme"))
-    evidence = Evidence(cast("Any", None), "192.0.2.1", BasicCredentials("ann", PASSWORD, name="ann"))
     # Whom no server was asked about has not failed.
     for say, expected in ((finds_ann(lambda asked: None), Reason.THROTTLED), (lambda asked: None, Reason.UNREACHABLE)):
         with ScriptedServer(say) as server:
-            settings = server.settings(nobody)
-            limit = FailureLimit("1 per 15 minutes")
-            step = ConfigurationServerStep(settings, LdapDirectory(settings), limit)
-            found = [step.authenticate(evidence, contact_center) for _ in range(2)]
-        assert isinstance(found[1], Unavailable)
-        assert found[1].reason is expected
+            step = limited(server.settings(nobody))
+            attempt(step, "ann")
+            assert reason(attempt(step, "ann")) is expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("ann lee", Reason.THROTTLED),
+        ("\uff41\uff4e\uff4e lee", Reason.THROTTLED),
+        ("ann  lee", Reason.THROTTLED),
+        ("ann\u2003lee", Reason.THROTTLED),
+        ("a\u0301nn lee", Reason.THROTTLED),
+        ("\u24d0nn lee", Reason.THROTTLED),
+        ("annlee", Reason.BAD_CREDENTIALS),
+        ("ann leigh", Reason.BAD_CREDENTIALS),
+    ],
+)
+def test_all_spellings_that_a_directory_reads_as_one_name_share_its_failures(typed: str, expected: Reason) -> None:
+    with ScriptedServer(finds_ann(lambda asked: asked.result(49))) as server:
+        step = limited(server.settings())
+        assert reason(attempt(step, "ann lee")) is Reason.BAD_CREDENTIALS
+        assert reason(attempt(step, typed)) is expected
 
 
 def test_a_refused_service_account_is_an_outage_and_is_not_tried_for_ever() -> None:
