@@ -336,6 +336,65 @@ def test_people_with_many_groups_are_not_taken_for_people_with_fewer() -> None:
         assert "more than 1000 groups" in found.detail
 
 
+@pytest.mark.parametrize("changes", [{}, {"base": "", "user_dn": "mail={user},ou=people"}])
+def test_groups_by_name_are_those_of_the_entry_and_not_of_what_was_typed(changes: dict[str, Any]) -> None:
+    entry = {"uid": "ann", "mail": "boss"}  # which ann may have written herself
+
+    def say(asked: Asked) -> bytes:
+        if asked.operation == BIND:
+            return asked.result(0)
+        if b"ou=groups" not in asked.octets:
+            return asked.entry("uid=ann,ou=people", **entry) + asked.result(0)
+        whose = [name for name in ("ann", "boss") if text("memberUid") + text(name) in asked.octets]
+        return b"".join(asked.entry(f"cn=of {name},ou=groups") for name in whose) + asked.result(0)
+
+    with ScriptedServer(say) as server:
+        by_name = {
+            "filter": "(mail={user})",
+            "group_base": "ou=groups",
+            "group_filter": "(memberUid={user})",
+            **changes,
+        }
+        directory = LdapDirectory(server.settings(**by_name))
+        assert directory.verify("boss", PASSWORD) == DirectoryEntry({"username": "ann"}, ("cn=of ann,ou=groups",))
+        entry.pop("uid")
+        assert directory.verify("boss", PASSWORD) == DirectoryEntry({}, ())
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"), [("ann", {"username": "ann"}), ("bob", {"username": "bob"}), ("eve", {})]
+)
+def test_a_value_with_an_option_takes_no_others_place(typed: str, expected: dict[str, str]) -> None:
+    def say(asked: Asked) -> bytes:
+        entry = asked.entry("uid=ann,ou=people", **{"uid": "ann", "uid;lang-en": "bob"})
+        return asked.result(0) if asked.operation == BIND else entry + asked.result(0)
+
+    with ScriptedServer(say) as server:
+        assert LdapDirectory(server.settings()).verify(typed, PASSWORD) == DirectoryEntry(expected)
+
+
+@pytest.mark.parametrize(
+    ("octets", "closes"),
+    [
+        (lambda asked: asked.result(10, extra=ber(0xA3, text("ldap://elsewhere.example"))), False),
+        (lambda asked: asked.entry("uid=ann", uid="x" * 400_000), False),
+        (lambda asked: b"HTTP/1.1 400 Bad Request\r\n\r\n", True),
+    ],
+    ids=["referral", "too much", "no LDAP"],
+)
+def test_what_one_entry_brings_about_does_not_close_the_directory_to_others(
+    octets: Callable[[Asked], bytes], closes: bool
+) -> None:
+    with ScriptedServer(
+        finds_ann(lambda asked: octets(asked) if b"ann" in asked.octets else asked.result(0))
+    ) as server:
+        directory = LdapDirectory(server.by_template(timeout=1))
+        for _ in range(FAILURES):
+            assert reason(directory.verify("ann", PASSWORD)) is not Reason.CIRCUIT_OPEN
+        found = directory.verify("bob", "another")
+        assert isinstance(found, Unavailable if closes else DirectoryEntry), found
+
+
 def test_active_directorys_identifier_is_written_as_windows_does() -> None:
     guid = bytes.fromhex("33221100554477668899aabbccddeeff")
 

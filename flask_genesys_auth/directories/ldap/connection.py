@@ -35,6 +35,12 @@ _ASK_FOR_POLICY = Control()
 _ASK_FOR_POLICY["controlType"] = PASSWORD_POLICY
 _ASK_FOR_POLICY["criticality"] = False
 
+_OF_ONE_PERSON = (TooMuch, KeyError)
+"""What one entry can bring about, a large one or one that is elsewhere: it must not close the directory to others.
+
+ldap3 raises the latter where a bind is referred to another server.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -237,12 +243,14 @@ class Connection:
         except Exception as error:  # ldap3 lets out whatever reading octets that are no LDAP has raised
             reason, detail = _what(error)
             outcome = Unavailable(reason, detail=detail, uncounted=not counts)
-            raise NoAnswer(outcome, well=False) from error
+            raise NoAnswer(outcome, well=None if isinstance(error, _OF_ONE_PERSON) else False) from error
 
 
 def _what(error: Exception) -> tuple[Reason, str]:
     if isinstance(error, TooMuch):
         return Reason.UNREADABLE_ANSWER, "the answer is larger than we read"
+    if isinstance(error, KeyError):
+        return Reason.UNREADABLE_ANSWER, "ldap3 cannot read the answer: a referral, or a result that it does not know"
     if isinstance(error, TimeoutError):
         return Reason.TIMED_OUT, "no whole answer in time"
     if isinstance(error, OSError):
@@ -258,5 +266,9 @@ def _unreachable(error: OSError) -> NoAnswer:
 
 
 def _entry(found: Mapping[str, Any]) -> Entry:
-    values = {name.partition(";")[0].lower(): tuple(octets or ()) for name, octets in found["raw_attributes"].items()}
+    values: dict[str, tuple[bytes, ...]] = {}
+    for name, octets in found["raw_attributes"].items():
+        plain = name.partition(";")[0].lower()
+        # With several options (RFC 4512 2.5) it comes several times: no value takes the place of another.
+        values[plain] = values.get(plain, ()) + tuple(octets or ())
     return Entry(bytes(found["raw_dn"]).decode(), values)

@@ -154,7 +154,7 @@ class _Person:
         if not self._settings.group_base:
             return self._described(user, found)
         with call.service() as connection:
-            return self._described(user, found, self._groups(connection, call, user, found.dn))
+            return self._described(user, found, self._groups(connection, call, user, found))
 
     def _search(self, call: Call, user: str) -> Entry | Rejected:
         settings = self._settings
@@ -195,14 +195,18 @@ class _Person:
         if entry is None:
             detail = "the person's own entry cannot be read: look at the directory's access rules, or set ldap.bind_dn"
             raise NoAnswer(Unavailable(Reason.SERVER_ERROR, detail=detail, uncounted=True), well=True)
-        groups = self._groups(connection, call, user, entry.dn) if self._settings.group_base else ()
+        groups = self._groups(connection, call, user, entry) if self._settings.group_base else ()
         return self._described(user, entry, groups)
 
-    def _groups(self, connection: Connection, call: Call, user: str, dn: str) -> tuple[str, ...]:
+    def _groups(self, connection: Connection, call: Call, user: str, entry: Entry) -> tuple[str, ...]:
         settings = self._settings
+        # By what was typed, such as an address that people write themselves, somebody else's groups could be found.
+        name = _text("username", _values(entry, settings.attributes.username), user)
+        if USER in settings.group_filter and not name:
+            return ()
         found = connection.search(
             settings.group_base,
-            fill_filter(settings.group_filter, user=user, dn=dn),
+            fill_filter(settings.group_filter, user=name, dn=entry.dn),
             scope=ldap3.SUBTREE,
             attributes=[],
             limit=MOST_GROUPS,
