@@ -208,7 +208,7 @@ def test_when_nobody_answers_the_outcome_names_them_all(silent: ScriptedServer) 
         directory = LdapDirectory(breaks.settings(silent.port, timeout=2))
         found = directory.verify("ann", PASSWORD)
     assert isinstance(found, Unavailable)
-    assert found.reason is Reason.TIMED_OUT
+    assert found.reason is Reason.SERVER_ERROR  # the last word of one that may have counted a failure
     assert f":{breaks.port}: " in found.detail
     assert f":{silent.port}: " in found.detail
     assert not found.uncounted  # the first may have counted the bind that it did not answer

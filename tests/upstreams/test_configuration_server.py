@@ -310,9 +310,13 @@ def test_failures_beyond_the_limit_do_not_reach_genesys(ask: Asked) -> None:
         assert isinstance(outcome, Unavailable)
         assert outcome.reason is Reason.THROTTLED
     assert len(ask.emulator.requests) == reached
+    explained = ask.step(dry_run=True)
+    assert isinstance(explained, Unavailable)
+    assert explained.reason is Reason.THROTTLED
+    assert len(ask.emulator.requests) == reached
     bob = ask.emulator.add_user("bob", "secret")
     assert isinstance(ask.step(bob), Authenticated)
-    assert isinstance(ask.step(dry_run=True), Authenticated)
+    assert isinstance(ask.step(bob, dry_run=True), Authenticated)
 
 
 def test_a_good_passwords_slot_waits_for_the_account(ask: Asked) -> None:
