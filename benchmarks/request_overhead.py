@@ -16,17 +16,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from time import process_time
 from typing import TYPE_CHECKING, Any
 
 import flask_login
 from flask import Flask
-from flask_httpauth import HTTPBasicAuth
 from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 
+from benchmarks import load_apps
+from benchmarks.load_apps import PASSWORD, USER
 from flask_genesys_auth import GenesysAuth, current_user, unprotected
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.testing import AuthClient, LoopbackServer, SalesforceEmulator
@@ -34,9 +34,6 @@ from flask_genesys_auth.web.runtime import runtime
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
-
-USER = "ann@acme.example"
-PASSWORD = "correct horse"  # noqa: S105 - the benchmark's own
 
 
 @dataclass(frozen=True)
@@ -142,21 +139,9 @@ def basic_header() -> str:
     return EnvironBuilder(auth=(USER, PASSWORD)).headers["Authorization"]
 
 
-def with_httpauth(folder: Path) -> Contender:
-    """Flask-HTTPAuth, whose check is remembered in a dictionary."""
-    app = new_app("httpauth", folder)
-    auth = HTTPBasicAuth()
-
-    @auth.verify_password  # type: ignore[untyped-decorator]  # Flask-HTTPAuth has no type hints
-    @lru_cache
-    def verify(user_name: str, password: str) -> str | None:
-        return user_name if (user_name, password) == (USER, PASSWORD) else None
-
-    @app.get("/")
-    @auth.login_required  # type: ignore[untyped-decorator]  # Flask-HTTPAuth has no type hints
-    def home() -> str:
-        return str(auth.current_user())
-
+def with_httpauth() -> Contender:
+    """Flask-HTTPAuth, as the load benchmark has it."""
+    app = load_apps.with_httpauth()
     return Contender("Flask-HTTPAuth, cached check", app, environment(Authorization=basic_header()), USER.encode())
 
 
@@ -203,7 +188,7 @@ def contenders() -> Iterator[list[Contender]]:
     with tempfile.TemporaryDirectory() as name, LoopbackServer(emulator) as server:
         emulator.url = server.url
         folder = Path(name)
-        yield [plain(folder), with_flask_login(folder), with_httpauth(folder), *ours(folder, emulator)]
+        yield [plain(folder), with_flask_login(folder), with_httpauth(), *ours(folder, emulator)]
 
 
 def measure(entrants: list[Contender], *, rounds: int, requests: int) -> dict[str, float]:
