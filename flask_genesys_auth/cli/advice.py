@@ -79,7 +79,8 @@ SAML_ADVICE: Mapping[str, str] = MappingProxyType(
         "signature_form": "Nothing, if it was an attack; else let the provider sign the Assertion or the Response.",
         "algorithm": "Let the provider use RSA or ECDSA with SHA-256; allow_sha1 and allow_cbc are for old ones.",
         "status": "Look in the provider's log: it has refused the login itself.",
-        "not_signed": "Let the provider sign what it sends.",
+        "not_signed": "Let the provider sign the assertion itself, not the response around it alone; and its logout "
+        "messages.",
         "bad_signature": "Fetch the provider's metadata: flask genesys-auth saml refresh {contact_center}; its key may "
         "have changed.",
         "schema": "Ask the provider's maker: its message is not valid SAML.",
