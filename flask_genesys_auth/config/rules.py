@@ -7,6 +7,7 @@ import re
 from marshmallow import ValidationError
 
 from . import addresses
+from .limits import parse_limit
 from .names import fold, lower_ascii
 from .salesforce_ids import short_id
 
@@ -58,13 +59,11 @@ def header_value(text: str) -> str:
 
 def limit(text: str) -> str:
     """Return a single limit in the notation of ``limits``."""
-    from limits import parse_many
-
     try:
-        found = parse_many(text)
+        amount, span = parse_limit(text)
     except ValueError:
-        found = []
-    if len(found) != 1 or not 1 <= found[0].amount <= _MOST or not 1 <= found[0].get_expiry() <= _LONGEST:
+        amount = span = 0
+    if not 1 <= amount <= _MOST or not 1 <= span <= _LONGEST:
         raise ValidationError('must be one limit such as "10 per 5 minutes"')
     return text
 
