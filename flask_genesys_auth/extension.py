@@ -1,4 +1,8 @@
-"""``GenesysAuth``: puts the parts together for an application; the only room that knows all others."""
+"""``GenesysAuth``: puts the parts together for an application; the only room that knows all others.
+
+What not every configuration needs is imported by ``init_app`` where it does: before a server forks, and where a package
+that is missing is an error of the start.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +15,20 @@ from flask import Blueprint, Flask, Response
 from .accounts.enrolment import check_enrolment, follow_groups
 from .accounts.from_model import role_names
 from .accounts.passwords import PasswordHasher
-from .accounts.store import SqlAccounts
 from .chain.contact_centers import ContactCenter, ContactCenters
 from .chain.order import in_order
 from .chain.ports import AccountState, AccountStore, PasswordStore
 from .chain.walk import AuthenticationChain
 from .config.imports import imported
-from .directories.choice import choose_directory
 from .errors import ConfigurationError
 from .events import Event, tell
 from .recent import recent_accounts
 from .sessions import LoginSessions
-from .state.memory import MemoryState
-from .state.sqlite import SqliteState
-from .steps.configuration_server import ConfigurationServerStep
 from .steps.disabled import DisabledStep
 from .steps.login_session import LoginSessionStep
-from .steps.salesforce import SalesforceStep
 from .steps.saml import SamlStep
 from .steps.web_services import WebServicesStep
 from .throttle import FailureLimit, FailureThrottle, Ledger, LocalLedger
-from .upstream import Upstreams
 from .verified import VerifiedMemory
 from .web import access, administration, configured, login, origin
 from .web.hooks import Hooks
@@ -45,6 +42,7 @@ if TYPE_CHECKING:
     from .config.values import ContactCenterSettings, Settings
     from .saml.settings import ServiceProvider
     from .sessions import SessionInfo
+    from .upstream import Upstreams
     from .web.texts import ChooseLanguage
 
 
@@ -195,6 +193,8 @@ class GenesysAuth(Generic[U]):
         hasher = PasswordHasher(settings.passwords)
         accounts = self._accounts
         if accounts is None:
+            from .accounts.store import SqlAccounts
+
             accounts = SqlAccounts(settings.accounts_url, timeout=settings.state_timeout)
         check_enrolment(accounts, settings)
         passwords = accounts if isinstance(accounts, PasswordStore) else None
@@ -203,8 +203,7 @@ class GenesysAuth(Generic[U]):
         ledger, verified = _ledger(settings), VerifiedMemory()
         throttle = FailureThrottle(settings.throttle, state, ledger)
         recent = recent_accounts(accounts, settings.session.revocation_delay)
-        upstreams = Upstreams()
-        parts = _StepParts(settings, accounts, hasher, ledger, upstreams)
+        parts = _StepParts(settings, accounts, hasher, ledger)
         centers = ContactCenters(
             settings,
             [ContactCenter(table, in_order(parts.steps(table), extra)) for table in settings.contact_centers.values()],
@@ -239,26 +238,22 @@ class GenesysAuth(Generic[U]):
             texts=Texts(settings, self._language),
             throttle=throttle,
             saml_failures=SamlFailures(state),
-            memories=tuple(one for one in (sessions, throttle, verified, recent, upstreams) if one is not None),
+            memories=tuple(one for one in (sessions, throttle, verified, recent, parts.upstreams) if one is not None),
         )
 
 
 class _StepParts:
-    """Makes the steps of a contact center from what all of them share."""
+    """Makes the steps of a contact center from what all of them share.
 
-    def __init__(
-        self,
-        settings: Settings,
-        accounts: AccountStore[Any],
-        hasher: PasswordHasher,
-        ledger: Ledger,
-        upstreams: Upstreams,
-    ) -> None:
+    :ivar upstreams: the clients of the servers that a step asks, or ``None``: no step asks one.
+    """
+
+    def __init__(self, settings: Settings, accounts: AccountStore[Any], hasher: PasswordHasher, ledger: Ledger) -> None:
+        self.upstreams: Upstreams | None = None
         self._settings = settings
         self._accounts = accounts
         self._passwords = accounts if isinstance(accounts, PasswordStore) else None
         self._hasher = hasher
-        self._upstreams = upstreams
         self._ledger = ledger
 
     def steps(self, table: ContactCenterSettings) -> list[Step]:
@@ -274,18 +269,23 @@ class _StepParts:
     def _salesforce(self, table: ContactCenterSettings) -> Step:
         if table.salesforce is None:
             return DisabledStep("salesforce")
-        return SalesforceStep(table.salesforce, self._upstreams.of(table.salesforce))
+        from .steps.salesforce import SalesforceStep
+
+        return SalesforceStep(table.salesforce, self._clients().of(table.salesforce))
 
     def _configuration_server(self, table: ContactCenterSettings) -> Step:
         if table.configuration_server is None:
             return DisabledStep("configuration_server")
+        from .directories.choice import choose_directory
+        from .steps.configuration_server import ConfigurationServerStep
+
         wanted = table.configuration_server
         limit = FailureLimit(wanted.max_failures, self._ledger, name=f"configuration_server:{table.name}")
         enrol = None
         if wanted.ldap is not None and wanted.ldap.sync_roles:
             enrol = partial(follow_groups, self._accounts, role_map=wanted.ldap.role_map)
         return ConfigurationServerStep(
-            wanted, choose_directory(wanted, self._upstreams, contact_center=table.name), limit, enrol=enrol
+            wanted, choose_directory(wanted, self._clients(), contact_center=table.name), limit, enrol=enrol
         )
 
     def _web_services(self, table: ContactCenterSettings) -> Step:
@@ -298,9 +298,18 @@ class _StepParts:
             )
         return WebServicesStep(self._passwords, self._hasher, self._settings.passwords)
 
+    def _clients(self) -> Upstreams:
+        if self.upstreams is None:
+            from .upstream import Upstreams
+
+            self.upstreams = Upstreams()
+        return self.upstreams
+
 
 def _state(settings: Settings) -> StateStore:
     if settings.state_url.startswith("memory:"):
+        from .state.memory import MemoryState
+
         return MemoryState(settings.state_namespace)
     if settings.state_url.startswith("redis"):
         from .state.redis import RedisState
@@ -310,6 +319,8 @@ def _state(settings: Settings) -> StateStore:
         from .state.postgresql import PostgresqlState
 
         return PostgresqlState(settings.state_url, settings.state_namespace, settings.state_timeout)
+    from .state.sqlite import SqliteState
+
     return SqliteState(settings.state_url, settings.state_namespace, settings.state_timeout)
 
 

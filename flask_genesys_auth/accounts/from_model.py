@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, func, inspect, select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from ..chain.decision import Identity
 from ..chain.ports import AccountState
@@ -19,6 +18,9 @@ from ..config.names import fold
 from ..errors import AccountsUnavailable, ConfigurationError
 from .database import storable
 from .foreign import ForeignHashes
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 M = TypeVar("M")
 MOST_CANDIDATES = 20
@@ -112,6 +114,10 @@ class ModelAccounts(Generic[M]):
         identity: Callable[[Identity], M | None] | None,
         load: Callable[[str], M | None] | None,
     ) -> None:
+        # SQLAlchemy's ORM is as much as all the rest of it, and only a model needs it.
+        from sqlalchemy.orm import Session
+
+        self._own_session = Session
         self._session = session
         self._model = model
         self._names = names
@@ -167,7 +173,7 @@ class ModelAccounts(Generic[M]):
 
         :raises AccountsUnavailable: for whatever SQLAlchemy says.
         """
-        session = self._session if isinstance(self._session, Session) else self._session()
+        session = self._session if isinstance(self._session, self._own_session) else self._session()
         try:
             with session.no_autoflush:
                 yield session
@@ -236,7 +242,7 @@ class ModelAccountsWithPasswords(ModelAccounts[M]):
         change = update(self._model).where(*where, column == old).values({attribute: new})
         with self._reading() as session:
             bind = session.get_bind(self._model)
-            with Session(bind) as own:
+            with self._own_session(bind) as own:
                 own.execute(change, execution_options={"synchronize_session": False})
                 own.commit()
 

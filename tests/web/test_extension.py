@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -252,19 +253,35 @@ def test_why_a_login_failed_is_in_the_log_without_secrets(make_app: MakeApp, cap
     assert {"event", "step", "reason", "contact_center", "account", "address", "elapsed"} <= set(fields)
 
 
-def test_heavy_libraries_are_imported_only_when_configured(tmp_path: Path) -> None:
+SALESFORCE = {"organizations": ["00D000000000001"]}
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ({"web_services": {}}, []),
+        ({"web_services": {}, "salesforce": SALESFORCE}, ["urllib3"]),
+    ],
+)
+def test_heavy_libraries_are_imported_only_when_configured(
+    tmp_path: Path, table: dict[str, Any], expected: list[str]
+) -> None:
     program = """
-import sys
+import json, sys
 import flask_genesys_auth
 from flask import Flask
 app = Flask("lean", instance_path=sys.argv[1])
 app.secret_key = "lean"
-app.config["GENESYS_AUTH"] = {"contact_centers": {"acme": {"web_services": {}}}}
+app.config["GENESYS_AUTH"] = {"contact_centers": {"acme": json.loads(sys.argv[2])}}
 flask_genesys_auth.GenesysAuth(app)
-heavy = {"lxml", "xmlsec", "onelogin", "ldap3", "redis", "psycopg"} & {name.partition(".")[0] for name in sys.modules}
-print(sorted(heavy))
+heavy = ["ldap3", "limits", "lxml", "onelogin", "psycopg", "redis", "sqlalchemy.orm", "urllib3", "xmlsec"]
+print(json.dumps([name for name in heavy if name in sys.modules]))
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", program, str(tmp_path), json.dumps(table)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
-    assert done.stdout.strip() == "[]"
+    assert json.loads(done.stdout) == expected
