@@ -8,7 +8,9 @@ takes as long as the system's resolver lets it.
 
 from __future__ import annotations
 
-import selectors
+import math
+import select
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,9 +22,6 @@ from psycopg.conninfo import make_conninfo
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
-
-# Of what there is everywhere; epoll would cost a file of its own for each wait.
-_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 Command = tuple[bytes, bytes, Sequence[bytes]]
 """A statement's name on its connection, its text, and what stands for ``$1``, ``$2`` ... in it."""
@@ -42,10 +41,20 @@ def ready(socket: int, events: int, deadline: float) -> int:
     :param deadline: of ``time.monotonic()``.
     :raises Late: if neither comes true by then.
     """
-    with _Selector() as selector:
-        selector.register(socket, events)
-        for _, which in selector.select(max(0.0, deadline - time.monotonic())):
-            return int(which)
+    # Not by a selector of the standard library: to make one takes longer than the answer from a server nearby.
+    patience = max(0.0, deadline - time.monotonic())
+    if sys.platform == "win32":
+        can_read, can_write, _ = select.select([socket] * (events & 1), [socket] * (events >> 1), [], patience)
+        found = len(can_read) | len(can_write) << 1
+    else:
+        poller = select.poll()
+        poller.register(socket, (select.POLLIN if events & 1 else 0) | (select.POLLOUT if events & 2 else 0))
+        found = 0
+        for _, seen in poller.poll(math.ceil(patience * 1000)):
+            # An error or a farewell is for whoever waits, whatever it waits for.
+            found = events & ((seen & ~select.POLLOUT and 1) | (seen & ~select.POLLIN and 2))
+    if found:
+        return found
     raise Late("no answer in time")
 
 

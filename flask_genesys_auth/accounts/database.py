@@ -101,6 +101,7 @@ class Database:
         self._in_use: set[Connection] = set()
         self._inherited: list[Connection] = []
         self._texts: dict[Select[Any], tuple[str, Sequence[str]]] = {}
+        self._psycopg = address.get_backend_name() == "postgresql" and self._engine.dialect.paramstyle == "pyformat"
         watch_forks(self)
 
     @property
@@ -123,7 +124,8 @@ class Database:
             idle = self._idle
             try:
                 connection, used = idle.pop(), True
-                self._give(connection, until)
+                if self._patient:
+                    self._give(connection, until)
             except IndexError:
                 connection, used = self._connect(), False
             self._in_use.add(connection)
@@ -150,9 +152,11 @@ class Database:
     def _row(
         self, connection: Connection, statement: Select[Any], parameters: Mapping[str, Any]
     ) -> Sequence[Any] | None:
+        # One row is read at every request; what SQLAlchemy does around it would take twice as long again.
+        if self._psycopg:
+            return self._row_of_psycopg(connection, statement, parameters)
         if not self._sqlite:
             return connection.execute(statement, parameters).first()
-        # One row of SQLite is read at every request; what SQLAlchemy does around it would take twice as long again.
         text, names = self._texts.get(statement) or self._compiled(statement)
         cursor = connection.connection.cursor()
         try:
@@ -160,6 +164,29 @@ class Database:
             row: Sequence[Any] | None = cursor.fetchone()
         except sqlite3.Error as error:
             raise DBAPIError(text, None, error, hide_parameters=True) from error
+        finally:
+            cursor.close()
+        return row
+
+    def _row_of_psycopg(
+        self, connection: Connection, statement: Select[Any], parameters: Mapping[str, Any]
+    ) -> Sequence[Any] | None:
+        text, _ = self._texts.get(statement) or self._compiled(statement)
+        dialect, cursor = self._engine.dialect, connection.connection.cursor()
+        try:
+            cursor.execute(text, parameters)
+            row: Sequence[Any] | None = cursor.fetchone()
+        except dialect.loaded_dbapi.Error as error:
+            lost = dialect.is_disconnect(error, connection.connection, cursor)
+            raise DBAPIError.instance(
+                text,
+                None,
+                error,
+                dialect.loaded_dbapi.Error,
+                hide_parameters=True,
+                connection_invalidated=lost,
+                dialect=dialect,
+            ) from error
         finally:
             cursor.close()
         return row
