@@ -1,7 +1,6 @@
 """``GenesysAuth``: puts the parts together for an application; the only room that knows all others.
 
-What not every configuration needs is imported by ``init_app`` where it does: before a server forks, and where a package
-that is missing is an error of the start.
+What not every configuration needs is imported by ``init_app``: before a server forks, and missing at the start.
 """
 
 from __future__ import annotations
@@ -37,6 +36,9 @@ from .web.saml_failures import SamlFailures
 from .web.texts import Texts, untranslated
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    from .accounts.models import Account
     from .chain.decision import Decision
     from .chain.ports import Describe, StateStore, Step
     from .config.values import ContactCenterSettings, Settings
@@ -44,12 +46,6 @@ if TYPE_CHECKING:
     from .sessions import SessionInfo
     from .upstream import Upstreams
     from .web.texts import ChooseLanguage
-
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar
-
-    from .accounts.models import Account
 
     U = TypeVar("U", default=Account)
 else:
@@ -284,9 +280,8 @@ class _StepParts:
         enrol = None
         if wanted.ldap is not None and wanted.ldap.sync_roles:
             enrol = partial(follow_groups, self._accounts, role_map=wanted.ldap.role_map)
-        return ConfigurationServerStep(
-            wanted, choose_directory(wanted, self._clients(), contact_center=table.name), limit, enrol=enrol
-        )
+        directory = choose_directory(wanted, self._clients(), contact_center=table.name)
+        return ConfigurationServerStep(wanted, directory, limit, enrol=enrol)
 
     def _web_services(self, table: ContactCenterSettings) -> Step:
         if table.web_services is None:
@@ -299,10 +294,9 @@ class _StepParts:
         return WebServicesStep(self._passwords, self._hasher, self._settings.passwords)
 
     def _clients(self) -> Upstreams:
-        if self.upstreams is None:
-            from .upstream import Upstreams
+        from .upstream import Upstreams
 
-            self.upstreams = Upstreams()
+        self.upstreams = self.upstreams or Upstreams()
         return self.upstreams
 
 

@@ -177,19 +177,18 @@ class VerifiedMemory:
         self._begin()
 
     def _begin(self) -> None:
-        self._key = randomness.token_bytes(32)
+        # Made once: OpenSSL takes longer to find the algorithm than to run it.
+        self._key = hmac.new(randomness.token_bytes(32), digestmod="sha256")
         self._entries: OrderedDict[bytes, tuple[float, Remembered]] = OrderedDict()
         self._flights: dict[bytes, _Flight] = {}
         self._patient = threading.BoundedSemaphore(PATIENT)
 
     def _digest(self, *parts: str) -> bytes:
         # Each part with its length before it: no two different sequences make the same message.
-        message = bytearray()
-        for part in parts:
-            encoded = part.encode("utf-8", "surrogatepass")
-            message += len(encoded).to_bytes(8, "big")
-            message += encoded
-        return hmac.digest(self._key, message, "sha256")
+        message = "".join([f"{len(part)}:{part}" for part in parts])
+        code = self._key.copy()
+        code.update(message.encode("utf-8", "surrogatepass"))
+        return code.digest()
 
     def _drop_idle(self, now: float) -> None:
         """Drop the least recently used while there are too many, or they have expired."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -324,8 +324,7 @@ def test_zero_seconds_remember_nothing_and_the_shortest_step_counts() -> None:
     house, first, second = basic_house()
     house.chain._stages = {  # the same steps, one of which is not to be remembered
         "acme": tuple(
-            type(stage)(stage.step, stage.kind, 0 if stage.step is first else stage.reuse, stage.resumes)
-            for stage in house.chain._stages["acme"]
+            replace(stage, reuse=0.0 if stage.step is first else stage.reuse) for stage in house.chain._stages["acme"]
         )
     }
     for _ in range(2):

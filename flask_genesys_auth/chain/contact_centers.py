@@ -44,6 +44,7 @@ class ContactCenters(Mapping[str, ContactCenter]):
         self._default = settings.default_contact_center
         if not self._default and len(self._centers) == 1:
             self._default = next(iter(self._centers))
+        self._only = self._centers.get(self._default) if len(self._centers) == 1 else None
         self._saml_prefix = settings.saml_url_prefix + "/"
         tables = [center.settings for center in self._centers.values()]
         self._ids = {table.id: table.name for table in tables}
@@ -81,6 +82,9 @@ class ContactCenters(Mapping[str, ContactCenter]):
             return by_path
         if evidence.contact_center_id and evidence.contact_center_id not in self._ids:
             return self._nowhere(Rejected(Reason.UNKNOWN_CONTACT_CENTER))
+        if self._only is not None:
+            # Whatever else there is names this one or nobody.
+            return self._only
         named = {name for name in self._votes(evidence) if name is not None}
         if len(named) > 1:
             listed = ", ".join(sorted(named))

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..config.names import fold
@@ -134,14 +135,16 @@ def read_credentials(user_name: str, colon: str, password: str) -> BasicCredenti
         return Malformed("the Basic credentials have no colon")
     if ":" in user_name:
         return Malformed("the user name contains a colon")
-    if _CONTROLS.search(user_name) or _CONTROLS.search(password):
+    # What prints has no control characters, nor halves of surrogate pairs.
+    prints = user_name.isprintable() and password.isprintable()
+    if not prints and (_CONTROLS.search(user_name) or _CONTROLS.search(password)):
         return Malformed("the credentials contain control characters")
     if len(user_name) > MAX_USER_NAME or len(password) > MAX_PASSWORD:
         return Malformed("the user name or the password is too long")
     realm, name = split_user_name(user_name)
     if not name or len(name) > MAX_USER_NAME:
         return Malformed("the user name is empty or too long")
-    if _other_spelling(realm) or _other_spelling(name):
+    if (realm and _other_spelling(realm)) or _other_spelling(name):
         return Malformed("the user name has white space around it, invisible characters or a second backslash")
     return BasicCredentials(user_name=user_name, password=password, name=name, realm=realm)
 
@@ -165,13 +168,21 @@ def collect(
     dry_run: bool = False,
 ) -> Evidence:
     """Collect what a request offers."""
-    sent = request.headers
+    # What Request.headers looks up for each name, without its search and its exceptions.
+    sent = request.environ
     return Evidence(
         request=request,
         address=request.remote_addr or "",
-        basic=parse_basic(sent.get("Authorization")),
-        salesforce=parse_salesforce(sent.get(headers.session), sent.get(headers.identity)),
-        contact_center_id=sent.get("ContactCenterId", ""),
+        basic=parse_basic(sent.get("HTTP_AUTHORIZATION")),
+        salesforce=parse_salesforce(sent.get(_in_environ(headers.session)), sent.get(_in_environ(headers.identity))),
+        contact_center_id=sent.get("HTTP_CONTACTCENTERID", ""),
         resume=resume,
         dry_run=dry_run,
     )
+
+
+@lru_cache(maxsize=64)
+def _in_environ(header: str) -> str:
+    """Return the name of a request header in the environment of WSGI (PEP 3333)."""
+    name = header.upper().replace("-", "_")
+    return name if name in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{name}"

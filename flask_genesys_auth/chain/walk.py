@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..errors import AccountsUnavailable, BackendUnavailable, HasherBusy, StateUnavailable
 from .contact_centers import ContactCenter, ContactCenters
@@ -24,6 +24,7 @@ from .decision import (
 )
 from .door import BASIC, Door, credentials_of
 from .evidence import Evidence, collect, read_credentials
+from .inert import InertStep, is_inert
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
@@ -70,12 +71,14 @@ class _Stage:
     :param kind: whose credentials it reads (``basic``, ``salesforce``), so that they are throttled and remembered.
     :param reuse: seconds for which its success may be remembered.
     :param resumes: it resumes a login session, which explicit credentials outrank.
+    :param record: of a step that hands over whatever is sent, so that nobody needs to ask it.
     """
 
     step: Step
     kind: str
     reuse: float
     resumes: bool
+    record: StepRecord | None
 
 
 def _stage(step: Step) -> _Stage:
@@ -84,11 +87,8 @@ def _stage(step: Step) -> _Stage:
         kind=getattr(step, "credentials", ""),
         reuse=getattr(step, "reuse_verified_for", 0.0),
         resumes=getattr(step, "resumes", False),
+        record=StepRecord(step.name, cast("InertStep", step).always, 0.0) if is_inert(step) else None,
     )
-
-
-def _any_stage(_: _Stage) -> bool:
-    return True
 
 
 class AuthenticationChain:
@@ -139,13 +139,13 @@ class AuthenticationChain:
         :param dry_run: count no failure, remember nothing, note nothing.
         """
         evidence = collect(request, self._headers, self._resumer(session_id, dry_run), dry_run=dry_run)
-        return self._decide(evidence, _any_stage)
+        return self._decide(evidence)
 
     def check_password(self, request: Request, user_name: str, password: str) -> Decision:
         """Decide by the Basic steps alone whether this name and password are good, as for a login form."""
         bare = collect(request, self._headers)
         credentials = read_credentials(user_name, ":", password)
-        return self._decide(replace(bare, basic=credentials, salesforce=None), lambda stage: stage.kind == BASIC)
+        return self._decide(replace(bare, basic=credentials, salesforce=None), only=BASIC)
 
     def settle(self, outcome: Outcome, *, recent: bool = False) -> Settled:
         """Turn a proven identity into an account, or into the reason why it is none.
@@ -178,14 +178,16 @@ class AuthenticationChain:
         user = self._accounts.get(proven.subject) if by_id else self._accounts.find(proven)
         return None if user is None else (user, self._describe(user))
 
-    def _decide(self, evidence: Evidence, takes_part: Callable[[_Stage], bool]) -> Decision:
+    def _decide(self, evidence: Evidence, only: str = "") -> Decision:
         try:
             center = self.contact_centers.resolve(evidence)
         except BackendUnavailable as error:
             return Decision(None, steps=(StepRecord("login_session", unavailable(error), 0.0),))
         if isinstance(center, StepRecord):
             return Decision(None, steps=(center,))
-        stages = [stage for stage in self._stages[center.name] if takes_part(stage)]
+        stages: Sequence[_Stage] = self._stages[center.name]
+        if only:
+            stages = [stage for stage in stages if stage.kind == only]
         decision = _Walk(self, evidence, center, recall=not evidence.dry_run).through(stages)
         # Remembered credentials whose account has changed since are asked about afresh.
         return decision or _Walk(self, evidence, center, recall=False).through(stages) or Decision(center.name)
@@ -220,11 +222,12 @@ class _Walk:
         self._chain = chain
         self._evidence = evidence
         self._center = center
+        self._name = center.name
         self._recall = recall
         self._doors: dict[str, Door] = {}
         self._records: list[StepRecord] = []
 
-    def through(self, stages: list[_Stage]) -> Decision | None:
+    def through(self, stages: Sequence[_Stage]) -> Decision | None:
         """Walk; ``None`` where what was remembered no longer holds."""
         try:
             return self._through(stages)
@@ -233,14 +236,18 @@ class _Walk:
                 # Whatever has happened here: nobody waits for it any longer.
                 door.let_go()
 
-    def _through(self, stages: list[_Stage]) -> Decision | None:
+    def _through(self, stages: Sequence[_Stage]) -> Decision | None:
         for stage in stages:
+            if stage.record is not None:
+                self._records.append(stage.record)
+                continue
             began = perf_counter()
             door = self._door(stage.kind) if stage.kind else None
             recent = stage.resumes and not self._evidence.dry_run
             settled = self._chain.settle(self._ask(stage, door), recent=recent)
             self._records.append(StepRecord(stage.step.name, settled.outcome, perf_counter() - began))
-            self._settle_slot(stage, settled)
+            if self._evidence.held:
+                self._settle_slot(stage, settled)
             if door is not None:
                 if door.stale(stage.step.name, settled.outcome, settled.state):
                     self._void_all()
@@ -249,7 +256,7 @@ class _Walk:
             if settled.state is not None:
                 self._close(stage, settled.state)
                 return Decision(
-                    contact_center=self._center.name,
+                    contact_center=self._name,
                     user=settled.user,
                     steps=tuple(self._records),
                     resumed=stage.resumes,
@@ -257,7 +264,7 @@ class _Walk:
                     account_id=settled.state.account_id,
                 )
         self._close_anonymous()
-        return Decision(self._center.name, steps=tuple(self._records))
+        return Decision(self._name, steps=tuple(self._records))
 
     def _ask(self, stage: _Stage, door: Door | None) -> Outcome:
         if stage.resumes and self._explicit():
@@ -270,7 +277,7 @@ class _Walk:
         if not isinstance(outcome, _OUTCOMES):
             # Passed over in silence, a step that is there to refuse would let everybody by.
             raise TypeError(f"step {stage.step.name}: authenticate() returned {type(outcome).__name__}, not an outcome")
-        if isinstance(outcome, Authenticated) and outcome.identity.contact_center != self._center.name:
+        if isinstance(outcome, Authenticated) and outcome.identity.contact_center != self._name:
             return Rejected(Reason.OTHER_CONTACT_CENTER)
         return outcome
 
@@ -293,7 +300,7 @@ class _Walk:
         if not secrets:
             return None
         door = self._doors[kind] = Door(
-            self._chain._throttle, self._chain._verified, self._evidence, self._center.name, kind, name, secrets
+            self._chain._throttle, self._chain._verified, self._evidence, self._name, kind, name, secrets
         )
         if self._evidence.dry_run:
             door.look()

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..chain.decision import NotApplicable, Outcome, Reason
+from ..chain.decision import NotApplicable, Reason
+from ..chain.inert import InertStep
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
     from ..chain.contact_centers import ContactCenter
-    from ..chain.evidence import Evidence
     from ..chain.ports import Challenge
 
 
-class DisabledStep:
+class DisabledStep(InertStep):
     """A step that is switched off here.
 
     :param name: whose place it takes.
     """
 
+    always = NotApplicable(Reason.DISABLED)
+
     def __init__(self, name: str) -> None:
         self.name = name
-
-    def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> Outcome:
-        """Hand over."""
-        return NotApplicable(Reason.DISABLED)
 
     def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
         """Offer nothing."""

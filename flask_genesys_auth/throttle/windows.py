@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from limits import parse
-
 from ..chain.decision import Unavailable
 from ..chain.ports import Reservation
 from ..checks import Check
+from ..config.limits import parse_limit
 from ..forks import fork_safe_lock
 
 MAX_KEYS = 50_000
@@ -40,8 +39,8 @@ class Limit:
 
         :raises ValueError: if it is none.
         """
-        item = parse(notation)
-        return cls(name, item.amount, float(item.get_expiry()))
+        amount, span = parse_limit(notation)
+        return cls(name, amount, float(span))
 
 
 Wanted = tuple[Limit, bytes]
@@ -88,6 +87,7 @@ class _Window:
         self._max_keys = max_keys
         # In the order of their newest slot, so that what has expired whole stands first.
         self._slots: OrderedDict[bytes, list[float]] = OrderedDict()
+        self.in_use = self._slots.keys()
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -168,10 +168,11 @@ class LocalLedger:
 
     def wait(self, limit: Limit, key: bytes) -> float:
         """Return the seconds until there is a slot; 0 if there is one. Takes none."""
-        if not self.count(limit):
+        window = self._windows.get(limit)
+        if window is None or not window.in_use:
             return 0.0
         with self._lock:
-            return self._windows[limit].wait(key, self._clock())
+            return window.wait(key, self._clock())
 
     def look(self, wanted: Sequence[Wanted]) -> list[float]:
         """Return the seconds until each has a slot, 0 where it has. Takes none."""

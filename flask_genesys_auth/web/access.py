@@ -120,7 +120,10 @@ def enforce(roles: frozenset[str] = _NO_ROLES) -> Decision:
     :returns: the decision that let it through.
     :raises Refusal: one of the refusals, which is also the answer.
     """
-    decision = login.decide()
+    return _admit(login.decide(), roles)
+
+
+def _admit(decision: Decision, roles: frozenset[str]) -> Decision:
     if not decision.authenticated:
         raise refusals.for_anonymous(decision)
     if not roles <= decision.roles:
@@ -257,4 +260,4 @@ def check_request(app: Flask, here: Runtime, sent: Request) -> None:
         return
     policy = here.policies.of(app, rule.endpoint, sent.method)
     if policy.protected:
-        login.hand_to_flask_login(here, enforce(policy.roles))
+        login.hand_to_flask_login(here, _admit(login.decide_on(app, sent), policy.roles))

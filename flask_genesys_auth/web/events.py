@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from ..chain.decision import Decision, LoginSession
 
 
-def report(decision: Decision, *, user_name: str | None = None) -> None:
+def report(decision: Decision, *, user_name: str | None = None, app: Flask | None = None) -> None:
     """Log each step that refused or did not answer, and send the signal of the whole.
 
     :param user_name: the name in question, where it did not come with the request's headers.
+    :param app: the current application, where the caller has it in hand.
     """
-    app = current_app._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
+    if app is None:
+        app = current_app._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
     troubles = [record for record in decision.steps if isinstance(record.outcome, (Rejected, Unavailable))]
     if troubles:
         account = user_name if user_name is not None else _claimed()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from flask import Flask, Request, g, request
 
@@ -42,7 +42,7 @@ class Hooks:
         :raises Refusal: one of the refusals, which is also the answer.
         :raises ConfigurationError: if a login manager was attached after ours.
         """
-        sent = _the_request()
+        sent: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
         if vars(self._app).get("login_manager") is not self._here.login_manager:
             raise ConfigurationError(
                 "LoginManager: one was attached to the application after GenesysAuth; attach it before "
@@ -70,9 +70,9 @@ class Hooks:
 
     def after_request(self, answer: Response) -> Response:
         """Add what depends on the decision: ``Vary``, ``Cache-Control``, a refusal's headers, CORS."""
-        sent = _the_request()
-        decision = login.decision_of(sent)
-        if login.asked(sent):
+        sent: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
+        asked, decision = login.walked(sent)
+        if asked:
             self._mark_private(answer)
             if decision is not None and "HTTP_COOKIE" in sent.environ:
                 session_cookie.leave_no_cookie(self._app, decision)
@@ -86,12 +86,14 @@ class Hooks:
 
     def _mark_private(self, answer: Response) -> None:
         headers = answer.headers
-        if "Vary" in headers:
+        # Werkzeug's own look-ups search the list once each, and make an exception of what is not there.
+        there = {name.lower() for name, _ in headers}
+        if "vary" in there:
             answer.vary.update(self._vary)
         else:
-            headers["Vary"] = self._vary_text
-        if "Cache-Control" not in headers:
-            headers["Cache-Control"] = "private, no-store"
+            headers.add("Vary", self._vary_text)
+        if "cache-control" not in there:
+            headers.add("Cache-Control", "private, no-store")
         elif "public" in headers["Cache-Control"]:
             # send_file says so wherever it is given a max_age; shared caches must not keep what somebody may see.
             answer.cache_control.public = False
@@ -104,7 +106,3 @@ def forget_user(_: BaseException | None = None) -> None:
     An outer one (of an application under test) lives longer than a request, and the next one is somebody else's.
     """
     g.pop("_login_user", None)
-
-
-def _the_request() -> Request:
-    return cast("Request", request._get_current_object())  # type: ignore[attr-defined]  # Flask's documented way

@@ -19,8 +19,6 @@ from . import events, origin, refusals
 from .runtime import Runtime, runtime
 
 if TYPE_CHECKING:
-    from werkzeug.wrappers import Response
-
     from ..accounts.models import Account
 
 LOGIN = "_genesys_login"
@@ -72,11 +70,14 @@ class OwnLoginManager(LoginManager):  # type: ignore[misc]  # Flask-Login has no
         self.session_protection = None
         self.anonymous_user = Anonymous
 
+    def init_app(self, app: Flask, add_context_processor: bool = True) -> None:
+        """Take an application's users over; there is no remember cookie to look after at the end of a request."""
+        app.login_manager = self  # type: ignore[attr-defined]  # as Flask-Login does
+        if add_context_processor:
+            app.context_processor(flask_login.utils._user_context_processor)
+
     def _load_user(self) -> None:
         self._update_request_context_with_user(decide().user)
-
-    def _update_remember_cookie(self, response: Response) -> Response:
-        return response
 
 
 def attach(app: Flask, *, take_over_loaders: bool) -> LoginManager:
@@ -156,19 +157,24 @@ def decide() -> Decision:
     :raises ForeignOrigin: if another site sent the request with the user's session or password.
     """
     sent = request._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
+    return decide_on(current_application(), sent)
+
+
+def decide_on(app: Flask, sent: Request) -> Decision:
+    """Return the decision of the current request, as :func:`decide` does, for who has it in hand."""
     notes = vars(sent)
     known: Decision | None = notes.get(_DECISION)
     if known is None:
         # A store that looks at current_user while it is being asked who that is meets nobody.
         notes[_DECISION] = Decision(None)
         try:
-            known = runtime().chain.walk(sent, login_session_id)
+            known = runtime(app).chain.walk(sent, login_session_id)
         except BaseException:
             del notes[_DECISION]
             raise
         notes[_DECISION] = known
         notes[_ASKED] = True
-        events.report(known)
+        events.report(known, app=app)
         if sent.method not in origin.SAFE_METHODS:
             notes[_FOREIGN] = origin.is_foreign(known)
     if notes.get(_FOREIGN):
@@ -182,19 +188,15 @@ def _forget_decision() -> None:
     notes.pop(_FOREIGN, None)
 
 
-def asked(sent: Request) -> bool:
-    """Tell whether the chain was walked for this request, whatever has become of its decision since."""
-    return _ASKED in vars(sent)
+def walked(sent: Request) -> tuple[bool, Decision | None]:
+    """Return whether the chain was walked for this request, and the decision that it has by now, if any."""
+    notes = vars(sent)
+    return _ASKED in notes, notes.get(_DECISION)
 
 
 def adopt(decision: Decision) -> None:
     """Let this be the decision of the current request, so that nothing in it walks the chain (``explain``)."""
     vars(request)[_DECISION] = decision
-
-
-def decision_of(sent: Request) -> Decision | None:
-    """Return the decision if somebody has asked for it during this request."""
-    return vars(sent).get(_DECISION)
 
 
 current_decision: Decision[Account] = cast("Decision[Account]", LocalProxy(decide))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Flask, current_app
 
@@ -75,4 +75,5 @@ def without_steps(here: Runtime) -> Iterator[str]:
 
 def runtime(app: Flask | None = None) -> Runtime:
     """Return the extension's state of this application (default: the current one)."""
-    return cast(Runtime, (app or current_app).extensions[EXTENSION])
+    here: Runtime = (app or current_app).extensions[EXTENSION]
+    return here

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, request, request_finished, session
 
-from .login import current_application, decision_of
+from .login import current_application, walked
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -31,7 +31,7 @@ def keep_session_of_browser() -> None:
 
 
 def _take_back_renewal(app: Flask, response: Response, **_: object) -> None:
-    decision = decision_of(request)
+    decision = walked(request)[1]
     if decision is None or decision.resumed or session.modified:
         return
     _drop(app, response)

@@ -510,5 +510,5 @@ def test_decisions_are_values_of_one_request(app: Flask) -> None:
         assert login.decide() is decision
         assert decision.steps[2].reason is Reason.MALFORMED_CREDENTIALS
     with app.test_request_context("/"):
-        assert login.decision_of(request) is None
+        assert login.walked(request) == (False, None)
         assert isinstance(app.test_client(), AuthClient)
