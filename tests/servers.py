@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
+import secrets
 import shutil
 import signal
 import socket
@@ -39,9 +39,23 @@ def missing(finding: str) -> NoReturn:
 def free_port() -> int:
     """Return a port where nobody listens; below those that outgoing connections take, so that it stays free."""
     while True:
-        port = random.randrange(20_000, 32_768)
+        port = 20_000 + secrets.randbelow(12_768)  # no seed makes two workers choose alike
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+
+
+def wait_for_server(server: subprocess.Popen[bytes], port: int, *, log: Path | None = None) -> None:
+    """Return when somebody listens on this port of 127.0.0.1; fail when the server ends, or takes too long.
+
+    :param log: what it writes, shown in the failure.
+    """
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and server.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"{server.args!r} does not answer: {log.read_text() if log else ''}")
 
 
 def _postgresql_program(program: str) -> str | None:
@@ -171,13 +185,7 @@ class RedisServer:
         self._running = subprocess.Popen(
             [self._program, *options, "--dir", str(self._folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
-                    return
-            time.sleep(0.02)
-        raise AssertionError("redis-server does not answer")
+        wait_for_server(self._running, self._port)
 
     def stop(self) -> None:
         """Kill it, as a bad day does."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 import warnings
@@ -19,7 +18,7 @@ from flask_genesys_auth.config.distinguished_names import escape_value
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.values import ConfigurationServer, Ldap, LdapAttributes, LdapServer
 from tests.certificates import make_certificate
-from tests.servers import free_port, require
+from tests.servers import free_port, require, wait_for_server
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # of pyasn1, for ldap3's sake
@@ -120,13 +119,7 @@ class SlapdServer:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and self._running.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.tls_port)) == 0:
-                    return
-            time.sleep(0.02)
-        raise AssertionError(f"slapd does not answer: {(self._folder / 'log').read_text()}")
+        wait_for_server(self._running, self.tls_port, log=self._folder / "log")
 
     def stop(self) -> None:
         """Kill it, as a bad day does."""

@@ -8,24 +8,15 @@ from selenium import webdriver
 
 from ..saml.simplesaml import simplesamlphp
 from ..sample.running import RunningSample, running_sample
-from ..servers import require
-from .chromium import Browser, start_chromium
+from .chromium import Browser, chromium
 
-__all__ = ["simplesamlphp"]
+__all__ = ["chromium", "simplesamlphp"]
 
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSample]:
     with running_sample(Path(tmp_path_factory.mktemp("sample"))) as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    binary, driver = require("chromium", "chromium"), require("chromedriver", "chromium-driver")
-    started = start_chromium(binary, driver, str(tmp_path_factory.mktemp("chromium")))
-    yield started
-    started.quit()
 
 
 @pytest.fixture

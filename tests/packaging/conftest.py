@@ -4,15 +4,15 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
 
-from tests.browser.chromium import Browser, start_chromium
-from tests.servers import require
+from tests.browser.chromium import Browser, chromium
+
+__all__ = ["chromium"]
 
 # Types are checked where the checkers are (tox, typing).
 collect_ignore = [] if find_spec("basedpyright") else ["test_typing.py"]
@@ -43,14 +43,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source,) = (path for path in folder.iterdir() if path.is_dir())
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=source)
     return folder
-
-
-@pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    binary, driver = require("chromium", "chromium"), require("chromedriver", "chromium-driver")
-    started = start_chromium(binary, driver, str(tmp_path_factory.mktemp("chromium")))
-    yield started
-    started.quit()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -205,11 +206,21 @@ def test_any_other_status_is_unreadable(ask: Asked, status: int) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"garbage", b"<user/>", b"[]", b"null", b'"text"', b"[" * 60000, b'{"a": NaN}', b"\xff", b"{}", b"x" * 70000],
+    [b"", b"garbage", b"<user/>", b"[]", b"null", b'"text"', b'{"a": NaN}', b"\xff", b"{}", b"x" * 70000],
 )
 def test_garbage_is_unreadable(ask: Asked, body: bytes) -> None:
     ask.emulator.fail(200, body=body)
     assert ask.unavailable().reason is Reason.UNREADABLE_ANSWER
+
+
+def test_what_nests_too_deep_is_unreadable(ask: Asked) -> None:
+    ask.emulator.fail(200, body=b"[" * 60_000)
+    gc.collect()
+    gc.disable()  # a finalizer of something else has no room to run in where the recursion ends
+    try:
+        assert ask.unavailable().reason is Reason.UNREADABLE_ANSWER
+    finally:
+        gc.enable()
 
 
 def test_hanging_dripping_and_absent_services_are_unavailable(ask: Asked) -> None:
