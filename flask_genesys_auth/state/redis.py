@@ -84,7 +84,7 @@ class RedisState:
 
     :param url: ``redis://`` or ``rediss://``, perhaps with user, password and the number of the database.
     :param namespace: whose keys these are: stores of other namespaces in the same database never see them.
-    :param timeout: seconds to wait for a connection, and for an answer.
+    :param timeout: seconds for a call, whatever it takes: a free connection, a new one, the answer.
     :param clock: unix time, which all nodes share.
     :raises ConfigurationError: if the address cannot be read, or the data there are of another version.
     """
@@ -99,7 +99,7 @@ class RedisState:
         self._outage = Outage(f"the state in {self._client.name}")
         watch_forks(self)
         try:
-            self._check_version()
+            self._check_version(self._client.deadline())
         except StateUnavailable:
             # Whether it can be used is seen at its first use.
             self.close()
@@ -196,16 +196,17 @@ class RedisState:
         return self._run(script, keys, [self._at("i", ""), key, *arguments])
 
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
-        return self._guarded(lambda: self._client.run(script, keys, arguments))
+        return self._guarded(lambda deadline: self._client.run(script, keys, arguments, deadline))
 
     def _ask(self, *command: str | float) -> Any:
-        return self._guarded(lambda: self._client.ask(*command))
+        return self._guarded(lambda deadline: self._client.ask(*command, deadline=deadline))
 
-    def _guarded(self, call: Callable[[], Any]) -> Any:
+    def _guarded(self, call: Callable[[float], Any]) -> Any:
+        deadline = self._client.deadline()
         try:
             if not self._ready:
-                self._check_version()
-            found = call()
+                self._check_version(deadline)
+            found = call(deadline)
         except StateUnavailable as error:
             # Another server may stand there when one does again.
             self._ready = False
@@ -214,10 +215,10 @@ class RedisState:
         self._outage.answered()
         return found
 
-    def _check_version(self) -> None:
+    def _check_version(self, deadline: float) -> None:
         key = self._prefix + "schema"
-        self._client.ask("SET", key, SCHEMA_VERSION, "NX")
-        found: bytes | None = self._client.ask("GET", key)
+        self._client.ask("SET", key, SCHEMA_VERSION, "NX", deadline=deadline)
+        found: bytes | None = self._client.ask("GET", key, deadline=deadline)
         if found != str(SCHEMA_VERSION).encode():
             raise ConfigurationError(
                 f"state_url: what {self._client.name} keeps for {self._namespace!r} is of version "

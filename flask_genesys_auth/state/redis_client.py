@@ -6,7 +6,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha1
+from math import inf
 from threading import BoundedSemaphore
+from time import monotonic
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -22,10 +24,109 @@ CONNECTIONS = 64
 """Of one process at most; who finds none free waits for one as long as for an answer."""
 
 _BATCH = 500
+_NEAR = 0.01
+"""Seconds that a wait may end too late, for which no socket is told another time-out."""
 
 # redis-py has one interface for two ways of calling, so that its types promise nothing.
 Connection: TypeAlias = Any
 Result = TypeVar("Result")
+
+
+class _Deadline:
+    """The moment of ``time.monotonic()`` at which what is asked on a connection must be answered."""
+
+    __slots__ = ("at",)
+
+    def __init__(self) -> None:
+        self.at = inf
+
+    def left(self) -> float:
+        """Return the seconds until then.
+
+        :raises TimeoutError: if there are none.
+        """
+        left = self.at - monotonic()
+        if left <= 0:
+            raise TimeoutError("no answer in time")
+        return left
+
+
+class _TimedSocket:
+    """What redis-py uses of a socket, each wait ending at the deadline: its own time-outs begin anew with each byte."""
+
+    def __init__(self, made: Any, deadline: _Deadline) -> None:
+        self._made = made
+        self._deadline = deadline
+        self._told: float = made.gettimeout()
+        self._waits = True
+
+    def settimeout(self, seconds: float) -> None:
+        """Wait no more (0), or until the deadline, whatever redis-py has kept of an earlier one."""
+        self._waits = seconds != 0
+        if not self._waits:
+            self._tell(0.0)
+
+    def recv(self, *arguments: Any) -> Any:
+        """Receive, as of ``socket``."""
+        self._limit()
+        return self._made.recv(*arguments)
+
+    def recv_into(self, *arguments: Any) -> Any:
+        """Receive, as of ``socket``."""
+        self._limit()
+        return self._made.recv_into(*arguments)
+
+    def sendall(self, data: Any) -> None:
+        """Send, as of ``socket``; that of TLS waits for each of its records anew."""
+        rest = memoryview(data)
+        while rest:
+            self._limit()
+            rest = rest[self._made.send(rest) :]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
+
+    def _limit(self) -> None:
+        if self._waits:
+            left = self._deadline.left()
+            if not left <= self._told <= left + _NEAR:
+                self._tell(left)
+
+    def _tell(self, seconds: float) -> None:
+        self._made.settimeout(seconds)
+        self._told = seconds
+
+
+class _Timed:
+    """Makes of redis-py's connections such that all they wait for has one deadline, from the first packet on.
+
+    Only the look-up of a host name takes as long as the system's resolver lets it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.deadline = _Deadline()
+        super().__init__(**options)
+
+    @property
+    def socket_timeout(self) -> float:
+        """How long redis-py lets TLS, and its own commands after it, take."""
+        return self.deadline.left()
+
+    @socket_timeout.setter
+    def socket_timeout(self, _: float) -> None:
+        """Leave it to the deadline."""
+
+    @property
+    def socket_connect_timeout(self) -> float:
+        """How long redis-py lets a connection to one address of several take."""
+        return self.deadline.left()
+
+    @socket_connect_timeout.setter
+    def socket_connect_timeout(self, _: float) -> None:
+        """Leave it to the deadline."""
+
+    def _connect(self) -> _TimedSocket:
+        return _TimedSocket(super()._connect(), self.deadline)  # type: ignore[misc]  # redis-py's, beside this
 
 
 class RedisClient:
@@ -35,7 +136,7 @@ class RedisClient:
     that the server has closed while it was idle is seen before anything is sent on it.
 
     :param url: ``redis://`` or ``rediss://``, perhaps with user, password and the number of the database.
-    :param timeout: seconds to wait for a connection, and for an answer.
+    :param timeout: seconds for a call, whatever it takes: a free connection, a new one, the answer.
     :param scripts: Lua, by the names they are called by.
     :param purpose: what it is asked for, as an error names it: ``"the state"``.
     :param key: of the configuration, as an error names it: ``"state_url"``.
@@ -50,32 +151,42 @@ class RedisClient:
         self._pool = redis.ConnectionPool.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0), protocol=2
         )
+        self._timed: Any = type("TimedConnection", (_Timed, self._pool.connection_class), {})
         self._idle: deque[Connection] = deque()
         self._places = BoundedSemaphore(CONNECTIONS)
         watch_forks(self)
 
-    def run(self, script: str, keys: Sequence[str], arguments: Sequence[str | float]) -> Any:
+    def deadline(self) -> float:
+        """Return when a call that begins now must have ended, by ``time.monotonic()``."""
+        return monotonic() + self._timeout
+
+    def run(
+        self, script: str, keys: Sequence[str], arguments: Sequence[str | float], deadline: float | None = None
+    ) -> Any:
         """Run one script, which the server runs alone.
 
+        :param deadline: default: that of a call that begins now.
         :raises StateUnavailable: if the server did not answer, or not well.
         """
         digest, text = self._scripts[script]
         given = (len(keys), *keys, *arguments)
+        deadline = deadline or self.deadline()
         try:
-            return self._ask("EVALSHA", digest, *given)
+            return self._ask(deadline, "EVALSHA", digest, *given)
         except NoScriptError:
             # It has not run: the server does not know it yet, or no more.
-            return self.ask("EVAL", text, *given)
+            return self.ask("EVAL", text, *given, deadline=deadline)
         except (RedisError, OSError) as error:
             raise self._trouble(error) from None
 
-    def ask(self, *command: str | float) -> Any:
+    def ask(self, *command: str | float, deadline: float | None = None) -> Any:
         """Run one command and return what the server says, as it says it.
 
+        :param deadline: as of :meth:`run`.
         :raises StateUnavailable: if the server did not answer, or not well.
         """
         try:
-            return self._ask(*command)
+            return self._ask(deadline or self.deadline(), *command)
         except (RedisError, OSError) as error:
             raise self._trouble(error) from None
 
@@ -113,13 +224,14 @@ class RedisClient:
         self._idle = deque()
         self._places = BoundedSemaphore(CONNECTIONS)
 
-    def _ask(self, *command: str | float) -> Any:
+    def _ask(self, deadline: float, *command: str | float) -> Any:
         places, idle = self._places, self._idle
-        if not places.acquire(timeout=self._timeout):
+        if not places.acquire(timeout=max(0.0, deadline - monotonic())):
             raise StateUnavailable(f"{self._purpose} in {self.name}: all {CONNECTIONS} connections are waiting for it")
         connection = None
         try:
-            connection = _awake(idle) or self._connect()
+            connection = _awake(idle) or self._connect(deadline)
+            connection.deadline.at = deadline
             connection.send_command(*command)
             answer = connection.read_response()
         except BaseException:
@@ -134,9 +246,14 @@ class RedisClient:
         finally:
             places.release()
 
-    def _connect(self) -> Connection:
-        connection: Connection = self._pool.connection_class(**self._pool.connection_kwargs)
-        connection.connect()
+    def _connect(self, deadline: float) -> Connection:
+        connection: Connection = self._timed(**self._pool.connection_kwargs)
+        connection.deadline.at = deadline
+        try:
+            connection.connect()
+        except BaseException:
+            connection.disconnect()
+            raise
         return connection
 
     def _trouble(self, error: RedisError | OSError) -> StateUnavailable:

@@ -1,0 +1,91 @@
+"""A real way to a real server on which answers are late, come drop by drop, or do not come."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+
+class SlowWire:
+    """Listens on loopback and passes on what is said to a server and what it answers.
+
+    :param url: the server's address.
+    :param certificate: with its key, where the way is by TLS.
+    """
+
+    def __init__(self, url: str, certificate: Path | None = None) -> None:
+        parts = urlsplit(url)
+        self._server = (str(parts.hostname), int(parts.port or 0))
+        self.before_answer = 0.0
+        """Seconds before each answer."""
+        self.before_byte = 0.0
+        """Seconds before each byte of an answer."""
+        self.silent = False
+        """Nothing is passed on."""
+        self._tls: ssl.SSLContext | None = None
+        if certificate is not None:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(certificate)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = [self._listener]
+        self._closed = False
+        scheme = "redis" if certificate is None else "rediss"
+        query = "" if certificate is None else f"?ssl_ca_certs={certificate}"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}/3{query}"
+        self._start(self._accept)
+
+    def close(self) -> None:
+        self._closed = True
+        for one in list(self._open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _start(self, run: Callable[..., None], *arguments: socket.socket) -> None:
+        threading.Thread(target=run, args=arguments, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self._open.append(client)
+                self._start(self._serve, client)
+
+    def _serve(self, client: socket.socket) -> None:
+        if self.silent:
+            return
+        with suppress(OSError):
+            if self._tls is not None:
+                client = self._tls.wrap_socket(client, server_side=True)
+                self._open.append(client)
+            server = socket.create_connection(self._server)
+            self._open.append(server)
+            self._start(self._ask, client, server)
+            while answer := server.recv(65536):
+                time.sleep(self.before_answer)
+                for start in range(len(answer)) if self.before_byte else (0,):
+                    time.sleep(self.before_byte)
+                    client.sendall(answer[start : start + 1] if self.before_byte else answer)
+
+    def _ask(self, client: socket.socket, server: socket.socket) -> None:
+        with suppress(OSError):
+            while asked := client.recv(65536):
+                while self.silent and not self._closed:
+                    time.sleep(0.01)  # and take no more: what is sent stands still
+                server.sendall(asked)
+
+
+@contextmanager
+def slow_wire(url: str, certificate: Path | None = None) -> Iterator[SlowWire]:
+    """Give such a way meanwhile."""
+    wire = SlowWire(url, certificate)
+    try:
+        yield wire
+    finally:
+        wire.close()
