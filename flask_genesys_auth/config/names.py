@@ -26,7 +26,10 @@ def fold_loosely(name: str) -> str:
     """Return one form for all spellings of a name that a directory may take for the same: to count, not to identify.
 
     Directories compare by RFC 4518: wide letters are narrow ones and many spaces are one; Active Directory leaves out
-    accents as well. Two people may share this form.
+    accents as well, and so do some databases. Two people may share this form.
     """
+    if name.isascii():
+        # The same, in a third of the time.
+        return " ".join(name.lower().split())
     bare = "".join(one for one in unicodedata.normalize("NFKD", fold(name)) if not unicodedata.combining(one))
     return fold(unicodedata.normalize("NFKC", " ".join(bare.split())))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from ..chain.decision import Reason, Unavailable
+from ..config.names import fold_loosely
 from .digests import digest
 from .known_addresses import KnownAddresses
 from .windows import Ledger, Limit, LocalLedger, Wanted
@@ -18,6 +19,9 @@ from .windows import Ledger, Limit, LocalLedger, Wanted
 if TYPE_CHECKING:
     from ..chain.ports import Reservation, StateStore
     from ..config.values import ThrottleSettings
+
+
+BEGUN_TO_A_FAILURE = 10
 
 
 class _LoginSlots:
@@ -61,6 +65,10 @@ class FailureThrottle:
     address where the account has logged in within 30 days; whether it has is read from the state only when that
     limit alone would refuse. Until then failures at such an address are counted there as well.
 
+    All spellings that a directory, or a database, may read as one name are one account here, or each would have
+    guesses of its own. Which addresses are known is told by the very name, as looked up: else whoever has an account
+    of a name that is spelled alike would be known for it.
+
     :param settings: the limits, in the notation of ``limits``.
     :param state: where the addresses of good logins are kept, hashed.
     :param ledger: where the slots are counted; default: in this process.
@@ -98,8 +106,8 @@ class FailureThrottle:
         wanted = [(self._per_address, digest(place))]
         if not user_name:
             return _answer(self._ledger.reserve(wanted), wanted)
-        wanted.append((self._per_account, digest(contact_center, user_name, place)))
-        anywhere = (self._per_account_anywhere, digest(contact_center, user_name))
+        wanted.append((self._per_account, _account(contact_center, user_name, place)))
+        anywhere = (self._per_account_anywhere, _account(contact_center, user_name))
         asked = [*wanted, anywhere]
         taken = self._ledger.reserve(asked)
         if isinstance(taken, list) and not any(taken[: len(wanted)]):
@@ -121,8 +129,8 @@ class FailureThrottle:
         wanted = [(self._per_address, digest(place))]
         allowed = {"per_address": self._settings.per_address}
         if user_name:
-            wanted.append((self._per_account, digest(contact_center, user_name, place)))
-            wanted.append((self._per_account_anywhere, digest(contact_center, user_name)))
+            wanted.append((self._per_account, _account(contact_center, user_name, place)))
+            wanted.append((self._per_account_anywhere, _account(contact_center, user_name)))
             allowed["per_account"] = self._settings.per_account
             allowed["per_account_anywhere"] = self._settings.per_account_anywhere
         waits = self._ledger.look(wanted)
@@ -153,7 +161,7 @@ class FailureThrottle:
         """
         if not user_name:
             return None
-        wait = self._ledger.wait(self._per_account, digest(contact_center, user_name, _place(address)))
+        wait = self._ledger.wait(self._per_account, _account(contact_center, user_name, _place(address)))
         return _throttled([wait], [(self._per_account, b"")]) if wait else None
 
     def clear(self) -> None:
@@ -192,8 +200,42 @@ class FailureLimit:
         return _throttled(waits, wanted) if any(waits) else None
 
 
+class BeginLimit:
+    """How many logins one address may begin elsewhere, each of which takes memory of ours until it is finished.
+
+    That is no failure, and a whole site may begin its day behind one address: so there are many, and more where
+    ``per_address`` lets more through; none of them is given back.
+
+    :param per_address: the limit of failures, in the notation of ``limits``; ten times as much is allowed here.
+    :param ledger: where they are counted.
+    :param least: what is allowed in any case.
+    :raises ValueError: if a limit is not in that notation.
+    """
+
+    def __init__(self, per_address: str, ledger: Ledger, *, least: str = "3000 per minute") -> None:
+        self._ledger = ledger
+        failures = Limit.of("begun", per_address)
+        wanted = replace(failures, amount=BEGUN_TO_A_FAILURE * failures.amount)
+        self._limit = max(Limit.of("begun", least), wanted, key=lambda one: one.amount / one.span)
+
+    def take(self, address: str) -> Unavailable | None:
+        """Take a slot (atomic), or say until when there is none; where nobody can tell, there is one."""
+        wanted = [(self._limit, digest(_place(address)))]
+        taken = self._ledger.reserve(wanted)
+        if not isinstance(taken, list):
+            return None
+        detail = f"over the limit of {self._limit.amount} logins begun in {self._limit.span:g} s by one address"
+        return Unavailable(Reason.THROTTLED, retry_after=max(1, math.ceil(taken[0])), detail=detail)
+
+
 def _answer(taken: Reservation | list[float] | Unavailable, wanted: Sequence[Wanted]) -> Reservation | Unavailable:
     return _throttled(taken, wanted) if isinstance(taken, list) else taken
+
+
+@lru_cache(maxsize=1024)  # as of digest
+def _account(contact_center: str, user_name: str, *place: str) -> bytes:
+    """Return what stands for an account, however its name is spelled, perhaps at one place."""
+    return digest(contact_center, fold_loosely(user_name), *place)
 
 
 @lru_cache(maxsize=4096)

@@ -26,7 +26,7 @@ from flask_genesys_auth.chain.evidence import (
     read_credentials,
     split_user_name,
 )
-from flask_genesys_auth.config.names import fold
+from flask_genesys_auth.config.names import fold, fold_loosely
 from flask_genesys_auth.config.values import SalesforceHeaders
 
 IDENTITY_URL = "https://login.salesforce.com/id/00D000000000001EAA/005000000000001AAA"
@@ -207,6 +207,12 @@ def test_canonically_equivalent_names_fold_alike(name: str) -> None:
     folded = fold(name)
     assert fold(unicodedata.normalize("NFD", name)) == folded
     assert fold(folded) == folded
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
+def test_wide_letters_fold_loosely_as_narrow_ones(name: str) -> None:
+    wide = "".join("\u3000" if one == " " else chr(ord(one) + 0xFEE0) for one in name)
+    assert fold_loosely(wide) == fold_loosely(name) == " ".join(fold(name).split())
 
 
 @pytest.mark.parametrize(

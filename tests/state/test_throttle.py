@@ -19,7 +19,7 @@ from flask_genesys_auth.config.values import ThrottleSettings
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.state.sqlite import SqliteState
-from flask_genesys_auth.throttle import FailureLimit, FailureThrottle, LocalLedger
+from flask_genesys_auth.throttle import BeginLimit, FailureLimit, FailureThrottle, LocalLedger
 from flask_genesys_auth.throttle.known_addresses import KNOWN_ADDRESS_TTL, PAUSE
 
 from .contract import Clock
@@ -89,6 +89,78 @@ def test_others_are_not_held_up(clock: Clock, state: MemoryState, other: tuple[s
     refused(throttle.over_limit("acme", "ann", HERE))
     assert throttle.over_limit(*other) is None
     taken(throttle.reserve(*other))
+
+
+LOOSELY_ANN = ["ann", "\u00e1nn", "a\u0301nn", "\uff41nn", " ann", "ann "]
+"""Spellings, folded exactly, that directories and databases may read as one name."""
+
+
+def test_all_spellings_of_a_name_share_their_guesses(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state, per_account="5 per 5 minutes")
+    for name in LOOSELY_ANN[:5]:
+        taken(throttle.reserve("acme", name, HERE))
+    refused(throttle.reserve("acme", LOOSELY_ANN[5], HERE))
+    for name in LOOSELY_ANN:
+        refused(throttle.over_limit("acme", name, HERE))
+        refused(throttle.look("acme", name, HERE))
+    # Another name, and the same at another address, have their own.
+    taken(throttle.reserve("acme", "anne", HERE))
+    taken(throttle.reserve("acme", "ann", THERE))
+    assert throttle.over_limit("acme", "ann", THERE) is None
+
+
+def test_all_spellings_share_their_guesses_from_anywhere(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state, per_account_anywhere="6 per hour")
+    for name, address in zip(LOOSELY_ANN, from_(6), strict=True):
+        taken(throttle.reserve("acme", name, address))
+    for name in LOOSELY_ANN:
+        refused(throttle.reserve("acme", name, HERE))
+    taken(throttle.reserve("acme", "anne", HERE))
+
+
+def test_who_has_a_name_that_is_spelled_alike_is_not_known_for_it_and_locks_nobody_out(
+    clock: Clock, state: MemoryState
+) -> None:
+    throttle = make(clock, state, per_account_anywhere="6 per hour")
+    taken(throttle.reserve("acme", "ann", HERE)).succeeded()
+    taken(throttle.reserve("acme", "\u00e1nn", THERE)).succeeded()
+    for address in from_(6):
+        taken(throttle.reserve("acme", "\u00e1nn", address))
+    # At the address that each works from nobody is locked out, and at the other's nobody is known.
+    taken(throttle.reserve("acme", "ann", HERE))
+    taken(throttle.reserve("acme", "\u00e1nn", THERE))
+    refused(throttle.reserve("acme", "ann", THERE))
+    refused(throttle.reserve("acme", "\u00e1nn", HERE))
+
+
+def test_what_an_address_begins_is_bounded_and_does_not_come_back_before_its_time(clock: Clock) -> None:
+    limit = BeginLimit("2 per hour", LocalLedger(clock), least="6 per minute")
+    assert [limit.take("2001:db8::1") for _ in range(6)] == [None] * 6
+    over = refused(limit.take("2001:db8::2"))
+    assert over.retry_after == 60
+    assert over.detail == "over the limit of 6 logins begun in 60 s by one address"
+    assert limit.take("2001:db8:0:1::1") is None
+    clock.advance(60.1)
+    assert limit.take("2001:db8::1") is None
+
+
+@pytest.mark.parametrize(
+    ("per_address", "begun"),
+    [("300 per minute", 3000), ("301 per minute", 3010), ("0 per day", 3000), ("10000 per hour", 3000)],
+)
+def test_an_address_begins_ten_logins_for_each_failure_and_thousands_at_least(
+    clock: Clock, per_address: str, begun: int
+) -> None:
+    limit = BeginLimit(per_address, LocalLedger(clock))
+    assert [limit.take(HERE) is None for _ in range(begun + 1)] == [True] * begun + [False]
+
+
+def test_where_nobody_can_tell_what_was_begun_it_is_let_through() -> None:
+    class Down(LocalLedger):
+        def reserve(self, wanted: Any) -> Any:
+            return Unavailable(Reason.THROTTLE_UNAVAILABLE)
+
+    assert BeginLimit("1 per hour", Down(), least="0 per hour").take(HERE) is None
 
 
 def test_a_name_does_not_run_into_the_contact_center(clock: Clock, state: MemoryState) -> None:
