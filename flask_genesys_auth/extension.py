@@ -27,7 +27,7 @@ from .steps.disabled import DisabledStep
 from .steps.login_session import LoginSessionStep
 from .steps.saml import SamlStep
 from .steps.web_services import WebServicesStep
-from .throttle import FailureLimit, FailureThrottle, Ledger, LocalLedger
+from .throttle import BeginLimit, FailureLimit, FailureThrottle, Ledger, LocalLedger
 from .verified import VerifiedMemory
 from .web import access, administration, configured, login, origin
 from .web.hooks import Hooks
@@ -164,23 +164,28 @@ class GenesysAuth(Generic[U]):
 
         return leave()
 
-    def sessions(self, account_id: str | None = None, contact_center: str | None = None) -> list[SessionInfo]:
+    def sessions(
+        self, account_id: str | None = None, contact_center: str | None = None, *, limit: int | None = None
+    ) -> list[SessionInfo]:
         """Return the living login sessions: all, or those of an account, of a contact center, or of an account there.
 
+        :param limit: how many of the first are returned, and kept in memory, at most; all are looked at.
         :returns: sorted by contact center, account and age.
         :raises StateUnavailable: if the state does not answer.
         """
-        return administration.sessions(account_id, contact_center)
+        return administration.sessions(account_id, contact_center, limit)
 
     def revoke(
         self, account_id: str | None = None, contact_center: str | None = None, *, session: str | None = None
     ) -> int:
         """End login sessions of an account, of a contact center, or of an account there; or one session.
 
+        Whatever had begun before the call has ended after it.
+
         :param session: the handle of a :class:`SessionInfo`; goes without the other two.
         :returns: how many were ended.
         :raises ValueError: if nothing is named, or ``session`` and another.
-        :raises StateUnavailable: if the state does not answer.
+        :raises StateUnavailable: if the state does not answer. What had ended by then stays so; call it again.
         """
         return administration.revoke(account_id, contact_center, session)
 
@@ -233,6 +238,7 @@ class GenesysAuth(Generic[U]):
             login_manager=login.attach(app, take_over_loaders=settings.take_over_loaders),
             texts=Texts(settings, self._language),
             throttle=throttle,
+            logins_begun=BeginLimit(settings.throttle.per_address, ledger),
             saml_failures=SamlFailures(state),
             memories=tuple(one for one in (sessions, throttle, verified, recent, parts.upstreams) if one is not None),
         )

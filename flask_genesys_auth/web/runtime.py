@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..config.values import Settings
     from ..saml.settings import ServiceProvider
     from ..sessions import LoginSessions
-    from ..throttle import FailureThrottle, Ledger
+    from ..throttle import BeginLimit, FailureThrottle, Ledger
     from .access import PolicyTable
     from .origin import Origins
     from .saml_failures import SamlFailures
@@ -62,6 +62,7 @@ class Runtime:
     login_manager: LoginManager
     texts: Texts
     throttle: FailureThrottle
+    logins_begun: BeginLimit
     saml_failures: SamlFailures
     memories: tuple[Memory, ...]
 

@@ -7,8 +7,9 @@ from urllib.parse import quote, urlsplit
 
 from flask import Response, abort, make_response, redirect, render_template, request, session
 
+from ..chain.decision import Decision, StepRecord
 from ..saml.requests import begin_login
-from . import login, refusals
+from . import events, login, refusals
 from .addresses import local_path
 from .runtime import runtime
 from .saml_pages import address_of, kept, post_form, service_of, unseen
@@ -35,11 +36,24 @@ def begin(contact_center: str) -> Response:
     provider = _chosen(service)
     if provider is None:
         return unseen(make_response(redirect(address_of("choose", contact_center, **_wishes()), 302)))
+    _check_not_too_many(contact_center)
     begun = kept(lambda: _begun(service, provider))
     session[login.PENDING] = [*pending_logins(), [begun.reference, begun.nonce]][-MOST_PENDING:]
     if begun.fields:
         return post_form(begun.location, begun.fields, title="signing_in_title")
     return unseen(make_response(redirect(begun.location, 302)))
+
+
+def _check_not_too_many(contact_center: str) -> None:
+    """Keep one address from filling the state with logins that nobody finishes.
+
+    :raises Throttled: if it has begun too many.
+    """
+    over = runtime().logins_begun.take(events.client_address())
+    if over is not None:
+        decision = Decision(contact_center, steps=(StepRecord("saml", over, 0.0),))
+        events.report(decision)
+        raise refusals.Throttled(decision)
 
 
 def choose(contact_center: str) -> Response:

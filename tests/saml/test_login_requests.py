@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import xmlsec
+from flask import Flask
 from lxml import etree
 from werkzeug.test import TestResponse
 
@@ -25,9 +26,11 @@ from flask_genesys_auth.saml.signatures import read_form
 from flask_genesys_auth.saml.verify import check_signature, covered, load_key, protocol_schema
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.throttle import BeginLimit, LocalLedger
+from flask_genesys_auth.web.runtime import EXTENSION, runtime
 
 from .conftest import NOW, center, trust_of
-from .desk import CSP, Browser, MakeApp
+from .desk import CSP, NAVIGATION, BreakableState, Browser, MakeApp
 from .places import PUBLIC_URL, SSO
 
 KERBEROS = "urn:oasis:names:tc:SAML:2.0:ac:classes:Kerberos"
@@ -74,6 +77,53 @@ def test_request_goes_by_post_where_told(make_app: MakeApp, key: SigningKey) -> 
     assert request.find("{*}Signature") is None
     answer = browser.answer(browser.message(request), fields_of(page)["RelayState"])
     assert browser.get(answer.headers["Location"].removeprefix(PUBLIC_URL)).headers["Location"] == "/private"
+    assert browser.user == "ann@acme.example"
+
+
+def with_few_begun(app: Flask) -> Flask:
+    """Let an address begin ten logins a minute, for the thousands that it may would take a while."""
+    few = BeginLimit("0 per minute", LocalLedger(), least="10 per minute")
+    app.extensions[EXTENSION] = replace(runtime(app), logins_begun=few)
+    return app
+
+
+def test_one_address_begins_only_so_many_logins_that_nobody_finishes(
+    make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = BreakableState("desk")
+    browser = Browser(with_few_begun(make_app(state=state)), key)
+    for _ in range(10):
+        assert browser.get("/saml/acme/login").status_code == 302
+    kept = len(state)
+    for headers in (NAVIGATION, {"Accept": "application/json"}):
+        answer = browser.get("/saml/acme/login", headers=headers)
+        assert answer.status_code == 429
+        assert 1 <= int(answer.headers["Retry-After"]) <= 60
+        assert answer.headers["Cache-Control"] == "no-store" if headers is NAVIGATION else answer.json is not None
+    assert len(state) == kept
+    told = vars(caplog.records[-1])["genesys_auth"]
+    assert (told["event"], told["step"], told["contact_center"]) == ("throttled", "saml", "acme")
+    assert (told["address"], told["detail"]) == (
+        "127.0.0.1",
+        "over the limit of 10 logins begun in 60 s by one address",
+    )
+    # It is no failure: passwords have their own limits, and logins that have begun are finished.
+    elsewhere = {"environ_overrides": {"REMOTE_ADDR": "192.0.2.9"}}
+    assert browser.get("/saml/acme/login", **elsewhere).status_code == 302
+    assert browser.get("/saml/acme/metadata").status_code == 200
+
+
+def test_a_login_that_has_begun_is_finished_though_the_address_may_begin_no_more(
+    make_app: MakeApp, key: SigningKey
+) -> None:
+    app = with_few_begun(make_app())
+    browser, other = Browser(app, key), Browser(app, key)
+    request, relay_state = browser.begin()
+    for _ in range(9):
+        assert other.get("/saml/acme/login").status_code == 302
+    assert browser.get("/saml/acme/login").status_code == 429
+    answer = browser.answer(browser.message(request), relay_state)
+    assert browser.get(answer.headers["Location"].removeprefix(PUBLIC_URL)).status_code in {302, 303}
     assert browser.user == "ann@acme.example"
 
 
