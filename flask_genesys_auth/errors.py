@@ -42,6 +42,21 @@ class StateUnavailable(BackendUnavailable):
     """The state store (login sessions, one-time keys) did not answer."""
 
 
+class RevokedInPart(StateUnavailable):
+    """The state store stopped answering while login sessions were being ended; revoking again ends the rest.
+
+    :param cause: how it did.
+    :param ended: how many had ended before.
+    """
+
+    def __init__(self, cause: StateUnavailable, ended: int) -> None:
+        super().__init__(
+            f"{cause.finding}; login sessions ended before that: {ended}, revoke again to end the rest",
+            retry_after=cause.retry_after,
+        )
+        self.ended = ended
+
+
 class AccountsUnavailable(BackendUnavailable):
     """The account store did not answer."""
 

@@ -52,6 +52,7 @@ class Event(str, Enum):
     CIRCUIT_CLOSED = "circuit_closed"
     STATE_LOST = "state_lost"
     STATE_REGAINED = "state_regained"
+    STATE_NOT_PURGED = "state_not_purged"
     THROTTLE_LOST = "throttle_lost"
     THROTTLE_REGAINED = "throttle_regained"
     # what somebody has to mend
@@ -113,6 +114,9 @@ KINDS: Mapping[Event, Kind] = MappingProxyType(
         Event.CIRCUIT_CLOSED: Kind(logging.WARNING, "%(upstream)s %(part)s", ("upstream", "part")),
         Event.STATE_LOST: Kind(logging.WARNING, "%(detail)s; until it does, what needs it is answered with 503"),
         Event.STATE_REGAINED: Kind(logging.WARNING, "%(detail)s"),
+        Event.STATE_NOT_PURGED: Kind(
+            logging.WARNING, "what has expired was not removed in passing, and no request has suffered: %(detail)s"
+        ),
         Event.THROTTLE_LOST: Kind(logging.WARNING, "%(detail)s"),
         Event.THROTTLE_REGAINED: Kind(logging.WARNING, "%(detail)s"),
         Event.PASSWORD_HASH_UNREADABLE: Kind(logging.ERROR, "%(detail)s"),
@@ -186,12 +190,15 @@ class Outage:
     Needs no lock, so that a child forked meanwhile inherits none that is taken.
 
     :param name: what it is called in a log.
-    :param lost: the event of the one, ``regained`` that of the other.
+    :param lost: the event of the one.
+    :param regained: that of the other; ``None`` where nobody asks for it.
     """
 
-    def __init__(self, name: str, lost: Event = Event.STATE_LOST, regained: Event = Event.STATE_REGAINED) -> None:
+    def __init__(
+        self, name: str, lost: Event = Event.STATE_LOST, regained: Event | None = Event.STATE_REGAINED
+    ) -> None:
         self._name = name
-        self._events = lost, regained
+        self._lost, self._regained = lost, regained
         # One token, which is in one place or the other.
         self._up: deque[None] = deque([None])
         self._down: deque[None] = deque()
@@ -205,7 +212,7 @@ class Outage:
             self._up.pop()
         except IndexError:
             return finding
-        tell(self._events[0], detail=finding)
+        tell(self._lost, detail=finding)
         self._down.append(None)
         return finding
 
@@ -217,5 +224,6 @@ class Outage:
             self._down.pop()
         except IndexError:
             return
-        tell(self._events[1], detail=f"{self._name} answers again")
+        if self._regained is not None:
+            tell(self._regained, detail=f"{self._name} answers again")
         self._up.append(None)

@@ -6,14 +6,15 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from hashlib import sha256
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, cast
 
 from .chain.decision import LoginSession, Reason, Rejected
-from .errors import StateUnavailable
+from .errors import RevokedInPart, StateUnavailable
 from .recent import Recent
 
 if TYPE_CHECKING:
@@ -150,15 +151,25 @@ class LoginSessions:
             # Afterwards, so that nobody reads it between the two; also where nobody knows whether it has ended.
             self._recent.forget(key)
 
-    def all_of(self, *, account_id: str | None = None, contact_center: str | None = None) -> Sequence[SessionInfo]:
+    def all_of(
+        self, *, account_id: str | None = None, contact_center: str | None = None, limit: int | None = None
+    ) -> Sequence[SessionInfo]:
         """Return the living sessions of an account, of a contact center, or of an account there, by account and age.
+
+        :param limit: how many of the first are returned, and kept in memory, at most.
+        :raises ValueError: if neither is given.
+        """
+        found = self._each(_named(account_id, contact_center))
+        first = sorted(found, key=_place) if limit is None else nsmallest(limit, found, key=_place)
+        # A store may show one twice: then side by side.
+        return list({one.handle: one for one in first}.values())
+
+    def count(self, *, account_id: str | None = None, contact_center: str | None = None) -> int:
+        """Return how many sessions of an account, of a contact center, or of an account there :meth:`revoke` finds.
 
         :raises ValueError: if neither is given.
         """
-        keys = self._state.find(_named(account_id, contact_center))
-        read = zip(keys, map(self._living, self._state.get_many(keys)), strict=True)
-        found = [_info(key, session) for key, session in read if session is not None]
-        return sorted(found, key=lambda one: (one.contact_center, one.account_id, one.created, one.handle))
+        return len({key for keys in self._state.find_each(_named(account_id, contact_center)) for key in keys})
 
     def revoke_one(self, handle: str) -> LoginSession | None:
         """End the session of this handle and return what it was, or ``None`` if there is none."""
@@ -173,14 +184,24 @@ class LoginSessions:
     def revoke(self, *, account_id: str | None = None, contact_center: str | None = None) -> int:
         """End all sessions of an account, of a contact center, or of an account in a contact center.
 
+        They end batch by batch, each of which has the state's whole time-out, until none is found. So whatever had
+        begun before has ended, and what begins meanwhile may live.
+
         :returns: how many there were.
         :raises ValueError: if neither is given.
+        :raises RevokedInPart: if the state stopped answering when some had ended; the same call ends the rest.
         """
-        term = _named(account_id, contact_center)
+        term, count = _named(account_id, contact_center), 0
         try:
-            return sum(self._state.delete(key) for key in self._state.find(term))
+            while ended := self._state.delete_found(term):
+                count += ended
+        except StateUnavailable as error:
+            if not count:
+                raise
+            raise RevokedInPart(error, count) from error
         finally:
             self._recent.clear()
+        return count
 
     def end_saml(
         self, contact_center: str, provider: str, name_id: str, session_indexes: Iterable[str] = ()
@@ -198,6 +219,12 @@ class LoginSessions:
         finally:
             self._recent.clear()
         return [session for session in ended if session is not None]
+
+    def _each(self, term: str) -> Iterator[SessionInfo]:
+        for keys in self._state.find_each(term):
+            for key, session in zip(keys, map(self._living, self._state.get_many(keys)), strict=True):
+                if session is not None:
+                    yield _info(key, session)
 
     def _touch_is_due(self, session: LoginSession) -> bool:
         return self._clock() - session.last_seen >= self._touch_interval
@@ -243,6 +270,10 @@ def _is_time(found: object) -> bool:
 
 def _key(session_id: str) -> str:
     return KEY + _hash(session_id)
+
+
+def _place(one: SessionInfo) -> tuple[str, str, float, str]:
+    return one.contact_center, one.account_id, one.created, one.handle
 
 
 def _info(key: str, session: LoginSession) -> SessionInfo:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ldap, load, request_overhead, saml, state_growth
+from benchmarks import ldap, load, request_overhead, saml, state_growth, state_many
 from benchmarks.saml_desk import Contender, Desk
 from benchmarks.saml_encrypted import encrypted, unavoidable
 from flask_genesys_auth.testing.signing_keys import generate_signing_key
@@ -117,6 +117,14 @@ def test_load_ends_where_an_answer_is_wrong() -> None:
     with pytest.raises(SystemExit, match="not every answer was right"):
         load._unspoiled("session", {"wrong": 1, "per_second": 10.0})
     assert load._unspoiled("session", {"wrong": 0, "per_second": 10.0})["wrong"] == 0
+
+
+def test_state_many_lists_and_ends_all_on_every_store(capsys: pytest.CaptureFixture[str]) -> None:
+    assert state_many.main(["--many", "120", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {name: min(times.values()) > 0 for name, times in told["seconds"].items()} == dict.fromkeys(
+        state_many.STORES, True
+    )
 
 
 def test_state_growth_measures_each_call_on_few_and_on_many(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -197,6 +197,21 @@ class StateStore(Protocol):
 
     def find(self, term: str) -> list[str]:
         """Return the living keys that carry this index term."""
+        ...
+
+    def find_each(self, term: str) -> Iterator[list[str]]:
+        """Yield the living keys that carry this index term in batches, each looked for by itself.
+
+        What carries it from the first look to the last is in one of them, or in several; what comes or goes meanwhile
+        may be.
+        """
+        ...
+
+    def delete_found(self, term: str) -> int:
+        """Delete living keys that carry this index term, a batch of them (atomic).
+
+        :returns: how many; 0: there are none, or no more.
+        """
         ...
 
     def purge(self) -> int:

@@ -68,7 +68,7 @@ def revoke(session: str | None, account: str | None, contact_center: str | None,
         raise click.UsageError("name what ends: --session, or --account and --contact-center, or one of these two")
     with _shared_state() as here:
         ids = sorted(_account_ids(here, account, contact_center)) if account is not None else [None]
-        count = 1 if session is not None else len(_found(here, account, contact_center))
+        count = 1 if session is not None else _count(here, ids, contact_center)
         if count:
             if not yes:
                 click.confirm(f"End {count} login session{'' if count == 1 else 's'}?", abort=True)
@@ -112,6 +112,10 @@ def _found(here: Runtime, account: str | None, contact_center: str | None) -> Se
         return administration.sessions(None, contact_center)
     ids = sorted(_account_ids(here, account, contact_center))
     return [one for account_id in ids for one in administration.sessions(account_id, contact_center)]
+
+
+def _count(here: Runtime, ids: Sequence[str | None], contact_center: str | None) -> int:
+    return sum(here.sessions.count(account_id=one, contact_center=contact_center) for one in ids)
 
 
 def _account_ids(here: Runtime, account: str, contact_center: str | None) -> set[str]:

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..forks import fork_safe_lock
 from .health import memory_checks
-from .values import check_key, check_terms, check_ttl, dump, load
+from .values import BATCH, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from ..chain.ports import Json
@@ -113,6 +114,22 @@ class MemoryState:
         with self._lock:
             self._expire()
             return sorted(self._index.get(term, ()))
+
+    def find_each(self, term: str) -> Iterator[list[str]]:
+        """Yield the living keys that carry this index term in batches, each looked for by itself."""
+        found = self.find(term)
+        for start in range(0, len(found), BATCH):
+            yield found[start : start + BATCH]
+
+    def delete_found(self, term: str) -> int:
+        """Delete living keys that carry this index term, a batch of them (atomic); return how many."""
+        check_key(term)
+        with self._lock:
+            self._expire()
+            found = list(islice(self._index.get(term, ()), BATCH))
+            for key in found:
+                self._drop(key)
+        return len(found)
 
     def purge(self) -> int:
         """Delete what has expired; return how many."""

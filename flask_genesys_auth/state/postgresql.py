@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.errors import UndefinedTable
-from sqlalchemy import Integer, bindparam, func, insert, literal, select, text
+from sqlalchemy import Integer, bindparam, func, insert, literal, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ..errors import ConfigurationError, StateUnavailable
-from ..events import Outage
+from ..events import Event, Outage
 from ..forks import watch_forks
 from ..libpq import Command, Late, Pipeline
 from . import tables
@@ -24,7 +24,7 @@ from .health import round_trip_check
 from .postgresql_address import DIALECT, read_address
 from .postgresql_health import LOOK, server_checks
 from .tables import INIT_DB, PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION, entries, metadata, schema, terms
-from .values import check_key, check_terms, check_ttl, dump, load
+from .values import BATCH, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -52,6 +52,8 @@ _SETTINGS = select(
     # All that is asked here has an index, and planning would take longer than asking.
     func.set_config("plan_cache_mode", "force_generic_plan", False),
     func.set_config("enable_seqscan", "off", False),
+    func.set_config("enable_hashjoin", "off", False),
+    func.set_config("enable_mergejoin", "off", False),
 )
 
 
@@ -72,6 +74,14 @@ class _Statement:
 
 _READ = _Statement("read", tables.READ)
 _FIND = _Statement("find", tables.FIND)
+# Compared by the whole primary key, lest the other index be taken for the better one, which is of all terms.
+_FIND_BATCH = _Statement(
+    "find_batch",
+    tables.FIND_BATCH.where(
+        tuple_(terms.c.namespace, terms.c.term, terms.c.key)
+        > tuple_(bindparam("of"), bindparam("at"), bindparam("after"))
+    ),
+)
 _REPLACE = _Statement("replace", tables.REPLACE)
 _TAKE = _Statement("take", tables.TAKE)
 _PUT = _Statement("put", tables.put(upsert(entries)))
@@ -95,6 +105,18 @@ _PURGE = _Statement(
         "SELECT ctid FROM genesys_auth_state WHERE expires <= :now ORDER BY expires LIMIT :batch "
         "FOR UPDATE SKIP LOCKED))"
     ).bindparams(batch=PURGE_BATCH),
+)
+# Found once, and held in the order of their keys, so that of two who do this at once one waits for the other.
+_DELETE_FOUND = _Statement(
+    "delete_found",
+    text(
+        "WITH found AS MATERIALIZED ("
+        "SELECT entry.key FROM genesys_auth_state_index AS term "
+        "JOIN genesys_auth_state AS entry ON entry.namespace = term.namespace AND entry.key = term.key "
+        "WHERE term.namespace = :of AND term.term = :at AND entry.expires > :now ORDER BY term.key LIMIT :batch "
+        "FOR UPDATE OF entry) "
+        "DELETE FROM genesys_auth_state AS gone USING found WHERE gone.namespace = :of AND gone.key = found.key"
+    ).bindparams(batch=BATCH),
 )
 _CLEAR = _Statement("clear", tables.CLEAR)
 _BEGIN = _Statement("begin", _SETTINGS)
@@ -142,6 +164,7 @@ class PostgresqlState:
         self._in_use: set[Pipeline] = set()
         self._inherited: list[Pipeline] = []
         self._outage = Outage(f"the state in {self._name}")
+        self._unpurged = Outage(f"the state in {self._name}", Event.STATE_NOT_PURGED, None)
         watch_forks(self)
         # Tables that are not there are no reason not to start: the command that makes them starts like this, too.
         with suppress(StateUnavailable, _NotMade):
@@ -197,11 +220,29 @@ class PostgresqlState:
         (found,) = self._run(_FIND(of=self._namespace, at=check_key(term), now=self._clock()))
         return [_text(found, row, 0) for row in range(found.ntuples)]
 
+    def find_each(self, term: str) -> Iterator[list[str]]:
+        """Yield the living keys that carry this index term in batches, each looked for by itself."""
+        named, after = {"of": self._namespace, "at": check_key(term)}, ""
+        while True:
+            (found,) = self._run(_FIND_BATCH(**named, after=after, now=self._clock()))
+            keys = [_text(found, row, 0) for row in range(found.ntuples)]
+            if keys:
+                yield keys
+            if len(keys) < BATCH:
+                return
+            after = keys[-1]
+
+    def delete_found(self, term: str) -> int:
+        """Delete living keys that carry this index term, a batch of them (atomic); return how many."""
+        (gone,) = self._change(_DELETE_FOUND(of=self._namespace, at=check_key(term), now=self._clock()))
+        return gone.command_tuples or 0
+
     def purge(self) -> int:
         """Delete what has expired, of whatever namespace; return how many."""
         gone = 0
         while True:
-            batch = self._purge()
+            (done,) = self._run(_PURGE(now=self._clock()))
+            batch = done.command_tuples or 0
             gone += batch
             if batch < PURGE_BATCH:
                 return gone
@@ -270,31 +311,46 @@ class PostgresqlState:
         return _text(taken, 0, 0)
 
     def _change(self, *commands: Command) -> list[PGresult]:
-        deadline = time.monotonic() + self._timeout
+        deadline = self._deadline()
         results = self._run(*commands, deadline=deadline)
         if time.monotonic() >= self._next_purge:
             self._next_purge = time.monotonic() + PURGE_INTERVAL
-            # The change has counted: whatever becomes of this.
-            with suppress(StateUnavailable, ConfigurationError):
-                if self._purge(deadline) == PURGE_BATCH:
-                    self._next_purge = 0.0
+            self._purge_in_passing(deadline)
         return results
 
-    def _purge(self, deadline: float | None = None) -> int:
-        (gone,) = self._run(_PURGE(now=self._clock()), deadline=deadline)
-        return gone.command_tuples or 0
+    def _purge_in_passing(self, deadline: float) -> None:
+        """Delete a batch of what has expired; the change has counted, whatever becomes of this."""
+        try:
+            (gone,) = self._try(deadline, _PURGE(now=self._clock()))
+        except (StateUnavailable, ConfigurationError) as error:
+            self._unpurged.failed(str(error))
+            return
+        self._unpurged.answered()
+        if gone.command_tuples == PURGE_BATCH:
+            self._next_purge = 0.0
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout
 
     def _run(self, *commands: Command, deadline: float | None = None) -> list[PGresult]:
-        """Run statements on a connection of our own; one that has met an error is not used again.
+        """Run statements, and tell of an outage.
 
         :raises StateUnavailable: for whatever the database, or the way to it, says.
         :raises ConfigurationError: if the tables are not there, or not of this version.
         """
-        deadline = deadline or time.monotonic() + self._timeout
+        try:
+            results = self._try(deadline or self._deadline(), *commands)
+        except StateUnavailable as error:
+            self._outage.failed(error.finding)
+            raise
+        self._outage.answered()
+        return results
+
+    def _try(self, deadline: float, *commands: Command) -> list[PGresult]:
+        """Run statements on a connection of our own; one that has met an error is not used again."""
         places, idle, connection = self._places, self._idle, None
         if not places.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            finding = f"the state in {self._name}: all {CONNECTIONS} connections are waiting for it"
-            raise StateUnavailable(self._outage.failed(finding))
+            raise StateUnavailable(f"the state in {self._name}: all {CONNECTIONS} connections are waiting for it")
         try:
             connection = _awake(idle) or self._connect(deadline)
             self._in_use.add(connection)
@@ -311,7 +367,6 @@ class PostgresqlState:
             idle.append(connection)
             if idle is not self._idle:
                 _close_all(idle)
-            self._outage.answered()
             return results
         finally:
             places.release()
@@ -350,7 +405,7 @@ class PostgresqlState:
             said = f"nothing came within {self._timeout:g} s"
         for secret in self._secrets:
             said = said.replace(secret, "***")
-        return StateUnavailable(self._outage.failed(f"the state in {self._name} did not answer: {said}"))
+        return StateUnavailable(f"the state in {self._name} did not answer: {said}")
 
 
 def _awake(idle: deque[Pipeline]) -> Pipeline | None:

@@ -13,19 +13,18 @@ from ..forks import watch_forks
 from .health import round_trip_check
 from .redis_client import RedisClient, beginning_with
 from .redis_health import persistence_check, server_checks
-from .values import check_key, check_terms, check_ttl, dump, load
+from .values import BATCH, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from ..chain.ports import Json
     from ..checks import Check
 
 SCHEMA_VERSION = 1
-_BATCH = 500
 LONGEST_TTL = 100 * 365 * 86400.0
 
 # What is kept is the end (unix time of the callers' clock), a line feed, and the JSON. Redis' own end of a key is there
 # so that nothing piles up. The index of a term is a sorted set of keys by their end; a key's own terms are a set.
-_HEAD = """
+_FUNCTIONS = """
 local function living(text, now)
   return text and tonumber(string.sub(text, 1, string.find(text, '\\n') - 1)) > tonumber(now)
 end
@@ -48,6 +47,8 @@ local function store(key, labels, index, name, text, stop, ttl, now)
   end
   redis.call('PEXPIRE', labels, ttl)
 end
+"""
+_HEAD = f"""{_FUNCTIONS}
 local key, labels = KEYS[1], KEYS[2]
 local index, name, now, text, stop, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 """
@@ -72,7 +73,23 @@ _FIND = (
     "local found = {} for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf')) do "
     "if redis.call('EXISTS', ARGV[2] .. name) == 1 then found[#found + 1] = name end end return found"
 )
-_SCRIPTS = {"add": _ADD, "put": _PUT, "replace": _REPLACE, "take": _TAKE, "sweep": _SWEEP, "find": _FIND}
+# Of those that have gone by themselves nothing may stay behind, or they would be found for ever.
+_DELETE_FOUND = _FUNCTIONS + (
+    "local set, keys, labels, index, now, most = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] "
+    "local names, gone = redis.call('ZRANGEBYSCORE', set, '(' .. now, '+inf', 'LIMIT', 0, most), 0 "
+    "for _, name in ipairs(names) do "
+    "gone = gone + redis.call('DEL', keys .. name) forget(keys .. name, labels .. name, index, name) "
+    "redis.call('ZREM', set, name) end return {#names, gone}"
+)
+_SCRIPTS = {
+    "add": _ADD,
+    "put": _PUT,
+    "replace": _REPLACE,
+    "take": _TAKE,
+    "sweep": _SWEEP,
+    "find": _FIND,
+    "delete_found": _DELETE_FOUND,
+}
 
 
 class RedisState:
@@ -127,8 +144,8 @@ class RedisState:
         """Return the value of each key, as :meth:`get` would, in few round trips."""
         places = [self._at("k", check_key(key)) for key in keys]
         found: list[bytes | None] = []
-        for start in range(0, len(places), _BATCH):
-            found += self._ask("MGET", *places[start : start + _BATCH])
+        for start in range(0, len(places), BATCH):
+            found += self._ask("MGET", *places[start : start + BATCH])
         return [self._living(text) for text in found]
 
     def take(self, key: str) -> Json:
@@ -145,13 +162,35 @@ class RedisState:
         found: list[bytes] = self._run("find", keys, arguments)
         return sorted(name.decode() for name in found)
 
+    def find_each(self, term: str) -> Iterator[list[str]]:
+        """Yield the living keys that carry this index term in batches, each looked for by itself."""
+        place, cursor = self._at("i", check_key(term)), b"0"
+        while True:
+            cursor, pairs = self._ask("ZSCAN", place, cursor.decode(), "COUNT", BATCH)
+            now = self._clock()
+            # ZSCAN may show more than it is asked for.
+            found = [name.decode() for name, end in zip(pairs[::2], pairs[1::2], strict=True) if float(end) > now]
+            for start in range(0, len(found), BATCH):
+                yield found[start : start + BATCH]
+            if cursor == b"0":
+                return
+
+    def delete_found(self, term: str) -> int:
+        """Delete living keys that carry this index term, a batch of them (atomic); return how many."""
+        places = [self._at(kind, "") for kind in ("k", "t", "i")]
+        keys = [self._at("i", check_key(term))]
+        while True:
+            found, gone = self._run("delete_found", keys, [*places, repr(self._clock()), str(BATCH)])
+            if gone or not found:
+                return int(gone)
+
     def purge(self) -> int:
         """Delete what has expired and Redis has not deleted by itself; return how many."""
         start = self._at("k", "")
         gone = 0
         cursor = b"0"
         while True:
-            cursor, names = self._ask("SCAN", cursor.decode(), "MATCH", beginning_with(start), "COUNT", _BATCH)
+            cursor, names = self._ask("SCAN", cursor.decode(), "MATCH", beginning_with(start), "COUNT", BATCH)
             gone += sum(int(self._script("sweep", name.decode()[len(start) :], repr(self._clock()))) for name in names)
             if cursor == b"0":
                 return gone

@@ -22,12 +22,12 @@ from sqlalchemy.sql.elements import ClauseElement
 
 from ..checks import Check, absent_file_check, file_checks
 from ..errors import ConfigurationError, StateUnavailable
-from ..events import Outage
+from ..events import Event, Outage
 from ..forks import watch_forks
 from . import tables
 from .health import round_trip_check
 from .tables import PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION, entries, metadata, schema, terms
-from .values import check_key, check_terms, check_ttl, dump, load
+from .values import BATCH, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from ..chain.ports import Json
@@ -53,11 +53,12 @@ class _Statement:
         return cursor.execute(self._text, [values[name] for name in self._names])
 
 
-_READ, _FIND, _REPLACE, _TAKE, _PUT, _ADD, _CLEAR, _FORGET, _LABEL, _PURGE = map(
+_READ, _FIND, _FIND_BATCH, _REPLACE, _TAKE, _PUT, _ADD, _CLEAR, _FORGET, _LABEL, _DELETE_FOUND, _PURGE = map(
     _Statement,
     (
         tables.READ,
         tables.FIND,
+        tables.FIND_BATCH.where(terms.c.key > bindparam("after")),
         tables.REPLACE,
         tables.TAKE,
         tables.put(upsert(entries)),
@@ -65,6 +66,9 @@ _READ, _FIND, _REPLACE, _TAKE, _PUT, _ADD, _CLEAR, _FORGET, _LABEL, _PURGE = map
         tables.CLEAR,
         tables.FORGET,
         insert(terms),
+        delete(entries).where(
+            entries.c.namespace == bindparam("of"), entries.c.key.in_(tables.FIND_BATCH.correlate(None))
+        ),
         delete(entries).where(
             tuple_(entries.c.namespace, entries.c.key).in_(
                 select(entries.c.namespace, entries.c.key)
@@ -110,6 +114,7 @@ class SqliteState:
         self._inherited: list[Connection] = []
         self._ready = False
         self._outage = Outage(f"the state in {self._path}")
+        self._unpurged = Outage(f"the state in {self._path}", Event.STATE_NOT_PURGED, None)
         self._next_purge = 0.0
         watch_forks(self)
         self._check_existing()
@@ -171,6 +176,33 @@ class SqliteState:
         check_key(term)
         with self._connection() as connection, _cursor(connection) as cursor:
             return [key for (key,) in _FIND.run(cursor, of=self._namespace, at=term, now=self._clock())]
+
+    def find_each(self, term: str) -> Iterator[list[str]]:
+        """Yield the living keys that carry this index term in batches, each looked for by itself."""
+        check_key(term)
+        after = ""
+        while True:
+            with self._connection() as connection, _cursor(connection) as cursor:
+                found = _FIND_BATCH.run(cursor, of=self._namespace, at=term, now=self._clock(), after=after)
+                keys = [key for (key,) in found]
+            if keys:
+                yield keys
+            if len(keys) < BATCH:
+                return
+            after = keys[-1]
+
+    def delete_found(self, term: str) -> int:
+        """Delete living keys that carry this index term, a batch of them (atomic); return how many.
+
+        A full batch is followed by as long a pause: SQLite has no queue, and others want to write, too.
+        """
+        check_key(term)
+        began = time.monotonic()
+        with self._transaction() as cursor:
+            gone = _DELETE_FOUND.run(cursor, of=self._namespace, at=term, now=self._clock()).rowcount
+        if gone == BATCH:
+            time.sleep(time.monotonic() - began)
+        return gone
 
     def purge(self) -> int:
         """Delete what has expired, of whatever namespace; return how many."""
@@ -242,19 +274,32 @@ class SqliteState:
         with self._connection() as connection, _cursor(connection) as cursor:
             cursor.execute("BEGIN IMMEDIATE")
             yield cursor
-            self._purge_in_passing(cursor)
             cursor.execute("COMMIT")
+        if time.monotonic() >= self._next_purge:
+            self._next_purge = time.monotonic() + PURGE_INTERVAL
+            self._purge_in_passing()
 
-    def _purge_in_passing(self, cursor: sqlite3.Cursor) -> None:
-        if time.monotonic() < self._next_purge:
+    def _purge_in_passing(self) -> None:
+        """Delete a batch of what has expired; the change has counted, whatever becomes of this."""
+        try:
+            with self._connection(in_passing=True) as connection, _cursor(connection) as cursor:
+                # Whoever writes just now, nobody waits for.
+                cursor.execute("PRAGMA busy_timeout = 0")
+                gone = _PURGE.run(cursor, now=self._clock()).rowcount
+                cursor.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
+        except (StateUnavailable, ConfigurationError) as error:
+            if not _is_busy(error.__cause__):
+                self._unpurged.failed(str(error))
             return
-        gone = _PURGE.run(cursor, now=self._clock()).rowcount
-        self._next_purge = 0.0 if gone == PURGE_BATCH else time.monotonic() + PURGE_INTERVAL
+        self._unpurged.answered()
+        if gone == PURGE_BATCH:
+            self._next_purge = 0.0
 
     @contextmanager
-    def _connection(self) -> Iterator[Connection]:
+    def _connection(self, *, in_passing: bool = False) -> Iterator[Connection]:
         """Lend a connection to one thread; one that has met an error, or a close, is not lent again.
 
+        :param in_passing: for nobody's request, so that an error is no outage.
         :raises StateUnavailable: for whatever the database says.
         """
         idle = self._idle
@@ -271,10 +316,14 @@ class SqliteState:
         except BaseException as error:
             self._discard(connection)
             if isinstance(error, (SQLAlchemyError, sqlite3.Error, OSError)):
-                self._ready = False
-                raise StateUnavailable(self._outage.failed(self._finding(error))) from error
+                finding = self._finding(error)
+                if not in_passing:
+                    self._ready = False
+                    self._outage.failed(finding)
+                raise StateUnavailable(finding) from error
             raise
-        self._outage.answered()
+        if not in_passing:
+            self._outage.answered()
         self._in_use.discard(connection)
         if idle is self._idle and len(idle) < IDLE_CONNECTIONS:
             idle.append(connection)
@@ -343,6 +392,11 @@ def _cursor(connection: Connection) -> Iterator[sqlite3.Cursor]:
         yield cursor
     finally:
         cursor.close()
+
+
+def _is_busy(error: BaseException | None) -> bool:
+    """Tell whether this is but another's write (SQLITE_BUSY, SQLITE_LOCKED)."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
 def _file_address(url: str) -> URL:

@@ -20,6 +20,8 @@ from sqlalchemy import (
     update,
 )
 
+from .values import BATCH
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -70,6 +72,7 @@ FIND = (
     .where(terms.c.namespace == bindparam("of"), terms.c.term == bindparam("at"), LIVING)
     .order_by(terms.c.key)
 )
+FIND_BATCH = FIND.limit(BATCH)
 REPLACE = update(entries).where(*THIS, LIVING).values(value=bindparam("text"), expires=bindparam("end"))
 TAKE = delete(entries).where(*THIS).returning(entries.c.value, entries.c.expires)
 CLEAR = delete(entries).where(entries.c.namespace == bindparam("of"))

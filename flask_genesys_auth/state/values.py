@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from ..chain.ports import Json
 
 MAX_KEY = 255
+BATCH = 500
+"""How many keys are found, or deleted, at one time at most where there may be very many."""
 
 
 def check_key(key: str) -> str:

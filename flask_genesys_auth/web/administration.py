@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import RevokedInPart
 from . import events
 from .login import current_application
 from .runtime import runtime
@@ -12,13 +13,19 @@ if TYPE_CHECKING:
     from ..sessions import SessionInfo
 
 
-def sessions(account_id: str | None, contact_center: str | None) -> list[SessionInfo]:
+def sessions(
+    account_id: str | None = None, contact_center: str | None = None, limit: int | None = None
+) -> list[SessionInfo]:
     """See :meth:`flask_genesys_auth.GenesysAuth.sessions`."""
     here = runtime()
     if account_id is not None or contact_center is not None:
-        return [*here.sessions.all_of(account_id=account_id, contact_center=contact_center)]
+        return [*here.sessions.all_of(account_id=account_id, contact_center=contact_center, limit=limit)]
+    found: list[SessionInfo] = []
     # A session of a contact center that is configured no more is nobody's.
-    return [one for center in sorted(here.contact_centers) for one in here.sessions.all_of(contact_center=center)]
+    for center in sorted(here.contact_centers):
+        left = None if limit is None else limit - len(found)
+        found += here.sessions.all_of(contact_center=center, limit=left)
+    return found
 
 
 def revoke(account_id: str | None, contact_center: str | None, session: str | None) -> int:
@@ -29,7 +36,11 @@ def revoke(account_id: str | None, contact_center: str | None, session: str | No
         return _revoke_one(session)
     if account_id is None and contact_center is None:
         raise ValueError("revoke() needs an account_id, a contact_center, both, or a session")
-    count = runtime().sessions.revoke(account_id=account_id, contact_center=contact_center)
+    try:
+        count = runtime().sessions.revoke(account_id=account_id, contact_center=contact_center)
+    except RevokedInPart as error:
+        _tell(account_id, contact_center, error.ended)
+        raise
     _tell(account_id, contact_center, count)
     return count
 

@@ -12,7 +12,10 @@ from flask import Flask
 from flask_genesys_auth import GenesysAuth, SessionInfo
 from flask_genesys_auth.chain.decision import LoginSession
 from flask_genesys_auth.cli import genesys_auth
+from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.signals import session_revoked
+from flask_genesys_auth.state.sqlite import SqliteState
+from flask_genesys_auth.state.values import BATCH
 from flask_genesys_auth.web.runtime import runtime
 
 from .conftest import Invoke, accounts_of, make_app, one_line
@@ -116,6 +119,47 @@ def test_they_are_ended(run: Invoke, app: Flask, begun: list[str], options: list
     assert one_line(run("sessions", "revoke", *options, "--yes")) == "Error: there is no such login session"
 
 
+def test_very_many_are_listed_and_ended(run: Invoke, app: Flask, people: dict[str, str]) -> None:
+    many = [begin(app, "acme", people["bob"]) for _ in range(BATCH + 5)]
+    other = begin(app, "globex", people["other ann"])
+    assert len(listed(run, "--contact-center", "acme")) == len(many)
+    ended = run("sessions", "revoke", "--contact-center", "acme", stdin="y\n")
+    assert ended.exit_code == 0
+    assert f"End {len(many)} login sessions?" in ended.output
+    assert ended.output.splitlines()[-1] == f"Login sessions ended: {len(many)}"
+    assert not any(lives(app, session_id) for session_id in many)
+    assert lives(app, other)
+
+
+def test_what_a_failure_half_way_has_ended_is_told_and_the_same_command_ends_the_rest(
+    run: Invoke, app: Flask, people: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [begin(app, "acme", people["bob"]) for _ in range(BATCH + 5)]
+    told: list[dict[str, Any]] = []
+    delete_found = SqliteState.delete_found
+
+    def failing(store: SqliteState, term: str) -> int:
+        if told_of:
+            raise StateUnavailable("it does not answer")
+        told_of.append(term)
+        return delete_found(store, term)
+
+    told_of: list[str] = []
+    monkeypatch.setattr(SqliteState, "delete_found", failing)
+
+    def listen(sender: Flask, **said: Any) -> None:
+        told.append(said)
+
+    with session_revoked.connected_to(listen, app):
+        refused = run("sessions", "revoke", "--contact-center", "acme", "--yes")
+        monkeypatch.undo()
+        assert refused.exit_code == 1
+        assert f"it does not answer; login sessions ended before that: {BATCH}, revoke again" in one_line(refused)
+        assert [lives(app, session_id) for session_id in many].count(True) == 5
+        assert run("sessions", "revoke", "--contact-center", "acme", "--yes").output == "Login sessions ended: 5\n"
+    assert [(said["contact_center"], said["count"]) for said in told] == [("acme", BATCH), ("acme", 5)]
+
+
 def test_one_is_ended(run: Invoke, app: Flask, begun: list[str]) -> None:
     handle = next(row["handle"] for row in listed(run) if row["provider"])
     assert run("sessions", "revoke", "--session", handle, "--yes").output == "Login sessions ended: 1\n"
@@ -168,6 +212,9 @@ def test_the_same_from_python(app: Flask, people: dict[str, str], begun: list[st
         found = auth.sessions()
         assert [type(one) for one in found] == [SessionInfo] * 4
         assert [one.contact_center for one in found] == ["acme"] * 3 + ["globex"]
+        assert auth.sessions(limit=3) == found[:3]
+        assert auth.sessions(contact_center="acme", limit=1) == found[:1]
+        assert auth.sessions(limit=0) == []
         assert len(auth.sessions(people["ann"])) == len(auth.sessions(people["ann"], "acme")) == 2
         assert auth.revoke(session=found[3].handle) == 1
         assert auth.revoke(session=found[3].handle) == 0

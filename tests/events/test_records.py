@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,6 +188,17 @@ def state(bench: Bench) -> None:
     store.close()
 
 
+def purging(bench: Bench) -> None:
+    path, now = bench.folder / "state.sqlite3", [1e9]
+    store = SqliteState(f"sqlite:///{path}", "tests", 1.0, clock=lambda: now[0])
+    store.put("old", 1, 60)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TRIGGER no BEFORE DELETE ON genesys_auth_state BEGIN SELECT RAISE(ABORT, 'no'); END")
+    now[0] += 61
+    store._purge_in_passing()
+    store.close()
+
+
 def throttle(bench: Bench) -> None:
     server = bench.redis()
     now = [0.0]
@@ -240,6 +253,7 @@ SCENARIOS: dict[Callable[[Bench], None], set[str]] = {
     saml_metadata: {"saml_metadata_failed", "saml_metadata_replaced", "saml_metadata_not_kept"},
     circuits: {"circuit_opened", "circuit_closed"},
     state: {"state_lost", "state_regained"},
+    purging: {"state_not_purged"},
     throttle: {"throttle_lost", "throttle_regained"},
     passwords: {"password_hash_unreadable", "password_hash_not_renewed"},
     configuration: {"configuration_warning"},

@@ -70,6 +70,10 @@ class BreakableState(MemoryState):
         self._fail()
         return super().delete(key)
 
+    def delete_found(self, term: str) -> int:
+        self._fail()
+        return super().delete_found(term)
+
     def _fail(self) -> None:
         if self.broken:
             raise StateUnavailable("told to fail")

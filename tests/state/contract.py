@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import pytest
 
 from flask_genesys_auth.chain.ports import StateStore
+from flask_genesys_auth.state.values import BATCH
 
 RACERS = 50
 
@@ -120,6 +121,8 @@ class StateContract:
             lambda: store.take(key),
             lambda: store.delete(key),
             lambda: store.find(key),
+            lambda: list(store.find_each(key)),
+            lambda: store.delete_found(key),
         ):
             with pytest.raises(ValueError, match=r"255 characters|surrogates"):
                 call()
@@ -236,6 +239,69 @@ class StateContract:
         store.delete("key-3")
         assert store.find("odd") == []
         assert len(store.find("all")) == 3
+
+    def test_very_many_are_found_in_batches(self, backend: Backend, store: StateStore) -> None:
+        for number in range(2 * BATCH + 3):
+            store.put(f"key-{number}", 1, 10 if number % 2 else 100, index=["many", "few" if number < 3 else "rest"])
+        backend.open("two").put("elsewhere", 1, 100, index=["many"])
+        batches = list(store.find_each("many"))
+        assert {len(batch) <= BATCH for batch in batches} == {True}
+        assert {key for batch in batches for key in batch} == {f"key-{number}" for number in range(2 * BATCH + 3)}
+        backend.advance(11)
+        living = {f"key-{number}" for number in range(0, 2 * BATCH + 3, 2)}
+        assert {key for batch in store.find_each("many") for key in batch} == living
+        assert sorted(key for batch in store.find_each("few") for key in batch) == ["key-0", "key-2"]
+        assert list(store.find_each("nobody")) == []
+
+    def test_what_is_found_in_batches_may_go_meanwhile(self, store: StateStore) -> None:
+        for number in range(BATCH + 3):
+            store.put(f"key-{number}", 1, 100, index=["many"])
+        seen = set()
+        for batch in store.find_each("many"):
+            seen.update(batch)
+            assert store.take(batch[0]) in {1, None}
+        assert seen == {f"key-{number}" for number in range(BATCH + 3)}
+
+    def test_all_of_a_term_are_deleted_batch_by_batch_and_no_others(self, backend: Backend, store: StateStore) -> None:
+        for number in range(2 * BATCH + 3):
+            store.put(f"key-{number}", 1, 100, index=["many", f"of-{number % 2}"])
+        store.put("another", 1, 100, index=["of-0"])
+        other = backend.open("two")
+        other.put("key-1", 1, 100, index=["many"])
+        assert [store.delete_found("many") for _ in range(4)] == [BATCH, BATCH, 3, 0]
+        assert store.find("many") == store.find("of-1") == []
+        assert store.find("of-0") == ["another"]
+        assert store.get("key-7") is None
+        assert store.delete_found("nobody") == 0
+        assert other.find("many") == ["key-1"]
+        store.put("key-1", 2, 100, index=["many"])
+        assert store.delete_found("many") == 1
+
+    def test_what_has_expired_is_not_counted_among_the_deleted(self, backend: Backend, store: StateStore) -> None:
+        for number in range(BATCH + 20):
+            store.put(f"short-{number}", 1, 10, index=["many"])
+        for number in range(3):
+            store.put(f"zlong-{number}", 1, 100, index=["many"])
+        backend.advance(11)
+        assert [store.delete_found("many") for _ in range(2)] == [3, 0]
+        assert list(store.find_each("many")) == []
+
+    def test_many_who_delete_the_same_batches_at_once_delete_each_once(self, backend: Backend) -> None:
+        store = backend.open("one")
+        for number in range(2 * BATCH):
+            store.put(f"key-{number}", 1, 600, index=["term"])
+        results = backend.race("delete_found", racers=20)
+        assert sum(gone for _, gone in results) == 2 * BATCH
+        assert store.find("term") == []
+
+    def test_no_replace_brings_back_what_is_deleted_by_its_term_meanwhile(self, backend: Backend) -> None:
+        store = backend.open("one")
+        for number in range(40):
+            store.put(f"key-{number}", 1, 600, index=["term"])
+        results = backend.race("touch_or_delete_found", racers=10)
+        assert [gone for racer, gone in results if racer == 0] == [40]
+        assert store.find("term") == []
+        assert store.get_many([f"key-{number}" for number in range(40)]) == [None] * 40
 
     def test_purge_deletes_what_has_expired_and_nothing_else(self, backend: Backend, store: StateStore) -> None:
         for number in range(250):

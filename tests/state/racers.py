@@ -12,10 +12,22 @@ from typing import Any
 
 from flask_genesys_auth.chain.ports import StateStore
 
+
+def _delete_all(store: StateStore, term: str) -> int:
+    count = 0
+    while gone := store.delete_found(term):
+        count += gone
+    return count
+
+
 OPERATIONS: dict[str, Callable[[StateStore, int], Any]] = {
     "add": lambda store, racer: store.add("contested", racer, 600),
     "take": lambda store, racer: store.take("contested"),
     "delete": lambda store, racer: store.delete("contested"),
+    "delete_found": lambda store, _: store.delete_found("term"),
+    "touch_or_delete_found": lambda store, racer: (
+        [store.replace(f"key-{number}", racer, 600) for number in range(40)] if racer else _delete_all(store, "term")
+    ),
     "replace_or_delete": lambda store, racer: (
         store.replace("contested", racer, 600) if racer else store.delete("contested")
     ),

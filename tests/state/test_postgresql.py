@@ -255,6 +255,30 @@ def test_a_call_reads_a_few_rows_however_many_there_are_also_where_the_tables_we
     assert rows < 2000
 
 
+def test_batches_read_a_few_rows_too(empty_database: PostgresqlBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libpq, "PLANS_LAST", 0.0)
+    store = empty_database.open("one")
+    store.create_tables()
+
+    def use() -> None:
+        for _ in range(20):
+            assert sum(map(len, store.find_each("term-7"))) in (0, 4)
+            store.put("found", 1, 60, index=["found"])
+            assert store.delete_found("found") == 1
+
+    empty_database.sql("ANALYZE")
+    use()
+    empty_database.sql(FILL)
+    empty_database.sql("SELECT pg_stat_reset()")
+    use()
+    store.close()
+    wait_until(lambda: (empty_database.sql(READ_ROWS)[0][0] or 0) >= 100)
+    _, from_end_to_end, rows = empty_database.sql(READ_ROWS)[0]
+    assert from_end_to_end == 0
+    # The first look at each index is planned by how high it was when this connection saw it last: that of one call.
+    assert rows < 3 * 20000
+
+
 def test_an_application_with_all_its_data_there(empty_database: PostgresqlBackend, tmp_path: Path) -> None:
     def node() -> Flask:
         app = Flask("node", instance_path=str(tmp_path))

@@ -322,3 +322,35 @@ def test_of_two_hosts_the_one_that_answers_is_used(backend: PostgresqlBackend) -
     store = PostgresqlState(both, "one", PATIENCE)
     assert store.add("key", 1, 60)
     store.close()
+
+
+def test_a_purge_in_passing_that_fails_fails_no_change_and_is_no_outage(
+    empty_database: PostgresqlBackend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = empty_database.open("one")
+    store.create_tables()
+    store.put("old", 1, 10)
+    empty_database.advance(11)
+    empty_database.sql(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$;"
+        "CREATE TRIGGER no BEFORE DELETE ON genesys_auth_state FOR EACH ROW WHEN (OLD.key = 'old')"
+        " EXECUTE FUNCTION no()"
+    )
+    for number in range(3):
+        monkeypatch.setattr(store, "_next_purge", 0.0)
+        assert store.add(f"new-{number}", 1, 60)
+    assert store.take("new-1") == 1
+    (record,) = caplog.records
+    assert vars(record)["genesys_auth"]["event"] == "state_not_purged"
+    assert "not this one" in record.getMessage()
+    # Whoever asks for it is told; and what fails for a request is an outage, as ever.
+    with pytest.raises(StateUnavailable, match="not this one"):
+        store.purge()
+    assert [vars(one)["genesys_auth"]["event"] for one in caplog.records] == ["state_not_purged", "state_lost"]
+    empty_database.sql("DROP TRIGGER no ON genesys_auth_state")
+    caplog.clear()
+    monkeypatch.setattr(store, "_next_purge", 0.0)
+    assert store.add("newer", 1, 60)
+    assert [vars(one)["genesys_auth"]["event"] for one in caplog.records] == ["state_regained"]
+    assert store.purge() == 0
+    assert empty_database.rows("genesys_auth_state") == 3

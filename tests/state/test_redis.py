@@ -22,6 +22,7 @@ from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
 from flask_genesys_auth.state import redis_client
 from flask_genesys_auth.state.redis import RedisState
+from flask_genesys_auth.state.values import BATCH
 from flask_genesys_auth.testing import AuthClient
 from flask_genesys_auth.web.runtime import runtime
 from tests.servers import RedisServer
@@ -109,6 +110,17 @@ def test_redis_deletes_what_has_expired_by_itself(backend: RedisBackend) -> None
     deadline = time.monotonic() + 10
     while len(backend.keys()) > 1 and time.monotonic() < deadline:
         time.sleep(0.02)
+    assert backend.keys() == {"genesys-auth:3:one:schema"}
+
+
+def test_what_redis_has_deleted_by_itself_does_not_hide_the_rest_from_deletion(backend: RedisBackend) -> None:
+    store, server = backend.open("one"), redis.Redis.from_url(backend.url)
+    for number in range(BATCH + 5):
+        store.put(f"key-{number}", 1, 60, index=["term"])
+        # As where a server's clock is ahead of ours.
+        server.delete(f"genesys-auth:3:one:k:key-{number}", f"genesys-auth:3:one:t:key-{number}")
+    store.put("lives", 1, 100, index=["term"])
+    assert [store.delete_found("term") for _ in range(2)] == [1, 0]
     assert backend.keys() == {"genesys-auth:3:one:schema"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_they_are_listed_by_account_by_contact_center_and_by_both_in_order(
         begin(sessions, contact_center=contact_center, account_id=account_id)
         clock.advance(1)
 
-    def listed(**named: str) -> list[tuple[str, str]]:
+    def listed(**named: Any) -> list[tuple[str, str]]:
         return [(one.contact_center, one.account_id) for one in sessions.all_of(**named)]
 
     assert listed(contact_center="acme") == [("acme", "7"), ("acme", "7"), ("acme", "8")]

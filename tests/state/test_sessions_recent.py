@@ -52,6 +52,10 @@ class CountingState(MemoryState):
         self._asked()
         return super().find(term)
 
+    def delete_found(self, term: str) -> int:
+        self._asked()
+        return super().delete_found(term)
+
     def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
         self._asked()
         super().put(key, value, ttl, index=index)

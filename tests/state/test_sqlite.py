@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,7 @@ from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
 from flask_genesys_auth.state import sqlite
 from flask_genesys_auth.state.sqlite import SqliteState
 from flask_genesys_auth.state.tables import PURGE_BATCH
+from flask_genesys_auth.state.values import BATCH
 
 from . import racers as racers_module
 from .contract import Clock, StateContract
@@ -136,6 +138,80 @@ def test_expired_rows_go_in_passing_and_take_their_terms_with_them(
         left.append((backend.rows("genesys_auth_state"), backend.rows("genesys_auth_state_index")))
     # One batch with each write while there is more, then one look per interval.
     assert left == [(106, 211), (6, 11), (1, 1), (1, 1)]
+
+
+def test_a_purge_in_passing_that_fails_fails_no_change_and_is_no_outage(
+    backend: SqliteBackend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = backend.open("one")
+    store.put("old", 1, 10)
+    backend.advance(11)
+    with closing(sqlite3.connect(backend.path)) as connection:
+        connection.execute(
+            "CREATE TRIGGER no BEFORE DELETE ON genesys_auth_state WHEN OLD.key = 'old' "
+            "BEGIN SELECT RAISE(ABORT, 'not this one'); END"
+        )
+        for number in range(3):
+            monkeypatch.setattr(store, "_next_purge", 0.0)
+            assert store.add(f"new-{number}", 1, 60)
+        assert store.take("new-1") == 1
+        (record,) = caplog.records
+        assert vars(record)["genesys_auth"]["event"] == "state_not_purged"
+        assert "not this one" in record.getMessage()
+        # Whoever asks for it is told; and what fails for a request is an outage, as ever.
+        with pytest.raises(StateUnavailable, match="not this one"):
+            store.purge()
+        assert [vars(one)["genesys_auth"]["event"] for one in caplog.records] == ["state_not_purged", "state_lost"]
+        connection.execute("DROP TRIGGER no")
+    caplog.clear()
+    monkeypatch.setattr(store, "_next_purge", 0.0)
+    assert store.add("newer", 1, 60)
+    assert [vars(one)["genesys_auth"]["event"] for one in caplog.records] == ["state_regained"]
+    assert store.purge() == 0
+    assert backend.rows("genesys_auth_state") == 3
+
+
+def test_nobody_waits_for_another_writer_in_order_to_purge(
+    backend: SqliteBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = backend.open("one")
+    store.put("old", 1, 10)
+    backend.advance(11)
+    with closing(sqlite3.connect(backend.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        store._purge_in_passing()
+        assert time.monotonic() - began < PATIENCE / 2
+        other.execute("ROLLBACK")
+    assert not caplog.records
+    assert backend.rows("genesys_auth_state") == 1
+    store._purge_in_passing()
+    assert backend.rows("genesys_auth_state") == 0
+    # Whoever writes waits for others as before.
+    with closing(sqlite3.connect(backend.path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        threading.Timer(0.3, lambda: other.execute("ROLLBACK")).start()
+        assert store.add("new", 1, 60)
+
+
+def test_others_write_while_very_many_are_deleted(backend: SqliteBackend) -> None:
+    store, hasty = backend.open("one"), SqliteState(backend.url, "one", 2.0, clock=backend.clock)
+    for number in range(4 * BATCH):
+        store.put(f"key-{number}", 1, 60, index=["many", f"of-{number}"])
+    done = threading.Event()
+
+    def delete() -> None:
+        while store.delete_found("many"):
+            pass
+        done.set()
+
+    thread = threading.Thread(target=delete)
+    thread.start()
+    while not done.is_set():
+        hasty.put("other", 1, 60)
+    thread.join()
+    assert store.find("many") == []
+    hasty.close()
 
 
 def test_purging_is_not_tried_at_every_write(backend: SqliteBackend) -> None:

@@ -157,3 +157,30 @@ def test_an_application_begins_without_its_state_and_is_well_by_itself(
         assert client.get("/", auth=("ann", "a password")).text == "ann"
     assert log_in(client).status_code == 200
     assert client.get("/").text == "ann"
+
+
+@pytest.mark.parametrize("how", ["gone", "hanging"])
+def test_an_outage_is_told_once_and_its_end_too(
+    server: Server, make_app: Callable[[float], Flask], caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    client = make_app(SHORT * 4).test_client()
+
+    def told() -> list[str]:
+        return [vars(one)["genesys_auth"]["event"] for one in caplog.records if "state_" in one.getMessage()[:10]]
+
+    assert log_in(client).status_code == 200
+    assert client.get("/").text == "ann"
+    assert told() == []
+    for number in (1, 2):
+        with getattr(server, how)():
+            for _ in range(2):
+                assert_unavailable(client.get("/"))
+            assert told() == ["state_lost", "state_regained"] * (number - 1) + ["state_lost"]
+        deadline = time.monotonic() + PATIENCE
+        while client.get("/").status_code == 503 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert client.get("/open").status_code == 200
+        assert told() == ["state_lost", "state_regained"] * number
+        assert log_in(client).status_code == 200
+    lost = next(one for one in caplog.records if "state_lost" in one.getMessage())
+    assert "did not answer" in vars(lost)["genesys_auth"]["detail"]

@@ -1,0 +1,143 @@
+"""Very many login sessions: listed and ended batch by batch, on every store, and what a failure half-way leaves."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from flask_genesys_auth.chain.decision import LoginSession, Reason, Rejected
+from flask_genesys_auth.config.values import SessionSettings
+from flask_genesys_auth.errors import RevokedInPart, StateUnavailable
+from flask_genesys_auth.sessions import LoginSessions
+from flask_genesys_auth.state.memory import MemoryState
+from flask_genesys_auth.state.redis import RedisState
+from flask_genesys_auth.state.sqlite import SqliteState
+from flask_genesys_auth.state.values import BATCH
+from tests.servers import RedisServer
+
+from .postgresql_backend import PostgresqlBackend
+from .test_sessions import begin
+
+ENDED = Rejected(Reason.SESSION_ENDED)
+MANY = 2 * BATCH + 7
+PATIENCE = 30.0
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql", "redis"])
+def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    if request.param == "memory":
+        yield MemoryState("one")
+    elif request.param == "sqlite":
+        with closing(SqliteState(f"sqlite:///{tmp_path / 'state'}", "one", PATIENCE)) as store:
+            yield store
+    elif request.param == "postgresql":
+        backend: PostgresqlBackend = request.getfixturevalue("postgresql_backend")
+        yield backend.open("one")
+    else:
+        server: RedisServer = request.getfixturevalue("redis_server")
+        redis.Redis.from_url(server.url).flushall()
+        with closing(RedisState(server.url, "one", PATIENCE)) as kept:
+            yield kept
+
+
+@pytest.fixture
+def sessions(state: Any) -> LoginSessions:
+    return LoginSessions(state, SessionSettings())
+
+
+def test_all_are_listed_and_counted_and_of_a_few_the_first(sessions: LoginSessions) -> None:
+    for number in range(MANY):
+        begin(sessions, account_id=f"{number % 100:03}")
+    begin(sessions, contact_center="globex", account_id="000")
+    listed = sessions.all_of(contact_center="acme")
+    assert len({one.handle for one in listed}) == len(listed) == sessions.count(contact_center="acme") == MANY
+    keys = [(one.account_id, one.created) for one in listed]
+    assert keys == sorted(keys)
+    for limit in (0, 1, 25, MANY + 5):
+        assert sessions.all_of(contact_center="acme", limit=limit) == listed[:limit]
+    assert sessions.count(account_id="000", contact_center="acme") == len([one for one in keys if one[0] == "000"])
+    assert sessions.count(contact_center="nowhere") == 0
+
+
+def test_those_that_are_used_while_all_are_ended_end_too(sessions: LoginSessions) -> None:
+    ids = [begin(sessions) for _ in range(MANY)]
+    other = begin(sessions, contact_center="globex")
+    touching = LoginSessions(sessions._state, SessionSettings())
+    touching._touch_interval = 0.0  # each look is written down
+    stop = threading.Event()
+
+    def use(own: list[str]) -> None:
+        while not stop.is_set():
+            for session_id in own:
+                touching.resume(session_id)
+
+    users = [threading.Thread(target=use, args=(ids[place::40],)) for place in range(2)]
+    for user in users:
+        user.start()
+    assert sessions.revoke(contact_center="acme") == MANY
+    stop.set()
+    for user in users:
+        user.join()
+    assert {sessions.resume(session_id) == ENDED for session_id in ids} == {True}
+    assert sessions.all_of(contact_center="acme") == []
+    assert isinstance(sessions.resume(other), LoginSession)
+
+
+def test_two_who_end_the_same_count_each_once(sessions: LoginSessions) -> None:
+    for _ in range(MANY):
+        begin(sessions)
+    counts: list[int] = []
+    both = [threading.Thread(target=lambda: counts.append(sessions.revoke(contact_center="acme"))) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert sum(counts) == MANY
+
+
+def test_what_a_failure_half_way_leaves_ends_at_the_next_attempt(
+    state: Any, sessions: LoginSessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [begin(sessions) for _ in range(MANY)]
+    delete_found, calls = state.delete_found, []
+
+    def failing(term: str) -> int:
+        calls.append(term)
+        if len(calls) > 1:
+            raise StateUnavailable("it does not answer", retry_after=7)
+        return int(delete_found(term))
+
+    monkeypatch.setattr(type(state), "delete_found", lambda _, term: failing(term))
+    with pytest.raises(RevokedInPart, match=f"it does not answer; .* ended before that: {BATCH}, revoke again") as half:
+        sessions.revoke(contact_center="acme")
+    assert (half.value.ended, half.value.retry_after) == (BATCH, 7)
+    living = [session_id for session_id in ids if sessions.resume(session_id) != ENDED]
+    assert len(living) == MANY - BATCH
+    # Where none has ended it is the state's own error.
+    with pytest.raises(StateUnavailable) as none:
+        sessions.revoke(contact_center="acme")
+    assert type(none.value) is StateUnavailable
+    monkeypatch.undo()
+    assert sessions.revoke(contact_center="acme") == MANY - BATCH
+    assert {sessions.resume(session_id) == ENDED for session_id in ids} == {True}
+
+
+def test_ending_takes_no_memory_that_grows_with_them(state: Any, sessions: LoginSessions) -> None:
+    if isinstance(state, MemoryState):
+        pytest.skip("they are in memory themselves")
+    peaks = []
+    for many in (BATCH, 4 * BATCH):
+        for _ in range(many):
+            begin(sessions)
+        tracemalloc.start()
+        assert sessions.revoke(contact_center="acme") == many
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 2 * peaks[0] + 50_000
