@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast, overload
 from flask import Blueprint, Flask, Response
 
 from .accounts.enrolment import check_enrolment, follow_groups
-from .accounts.from_model import role_names
+from .accounts.from_model import describe_of
 from .accounts.passwords import PasswordHasher
 from .chain.contact_centers import ContactCenter, ContactCenters
 from .chain.order import in_order
-from .chain.ports import AccountState, AccountStore, PasswordStore
+from .chain.ports import AccountStore, PasswordStore
 from .chain.walk import AuthenticationChain
 from .config.imports import imported
 from .errors import ConfigurationError
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from .accounts.models import Account
     from .chain.decision import Decision
-    from .chain.ports import Describe, StateStore, Step
+    from .chain.ports import StateStore, Step
     from .config.values import ContactCenterSettings, Settings
     from .saml.settings import ServiceProvider
     from .sessions import SessionInfo
@@ -210,7 +210,7 @@ class GenesysAuth(Generic[U]):
             [ContactCenter(table, in_order(parts.steps(table), extra)) for table in settings.contact_centers.values()],
         )
         sessions = LoginSessions(state, settings.session)
-        describe = _describe(accounts)
+        describe = describe_of(accounts)
         chain = AuthenticationChain(
             centers,
             settings.salesforce_headers,
@@ -373,20 +373,6 @@ def _step(given: StepFactory) -> Step:
     if not callable(getattr(made, "authenticate", None)) or not callable(getattr(made, "challenge", None)):
         raise ConfigurationError(f"extra_steps: {made!r} is no step; it needs name, authenticate() and challenge()")
     return cast("Step", made)
-
-
-def _describe(accounts: AccountStore[Any]) -> Describe:
-    own = getattr(accounts, "describe", None)
-    return cast("Describe", own) if callable(own) else describe_by_convention
-
-
-def describe_by_convention(user: Any) -> AccountState:
-    """Read an account's state by Flask-Login's conventions: ``get_id()``, ``is_active``, and ``roles`` if any."""
-    return AccountState(
-        account_id=str(user.get_id()),
-        enabled=bool(user.is_active),
-        roles=role_names(getattr(user, "roles", None)),
-    )
 
 
 def _register(app: Flask, here: Runtime) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from sqlalchemy import ColumnElement, func, inspect, select, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +21,8 @@ from .foreign import ForeignHashes
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from ..chain.ports import AccountStore, Describe
 
 M = TypeVar("M")
 MOST_CANDIDATES = 20
@@ -252,6 +254,21 @@ def _roll_back(session: Session) -> None:
         session.rollback()
     except SQLAlchemyError:
         session.invalidate()
+
+
+def describe_of(accounts: AccountStore[Any]) -> Describe:
+    """Return how an account's state is read: the store's own way, or Flask-Login's conventions."""
+    own = getattr(accounts, "describe", None)
+    return cast("Describe", own) if callable(own) else describe_by_convention
+
+
+def describe_by_convention(user: Any) -> AccountState:
+    """Read an account's state by Flask-Login's conventions: ``get_id()``, ``is_active``, and ``roles`` if any."""
+    return AccountState(
+        account_id=str(user.get_id()),
+        enabled=bool(user.is_active),
+        roles=role_names(getattr(user, "roles", None)),
+    )
 
 
 def role_names(value: object) -> frozenset[str]:

@@ -11,24 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.errors import UndefinedTable
-from sqlalchemy import Integer, bindparam, func, insert, literal, select, text, tuple_
-from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ..errors import ConfigurationError, StateUnavailable
 from ..events import Event, Outage
 from ..forks import watch_forks
 from ..libpq import Command, Late, Pipeline
-from . import tables
+from . import postgresql_statements as ask
 from .health import round_trip_check
-from .postgresql_address import DIALECT, read_address
-from .postgresql_health import LOOK, server_checks
-from .tables import INIT_DB, PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION, entries, metadata, schema, terms
+from .postgresql_address import read_address
+from .postgresql_health import server_checks
+from .tables import INIT_DB, PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION
 from .values import BATCH, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
-    from sqlalchemy.sql.elements import ClauseElement
 
     from ..chain.ports import Json
     from ..checks import Check
@@ -41,99 +37,6 @@ READ_BATCH = 100
 
 TABLES_PATIENCE = 30.0
 """Seconds that making the tables may take, at least: people wait for that, requests do not."""
-
-# True of a row that this very transaction has written: what follows an ``add`` must do nothing where it stored nothing.
-_OURS = text("genesys_auth_state.xmin = pg_current_xact_id()::xid")
-# Of two who make the tables at once, the second waits. The number is an arbitrary one of ours.
-_ALONE = select(func.pg_advisory_xact_lock(0x67656E65737973))
-_SETTINGS = select(
-    func.set_config("statement_timeout", bindparam("timeout"), False),
-    func.set_config("default_transaction_isolation", "read committed", False),
-    # All that is asked here has an index, and planning would take longer than asking.
-    func.set_config("plan_cache_mode", "force_generic_plan", False),
-    func.set_config("enable_seqscan", "off", False),
-    func.set_config("enable_hashjoin", "off", False),
-    func.set_config("enable_mergejoin", "off", False),
-)
-
-
-class _Statement:
-    """A statement compiled once; its name on a connection is that of its place here."""
-
-    def __init__(self, name: str, statement: ClauseElement) -> None:
-        compiled = statement.compile(dialect=DIALECT)
-        self._name = name.encode()
-        self._text = str(compiled).encode()
-        self._names: Sequence[str] = getattr(compiled, "positiontup", None) or ()
-        self._fixed = compiled.params or {}
-
-    def __call__(self, **values: Any) -> Command:
-        values = {**self._fixed, **values}
-        return self._name, self._text, [_sent(values[name]) for name in self._names]
-
-
-_READ = _Statement("read", tables.READ)
-_FIND = _Statement("find", tables.FIND)
-# Compared by the whole primary key, lest the other index be taken for the better one, which is of all terms.
-_FIND_BATCH = _Statement(
-    "find_batch",
-    tables.FIND_BATCH.where(
-        tuple_(terms.c.namespace, terms.c.term, terms.c.key)
-        > tuple_(bindparam("of"), bindparam("at"), bindparam("after"))
-    ),
-)
-_REPLACE = _Statement("replace", tables.REPLACE)
-_TAKE = _Statement("take", tables.TAKE)
-_PUT = _Statement("put", tables.put(upsert(entries)))
-_ADD = _Statement("add", tables.add(upsert(entries)))
-# These come after a statement that holds the entry's row, so that they see what whoever held it before has left.
-_FORGET = _Statement("forget", tables.FORGET.where(select(entries.c.key).where(*tables.THIS, _OURS).exists()))
-_LABEL = _Statement(
-    "label",
-    insert(terms).from_select(
-        ["namespace", "term", "key"],
-        select(entries.c.namespace, bindparam("term", type_=terms.c.term.type), entries.c.key).where(
-            *tables.THIS, _OURS
-        ),
-    ),
-)
-# Rows by their place, found once: what another process purges at this moment is left to it.
-_PURGE = _Statement(
-    "purge",
-    text(
-        "DELETE FROM genesys_auth_state WHERE ctid = ANY (ARRAY ("
-        "SELECT ctid FROM genesys_auth_state WHERE expires <= :now ORDER BY expires LIMIT :batch "
-        "FOR UPDATE SKIP LOCKED))"
-    ).bindparams(batch=PURGE_BATCH),
-)
-# Found once, and held in the order of their keys, so that of two who do this at once one waits for the other.
-_DELETE_FOUND = _Statement(
-    "delete_found",
-    text(
-        "WITH found AS MATERIALIZED ("
-        "SELECT entry.key FROM genesys_auth_state_index AS term "
-        "JOIN genesys_auth_state AS entry ON entry.namespace = term.namespace AND entry.key = term.key "
-        "WHERE term.namespace = :of AND term.term = :at AND entry.expires > :now ORDER BY term.key LIMIT :batch "
-        "FOR UPDATE OF entry) "
-        "DELETE FROM genesys_auth_state AS gone USING found WHERE gone.namespace = :of AND gone.key = found.key"
-    ).bindparams(batch=BATCH),
-)
-_CLEAR = _Statement("clear", tables.CLEAR)
-_BEGIN = _Statement("begin", _SETTINGS)
-_LOOK = _Statement("look", LOOK)
-_VERSION = _Statement("version", select(func.max(schema.c.version)))
-_TABLES = [_Statement("alone", _ALONE)]
-for _table in metadata.sorted_tables:
-    _TABLES.append(_Statement(_table.name, CreateTable(_table, if_not_exists=True)))
-    _TABLES += [_Statement(str(_index.name), CreateIndex(_index, if_not_exists=True)) for _index in _table.indexes]
-_TABLES.append(
-    _Statement(
-        "marked",
-        insert(schema).from_select(
-            ["version"], select(literal(SCHEMA_VERSION, Integer)).where(~select(schema.c.version).exists())
-        ),
-    )
-)
 
 
 class _NotMade(ConfigurationError):
@@ -177,30 +80,30 @@ class PostgresqlState:
     def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:
         """Store a value unless the key is taken (atomic); tell whether it was stored."""
         row = self._row(key, value, ttl)
-        stored, *_ = self._change(_ADD(**row, now=self._clock()), *self._labels(key, index))
+        stored, *_ = self._change(ask.ADD(**row, now=self._clock()), *self._labels(key, index))
         return stored.ntuples == 1
 
     def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
         """Store a value whatever was there; ``index`` replaces the key's former index terms."""
-        self._change(_PUT(**self._row(key, value, ttl)), *self._labels(key, index))
+        self._change(ask.PUT(**self._row(key, value, ttl)), *self._labels(key, index))
 
     def replace(self, key: str, value: Json, ttl: float) -> bool:
         """Store a value only where the key lives (atomic), its index terms kept; tell whether it did."""
         row = self._row(key, value, ttl)
         (changed,) = self._change(
-            _REPLACE(of=self._namespace, at=key, text=row["value"], end=row["expires"], now=self._clock())
+            ask.REPLACE(of=self._namespace, at=key, text=row["value"], end=row["expires"], now=self._clock())
         )
         return changed.command_tuples == 1
 
     def get(self, key: str) -> Json:
         """Return the value, or ``None`` where there is none or it has expired."""
-        (found,) = self._run(_READ(of=self._namespace, at=check_key(key), now=self._clock()))
+        (found,) = self._run(ask.READ(of=self._namespace, at=check_key(key), now=self._clock()))
         return load(_text(found, 0, 0)) if found.ntuples else None
 
     def get_many(self, keys: Sequence[str]) -> list[Json]:
         """Return the value of each key, as :meth:`get` would, in few round trips."""
         now = self._clock()
-        reads = [_READ(of=self._namespace, at=check_key(key), now=now) for key in keys]
+        reads = [ask.READ(of=self._namespace, at=check_key(key), now=now) for key in keys]
         found: list[PGresult] = []
         for start in range(0, len(reads), READ_BATCH):
             found += self._run(*reads[start : start + READ_BATCH])
@@ -217,14 +120,14 @@ class PostgresqlState:
 
     def find(self, term: str) -> list[str]:
         """Return the living keys that carry this index term."""
-        (found,) = self._run(_FIND(of=self._namespace, at=check_key(term), now=self._clock()))
+        (found,) = self._run(ask.FIND(of=self._namespace, at=check_key(term), now=self._clock()))
         return [_text(found, row, 0) for row in range(found.ntuples)]
 
     def find_each(self, term: str) -> Iterator[list[str]]:
         """Yield the living keys that carry this index term in batches, each looked for by itself."""
         named, after = {"of": self._namespace, "at": check_key(term)}, ""
         while True:
-            (found,) = self._run(_FIND_BATCH(**named, after=after, now=self._clock()))
+            (found,) = self._run(ask.FIND_BATCH(**named, after=after, now=self._clock()))
             keys = [_text(found, row, 0) for row in range(found.ntuples)]
             if keys:
                 yield keys
@@ -234,14 +137,14 @@ class PostgresqlState:
 
     def delete_found(self, term: str) -> int:
         """Delete living keys that carry this index term, a batch of them (atomic); return how many."""
-        (gone,) = self._change(_DELETE_FOUND(of=self._namespace, at=check_key(term), now=self._clock()))
+        (gone,) = self._change(ask.DELETE_FOUND(of=self._namespace, at=check_key(term), now=self._clock()))
         return gone.command_tuples or 0
 
     def purge(self) -> int:
         """Delete what has expired, of whatever namespace; return how many."""
         gone = 0
         while True:
-            (done,) = self._run(_PURGE(now=self._clock()))
+            (done,) = self._run(ask.PURGE(now=self._clock()))
             batch = done.command_tuples or 0
             gone += batch
             if batch < PURGE_BATCH:
@@ -249,7 +152,7 @@ class PostgresqlState:
 
     def clear(self) -> None:
         """Delete everything of this namespace, for tests."""
-        self._change(_CLEAR(of=self._namespace))
+        self._change(ask.CLEAR(of=self._namespace))
 
     def create_tables(self) -> None:
         """Make the tables where they are missing, and say of which version they are.
@@ -260,7 +163,7 @@ class PostgresqlState:
         try:
             connection = Pipeline(self._conninfo, deadline)
             try:
-                connection.run(deadline, *(statement() for statement in _TABLES))
+                connection.run(deadline, *(statement() for statement in ask.TABLES))
             finally:
                 connection.close()
         except (psycopg.Error, OSError) as error:
@@ -289,7 +192,7 @@ class PostgresqlState:
         self._places = BoundedSemaphore(CONNECTIONS)
 
     def _look(self) -> list[str]:
-        (found,) = self._run(_LOOK())
+        (found,) = self._run(ask.LOOK())
         return [_text(found, 0, column) for column in range(found.nfields)]
 
     def _row(self, key: str, value: Json, ttl: float) -> dict[str, Any]:
@@ -302,10 +205,10 @@ class PostgresqlState:
 
     def _labels(self, key: str, index: Iterable[str]) -> list[Command]:
         this = {"of": self._namespace, "at": key}
-        return [_FORGET(**this), *(_LABEL(**this, term=term) for term in sorted(check_terms(index)))]
+        return [ask.FORGET(**this), *(ask.LABEL(**this, term=term) for term in sorted(check_terms(index)))]
 
     def _remove(self, key: str) -> str | None:
-        (taken,) = self._change(_TAKE(of=self._namespace, at=check_key(key)))
+        (taken,) = self._change(ask.TAKE(of=self._namespace, at=check_key(key)))
         if taken.ntuples == 0 or float(_text(taken, 0, 1)) <= self._clock():
             return None
         return _text(taken, 0, 0)
@@ -321,7 +224,7 @@ class PostgresqlState:
     def _purge_in_passing(self, deadline: float) -> None:
         """Delete a batch of what has expired; the change has counted, whatever becomes of this."""
         try:
-            (gone,) = self._try(deadline, _PURGE(now=self._clock()))
+            (gone,) = self._try(deadline, ask.PURGE(now=self._clock()))
         except (StateUnavailable, ConfigurationError) as error:
             self._unpurged.failed(str(error))
             return
@@ -375,7 +278,7 @@ class PostgresqlState:
         connection = Pipeline(self._conninfo, deadline)
         try:
             timeout = str(max(1, int(self._timeout * 1000)))
-            _, found = connection.run(deadline, _BEGIN(timeout=timeout), _VERSION())
+            _, found = connection.run(deadline, ask.BEGIN(timeout=timeout), ask.VERSION())
             self._check_version(found.get_value(0, 0))
         except BaseException:
             connection.close()
@@ -425,10 +328,6 @@ def _close_all(idle: deque[Pipeline]) -> None:
     with suppress(IndexError):
         while True:
             idle.pop().close()
-
-
-def _sent(value: Any) -> bytes:
-    return value.encode() if isinstance(value, str) else repr(value).encode()
 
 
 def _text(result: PGresult, row: int, column: int) -> str:

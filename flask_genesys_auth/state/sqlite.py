@@ -11,22 +11,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Connection, bindparam, create_engine, delete, event, insert, inspect, select, tuple_
-from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, create_engine, event, insert, inspect, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.elements import ClauseElement
 
 from ..checks import Check, absent_file_check, file_checks
 from ..errors import ConfigurationError, StateUnavailable
 from ..events import Event, Outage
 from ..forks import watch_forks
-from . import tables
+from . import sqlite_statements as ask
 from .health import round_trip_check
-from .tables import PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION, entries, metadata, schema, terms
+from .tables import PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION, metadata, schema
 from .values import BATCH, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
@@ -35,49 +31,7 @@ if TYPE_CHECKING:
 IDLE_CONNECTIONS = 32
 RETRY_PAUSE = 0.005
 
-_DIALECT = sqlite_dialect(paramstyle="qmark")
 _WAL = "PRAGMA journal_mode = WAL"
-
-
-class _Statement:
-    """A statement compiled once, run on SQLite's own cursor: what SQLAlchemy does around one takes longer than it."""
-
-    def __init__(self, statement: ClauseElement) -> None:
-        compiled = cast("SQLCompiler", statement.compile(dialect=_DIALECT))
-        self._text = str(compiled)
-        self._names = tuple(compiled.positiontup or ())
-        self._fixed = compiled.params
-
-    def run(self, cursor: sqlite3.Cursor, **values: Any) -> sqlite3.Cursor:
-        values = {**self._fixed, **values}
-        return cursor.execute(self._text, [values[name] for name in self._names])
-
-
-_READ, _FIND, _FIND_BATCH, _REPLACE, _TAKE, _PUT, _ADD, _CLEAR, _FORGET, _LABEL, _DELETE_FOUND, _PURGE = map(
-    _Statement,
-    (
-        tables.READ,
-        tables.FIND,
-        tables.FIND_BATCH.where(terms.c.key > bindparam("after")),
-        tables.REPLACE,
-        tables.TAKE,
-        tables.put(upsert(entries)),
-        tables.add(upsert(entries)),
-        tables.CLEAR,
-        tables.FORGET,
-        insert(terms),
-        delete(entries).where(
-            entries.c.namespace == bindparam("of"), entries.c.key.in_(tables.FIND_BATCH.correlate(None))
-        ),
-        delete(entries).where(
-            tuple_(entries.c.namespace, entries.c.key).in_(
-                select(entries.c.namespace, entries.c.key)
-                .where(entries.c.expires <= bindparam("now"))
-                .limit(PURGE_BATCH)
-            )
-        ),
-    ),
-)
 
 
 class SqliteState:
@@ -126,7 +80,7 @@ class SqliteState:
         """Store a value unless the key is taken (atomic); tell whether it was stored."""
         row, labels = self._row(key, value, ttl), check_terms(index)
         with self._transaction() as cursor:
-            stored = _ADD.run(cursor, **row, now=self._clock()).fetchone() is not None
+            stored = ask.ADD.run(cursor, **row, now=self._clock()).fetchone() is not None
             if stored:
                 self._label(cursor, key, labels)
         return stored
@@ -135,14 +89,14 @@ class SqliteState:
         """Store a value whatever was there; ``index`` replaces the key's former index terms."""
         row, labels = self._row(key, value, ttl), check_terms(index)
         with self._transaction() as cursor:
-            _PUT.run(cursor, **row)
+            ask.PUT.run(cursor, **row)
             self._label(cursor, key, labels)
 
     def replace(self, key: str, value: Json, ttl: float) -> bool:
         """Store a value only where the key lives (atomic), its index terms kept; tell whether it did."""
         row = self._row(key, value, ttl)
         with self._transaction() as cursor:
-            changed = _REPLACE.run(
+            changed = ask.REPLACE.run(
                 cursor, of=self._namespace, at=key, text=row["value"], end=row["expires"], now=self._clock()
             )
             return changed.rowcount == 1
@@ -151,7 +105,7 @@ class SqliteState:
         """Return the value, or ``None`` where there is none or it has expired."""
         check_key(key)
         with self._connection() as connection, _cursor(connection) as cursor:
-            row = _READ.run(cursor, of=self._namespace, at=key, now=self._clock()).fetchone()
+            row = ask.READ.run(cursor, of=self._namespace, at=key, now=self._clock()).fetchone()
         return None if row is None else load(row[0])
 
     def get_many(self, keys: Sequence[str]) -> list[Json]:
@@ -159,7 +113,7 @@ class SqliteState:
         now = self._clock()
         named = [{"of": self._namespace, "at": check_key(key), "now": now} for key in keys]
         with self._connection() as connection, _cursor(connection) as cursor:
-            rows = [_READ.run(cursor, **one).fetchone() for one in named]
+            rows = [ask.READ.run(cursor, **one).fetchone() for one in named]
         return [None if row is None else load(row[0]) for row in rows]
 
     def take(self, key: str) -> Json:
@@ -175,7 +129,7 @@ class SqliteState:
         """Return the living keys that carry this index term."""
         check_key(term)
         with self._connection() as connection, _cursor(connection) as cursor:
-            return [key for (key,) in _FIND.run(cursor, of=self._namespace, at=term, now=self._clock())]
+            return [key for (key,) in ask.FIND.run(cursor, of=self._namespace, at=term, now=self._clock())]
 
     def find_each(self, term: str) -> Iterator[list[str]]:
         """Yield the living keys that carry this index term in batches, each looked for by itself."""
@@ -183,7 +137,7 @@ class SqliteState:
         after = ""
         while True:
             with self._connection() as connection, _cursor(connection) as cursor:
-                found = _FIND_BATCH.run(cursor, of=self._namespace, at=term, now=self._clock(), after=after)
+                found = ask.FIND_BATCH.run(cursor, of=self._namespace, at=term, now=self._clock(), after=after)
                 keys = [key for (key,) in found]
             if keys:
                 yield keys
@@ -199,7 +153,7 @@ class SqliteState:
         check_key(term)
         began = time.monotonic()
         with self._transaction() as cursor:
-            gone = _DELETE_FOUND.run(cursor, of=self._namespace, at=term, now=self._clock()).rowcount
+            gone = ask.DELETE_FOUND.run(cursor, of=self._namespace, at=term, now=self._clock()).rowcount
         if gone == BATCH:
             time.sleep(time.monotonic() - began)
         return gone
@@ -209,7 +163,7 @@ class SqliteState:
         gone = 0
         while True:
             with self._transaction() as cursor:
-                batch = _PURGE.run(cursor, now=self._clock()).rowcount
+                batch = ask.PURGE.run(cursor, now=self._clock()).rowcount
             gone += batch
             if batch < PURGE_BATCH:
                 return gone
@@ -217,7 +171,7 @@ class SqliteState:
     def clear(self) -> None:
         """Delete everything of this namespace, for tests."""
         with self._transaction() as cursor:
-            _CLEAR.run(cursor, of=self._namespace)
+            ask.CLEAR.run(cursor, of=self._namespace)
 
     def create_tables(self) -> None:
         """Make the file and its tables where they are missing, as the first use would."""
@@ -258,14 +212,14 @@ class SqliteState:
         }
 
     def _label(self, cursor: sqlite3.Cursor, key: str, labels: frozenset[str]) -> None:
-        _FORGET.run(cursor, of=self._namespace, at=key)
+        ask.FORGET.run(cursor, of=self._namespace, at=key)
         for term in sorted(labels):
-            _LABEL.run(cursor, namespace=self._namespace, term=term, key=key)
+            ask.LABEL.run(cursor, namespace=self._namespace, term=term, key=key)
 
     def _remove(self, key: str) -> str | None:
         check_key(key)
         with self._transaction() as cursor:
-            row: tuple[str, float] | None = _TAKE.run(cursor, of=self._namespace, at=key).fetchone()
+            row: tuple[str, float] | None = ask.TAKE.run(cursor, of=self._namespace, at=key).fetchone()
         return row[0] if row is not None and row[1] > self._clock() else None
 
     @contextmanager
@@ -285,7 +239,7 @@ class SqliteState:
             with self._connection(in_passing=True) as connection, _cursor(connection) as cursor:
                 # Whoever writes just now, nobody waits for.
                 cursor.execute("PRAGMA busy_timeout = 0")
-                gone = _PURGE.run(cursor, now=self._clock()).rowcount
+                gone = ask.PURGE.run(cursor, now=self._clock()).rowcount
                 cursor.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
         except (StateUnavailable, ConfigurationError) as error:
             if not _is_busy(error.__cause__):

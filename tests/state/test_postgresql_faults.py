@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
 from flask_genesys_auth.libpq import Pipeline
 from flask_genesys_auth.state import postgresql as postgresql_module
+from flask_genesys_auth.state import postgresql_statements
 from flask_genesys_auth.state.postgresql import CONNECTIONS, PostgresqlState
 from tests.servers import PostgresqlServer, free_port
 
@@ -152,7 +153,7 @@ def test_what_comes_back_while_much_is_being_sent_is_read_lest_both_sides_wait(b
     store = backend.open("one")
     store.put("key", "x" * 30_000_000, 60)
     read, much = ({"of": "one", "at": at, "now": backend.clock()} for at in ("key", "k" * 30_000_000))
-    large, none = store._run(postgresql_module._READ(**read), postgresql_module._READ(**much))
+    large, none = store._run(postgresql_statements.READ(**read), postgresql_statements.READ(**much))
     assert (large.ntuples, none.ntuples) == (1, 0)
 
 

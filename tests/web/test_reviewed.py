@@ -13,7 +13,7 @@ from flask.views import MethodView
 from flask_login import LoginManager, login_user, logout_user
 
 from flask_genesys_auth import ConfigurationError, GenesysAuth, current_user, roles_required, unprotected
-from flask_genesys_auth.extension import describe_by_convention
+from flask_genesys_auth.accounts.from_model import describe_by_convention
 
 from .conftest import MakeApp, accounts_of
 
