@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import secrets
 import unicodedata
 from collections.abc import Iterator
@@ -11,11 +12,12 @@ from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
 import argon2
-from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
+from argon2.exceptions import HashingError, InvalidHashError
 
 from ..errors import HasherBusy
 from ..events import Event, tell
 from ..forks import watch_forks
+from .argon2id import argon2id
 
 if TYPE_CHECKING:
     from ..config.values import PasswordSettings
@@ -27,6 +29,8 @@ LARGEST_MEMORY = 1024 * 1024
 MOST_ITERATIONS = 64
 MOST_LANES = 64
 LONGEST = 512
+SALT = 16
+DIGEST = 32
 SHORTEST_SALT = 8
 SHORTEST_DIGEST = 12
 
@@ -39,10 +43,16 @@ class PasswordHasher:
 
     def __init__(self, settings: PasswordSettings) -> None:
         self._concurrent = settings.concurrent_hashes
-        self._argon2 = argon2.PasswordHasher(
-            time_cost=settings.iterations, memory_cost=settings.memory_kib, parallelism=settings.lanes
+        self._parameters = argon2.Parameters(
+            type=argon2.Type.ID,
+            version=argon2.low_level.ARGON2_VERSION,
+            salt_len=SALT,
+            hash_len=DIGEST,
+            time_cost=settings.iterations,
+            memory_cost=settings.memory_kib,
+            parallelism=settings.lanes,
         )
-        self._dummy = self._argon2.hash(secrets.token_hex(16))
+        self._dummy = self._made(secrets.token_hex(16))
         self._turns = BoundedSemaphore(self._concurrent)
         watch_forks(self)
 
@@ -52,7 +62,7 @@ class PasswordHasher:
         :raises HasherBusy: if too many passwords are being hashed.
         """
         with self.slot():
-            return self._argon2.hash(_bytes(password))
+            return self._made(password)
 
     def verify(self, stored: str | None, password: str) -> bool:
         """Tell whether this is the password, by one call of argon2 whatever is stored.
@@ -66,18 +76,21 @@ class PasswordHasher:
                 Event.PASSWORD_HASH_UNREADABLE,
                 detail="a stored password hash is not one of argon2id: its account needs a new password",
             )
+        compared = known or self._dummy
+        salt, digest = _salt_and_digest(compared)
         with self.slot():
-            try:
-                self._argon2.verify(known or self._dummy, _bytes(password))
-            except VerifyMismatchError:
-                return False
-            except VerificationError as error:
-                raise HasherBusy(f"argon2 could not verify a password: {error}", retry_after=1) from None
-        return known is not None
+            found = _tag(password, salt, argon2.extract_parameters(compared))
+        return hmac.compare_digest(found, digest) and known is not None
 
     def needs_rehash(self, stored: str) -> bool:
         """Tell whether this hash was made under other parameters than today's."""
-        return is_argon2(stored) and self._argon2.check_needs_rehash(stored)
+        return is_argon2(stored) and argon2.extract_parameters(stored) != self._parameters
+
+    def _made(self, password: str) -> str:
+        chosen, salt = self._parameters, secrets.token_bytes(SALT)
+        costs = f"m={chosen.memory_cost},t={chosen.time_cost},p={chosen.parallelism}"
+        tag = _tag(password, salt, chosen)
+        return f"$argon2id$v={chosen.version}${costs}${_encoded(salt)}${_encoded(tag)}"
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -107,7 +120,7 @@ def is_argon2(stored: str) -> bool:
         return False
     try:
         parameters = argon2.extract_parameters(stored)
-        salt, digest = (_decoded(part) for part in stored.split("$")[-2:])
+        salt, digest = _salt_and_digest(stored)
     except (InvalidHashError, ValueError, KeyError):
         return False
     return (
@@ -118,6 +131,22 @@ def is_argon2(stored: str) -> bool:
         and len(salt) >= SHORTEST_SALT
         and len(digest) >= SHORTEST_DIGEST
     )
+
+
+def _tag(password: str, salt: bytes, parameters: argon2.Parameters) -> bytes:
+    try:
+        return argon2id(_bytes(password), salt, parameters)
+    except HashingError as error:
+        raise HasherBusy(f"argon2 could not hash a password: {error}", retry_after=1) from None
+
+
+def _salt_and_digest(stored: str) -> tuple[bytes, bytes]:
+    salt, digest = (_decoded(part) for part in stored.split("$")[-2:])
+    return salt, digest
+
+
+def _encoded(octets: bytes) -> str:
+    return base64.b64encode(octets).decode("ascii").rstrip("=")
 
 
 def _decoded(text: str) -> bytes:
