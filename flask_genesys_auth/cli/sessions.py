@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..sessions import SessionInfo
     from ..web.runtime import Runtime
 
+FEW = 100
+"""Accounts that are looked up one by one, at most."""
+
 sessions = Commands("sessions", help="The login sessions.")
 of_account = click.option(
     "--account", metavar="NAME|ID", help="Of this account: its user name, or its id where the application has its own."
@@ -139,7 +142,12 @@ def _hint(here: Runtime, contact_center: str | None) -> str:
 def _user_names(here: Runtime, found: Sequence[SessionInfo]) -> dict[str, str]:
     if not isinstance(here.accounts, SqlAccounts):
         return {}
-    known = {one.account_id: here.accounts.get(one.account_id) for one in found}
+    ids = {one.account_id for one in found}
+    if len(ids) > FEW:
+        # One look at all: as many round trips as there are people would take minutes.
+        listed = [one for center in {one.contact_center for one in found} for one in here.accounts.list(center)]
+        return {account.id: account.user_name for account in listed if account.id in ids}
+    known = {account_id: here.accounts.get(account_id) for account_id in ids}
     return {account_id: account.user_name for account_id, account in known.items() if account is not None}
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import select
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from errno import EWOULDBLOCK
 from hashlib import sha1
 from math import inf
 from threading import BoundedSemaphore
@@ -27,6 +29,8 @@ _BATCH = 500
 _NEAR = 0.01
 """Seconds that a wait may end too late, for which no socket is told another time-out."""
 
+_LATE = "no answer in time"
+
 # redis-py has one interface for two ways of calling, so that its types promise nothing.
 Connection: TypeAlias = Any
 Result = TypeVar("Result")
@@ -47,50 +51,68 @@ class _Deadline:
         """
         left = self.at - monotonic()
         if left <= 0:
-            raise TimeoutError("no answer in time")
+            raise TimeoutError(_LATE)
         return left
 
 
 class _TimedSocket:
     """What redis-py uses of a socket, each wait ending at the deadline: its own time-outs begin anew with each byte."""
 
+    __slots__ = ("_deadline", "_made", "_poll", "_recv", "_send", "_told", "_waits")
+
     def __init__(self, made: Any, deadline: _Deadline) -> None:
         self._made = made
+        self._recv = made.recv
+        self._send = made.send
         self._deadline = deadline
         self._told: float = made.gettimeout()
         self._waits = True
+        self._poll: Any = None
+        # What comes by TLS may be there and yet be no answer. And Windows has no poll().
+        if hasattr(select, "poll") and not hasattr(made, "pending"):
+            poller = select.poll()
+            poller.register(made, select.POLLIN)
+            self._poll = poller.poll
 
     def settimeout(self, seconds: float) -> None:
         """Wait no more (0), or until the deadline, whatever redis-py has kept of an earlier one."""
         self._waits = seconds != 0
-        if not self._waits:
-            self._tell(0.0)
 
-    def recv(self, *arguments: Any) -> Any:
+    def recv(self, size: int, flags: int = 0) -> Any:
         """Receive, as of ``socket``."""
-        self._limit()
-        return self._made.recv(*arguments)
+        self._limit() if self._waits else self._look()
+        return self._recv(size, flags)
 
-    def recv_into(self, *arguments: Any) -> Any:
+    def recv_into(self, buffer: Any) -> Any:
         """Receive, as of ``socket``."""
-        self._limit()
-        return self._made.recv_into(*arguments)
+        self._limit() if self._waits else self._look()
+        return self._made.recv_into(buffer)
 
     def sendall(self, data: Any) -> None:
         """Send, as of ``socket``; that of TLS waits for each of its records anew."""
-        rest = memoryview(data)
-        while rest:
-            self._limit()
-            rest = rest[self._made.send(rest) :]
+        self._limit()
+        sent = self._send(data)
+        if sent < len(data):
+            rest = memoryview(data)[sent:]
+            while rest:
+                self._limit()
+                rest = rest[self._send(rest) :]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._made, name)
 
     def _limit(self) -> None:
-        if self._waits:
-            left = self._deadline.left()
-            if not left <= self._told <= left + _NEAR:
-                self._tell(left)
+        left = self._deadline.at - monotonic()
+        if not 0 < left <= self._told <= left + _NEAR:
+            if left <= 0:
+                raise TimeoutError(_LATE)
+            # A little more than is left, so that the next calls need not tell it anew.
+            self._tell(left + _NEAR / 2)
+
+    def _look(self) -> None:
+        if self._poll is not None and not self._poll(0):
+            raise BlockingIOError(EWOULDBLOCK, "nothing has come")
+        self._tell(0.0)
 
     def _tell(self, seconds: float) -> None:
         self._made.settimeout(seconds)
