@@ -355,3 +355,16 @@ def test_a_purge_in_passing_that_fails_fails_no_change_and_is_no_outage(
     assert [vars(one)["genesys_auth"]["event"] for one in caplog.records] == ["state_regained"]
     assert store.purge() == 0
     assert empty_database.rows("genesys_auth_state") == 3
+
+
+def test_nobody_waits_for_a_purge_when_their_own_change_was_slow(
+    backend: PostgresqlBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = backend.open("one")
+    store.put("old", 1, 10)
+    backend.advance(11)
+    store._purge_in_passing(time.monotonic() + PATIENCE / 3)
+    assert backend.rows("genesys_auth_state") == 1
+    store._purge_in_passing(time.monotonic() + PATIENCE)
+    assert backend.rows("genesys_auth_state") == 0
+    assert not caplog.records

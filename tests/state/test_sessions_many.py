@@ -9,20 +9,22 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import redis
 
 from flask_genesys_auth.chain.decision import LoginSession, Reason, Rejected
 from flask_genesys_auth.config.values import SessionSettings
 from flask_genesys_auth.errors import RevokedInPart, StateUnavailable
-from flask_genesys_auth.sessions import LoginSessions
+from flask_genesys_auth.sessions import LoginSessions, _key
 from flask_genesys_auth.state.memory import MemoryState
+from flask_genesys_auth.state.postgresql import PostgresqlState
 from flask_genesys_auth.state.redis import RedisState
 from flask_genesys_auth.state.sqlite import SqliteState
 from flask_genesys_auth.state.values import BATCH
 from tests.servers import RedisServer
 
-from .postgresql_backend import PostgresqlBackend
+from .postgresql_backend import PostgresqlBackend, address
 from .test_sessions import begin
 
 ENDED = Rejected(Reason.SESSION_ENDED)
@@ -141,3 +143,38 @@ def test_ending_takes_no_memory_that_grows_with_them(state: Any, sessions: Login
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0] + 50_000
+
+
+def test_a_session_that_somebody_holds_half_way_lets_its_batch_wait_and_the_next_attempt_end_it(
+    postgresql_backend: PostgresqlBackend,
+) -> None:
+    sessions = LoginSessions(postgresql_backend.open("one"), SessionSettings())
+    ids = [begin(sessions) for _ in range(MANY)]
+    held = sorted(map(_key, ids))[BATCH + 5]
+    hasty = PostgresqlState(postgresql_backend.url, "one", 3.0)
+    with closing(hasty), psycopg.connect(address(postgresql_backend.url)) as other:
+        other.execute("SELECT * FROM genesys_auth_state WHERE key = %s FOR UPDATE", [held])
+        with pytest.raises(RevokedInPart) as half:
+            LoginSessions(hasty, SessionSettings()).revoke(contact_center="acme")
+    # All of a batch, or nothing of it.
+    assert half.value.ended == BATCH
+    assert sessions.count(contact_center="acme") == MANY - BATCH
+    assert sessions.revoke(contact_center="acme") == MANY - BATCH
+    assert {sessions.resume(session_id) == ENDED for session_id in ids} == {True}
+
+
+def test_where_nobody_knows_whether_a_batch_has_ended_the_next_attempt_ends_the_rest(
+    own_redis_server: RedisServer,
+) -> None:
+    url = own_redis_server.url
+    with closing(RedisState(url, "one", PATIENCE)) as state, closing(RedisState(url, "one", 1.0)) as hasty:
+        sessions = LoginSessions(state, SessionSettings())
+        ids = [begin(sessions) for _ in range(MANY)]
+        assert state.delete_found("nobody") == 0  # so that the server knows the script
+        own_redis_server.hang()
+        with pytest.raises(StateUnavailable):
+            LoginSessions(hasty, SessionSettings()).revoke(contact_center="acme")
+        own_redis_server.go_on()
+        assert sessions.revoke(contact_center="acme") in {MANY, MANY - BATCH}
+        assert {sessions.resume(session_id) == ENDED for session_id in ids} == {True}
+        assert sessions.count(contact_center="acme") == 0
