@@ -50,15 +50,22 @@ class Node:
     """gunicorn with threads around one application, in a process group of its own.
 
     :param factory: a function of ``benchmarks.load_apps``.
+    :param bytecode: a folder for what Python compiles. Workers find all of it there, as where pip has installed it:
+        what compiling takes stays with the process that does it.
     :param plan: our configuration, for ``ours``.
     """
 
-    def __init__(self, factory: str, *, plan: Mapping[str, Any] | None = None, threads: int = 4) -> None:
+    def __init__(
+        self, factory: str, *, bytecode: Path, plan: Mapping[str, Any] | None = None, threads: int = 4
+    ) -> None:
         self.port = free_port()
         command = [sys.executable, "-m", "gunicorn", f"benchmarks.load_apps:{factory}()"]
         command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(WORKERS), "--threads", str(threads)]
         command += ["--worker-class", "gthread", "--keep-alive", "60", "--log-level", "error", "--timeout", "120"]
-        environment = {**os.environ, PLAN: json.dumps(plan or {})}
+        environment = {**os.environ, PLAN: json.dumps(plan or {}), "PYTHONPYCACHEPREFIX": str(bytecode)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        imports = f"import gunicorn.workers.gthread; from benchmarks import load_apps; load_apps.{factory}()"
+        subprocess.run([sys.executable, "-c", imports], cwd=ROOT, env=environment, check=True)  # noqa: S603 - our own
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the node
         self._master = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=self._log)  # noqa: S603 - our own
         self._wait()
@@ -165,9 +172,10 @@ def basic() -> str:
 def nodes() -> Iterator[Any]:
     """Yield what starts a node (as :class:`Node`), and stop all of them at the end."""
     with ExitStack() as stack:
+        bytecode = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bytecode-")))
 
         def start(factory: str, **named: Any) -> Node:
-            node = Node(factory, **named)
+            node = Node(factory, bytecode=bytecode, **named)
             stack.callback(node.stop)
             return node
 
