@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
+RENEWED_AFTER = 50
+"""Answers after which a connection is opened anew: which worker takes how many is chance, and must not last a round."""
 PATIENCE = 30.0
 """Seconds after the end of a round within which what is under way must have been answered."""
 
@@ -64,6 +66,7 @@ class Connection:
             next(self._requests)
         self._began = 0.0
         self._received = bytearray()
+        self._answers = 0
 
     def send(self, selector: selectors.BaseSelector) -> None:
         """Send the next request."""
@@ -88,7 +91,8 @@ class Connection:
             length = int(headers.partition("content-length:")[2].partition("\r\n")[0])
             if len(rest) >= length:
                 self._note(headers, rest[:length], in_time)
-                if "connection: close" in headers:
+                self._answers += 1
+                if "connection: close" in headers or self._answers % RENEWED_AFTER == 0:
                     self.close(selector)
                 return True
         if not data:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 WORKERS = 2
+COLLEAGUES = tuple(f"user{number}@acme.example" for number in range(16))
 
 
 @dataclass(frozen=True)
@@ -163,9 +164,9 @@ def request(**headers: str) -> str:
     return "\r\n".join(lines) + "\r\n\r\n"
 
 
-def basic() -> str:
+def basic(user: str = USER) -> str:
     """Return the request of somebody with a name and a password."""
-    return request(Authorization="Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode())
+    return request(Authorization="Basic " + b64encode(f"{user}:{PASSWORD}".encode()).decode())
 
 
 @contextmanager
@@ -183,7 +184,7 @@ def nodes() -> Iterator[Any]:
 
 
 def plan(folder: Path, salesforce: SalesforceEmulator, **changes: Any) -> dict[str, Any]:
-    """Return a configuration of ours and make its tables and its one account.
+    """Return a configuration of ours and make its tables and its accounts.
 
     :param folder: an empty one, for SQLite's files.
     :param changes: keys of ``[GENESYS_AUTH]``.
@@ -217,6 +218,8 @@ def plan(folder: Path, salesforce: SalesforceEmulator, **changes: Any) -> dict[s
         if create is not None:
             create()
         if not list(store.list("acme")):
-            store.set_password(store.add("acme", USER).id, here.hasher.hash(PASSWORD))
+            stored = here.hasher.hash(PASSWORD)
+            for name in (USER, *COLLEAGUES):
+                store.set_password(store.add("acme", name).id, stored)
         here.state.close()
     return wanted
