@@ -23,6 +23,7 @@ from .errors import ConfigurationError
 from .events import Event, tell
 from .recent import recent_accounts
 from .sessions import LoginSessions
+from .state.health import check_methods
 from .steps.disabled import DisabledStep
 from .steps.login_session import LoginSessionStep
 from .steps.saml import SamlStep
@@ -190,7 +191,7 @@ class GenesysAuth(Generic[U]):
         return administration.revoke(account_id, contact_center, session)
 
     def _put_together(self, app: Flask, settings: Settings) -> Runtime:
-        state = _state(settings) if self._state is None else self._state
+        state = _state(settings) if self._state is None else check_methods(self._state)
         hasher = PasswordHasher(settings.passwords)
         accounts = self._accounts
         if accounts is None:

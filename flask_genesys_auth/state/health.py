@@ -5,17 +5,29 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from time import perf_counter
-from typing import TYPE_CHECKING
 
+from ..chain.ports import StateStore
 from ..checks import Check
 from ..errors import ConfigurationError, StateUnavailable
-
-if TYPE_CHECKING:
-    from ..chain.ports import StateStore
 
 _SLOW = 0.1
 """Seconds that one change may take before every request feels it."""
 _PROBE_LIVES = 60.0
+
+
+def check_methods(store: StateStore) -> StateStore:
+    """Return an application's own store, if it has all that will be asked of it.
+
+    :raises ConfigurationError: if not: better now than when somebody's sessions must end.
+    """
+    wanted = [name for name in vars(StateStore) if not name.startswith("_")]
+    missing = [f"{name}()" for name in wanted if not callable(getattr(store, name, None))]
+    if missing:
+        raise ConfigurationError(
+            f"the state store given to GenesysAuth ({store!r}) has no {', '.join(missing)}: "
+            "see flask_genesys_auth.chain.ports.StateStore"
+        )
+    return store
 
 
 def round_trip_check(store: StateStore, name: str = "state.round_trip") -> Check:

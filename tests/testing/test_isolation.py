@@ -12,6 +12,8 @@ import pytest
 from flask import Flask, g
 
 from flask_genesys_auth import GenesysAuth, current_decision, current_user
+from flask_genesys_auth.chain.ports import StateStore
+from flask_genesys_auth.errors import ConfigurationError
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing import AuthClient, GenesysEmulator, reset
 from flask_genesys_auth.web.runtime import runtime
@@ -186,8 +188,9 @@ class OwnState:
 
     def __init__(self) -> None:
         inner = MemoryState("own")
-        for name in ("add", "put", "replace", "get", "take", "delete", "find", "purge", "close"):
-            setattr(self, name, getattr(inner, name))
+        for name in vars(StateStore):
+            if not name.startswith("_"):
+                setattr(self, name, getattr(inner, name))
 
 
 class OwnPeople:
@@ -201,6 +204,19 @@ class OwnPeople:
         person.id = account_id
         person.user_name = account_id
         return person
+
+
+@pytest.mark.parametrize("missing", ["find_each", "take"])
+def test_a_store_that_lacks_something_is_refused_at_the_start(tmp_path: Path, missing: str) -> None:
+    app = Flask("own", instance_path=str(tmp_path))
+    app.config.update(TESTING=True, SECRET_KEY="k" * 32)
+    app.config["GENESYS_AUTH"] = {"contact_centers": {"acme": {}}}
+    state = OwnState()
+    delattr(state, missing)
+    make: Callable[..., Any] = GenesysAuth
+    with pytest.raises(ConfigurationError, match=rf"has no {missing}\(\): see"):
+        make(app, accounts=OwnPeople(), state=state)
+    make(app, accounts=OwnPeople(), state=OwnState())
 
 
 def test_stores_of_the_applications_own_are_left_alone_but_for_login_sessions(tmp_path: Path) -> None:
