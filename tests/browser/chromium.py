@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urldefrag, urlsplit
 
 import pytest
 from selenium import webdriver
@@ -29,7 +29,19 @@ FLAGS = (
 )
 PATIENCE = 20.0
 MINOR = {None, "minor"}
-AXE = "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then(done, e => done(String(e)));"
+AXE = """
+const done = arguments[1];
+axe.run(document, {resultTypes: ['violations'], rules: arguments[0]}).then(done, e => done(String(e)));
+"""
+# Then the colours are the system's, and axe-core reads the page's all the same.
+NO_COLOURS = {"color-contrast": {"enabled": False}}
+
+SMALL = """
+return [...document.querySelectorAll('a[href], button, input:not([type=hidden])')].filter(one => {
+  const {width, height} = one.getBoundingClientRect();
+  return (width < 24 || height < 24) && !(one.closest('p') && getComputedStyle(one).display == 'inline');
+}).map(one => one.outerHTML);
+"""
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +63,8 @@ class Browser:
     def __init__(self, driver: webdriver.Chrome) -> None:
         self._driver = driver
         self._axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+        self._pages: set[str] = set()
+        self._rules: dict[str, Any] = {}
         self.forget()
         self.complaints()
 
@@ -66,12 +80,18 @@ class Browser:
         value: str = found["value"]
         return value
 
-    def look(self, *, width: int, scheme: str) -> None:
-        """See pages in a window of this width and in this colour scheme."""
-        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    def look(self, *, width: int, scheme: str, zoom: int = 1, forced: bool = False) -> None:
+        """See pages in a window of this width and in this colour scheme.
+
+        :param zoom: by how much everything is larger: as many fewer pixels are there for the page's layout.
+        :param forced: the system's own few colours take the place of the page's.
+        """
+        size = {"width": width // zoom, "height": 800 // zoom, "deviceScaleFactor": zoom, "mobile": False}
         self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        self._rules = NO_COLOURS if forced else {}
+        wanted = {"prefers-color-scheme": scheme, "forced-colors": "active" if forced else "none"}
+        features = [{"name": name, "value": value} for name, value in wanted.items()]
+        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def block(self, *addresses: str) -> None:
         """Let nothing come from these addresses (with ``*``) from now on; without any, from everywhere again."""
@@ -85,6 +105,10 @@ class Browser:
     def open(self, url: str) -> None:
         """Go to an address."""
         self._driver.get(url)
+        self._seen()
+
+    def _seen(self) -> None:
+        self._pages.add(urldefrag(self.url).url)
 
     @property
     def url(self) -> str:
@@ -156,6 +180,11 @@ class Browser:
 
     def _wait_for_another(self, page: str) -> None:
         WebDriverWait(self._driver, PATIENCE).until(lambda driver: driver.find_element(By.TAG_NAME, "html").id != page)
+        self._seen()
+
+    def small_targets(self) -> list[str]:
+        """Return what is to be pressed and has less than 24 pixels either way (WCAG 2.5.8), words in a text apart."""
+        return list(self._driver.execute_script(SMALL))
 
     def scrolls_sideways(self) -> bool:
         """Tell whether the page is wider than the window."""
@@ -165,7 +194,7 @@ class Browser:
     def findings(self) -> list[str]:
         """Return what axe-core finds above minor, each with the place."""
         self._driver.execute_script(self._axe)
-        result: Any = self._driver.execute_async_script(AXE)
+        result: Any = self._driver.execute_async_script(AXE, self._rules)
         assert isinstance(result, dict), result
         return [
             f"{found['impact']}: {found['id']}: {found['help']}: {[node['html'] for node in found['nodes']]}"
@@ -174,10 +203,15 @@ class Browser:
         ]
 
     def complaints(self) -> list[str]:
-        """Return what the console has said since the last call, refusals of pages that are meant to refuse apart."""
+        """Return what the console has said since the last call.
+
+        A page that is meant to refuse has a status that the console tells of: that of pages alone, and of nothing that
+        a page brings along, is left out.
+        """
+        self._seen()
         driver: Any = self._driver
-        return [
-            entry["message"]
-            for entry in driver.get_log("browser")
-            if "the server responded with a status of 40" not in entry["message"]
-        ]
+        return [entry["message"] for entry in driver.get_log("browser") if not self._refuses(entry["message"])]
+
+    def _refuses(self, message: str) -> bool:
+        address, _, said = message.partition(" - ")
+        return address in self._pages and "the server responded with a status of 40" in said

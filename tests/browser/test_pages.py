@@ -1,6 +1,11 @@
-"""Every page at two widths and in both colour schemes: axe-core finds nothing above minor, nothing scrolls sideways."""
+"""Every page at two widths, in both colour schemes, zoomed and in forced colours.
+
+axe-core finds nothing above minor, nothing scrolls sideways, everything is large enough to be hit.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
@@ -26,16 +31,28 @@ WENDY = {
 def check(browser: Browser, heading: str) -> None:
     assert browser.heading == heading
     assert not browser.scrolls_sideways(), browser.url
+    assert browser.small_targets() == [], browser.url
     # What axe-core itself asks of the page is no complaint of ours.
     assert browser.complaints() == [], browser.url
     assert browser.findings() == [], browser.url
     browser.complaints()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
-def test_every_page_reads_well(sample: RunningSample, browser: Browser, width: int, scheme: str) -> None:
-    browser.look(width=width, scheme=scheme)
+LOOKS: dict[str, dict[str, Any]] = {
+    **{
+        f"{width}-{scheme}": {"width": width, "scheme": scheme} for width in (360, 1280) for scheme in ("light", "dark")
+    },
+    "1280-zoomed-twice": {"width": 1280, "scheme": "light", "zoom": 2},
+    # What is left of 1280 pixels at 400 % (WCAG 1.4.10).
+    "1280-zoomed-four-times": {"width": 1280, "scheme": "light", "zoom": 4},
+    "1280-forced-light": {"width": 1280, "scheme": "light", "forced": True},
+    "360-forced-dark": {"width": 360, "scheme": "dark", "forced": True},
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_every_page_reads_well(sample: RunningSample, browser: Browser, look: dict[str, Any]) -> None:
+    browser.look(**look)
     for path, heading in ANONYMOUS.items():
         browser.open(sample.url + path)
         check(browser, heading)

@@ -21,7 +21,13 @@ from .test_pages import check
 
 # As long as names get, and without a place to break.
 ANN = "annabel.featherstonehaugh-cholmondeley@contact-center.acme.example"
-LOOKS = [(width, scheme) for width in (360, 1280) for scheme in ("light", "dark")]
+LOOKS = {
+    **{
+        f"{width}-{scheme}": {"width": width, "scheme": scheme} for width in (360, 1280) for scheme in ("light", "dark")
+    },
+    "1280-zoomed": {"width": 1280, "scheme": "dark", "zoom": 4},
+    "1280-forced": {"width": 1280, "scheme": "light", "forced": True},
+}
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +82,10 @@ class Page:
         check(self.browser, heading)
 
 
-@pytest.fixture(params=LOOKS, ids=lambda look: "-".join(map(str, look)))
+@pytest.fixture(params=LOOKS)
 def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
-    width, scheme = request.param
-    browser.look(width=width, scheme=scheme)
-    yield Page(browser, f"{width}-{scheme}")
+    browser.look(**LOOKS[request.param])  # type: ignore[arg-type]  # of several types, by name
+    yield Page(browser, request.param)
     browser.block()
 
 

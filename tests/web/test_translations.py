@@ -209,6 +209,7 @@ VISITS: dict[str, Callable[[Flask, SigningKey], TestResponse]] = {
     "signing_in": lambda app, _: get(app, "/saml/acme/login?idp=adfs"),
     "continue": unsolicited,
     "logout": lambda app, _: get(app, "/saml/acme/logout", user=ANN, contact_center="acme"),
+    "signed_out_nobody": lambda app, _: get(app, "/saml/acme/signed-out"),
 }
 # A default binds each outcome: a closure would find the last one only.
 VISITS |= {f"signed_out_{one}": lambda app, _, one=one: signed_out(app, one) for one in OUTCOMES}  # type: ignore[misc]
@@ -237,6 +238,21 @@ def test_every_page_is_german_from_top_to_bottom(bank: Flask, key: SigningKey, v
         if word not in NOT_IN_THE_TEXTS and not re.fullmatch(reference, word) and not in_german(word)
     ]
     assert foreign_words == []
+
+
+@pytest.mark.parametrize("outcome", [*OUTCOMES, "nobody"])
+def test_only_who_was_signed_in_is_asked_to_sign_in_again(bank: Flask, key: SigningKey, outcome: str) -> None:
+    words = Words(VISITS[f"signed_out_{outcome}"](bank, key).text).found
+    wanted = GERMAN["sign_in" if outcome == "nobody" else "sign_in_again"]
+    assert {GERMAN["sign_in"], GERMAN["sign_in_again"]} & set(words) == {wanted}
+
+
+def test_every_page_names_an_icon_that_its_policy_lets_in(bank: Flask) -> None:
+    page = bank.test_client().get("/saml/acme/choose", headers=NAVIGATION)
+    assert "img-src 'self'" in page.headers["Content-Security-Policy"]
+    (address,) = re.findall(r'<link rel="icon" type="image/svg\+xml" href="([^"]+)">', page.text)
+    with bank.test_client().get(address) as icon:
+        assert (icon.status_code, icon.mimetype) == (200, "image/svg+xml")
 
 
 def test_a_refused_origin_is_the_answer_whatever_the_language(bank: Flask, key: SigningKey) -> None:
