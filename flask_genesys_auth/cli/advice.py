@@ -12,6 +12,13 @@ from ..chain.decision import Reason
 if TYPE_CHECKING:
     from ..chain.decision import Identity
 
+_WEB_SERVICES = "web_services"
+_GONE = "Log in again: the account of this login session is gone."
+_FOREIGN_ACCOUNT = (
+    "Add or link the account in the application's own account store (the value is in the detail), or enable it; see "
+    "link_by and provision."
+)
+
 STEP_ADVICE: Mapping[str, str] = MappingProxyType(
     {
         "no_evidence": "Nothing: the request carries nothing that this step reads.",
@@ -25,8 +32,7 @@ STEP_ADVICE: Mapping[str, str] = MappingProxyType(
         "contact_center_conflict": "Let the request name one contact center: look at its ContactCenterId header, host, "
         "user name and organization, and at hosts, domains, realms and organizations.",
         "unknown_contact_center": "Send a ContactCenterId that is there, or set it as id of a contact center.",
-        "bad_credentials": "Let the user try again; set a password with: flask genesys-auth accounts set-password "
-        "{contact_center} USER_NAME (or in Configuration Server, if that refused it).",
+        "bad_credentials": "Let the user try again, or set another password where the step looks it up.",
         "refused": "Ask whoever wrote the step: it gives no reason of its own.",
         "no_account": "Add the account: flask genesys-auth accounts add {contact_center} USER_NAME; or link one: "
         "flask genesys-auth accounts link {contact_center} USER_NAME PROVIDER=VALUE",
@@ -67,6 +73,35 @@ STEP_ADVICE: Mapping[str, str] = MappingProxyType(
     }
 )
 """By :class:`~flask_genesys_auth.Reason`."""
+
+BY_STEP: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("bad_credentials", "configuration_server"): "Let the user try again; else set another password in "
+        "Configuration Server, or in the directory that contact_centers.{contact_center}.configuration_server names.",
+        ("bad_credentials", "web_services"): "Let the user try again; else set another password: flask genesys-auth "
+        "accounts set-password {contact_center} USER_NAME",
+        ("no_account", "configuration_server"): "Give the person this attribute in the directory, or set "
+        "contact_centers.{contact_center}.configuration_server.match to another.",
+        ("throttled", "salesforce"): "Wait until then; look in the log for who failed, and from where. The limits are "
+        "in throttle.",
+        ("throttled", "web_services"): "Wait until then; look in the log for who failed, and from where. The limits "
+        "are in throttle.",
+    }
+)
+"""By reason and step, where it is another advice than the reason alone would have."""
+
+FOREIGN_ADVICE: Mapping[str, str] = MappingProxyType(
+    {
+        "bad_credentials": "Let the user try again; else set another password in the application's own account store.",
+        "no_account": "Add or link the account in the application's own account store.",
+        "account_disabled": "Enable it in the application's own account store.",
+        "accounts_unavailable": "Look at the application's own account store, and at the detail.",
+    }
+)
+"""By reason, where the application has an account store of its own: no command writes there.
+
+What a directory or a further step has refused is not mended there.
+"""
 
 SAML_ADVICE: Mapping[str, str] = MappingProxyType(
     {
@@ -118,20 +153,37 @@ SAML_ADVICE: Mapping[str, str] = MappingProxyType(
 """By :class:`~flask_genesys_auth.saml.errors.Fault`."""
 
 
-def for_reason(reason: Reason, contact_center: str | None, identity: Identity | None = None) -> str:
+def for_reason(
+    reason: Reason,
+    contact_center: str | None,
+    identity: Identity | None = None,
+    *,
+    step: str = "",
+    own_store: bool = False,
+) -> str:
     """Return what to do about a step that did not succeed.
 
     :param identity: who was proven where there is no account: then it is said what to type.
+    :param step: which step it was.
+    :param own_store: whether the application has an account store of its own, which no command of ours writes.
     """
     center = contact_center or "CONTACT_CENTER"
     if reason is Reason.NO_ACCOUNT and identity is not None:
-        return _account_commands(identity)
-    return STEP_ADVICE[str(reason)].format(contact_center=center)
+        return _where_it_is_missing(identity) if own_store else _account_commands(identity)
+    told = BY_STEP.get((str(reason), step), STEP_ADVICE[str(reason)])
+    elsewhere = reason is Reason.BAD_CREDENTIALS or (str(reason), step) in BY_STEP
+    if own_store and (step == _WEB_SERVICES or not elsewhere):
+        told = FOREIGN_ADVICE.get(str(reason), told)
+    return told.format(contact_center=center)
 
 
-def for_fault(fault: str, contact_center: str, provider: str) -> str:
-    """Return what to do about a SAML message that was refused; nothing for a code of another release."""
-    return SAML_ADVICE.get(fault, "").format(contact_center=contact_center, provider=provider or "PROVIDER")
+def for_fault(fault: str, contact_center: str, provider: str, *, own_store: bool = False) -> str:
+    """Return what to do about a SAML message that was refused; nothing for a code of another release.
+
+    :param own_store: as above.
+    """
+    told = _FOREIGN_ACCOUNT if own_store and fault == "account" else SAML_ADVICE.get(fault, "")
+    return told.format(contact_center=contact_center, provider=provider or "PROVIDER")
 
 
 def _account_commands(identity: Identity) -> str:
@@ -143,5 +195,21 @@ def _account_commands(identity: Identity) -> str:
             f"flask genesys-auth accounts add {center} USER_NAME --identity {linked}"
         )
     if identity.matched_by == "account_id":
-        return "Log in again: the account of this login session is gone."
+        return _GONE
     return f"Add the account: flask genesys-auth accounts add {center} {shlex.quote(value)}"
+
+
+def _where_it_is_missing(identity: Identity) -> str:
+    """Say what the application's own store does not know; how it is put there, only the application knows."""
+    if identity.matched_by == "identity":
+        return (
+            f"Link an account of {identity.contact_center} to {identity.provider}={identity.subject} in the "
+            "application's own account store."
+        )
+    if identity.matched_by == "account_id":
+        return _GONE
+    kind = "e-mail address" if identity.matched_by == "email" else "user name"
+    return (
+        f"Add an account of {identity.contact_center} with the {kind} {identity.subject} to the application's own "
+        "account store."
+    )

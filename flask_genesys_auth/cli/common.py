@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ from ..web.runtime import EXTENSION, runtime
 if TYPE_CHECKING:
     from ..web.runtime import Runtime
 
+_PARSERS = {"TOMLDecodeError": "TOML", "JSONDecodeError": "JSON"}
+"""What errors of the parsers are called, of tomllib and tomli alike; their words name a line and no value."""
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -26,12 +30,32 @@ class Commands(AppGroup):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
 
-        :raises click.ClickException: for whatever this package raises on purpose.
+        :raises click.ClickException: for whatever this package raises on purpose, and for a file that the application
+            cannot read while it is made.
         """
+        if os.environ.get("NO_COLOR"):
+            ctx.color = False
         try:
             return super().invoke(ctx)
         except GenesysAuthError as error:
             raise click.ClickException(str(error)) from None
+        except (OSError, ValueError) as error:
+            finding = file_finding(error)
+            if finding is None:
+                raise
+            raise click.ClickException(finding) from None
+
+
+def file_finding(error: Exception) -> str | None:
+    """Return what is wrong with a file, in words that hold nothing of it; ``None`` if the error is another one.
+
+    Applications read their configuration while they are made: it may be missing, or be no TOML or JSON.
+    """
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename is not None and error.strerror else None
+    if type(error).__name__ in _PARSERS:
+        return f"a file that the application reads is no {_PARSERS[type(error).__name__]}: {error}"
+    return None
 
 
 def parts() -> Runtime:
@@ -42,6 +66,11 @@ def parts() -> Runtime:
     if EXTENSION not in current_app.extensions:
         raise click.ClickException(f"the application {current_app.name!r} has no GenesysAuth: call auth.init_app(app)")
     return runtime()
+
+
+def has_own_store(here: Runtime) -> bool:
+    """Tell whether the application brings an account store of its own, which no command writes."""
+    return not isinstance(here.accounts, SqlAccounts)
 
 
 def own_accounts() -> SqlAccounts:

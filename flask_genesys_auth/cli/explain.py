@@ -21,7 +21,7 @@ from ..web import login
 from ..web.access import policy_of
 from . import advice, given
 from .answers import answer_to
-from .common import as_json, parts, print_json, print_table
+from .common import as_json, has_own_store, parts, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,10 +107,12 @@ def _about(here: Runtime, record: StepRecord, contact_center: str | None) -> dic
     reason = record.reason
     if reason is None or isinstance(record.outcome, NotApplicable):
         return {}
+    own_store = has_own_store(here)
     if (unknown := _unknown(here, record, contact_center)) is not None:
-        told = advice.for_reason(Reason.NO_ACCOUNT, contact_center, unknown)
+        told = advice.for_reason(Reason.NO_ACCOUNT, contact_center, unknown, own_store=own_store)
         return {"advice": f"No account has this user name. {told}"}
-    found = {"advice": advice.for_reason(reason, contact_center, getattr(record.outcome, "identity", None))}
+    proven = getattr(record.outcome, "identity", None)
+    found = {"advice": advice.for_reason(reason, contact_center, proven, step=record.step, own_store=own_store)}
     if isinstance(record.outcome, Unavailable) and reason in {Reason.THROTTLED, Reason.CIRCUIT_OPEN}:
         found["until"] = _moment(time.time() + record.outcome.retry_after)
     return found
@@ -190,7 +192,7 @@ def _failure(here: Runtime, reference: str) -> dict[str, Any]:
         "reference": wanted,
         **found,
         "time": _moment(float(found.get("time", 0.0))),
-        "advice": advice.for_fault(str(found.get("reason")), center, provider),
+        "advice": advice.for_fault(str(found.get("reason")), center, provider, own_store=has_own_store(here)),
     }
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flask_genesys_auth.chain.decision import Identity, Reason
-from flask_genesys_auth.cli.advice import SAML_ADVICE, STEP_ADVICE, for_fault, for_reason
+from flask_genesys_auth.chain.decision import Identity, MatchedBy, Reason
+from flask_genesys_auth.cli.advice import BY_STEP, FOREIGN_ADVICE, SAML_ADVICE, STEP_ADVICE, for_fault, for_reason
 from flask_genesys_auth.saml.errors import Fault
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reasons.md").read_text("utf-8")
@@ -42,6 +42,58 @@ def test_the_page_says_what_the_commands_say() -> None:
 )
 def test_what_to_type_where_there_is_no_account(identity: Identity, typed: str) -> None:
     assert typed in for_reason(Reason.NO_ACCOUNT, "acme", identity)
+
+
+@pytest.mark.parametrize(
+    ("step", "own_store", "said"),
+    [
+        ("web_services", False, "accounts set-password acme USER_NAME"),
+        ("web_services", True, "in the application's own account store"),
+        ("configuration_server", False, "in Configuration Server, or in the directory"),
+        ("configuration_server", True, "in Configuration Server, or in the directory"),
+        ("badge", False, "where the step looks it up"),
+        ("badge", True, "where the step looks it up"),
+    ],
+)
+def test_a_wrong_password_is_set_where_the_step_looks_it_up(step: str, own_store: bool, said: str) -> None:
+    told = for_reason(Reason.BAD_CREDENTIALS, "acme", step=step, own_store=own_store)
+    assert said in told
+    assert ("set-password" in told) is (step == "web_services" and not own_store)
+
+
+def test_a_directory_without_the_attribute_is_mended_there() -> None:
+    for own_store in (False, True):
+        told = for_reason(Reason.NO_ACCOUNT, "acme", step="configuration_server", own_store=own_store)
+        assert "contact_centers.acme.configuration_server.match" in told
+        assert "accounts add" not in told
+
+
+@pytest.mark.parametrize("matched_by", ["user_name", "email", "identity"])
+def test_no_command_is_named_that_cannot_write_the_application_s_own_store(matched_by: MatchedBy) -> None:
+    who = Identity("salesforce", "acme", "ann", matched_by=matched_by, provider="salesforce")
+    ours, theirs = (
+        for_reason(Reason.NO_ACCOUNT, "acme", who, step="salesforce", own_store=own) for own in (False, True)
+    )
+    assert "flask genesys-auth accounts" in ours
+    assert "flask genesys-auth accounts" not in theirs
+    assert "the application's own account store" in theirs
+    assert "ann" in theirs
+
+
+def test_where_the_application_has_a_store_no_advice_names_the_accounts_commands() -> None:
+    for step in ("", "salesforce", "configuration_server", "web_services", "login_session", "badge"):
+        for reason in Reason:
+            told = for_reason(reason, "acme", step=step, own_store=True)
+            assert "genesys-auth accounts" not in told, reason
+            assert "accounts_url" not in told, reason
+            if told != for_reason(reason, "acme", step=step):
+                assert "the application's own account store" in told
+    for fault in SAML_ADVICE:
+        assert "genesys-auth accounts" not in for_fault(fault, "acme", "okta", own_store=True)
+
+
+def test_by_step_there_is_advice_of_reasons_that_are_there() -> None:
+    assert {reason for reason, _ in BY_STEP} | set(FOREIGN_ADVICE) <= set(STEP_ADVICE)
 
 
 def test_advice_names_the_contact_center_and_the_provider() -> None:

@@ -13,7 +13,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskCliRunner
 
+from flask_genesys_auth import GenesysAuth
 from flask_genesys_auth.accounts.models import Account
+from flask_genesys_auth.chain.decision import Identity
+from flask_genesys_auth.chain.ports import AccountState
 from flask_genesys_auth.cli import genesys_auth
 from flask_genesys_auth.errors import AccountsUnavailable
 from flask_genesys_auth.testing.faults import unused_url
@@ -21,7 +24,7 @@ from flask_genesys_auth.testing.fixtures import genesys_emulator, salesforce_emu
 from flask_genesys_auth.testing.genesys import GenesysEmulator
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
 from flask_genesys_auth.web.runtime import runtime
-from tests.cli.conftest import accounts_of, make_app
+from tests.cli.conftest import FAST, accounts_of, make_app
 from tests.servers import RedisServer, own_redis_server
 
 __all__ = ["genesys_emulator", "own_redis_server", "salesforce_emulator"]
@@ -261,6 +264,70 @@ def test_what_may_reach_genesys_no_more_is_not_sent_there(tmp_path: Path, genesy
     assert "configuration_server.max_failures (2 per hour): the directory is not asked" in row["detail"]
     assert not genesys_emulator.requests
     close(app)
+
+
+def test_a_password_that_the_directory_refuses_is_not_ours_to_set(
+    tmp_path: Path, genesys_emulator: GenesysEmulator
+) -> None:
+    table = {
+        "directory": "genesys",
+        "url": genesys_emulator.url,
+        "client_id": genesys_emulator.client_id,
+        "client_secret": genesys_emulator.client_secret,
+        "tenant": "Environment",
+        "timeout": 10.0,
+    }
+    app = make_app(tmp_path, contact_centers={"acme": {"configuration_server": table, "web_services": {}}})
+    add(app, "ann", PASSWORD)
+    genesys_emulator.add_user("ann", "another password")
+    rows = {row["step"]: row for row in Asking(app, tmp_path).explained(Authorization=basic("ann", "wrong"))["steps"]}
+    assert rows["configuration_server"]["reason"] == rows["web_services"]["reason"] == "bad_credentials"
+    assert "in Configuration Server" in rows["configuration_server"]["advice"]
+    assert "set-password" not in rows["configuration_server"]["advice"]
+    assert "accounts set-password acme" in rows["web_services"]["advice"]
+    close(app)
+
+
+class TheirAccounts:
+    """A store of the application's own, with one account that has no password."""
+
+    def find(self, identity: Identity) -> str | None:
+        return "7" if identity.subject == "ann" else None
+
+    def get(self, account_id: str) -> str | None:
+        return account_id
+
+    def describe(self, user: str) -> AccountState:
+        return AccountState(user)
+
+    def password_hash(self, contact_center: str, user_name: str) -> str | None:
+        return None
+
+    def replace_password_hash(self, contact_center: str, user_name: str, old: str, new: str) -> None:
+        raise NotImplementedError
+
+
+def test_an_account_store_of_the_application_is_not_written_by_our_commands(
+    tmp_path: Path, salesforce_emulator: SalesforceEmulator
+) -> None:
+    app = Flask("portal", instance_path=str(tmp_path))
+    app.secret_key = "a secret key of the tests"
+    salesforce = {"organizations": ["00D000000000001"], "identity_hosts": [salesforce_emulator.url], "timeout": 10.0}
+    app.config["GENESYS_AUTH"] = {
+        "passwords": FAST,
+        "contact_centers": {"acme": {"salesforce": salesforce, "web_services": {}}},
+    }
+    GenesysAuth(app, accounts=TheirAccounts())
+    asking = Asking(app, tmp_path)
+    unknown = asking.step("salesforce", **salesforce_emulator.add_user("bea@acme.example"))
+    assert unknown["reason"] == "no_account"
+    assert "bea@acme.example to the application's own account store" in unknown["advice"]
+    for name in ("ann", "bea"):
+        row = asking.step("web_services", Authorization=basic(name))
+        assert row["reason"] == "bad_credentials"
+        assert "the application's own account store" in row["advice"]
+        assert "genesys-auth accounts" not in row["advice"]
+    runtime(app).state.close()
 
 
 def test_a_wrong_password_a_disabled_account_and_a_good_one(password: Asking) -> None:
