@@ -13,7 +13,7 @@ from ..checks import Check
 from ..errors import ConfigurationError
 from ..events import plain
 from ..web.runtime import EXTENSION, runtime
-from .common import as_json, print_json
+from .common import as_json, file_finding, print_json
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -63,6 +63,11 @@ def _load(context: click.Context) -> Flask | list[Check]:
         app = context.ensure_object(ScriptInfo).load_app()
     except ConfigurationError as error:
         return [_problem(problem) for problem in error.problems]
+    except (OSError, ValueError) as error:
+        finding = file_finding(error)
+        if finding is None:
+            raise
+        return [Check("configuration", "failure", finding, "correct it: the application does not start before")]
     if EXTENSION not in app.extensions:
         return [
             Check(

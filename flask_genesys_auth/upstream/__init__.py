@@ -11,7 +11,7 @@ from .breaker import Guard, Passage
 from .client import Upstream, Upstreams, Visit
 from .reach import ask, reach_check
 from .reading import MAX_BODY, Answer
-from .wording import explain, printable
+from .wording import advice, explain, printable
 
 __all__ = [
     "MAX_BODY",
@@ -25,6 +25,7 @@ __all__ = [
     "Upstream",
     "Upstreams",
     "Visit",
+    "advice",
     "ask",
     "connect",
     "exchanging",

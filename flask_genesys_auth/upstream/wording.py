@@ -13,10 +13,13 @@ _MAX_DETAIL = 120
 _ADVICE = {
     "certificate is refused": "let it show a certificate for its name, of an authority that is trusted here; or name "
     "that authority's own in ca_file",
-    "TLS failed": "it speaks no TLS 1.2 there, or none at all: check the port and https in its address",
+    "TLS failed": "it speaks no TLS 1.2 there, or none at all: check its port, and whether its address is to ask for "
+    "TLS",
     "does not resolve": "check the host's name in its address, and this machine's name servers",
     "the proxy": "check proxy: its address, what it lets through, its user and password",
     "refused": "nothing listens there: check the host and port of its address, and whether it runs",
+    "ended the connection": "check its port, whether it wants TLS there from the beginning, and its own log",
+    "no whole answer": "it takes connections and says nothing: look there, or raise timeout",
     "in time": "check this machine's way to it (firewall, proxy), or raise timeout",
     "time allowed": "check this machine's way to it (firewall, proxy), or raise timeout",
     "answered HTTP": "the server itself has a fault: look there",

@@ -117,6 +117,8 @@ def _proxy_check(app: Flask, settings: Settings) -> Check:
     name = "application.proxy_fix"
     fix = proxy_fix_of(app)
     if fix is not None:
+        if not (fix.x_for or fix.x_proto or fix.x_host or fix.x_port or fix.x_prefix):
+            return Check(name, "ok", "ProxyFix says that no proxy is in front: nothing that a client sends is believed")
         trusted = f"x_for={fix.x_for}, x_proto={fix.x_proto}, x_host={fix.x_host}"
         if not fix.x_for:
             finding = f"ProxyFix ({trusted}) takes no client address: all clients count as one for the throttle"
@@ -127,9 +129,10 @@ def _proxy_check(app: Flask, settings: Settings) -> Check:
     return Check(
         name,
         "warning",
-        "public_url is https, no ProxyFix wraps wsgi_app: behind a proxy all clients are one address to the throttle",
-        "app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1) for exactly the proxies in front; ignore this where "
-        "the server itself ends TLS",
+        "public_url is https, and no ProxyFix wraps wsgi_app: if a proxy ends TLS, all clients are one address to the "
+        "throttle",
+        "app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1) for exactly the proxies in front; if the server "
+        "itself ends TLS, say that there is none: ProxyFix(app.wsgi_app, x_for=0, x_proto=0)",
     )
 
 

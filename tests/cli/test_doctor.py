@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,6 +25,11 @@ from flask_genesys_auth.state import health as state_health
 from flask_genesys_auth.testing import GenesysEmulator
 from flask_genesys_auth.testing.faults import unused_url
 from flask_genesys_auth.web.runtime import runtime
+
+if sys.version_info >= (3, 11):
+    import tomllib as toml
+else:
+    import tomli as toml
 
 Doctor = Callable[..., Result]
 FAST = {"memory_kib": 7168, "iterations": 5}
@@ -127,6 +133,56 @@ def test_an_error_without_a_path_is_told_too(tmp_path: Path) -> None:
         raise ConfigurationError("nothing works")
 
     assert told(broken)["configuration"]["finding"] == "nothing works"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("settings.toml", "public_url = 's3cret", "is no TOML: "),
+        ("settings.json", '{"public_url": "s3cret', "is no JSON: "),
+        ("missing.toml", None, "No such file or directory"),
+        ("", None, "Is a directory"),
+    ],
+)
+def test_a_file_that_the_application_cannot_read_is_told(
+    tmp_path: Path, name: str, content: str | None, said: str
+) -> None:
+    file = tmp_path / name
+    if content is not None:
+        file.write_text(content)
+
+    def broken() -> Flask:
+        made = Flask("portal", instance_path=str(tmp_path))
+        with file.open("rb") as opened:
+            made.config["GENESYS_AUTH"] = (json if name.endswith("json") else toml).load(opened)
+        return made
+
+    done = doctor(broken)
+    assert done.exit_code == 1
+    assert "  FAILURE  " in done.output
+    assert said in done.output
+    other = CliRunner().invoke(FlaskGroup(create_app=broken, load_dotenv=False), ["genesys-auth", "accounts", "list"])
+    assert other.exit_code == 1
+    assert other.output.startswith("Error: ")
+    assert said in other.output
+    for shown in (done.output, other.output):
+        assert "Traceback" not in shown
+        assert "s3cret" not in shown
+
+
+def test_an_error_of_the_application_s_own_is_flask_s_to_show(tmp_path: Path) -> None:
+    def broken() -> Flask:
+        raise ValueError("a bug of theirs")
+
+    assert isinstance(doctor(broken).exception, ValueError)
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_no_color_is_heeded(app: Flask, monkeypatch: pytest.MonkeyPatch, no_color: str, coloured: bool) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    group = FlaskGroup(create_app=lambda: app, load_dotenv=False, set_debug_flag=False)
+    shown = CliRunner().invoke(group, ["genesys-auth", "doctor"], color=not no_color or None).output
+    assert ("\x1b[" in shown) is coloured
 
 
 def test_an_application_without_the_extension_is_told(tmp_path: Path) -> None:

@@ -69,6 +69,38 @@ def test_what_is_wrong_is_a_failure(slapd: SlapdServer, changes: dict[str, Any],
     assert [check.status for check in found.values()].count("failure") == 1
 
 
+def test_advice_is_about_what_was_found(own_slapd: SlapdServer) -> None:
+    tls, plain = LdapServer(True, "127.0.0.1", own_slapd.tls_port), LdapServer(False, "127.0.0.1", own_slapd.port)
+    assert "ca_file" in look(own_slapd, servers=(tls,))[str(tls)].advice
+    wrong_port = LdapServer(True, "127.0.0.1", own_slapd.port)
+    assert "check its port" in look(own_slapd, servers=(wrong_port,), timeout=2)[str(wrong_port)].advice
+    wrong_password = look(own_slapd, bind_password=Secret("wr0ng"))[f"{plain}.bind_dn"]
+    assert "look at ldap.bind_dn and ldap.bind_password" in wrong_password.finding
+    assert wrong_password.advice.startswith("do what it says")
+    with own_slapd.hanging():
+        assert "look there" in look(own_slapd, timeout=0.5)[str(plain)].advice
+    own_slapd.stop()
+    assert "nothing listens there" in look(own_slapd)[str(plain)].advice
+
+
+def test_a_service_that_must_use_tls_is_told_so(own_slapd: SlapdServer, tmp_path: Path) -> None:
+    own_slapd.stop()
+    file = tmp_path / "slapd.conf"
+    file.write_text(file.read_text().replace("threads 8", "threads 8\nsecurity simple_bind=128"))
+    own_slapd.start()
+    told = look(own_slapd)[f"{own_slapd.url}.bind_dn"]
+    assert "it wants TLS: use ldaps:// or start_tls = true" in told.finding
+    assert "bind_password" not in told.finding
+    good = look(own_slapd, start_tls=True, ca_file=own_slapd.authority)
+    assert {check.status for check in good.values()} == {"ok"}
+
+
+def test_a_server_that_says_nothing_is_one_failure(own_slapd: SlapdServer) -> None:
+    with own_slapd.hanging():
+        (check,) = look(own_slapd, timeout=0.5).values()
+    assert (check.status, check.finding) == ("failure", "no whole answer in time")
+
+
 def test_each_server_is_looked_at_whatever_the_others_say(slapd: SlapdServer) -> None:
     with ScriptedServer(lambda asked: None) as broken:
         servers = (LdapServer(False, "127.0.0.1", broken.port), LdapServer(False, "127.0.0.1", slapd.port))

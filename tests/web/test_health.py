@@ -126,6 +126,19 @@ def test_a_proxy_needs_proxy_fix(build: Build) -> None:
     assert troubles(application_checks, app) == {name: "warning"}
 
 
+def test_whose_server_ends_tls_itself_says_that_there_is_no_proxy(build: Build) -> None:
+    name = "application.proxy_fix"
+    app = build(public_url=PUBLIC)
+    assert "x_for=0, x_proto=0" in look(application_checks, app)[name].advice
+    plain = app.wsgi_app
+    app.wsgi_app = ProxyFix(plain, x_for=0, x_proto=0)  # type: ignore[method-assign]
+    assert troubles(application_checks, app) == {}
+    assert "no proxy is in front" in look(application_checks, app)[name].finding
+    # Whoever believes a proxy in anything else has one.
+    app.wsgi_app = ProxyFix(plain, x_for=0, x_proto=0, x_prefix=1)  # type: ignore[method-assign]
+    assert troubles(application_checks, app) == {name: "warning"}
+
+
 @pytest.mark.parametrize("flag", ["DEBUG", "TESTING"])
 def test_debugging_in_public_is_told(build: Build, flag: str) -> None:
     app = build({flag: True}, public_url="http://127.0.0.1:5000")

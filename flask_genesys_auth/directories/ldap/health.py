@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from ...checks import Check
-from ...upstream import Deadline
+from ...upstream import Deadline, advice
 from .connection import Connection
 from .results import NoAnswer
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ...config.values import Ldap
     from .server import DirectoryServer
 
-_WAY = "look at this server, the way to it, and its certificate (configuration_server.ca_file)"
+_SAID = ("bind_dn is refused", "; ")
+"""What stands in a detail that says itself what to look at."""
 
 
 def directory_checks(name: str, settings: Ldap, servers: Sequence[DirectoryServer], timeout: float) -> Iterator[Check]:
@@ -42,33 +43,35 @@ def _server_checks(name: str, settings: Ldap, server: DirectoryServer, timeout: 
         try:
             connection = server.open(deadline)
         except NoAnswer as missed:
-            yield Check(name, "failure", missed.outcome.detail, _WAY)
+            yield _failure(name, missed)
             return
         try:
-            yield from _connection_checks(name, connection, deadline, began)
+            check = _connection_check(name, connection, deadline, began)
         finally:
             connection.close()
+        yield check
+        if check.status == "failure":
+            return
         if settings.bind_password is not None or settings.base or settings.group_base:
             yield from _service_checks(name, settings, server, deadline)
 
 
-def _connection_checks(name: str, connection: Connection, deadline: Deadline, began: float) -> Iterator[Check]:
+def _connection_check(name: str, connection: Connection, deadline: Deadline, began: float) -> Check:
     try:
         connection.read("", [], deadline)
     except NoAnswer as missed:
         if missed.code is None:
-            yield Check(name, "failure", missed.outcome.detail, _WAY)
-            return
+            return _failure(name, missed)
     milliseconds = (perf_counter() - began) * 1000
     secured = connection.tls_version or "no TLS"
-    yield Check(name, "ok", f"connected and answered in {milliseconds:.0f} ms, {secured}")
+    return Check(name, "ok", f"connected and answered in {milliseconds:.0f} ms, {secured}")
 
 
 def _service_checks(name: str, settings: Ldap, server: DirectoryServer, deadline: Deadline) -> Iterator[Check]:
     try:
         connection = server.open_for_service(deadline)
     except NoAnswer as missed:
-        yield Check(f"{name}.bind_dn", "failure", missed.outcome.detail, "nobody can log in until that is mended")
+        yield _failure(f"{name}.bind_dn", missed)
         return
     try:
         if settings.bind_password is not None:
@@ -80,12 +83,18 @@ def _service_checks(name: str, settings: Ldap, server: DirectoryServer, deadline
         connection.close()
 
 
+def _failure(name: str, missed: NoAnswer) -> Check:
+    detail = missed.outcome.detail
+    told = "do what it says" if any(words in detail for words in _SAID) else advice(detail)
+    return Check(name, "failure", detail, f"{told}; nobody can log in by this server before")
+
+
 def _base_check(name: str, base: str, connection: Connection, deadline: Deadline) -> Check:
-    advice = "mend it, or let bind_dn read it (the directory's access rules)"
+    mend = "mend it, or let bind_dn read it (the directory's access rules)"
     try:
         found = connection.read(base, [], deadline)
     except NoAnswer as missed:
-        return Check(name, "failure", f"{base}: {missed.outcome.detail}", advice)
+        return Check(name, "failure", f"{base}: {missed.outcome.detail}", mend)
     if found is None:
-        return Check(name, "failure", f"{base} is not there, or bind_dn does not see it", advice)
+        return Check(name, "failure", f"{base} is not there, or bind_dn does not see it", mend)
     return Check(name, "ok", f"{base} is there")

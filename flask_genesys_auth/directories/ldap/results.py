@@ -149,7 +149,8 @@ def refused_service(result: Result) -> NoAnswer:
     """
     policy = policy_error(result.policy)
     said = str(result) if policy is None else str(policy)
-    detail = f"bind_dn is refused, {said}: look at ldap.bind_dn and ldap.bind_password"
+    advice = _ADVICE.get(result.code, "look at ldap.bind_dn and ldap.bind_password")
+    detail = f"bind_dn is refused, {said}: {advice}"
     outage = Unavailable(Reason.SERVER_ERROR, detail=detail, uncounted=True)
     return NoAnswer(outage, well=False, elsewhere=result.code not in {SUCCESS, INVALID_CREDENTIALS})
 
