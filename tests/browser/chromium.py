@@ -202,6 +202,10 @@ class Browser:
             if found["impact"] not in MINOR
         ]
 
+    def overlook(self, address: str) -> None:
+        """Take it as it comes that there is nothing at this address."""
+        self._pages.add(address)
+
     def complaints(self) -> list[str]:
         """Return what the console has said since the last call.
 

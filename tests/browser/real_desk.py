@@ -9,7 +9,7 @@ import urllib3
 from flask import Flask
 from lxml import etree
 
-from flask_genesys_auth import GenesysAuth, current_user
+from flask_genesys_auth import GenesysAuth, current_user, unprotected
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.saml.documents import MD
 from flask_genesys_auth.saml.metadata import REDIRECT
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 COOKIE = "desk"
 PROVIDER = "idp"
+# Of a page that names no icon, browsers ask for one.
+PAGE = '<!doctype html><title>Desk</title><link rel="icon" href="data:,"><main><h1>{words}</h1></main>'
 
 
 class Desk:
@@ -62,9 +64,15 @@ class Desk:
         if not store.list("acme"):
             store.add("acme", name_id, identities=[(provider, name_id) for provider in saml["identity_providers"]])
 
+        @app.get("/")
         @app.get("/private")
         def private() -> str:
-            return f"<!doctype html><title>Desk</title><main><h1>Hello {current_user.user_name}</h1></main>"
+            return PAGE.format(words=f"Hello {current_user.user_name}")
+
+        @app.get("/open")
+        @unprotected
+        def open_() -> str:
+            return PAGE.format(words="Open to everybody")
 
         self._app = app
 

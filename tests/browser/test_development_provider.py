@@ -210,8 +210,8 @@ def test_a_wrong_choice_is_no_dead_end(desk: Desk, idp: DevelopmentIdentityProvi
 
 def test_a_passive_request_asks_nobody(desk: Desk, idp: DevelopmentIdentityProvider, browser: Browser) -> None:
     introduce(desk, idp)
-    browser.open(desk.address("login") + "?is_passive=true&next=/nothing")
-    browser.wait_for_address(desk.url + "/nothing")
+    browser.open(desk.address("login") + "?is_passive=true&next=/open")
+    browser.wait_for("Open to everybody")
     log_in(browser, desk)
     browser.open(desk.address("login") + "?is_passive=true&next=/private%3Fagain")
     browser.wait_for(HELLO)
