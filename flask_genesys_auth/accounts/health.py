@@ -25,13 +25,14 @@ _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def database_checks(database: Database) -> Iterator[Check]:
-    """Yield whether the database answers, how fast, and whether it has the tables."""
+    """Yield whether the database answers, how fast, and whether it has the tables and lets them be read."""
     name = "accounts.tables"
     try:
         database.check_tables()
         began = perf_counter()
         database.check_tables()
         taken = perf_counter() - began
+        database.check_readable()
     except AccountsUnavailable as error:
         yield Check(name, "failure", error.finding, "see that it is there, and that this user may use it")
     except ConfigurationError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.pool import NullPool
 
 from flask_genesys_auth.accounts import health
 from flask_genesys_auth.accounts.health import memory_of_this_machine, password_checks
@@ -42,6 +44,28 @@ def test_accounts_in_postgresql_that_is_there_and_is_not(postgresql: str) -> Non
     away = SqlAccounts(f"postgresql+psycopg://ann:s3cr3t-word@127.0.0.1:{free_port()}/db", timeout=30)
     (check,) = away.checks()
     assert (check.status, "s3cr3t-word" in check.finding) == ("failure", False)
+
+
+def test_tables_that_this_user_may_not_read_are_a_failure(postgresql: str) -> None:
+    owner = SqlAccounts(postgresql, timeout=30)
+    owner.create_tables()
+    address = make_url(postgresql)
+    administration = create_engine(address, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with administration.connect() as connection:
+        connection.exec_driver_sql("CREATE ROLE outsider LOGIN")
+    other = SqlAccounts(address.set(username="outsider").render_as_string(hide_password=False), timeout=30)
+    try:
+        (check,) = other.checks()
+        assert (check.status, "permission denied" in check.finding) == ("failure", True)
+        with administration.connect() as connection:
+            connection.exec_driver_sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO outsider")
+        assert statuses(other) == {"accounts.tables": "ok"}
+    finally:
+        other.close()
+        owner.close()
+        with administration.connect() as connection:
+            connection.exec_driver_sql("DROP OWNED BY outsider")
+            connection.exec_driver_sql("DROP ROLE outsider")
 
 
 def test_accounts_are_counted_by_contact_center(sqlite_store: SqlAccounts) -> None:
