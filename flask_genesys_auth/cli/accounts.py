@@ -276,7 +276,7 @@ def _check_contact_center(here: Runtime, name: str) -> None:
 def _pair(text: str) -> tuple[str, str]:
     provider, separator, value = text.partition("=")
     if not (provider and separator and value):
-        raise click.ClickException(f"{text!r} is not PROVIDER=VALUE")
+        raise click.UsageError(f"{text!r} is not PROVIDER=VALUE")
     return provider, value
 
 

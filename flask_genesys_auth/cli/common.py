@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -30,8 +31,8 @@ class Commands(AppGroup):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
 
-        :raises click.ClickException: for whatever this package raises on purpose, and for a file that the application
-            cannot read while it is made.
+        :raises click.ClickException: for whatever this package raises on purpose, and for a file that cannot be read or
+            written.
         """
         if os.environ.get("NO_COLOR"):
             ctx.color = False
@@ -52,7 +53,10 @@ def file_finding(error: Exception) -> str | None:
     Applications read their configuration while they are made: it may be missing, or be no TOML or JSON.
     """
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename is not None and error.strerror else None
+        if error.errno == errno.EPIPE or not error.strerror:
+            # Whoever reads our output has had enough: click ends without a word.
+            return None
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     if type(error).__name__ in _PARSERS:
         return f"a file that the application reads is no {_PARSERS[type(error).__name__]}: {error}"
     return None

@@ -62,17 +62,17 @@ def _lines_of(name: str) -> list[str]:
     try:
         return Path(name).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
-        raise click.ClickException(f"{name}: is not UTF-8") from None
+        raise click.UsageError(f"{name}: is not UTF-8") from None
     except OSError as error:
-        raise click.ClickException(f"{name}: {error.strerror}") from None
+        raise click.UsageError(f"{name}: {error.strerror}") from None
 
 
 def _put(headers: Headers, line: str, place: str) -> None:
     name, colon, value = line.partition(":")
     if not colon or not name.strip() or any(character in value for character in "\r\n\0"):
-        raise click.ClickException(f'{place}: is not "Name: value"')
+        raise click.UsageError(f'{place}: is not "Name: value"')
     try:
         value.encode("latin-1")
     except UnicodeEncodeError:
-        raise click.ClickException(f"{place}: a header carries Latin-1 only") from None
+        raise click.UsageError(f"{place}: a header carries Latin-1 only") from None
     headers.add(name.strip(), value.strip())

@@ -29,9 +29,9 @@ def keygen(out_key: Path, out_cert: Path, name: str, days: int, bits: int) -> No
     if find_spec("cryptography") is None:
         raise click.ClickException(_MISSING)
     if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
-        raise click.ClickException(f"--name: must have 1 to {_LONGEST_NAME} printable characters")
+        raise click.UsageError(f"--name: must have 1 to {_LONGEST_NAME} printable characters")
     if out_key.absolute() == out_cert.absolute():
-        raise click.ClickException("--out-key and --out-cert name the same file")
+        raise click.UsageError("--out-key and --out-cert name the same file")
     made: list[Path] = []
     try:
         # Both are opened before the key is made, so that what cannot be written shows at once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -74,7 +75,7 @@ def revoke(session: str | None, account: str | None, contact_center: str | None,
         count = 1 if session is not None else _count(here, ids, contact_center)
         if count:
             if not yes:
-                click.confirm(f"End {count} login session{'' if count == 1 else 's'}?", abort=True)
+                _confirm(f"End {count} login session{'' if count == 1 else 's'}?")
             # What began while the operator thought about it ends, too.
             count = sum(administration.revoke(one, contact_center, session) for one in ids)
     if not count:
@@ -93,6 +94,23 @@ def purge(as_json: bool) -> None:
         print_json({"removed": count})
     else:
         click.echo(f"Expired entries removed: {count}")
+
+
+def _confirm(question: str) -> None:
+    """Ask; whoever says no, or is not there, ends the command.
+
+    :raises click.ClickException: if nobody is there.
+    :raises click.Abort: if the answer is no.
+    """
+    try:
+        if click.confirm(question):
+            return
+    except click.Abort:
+        if sys.stdin is None or not sys.stdin.isatty():
+            click.echo(err=True)
+            raise click.ClickException("there is no terminal to ask at: use --yes") from None
+        raise
+    raise click.Abort
 
 
 @contextmanager

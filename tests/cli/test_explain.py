@@ -392,6 +392,9 @@ def test_what_is_shown_moves_no_terminal(password: Asking, path: str) -> None:
         ["explain", "GET"],
         ["explain", "GET", "/", "--address", "nowhere"],
         ["explain", "GET", "/", "--reference", "0123abcd"],
+        ["explain", "GET", "/", "-H", "s3cret"],
+        ["explain", "GET", "/", "-H", "@/nonexistent"],
+        ["explain", "GET", "/", "-H", "@/"],
         ["explain", "--reference", "x"],
         ["explain", "--reference", ""],
     ],
@@ -400,3 +403,4 @@ def test_a_mistake_in_the_command_is_status_2(password: Asking, args: list[str])
     result = password.runner.invoke(genesys_auth, args)
     assert result.exit_code == 2
     assert "Traceback" not in result.output
+    assert "s3cret" not in result.output
