@@ -28,6 +28,8 @@ class _Here(threading.local):
     """The memory of the hash that this thread is about to make: argon2 asks for it in the same thread."""
 
     memory: Any = None
+    raised: BaseException | None = None
+    """By a callback, where nothing can be raised: a Ctrl-C, mostly, for Python hears of it there first."""
 
 
 _here = _Here()
@@ -98,6 +100,9 @@ def _in_own_memory(secret: bytes, salt: bytes, parameters: Parameters) -> bytes:
     )
     with _memory(parameters.memory_cost * 1024):
         code = low_level.core(context, Type.ID.value)
+    raised, _here.raised = _here.raised, None
+    if raised is not None:
+        raise raised
     if code != 0:
         raise HashingError(low_level.error_to_str(code))
     return bytes(_ffi.buffer(tag, parameters.hash_len))
@@ -133,4 +138,10 @@ def _callbacks() -> tuple[Any, Any]:
     def take_back(memory: Any, size: int) -> None:
         """Leave it to who has mapped it."""
 
-    return _ffi.callback("allocate_fptr", give, error=_NO_MEMORY), _ffi.callback("deallocate_fptr", take_back)
+    def keep(_kind: object, error: BaseException, _trace: object) -> None:
+        _here.raised = error
+
+    return (
+        _ffi.callback("allocate_fptr", give, error=_NO_MEMORY, onerror=keep),
+        _ffi.callback("deallocate_fptr", take_back, onerror=keep),
+    )

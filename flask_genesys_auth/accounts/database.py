@@ -26,9 +26,7 @@ from sqlalchemy import (
     UniqueConstraint,
     create_engine,
     event,
-    false,
     inspect,
-    select,
 )
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
@@ -259,20 +257,6 @@ class Database:
             self._discard(connection)
         if missing:
             raise self._not_made()
-
-    def check_readable(self) -> None:
-        """Ask each table for all of its columns and for no row: whoever may not read one is told here.
-
-        :raises AccountsUnavailable: if one cannot be read.
-        """
-        connection = self._connect()
-        try:
-            for table in metadata.sorted_tables:
-                connection.execute(select(table).where(false()))
-        except SQLAlchemyError as error:
-            raise AccountsUnavailable(self._finding(error)) from None
-        finally:
-            self._discard(connection)
 
     def close(self) -> None:
         """Let go of connections; they are opened anew when they are needed again."""

@@ -9,8 +9,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from sqlalchemy import false, select
+
 from ..checks import Check, file_checks
 from ..errors import AccountsUnavailable, ConfigurationError
+from .database import metadata
 
 if TYPE_CHECKING:
     from ..config.values import PasswordSettings
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 # OWASP's Password Storage Cheat Sheet: argon2id with at least one of these pairs, memory in KiB and iterations.
 OWASP = ((47104, 1), (19456, 2), (12288, 3), (9216, 4), (7168, 5))
 _SLOW = 0.1
+_COLUMNS = tuple(select(table).where(false()) for table in metadata.sorted_tables)
 _MOST_OF_MEMORY = 0.25
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
@@ -32,7 +36,7 @@ def database_checks(database: Database) -> Iterator[Check]:
         began = perf_counter()
         database.check_tables()
         taken = perf_counter() - began
-        database.check_readable()
+        _read(database)
     except AccountsUnavailable as error:
         yield Check(name, "failure", error.finding, "see that it is there, and that this user may use it")
     except ConfigurationError as error:
@@ -44,6 +48,15 @@ def database_checks(database: Database) -> Iterator[Check]:
         yield Check(name, "warning" if slow else "ok", finding, advice)
     if database.path is not None and database.path.exists():
         yield from file_checks("accounts.file", database.path, secret=True)
+
+
+def _read(database: Database) -> None:
+    """Ask each table for all of its columns and for no row: whoever may not read one is told here.
+
+    :raises AccountsUnavailable: if one cannot be read.
+    """
+    for wanted in _COLUMNS:
+        database.first(wanted, {})
 
 
 def password_checks(hasher: PasswordHasher, settings: PasswordSettings) -> Iterator[Check]:
