@@ -179,6 +179,22 @@ def test_absent_disabled_rejected_and_unavailable_all_hand_over() -> None:
     assert not decision.unavailable  # somebody is authenticated, so nothing is missing
 
 
+def test_only_a_step_that_can_do_nothing_but_hand_over_is_not_asked() -> None:
+    class Own(DisabledStep):
+        def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> NotApplicable:
+            raise AssertionError("asked")
+
+    made_so = DisabledStep("c")
+    setattr(made_so, "authenticate", ScriptedStep("c", nothing).authenticate)  # noqa: B010 - mypy minds the other way
+    asked = ScriptedStep("d", nothing)
+    asked.always = NotApplicable()  # type: ignore[attr-defined]  # an attribute of that name means nothing
+    decision = House(DisabledStep("a"), made_so, asked).chain.walk(request())
+    assert [record.reason for record in decision.steps] == [Reason.DISABLED, Reason.NO_EVIDENCE, Reason.NO_EVIDENCE]
+    assert asked.asked == 1
+    with pytest.raises(AssertionError, match="asked"):
+        House(Own("a")).chain.walk(request())
+
+
 def test_nobody_proven_is_anonymous() -> None:
     decision = House(ScriptedStep("a", nothing)).chain.walk(request())
     assert not decision.authenticated
