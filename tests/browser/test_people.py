@@ -114,3 +114,11 @@ def test_the_way_to_the_content_goes_there(browser: Browser, chromium: webdriver
     browser.open(sample.url + "/login")
     webdriver.ActionChains(chromium).send_keys(Keys.TAB, Keys.ENTER, Keys.TAB).perform()
     assert chromium.execute_script("return document.activeElement.name") == "user_name"
+
+
+def test_no_two_pages_have_one_title(browser: Browser, chromium: webdriver.Chrome, sample: RunningSample) -> None:
+    titles = []
+    for path in PAGES:
+        browser.open(sample.url + path)
+        titles.append(chromium.title)
+    assert len(set(titles)) == len(PAGES), titles
