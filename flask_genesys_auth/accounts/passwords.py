@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import base64
-import hmac
 import secrets
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import BoundedSemaphore
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import argon2
-from argon2.exceptions import HashingError, InvalidHashError
+from argon2.exceptions import HashingError, InvalidHashError, VerificationError, VerifyMismatchError
 
 from ..errors import HasherBusy
 from ..events import Event, tell
 from ..forks import watch_forks
-from .argon2id import argon2id
 
 if TYPE_CHECKING:
     from ..config.values import PasswordSettings
@@ -29,31 +28,29 @@ LARGEST_MEMORY = 1024 * 1024
 MOST_ITERATIONS = 64
 MOST_LANES = 64
 LONGEST = 512
-SALT = 16
-DIGEST = 32
 SHORTEST_SALT = 8
 SHORTEST_DIGEST = 12
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 class PasswordHasher:
-    """Hashes and verifies with argon2id (RFC 9106).
+    """Hashes and verifies with argon2id (RFC 9106), in a few threads of its own.
+
+    glibc's malloc keeps what a thread has once hashed in, so that a process would come to hold ``memory_kib`` for each
+    of its threads, however few may hash at once.
 
     :param settings: its parameters, and how many hashes may run in this process at once.
     """
 
     def __init__(self, settings: PasswordSettings) -> None:
         self._concurrent = settings.concurrent_hashes
-        self._parameters = argon2.Parameters(
-            type=argon2.Type.ID,
-            version=argon2.low_level.ARGON2_VERSION,
-            salt_len=SALT,
-            hash_len=DIGEST,
-            time_cost=settings.iterations,
-            memory_cost=settings.memory_kib,
-            parallelism=settings.lanes,
+        self._argon2 = argon2.PasswordHasher(
+            time_cost=settings.iterations, memory_cost=settings.memory_kib, parallelism=settings.lanes
         )
-        self._dummy = self._made(secrets.token_hex(16))
-        self._turns = BoundedSemaphore(self._concurrent)
+        self._dummy = self._argon2.hash(secrets.token_hex(16))
+        self._begin()
         watch_forks(self)
 
     def hash(self, password: str) -> str:
@@ -62,7 +59,7 @@ class PasswordHasher:
         :raises HasherBusy: if too many passwords are being hashed.
         """
         with self.slot():
-            return self._made(password)
+            return self._in_own_thread(self._argon2.hash, _bytes(password))
 
     def verify(self, stored: str | None, password: str) -> bool:
         """Tell whether this is the password, by one call of argon2 whatever is stored.
@@ -76,21 +73,16 @@ class PasswordHasher:
                 Event.PASSWORD_HASH_UNREADABLE,
                 detail="a stored password hash is not one of argon2id: its account needs a new password",
             )
-        compared = known or self._dummy
-        salt, digest = _salt_and_digest(compared)
         with self.slot():
-            found = _tag(password, salt, argon2.extract_parameters(compared))
-        return hmac.compare_digest(found, digest) and known is not None
+            try:
+                self._in_own_thread(self._argon2.verify, known or self._dummy, _bytes(password))
+            except VerifyMismatchError:
+                return False
+        return known is not None
 
     def needs_rehash(self, stored: str) -> bool:
         """Tell whether this hash was made under other parameters than today's."""
-        return is_argon2(stored) and argon2.extract_parameters(stored) != self._parameters
-
-    def _made(self, password: str) -> str:
-        chosen, salt = self._parameters, secrets.token_bytes(SALT)
-        costs = f"m={chosen.memory_cost},t={chosen.time_cost},p={chosen.parallelism}"
-        tag = _tag(password, salt, chosen)
-        return f"$argon2id$v={chosen.version}${costs}${_encoded(salt)}${_encoded(tag)}"
+        return is_argon2(stored) and self._argon2.check_needs_rehash(stored)
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -110,8 +102,24 @@ class PasswordHasher:
         """Do nothing: the parent goes on."""
 
     def after_fork(self) -> None:
-        """Begin with all turns free: whoever held one is not in this process."""
+        """Begin with all turns free, and without the parent's threads: neither they nor who held a turn are here."""
+        self._begin()
+
+    def _begin(self) -> None:
         self._turns = BoundedSemaphore(self._concurrent)
+        self._threads = ThreadPoolExecutor(self._concurrent, thread_name_prefix="argon2id")
+
+    def _in_own_thread(self, hashed: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
+        try:
+            waited_for = self._threads.submit(hashed, *arguments, **named)
+        except RuntimeError as error:
+            raise HasherBusy(f"no password is hashed any more: {error}", retry_after=1) from None
+        try:
+            return waited_for.result()
+        except VerifyMismatchError:
+            raise
+        except (HashingError, VerificationError) as error:
+            raise HasherBusy(f"argon2 could not hash a password: {error}", retry_after=1) from None
 
 
 def is_argon2(stored: str) -> bool:
@@ -120,7 +128,7 @@ def is_argon2(stored: str) -> bool:
         return False
     try:
         parameters = argon2.extract_parameters(stored)
-        salt, digest = _salt_and_digest(stored)
+        salt, digest = (_decoded(part) for part in stored.split("$")[-2:])
     except (InvalidHashError, ValueError, KeyError):
         return False
     return (
@@ -131,22 +139,6 @@ def is_argon2(stored: str) -> bool:
         and len(salt) >= SHORTEST_SALT
         and len(digest) >= SHORTEST_DIGEST
     )
-
-
-def _tag(password: str, salt: bytes, parameters: argon2.Parameters) -> bytes:
-    try:
-        return argon2id(_bytes(password), salt, parameters)
-    except HashingError as error:
-        raise HasherBusy(f"argon2 could not hash a password: {error}", retry_after=1) from None
-
-
-def _salt_and_digest(stored: str) -> tuple[bytes, bytes]:
-    salt, digest = (_decoded(part) for part in stored.split("$")[-2:])
-    return salt, digest
-
-
-def _encoded(octets: bytes) -> str:
-    return base64.b64encode(octets).decode("ascii").rstrip("=")
 
 
 def _decoded(text: str) -> bytes:

@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import pytest
+from argon2.exceptions import HashingError, VerificationError
 
 from flask_genesys_auth.accounts.passwords import PasswordHasher, is_argon2
 from flask_genesys_auth.config.values import PasswordSettings
@@ -32,7 +33,6 @@ def test_passwords_are_compared_in_nfc(hasher: PasswordHasher) -> None:
 
 def test_every_question_is_one_call_of_equal_parameters(hasher: PasswordHasher, calls: list[Any]) -> None:
     stored = hasher.hash("right")
-    calls.clear()
     assert hasher.verify(stored, "right") is True
     assert hasher.verify(stored, "wrong") is False
     assert hasher.verify(None, "right") is False
@@ -44,7 +44,6 @@ def test_every_question_is_one_call_of_equal_parameters(hasher: PasswordHasher, 
 def test_a_hash_of_former_parameters_is_one_call_and_is_to_be_renewed(calls: list[Any]) -> None:
     former, today = PasswordHasher(CHEAP), PasswordHasher(DEARER)
     stored = former.hash("right")
-    calls.clear()
     assert today.verify(stored, "right")
     assert not today.verify(stored, "wrong")
     assert len(calls) == 2
@@ -125,13 +124,26 @@ def test_argon2_without_memory_is_busy_and_no_wrong_password(
 ) -> None:
     stored = hasher.hash("x")
 
-    monkeypatch.setattr("flask_genesys_auth.accounts.argon2id.mmap.mmap", _no_memory)
+    def fails(*_: object) -> bool:
+        raise VerificationError("Memory allocation error")
+
+    def makes_none(*_: object, **__: object) -> bytes:
+        raise HashingError("Memory allocation error")
+
+    monkeypatch.setattr("argon2._password_hasher.verify_secret", fails)
+    monkeypatch.setattr("argon2._password_hasher.hash_secret", makes_none)
     for ask in (lambda: hasher.verify(stored, "x"), lambda: hasher.verify(None, "x"), lambda: hasher.hash("x")):
         with pytest.raises(HasherBusy, match="Memory allocation error"):
             ask()
     monkeypatch.undo()
     assert hasher.verify(stored, "x")
+    assert hasher.verify(hasher.hash("x"), "x")
 
 
-def _no_memory(*_: object, **__: object) -> None:
-    raise OSError(12, "Cannot allocate memory")
+def test_a_process_that_ends_is_busy(hasher: PasswordHasher) -> None:
+    stored = hasher.hash("x")
+    hasher._threads.shutdown()
+    with pytest.raises(HasherBusy, match="no password is hashed any more"):
+        hasher.verify(stored, "x")
+    hasher.after_fork()
+    assert hasher.verify(stored, "x")
