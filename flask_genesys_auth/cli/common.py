@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,7 +47,17 @@ class Commands(AppGroup):
             finding = file_finding(error)
             if finding is None:
                 raise
+            _forget_output()
             raise click.ClickException(finding) from None
+
+
+def _forget_output() -> None:
+    """Let what could not be written be, or Python tries again when it ends, and complains itself."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def file_finding(error: Exception) -> str | None:

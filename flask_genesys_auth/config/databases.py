@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import ssl
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from marshmallow import ValidationError
 from sqlalchemy.engine import make_url
@@ -25,6 +26,11 @@ _STATE = (
 )
 _INSTALL = "needs a package that is not installed: pip install 'flask-genesys-auth[{}]'"
 _THROTTLE = 'must be "memory://", or the address of a Redis server such as "redis://redis.internal:6379/0"'
+_AUTHORITIES = "ssl_ca_certs"
+_OPTIONS = (
+    f'takes one option, with rediss:// only: "?{_AUTHORITIES}=" with the absolute path of the authorities to trust '
+    "instead of the system's"
+)
 _DATABASE = re.compile(r"/?|/[0-9]{1,4}", re.ASCII)
 
 
@@ -67,11 +73,24 @@ def _redis(text: str, finding: str) -> str:
         named = bool(parts.hostname) and parts.port != 0
     except ValueError:
         named = False
-    if not named or not _DATABASE.fullmatch(parts.path) or parts.query or parts.fragment:
+    if not named or not _DATABASE.fullmatch(parts.path) or parts.fragment:
         raise ValidationError(finding)
+    if parts.query:
+        _check_authorities(parts)
     if find_spec("redis") is None:
         raise ValidationError(_INSTALL.format("redis"))
     return text
+
+
+def _check_authorities(parts: SplitResult) -> None:
+    option, _, file = parts.query.partition("=")
+    if option != _AUTHORITIES or "&" in file or parts.scheme != "rediss" or not Path(unquote(file)).is_absolute():
+        raise ValidationError(_OPTIONS)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(unquote(file))
+    except OSError:
+        # That of TLS is one, too.
+        raise ValidationError(f"{_AUTHORITIES}: must name a readable file of certificates in PEM form") from None
 
 
 def is_sql(url: str) -> bool:

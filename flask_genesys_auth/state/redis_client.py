@@ -170,8 +170,15 @@ class RedisClient:
         self._timeout = timeout
         self._scripts = {name: (sha1(text.encode()).hexdigest(), text) for name, text in scripts.items()}  # noqa: S324
         self._purpose = purpose
+        # Before redis-py 6 the host's name is not looked at unless that is asked for.
+        checked = {"ssl_cert_reqs": "required", "ssl_check_hostname": True} if url.startswith("rediss:") else {}
         self._pool = redis.ConnectionPool.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0), protocol=2
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
+            protocol=2,
+            **checked,
         )
         self._timed: Any = type("TimedConnection", (_Timed, self._pool.connection_class), {})
         self._idle: deque[Connection] = deque()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -323,6 +324,18 @@ def test_redis_keeps_the_state_and_accounts_stay_in_a_file(
     monkeypatch.setattr(databases, "find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match=r"state_url: needs a package .* 'flask-genesys-auth\[redis\]'"):
         load(mapping)
+
+
+def test_redis_behind_tls_may_have_authorities_of_its_own(load: Load, folder: Path, key_pair: tuple[str, str]) -> None:
+    file, other = folder / "redis ca.pem", folder / "garbage.pem"
+    file.write_text(key_pair[1])
+    other.write_text("garbage")
+    url = f"rediss://:secret@redis.internal/0?ssl_ca_certs={quote(str(file))}"
+    settings = load({"contact_centers": {"acme": {}}, "state_url": url})
+    assert (settings.state_url, settings.throttle.storage_url) == (url, url)
+    with pytest.raises(ConfigurationError, match=r"ssl_ca_certs: must name a readable file of cert") as refused:
+        load({"contact_centers": {"acme": {}}, "throttle": {"storage_url": url.replace(quote(file.name), other.name)}})
+    assert "secret" not in str(refused.value)
 
 
 def test_postgresql_needs_its_package(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,11 @@ ADDRESS = "must be an address that begins with https://"
 HOST = "must be a host name in ASCII letters, digits, dots and hyphens (IDNA in its xn-- form)"
 LIMIT = 'must be one limit such as "10 per 5 minutes"'
 ID = "must be an id of 15 characters, or of 18 with the right checksum"
+REDIS_AUTHORITIES = "ssl_ca_certs: must name a readable file of certificates in PEM form"
+REDIS_OPTION = (
+    'takes one option, with rediss:// only: "?ssl_ca_certs=" with the absolute path of the authorities to trust '
+    "instead of the system's"
+)
 STATE = (
     'must be "memory://", the address of a SQLite file such as "sqlite:///state.sqlite3", of a PostgreSQL database '
     'such as "postgresql+psycopg://user@db.internal/portal", or of a Redis server such as "redis://redis.internal:6379/0"'
@@ -92,7 +97,17 @@ WRONG: list[tuple[str, object, str]] = [
     ("state_url", "redis://", STATE),
     ("state_url", "redis://localhost:port", STATE),
     ("state_url", "redis://localhost/name", STATE),
-    ("state_url", "redis://localhost/0?socket_timeout=0", STATE),
+    ("state_url", "redis://localhost/0?socket_timeout=0", REDIS_OPTION),
+    ("state_url", "rediss://localhost/0?ssl_cert_reqs=none", REDIS_OPTION),
+    ("state_url", "rediss://localhost/0?ssl_ca_certs=ca.pem", REDIS_OPTION),
+    ("state_url", "rediss://localhost/0?ssl_ca_certs=/a&ssl_cert_reqs=none", REDIS_OPTION),
+    ("state_url", "redis://localhost/0?ssl_ca_certs=/nowhere/ca.pem", REDIS_OPTION),
+    (
+        "state_url",
+        "rediss://localhost/0?ssl_ca_certs=/nowhere/ca.pem",
+        REDIS_AUTHORITIES,
+    ),
+    ("state_url", "rediss://localhost/0#x", STATE),
     ("state_url", "rediss://[::1", STATE),
     ("state_url", "redis+socket://localhost", STATE),
     ("state_url", "postgresql+psycopg://u:p@localhost", STATE),
