@@ -31,7 +31,7 @@ def create_app() -> Flask:
     @unprotected
     def process() -> dict[str, Any]:
         verified = runtime().chain._verified
-        key: bytes = vars(verified)["_key"]
+        key: bytes = vars(verified)["_key"].digest()
         return {"pid": os.getpid(), "key": sha256(key).hexdigest(), "remembered": len(vars(verified)["_entries"])}
 
     order = json.loads(os.environ[WARM])
