@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Condition
 from typing import TYPE_CHECKING
 
 from ..chain.decision import Reason, Unavailable
@@ -34,6 +35,12 @@ JITTER = 0.2
 """The part by which a pause differs at random: processes that saw the same outage do not come back together."""
 MAX_CIRCUITS = 1024
 """Circuits that are remembered; those without a failure and without a call are none."""
+
+PATIENCE = 0.25
+"""Seconds that a call waits for one of those under way to end, where these are young: a few that come at once are not
+sent away by a server that is well."""
+YOUNG = 1.0
+"""Seconds for which a call under way is no sign that the server hangs."""
 
 _BUSY_RETRY_AFTER = 1
 
@@ -77,9 +84,10 @@ class Passage:
     It has failed if any of its calls has. Where nothing was said it tells nothing of the server.
     """
 
-    __slots__ = ("_circuit", "_epoch", "_failed", "_guard", "_why", "probe")
+    __slots__ = ("_circuit", "_epoch", "_failed", "_guard", "_why", "began", "probe")
 
-    def __init__(self, guard: Guard, circuit: _Circuit, *, probe: bool) -> None:
+    def __init__(self, guard: Guard, circuit: _Circuit, *, began: float, probe: bool) -> None:
+        self.began = began
         self._guard = guard
         self._circuit = circuit
         self._epoch = circuit.epoch
@@ -110,20 +118,31 @@ class Passage:
 
 
 class Guard:
-    """Lets calls to servers pass while these answer, and only so many at the same time; it never waits.
+    """Lets calls to servers pass while these answer, and only so many at the same time.
+
+    Half as many again may wait for their turn, for :data:`PATIENCE` seconds and only while all calls under way are
+    younger than :data:`YOUNG`: whoever asks a server that hangs is sent away at once.
 
     A circuit opens after :data:`FAILURES` failures in a row. While it is open nobody is let through, but for one call
     at a time after a pause: if that is answered the circuit closes, if it fails the pause grows, up to
     :data:`LONGEST_PAUSE`, and if it says nothing the next call tries.
 
     :param concurrent: calls to one server at the same time.
+    :param patience: seconds that a call waits for its turn.
     :param clock: seconds that never go back.
     """
 
-    def __init__(self, *, concurrent: int = CONCURRENT_CALLS, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        concurrent: int = CONCURRENT_CALLS,
+        patience: float = PATIENCE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         if concurrent < 1:
             raise ValueError("concurrent is at least 1")
         self._concurrent = concurrent
+        self._patience = patience
         self._clock = clock
         self._lock = fork_safe_lock()
         self._generation = 0
@@ -137,22 +156,47 @@ class Guard:
         :param part: what can fail there while the rest is well: a tenant, an organization. Each has its own circuit.
         """
         with self._lock:
-            now = self._clock()
-            circuit = self._circuits.get((server, part))
-            if circuit is not None and circuit.opened is not None and (circuit.probing or now < circuit.until):
-                return _open(circuit, now)
-            if self._calls[server] >= self._concurrent:
-                return _busy(server, self._concurrent)
-            if circuit is None:
-                circuit = self._remember(_Circuit(server, part, generation=self._generation))
-            self._calls[server] += 1
-            circuit.calls += 1
-            circuit.probing = circuit.opened is not None
-            return Passage(self, circuit, probe=circuit.probing)
+            generation = self._generation
+            found = self._entered(server, part)
+            if found is None and self._may_wait(server):
+                self._waiting[server] += 1
+                try:
+                    self._left.wait_for(lambda: self._has_turn(server, generation), self._patience)
+                finally:
+                    if generation == self._generation:
+                        self._waiting.subtract([server])
+                        self._waiting += Counter()  # without those of whom there is none
+                found = self._entered(server, part)
+            return found if found is not None else _busy(server, self._concurrent)
+
+    def _entered(self, server: str, part: str) -> Passage | Unavailable | None:
+        """Return a passage, or that the circuit is open; ``None`` where it is not this call's turn."""
+        now = self._clock()
+        circuit = self._circuits.get((server, part))
+        if circuit is not None and circuit.opened is not None and (circuit.probing or now < circuit.until):
+            return _open(circuit, now)
+        calls = self._calls[server]
+        if len(calls) >= self._concurrent:
+            return None
+        if circuit is None:
+            circuit = self._remember(_Circuit(server, part, generation=self._generation))
+        circuit.calls += 1
+        circuit.probing = circuit.opened is not None
+        passage = Passage(self, circuit, began=now, probe=circuit.probing)
+        calls.add(passage)
+        return passage
+
+    def _may_wait(self, server: str) -> bool:
+        oldest = min(passage.began for passage in self._calls[server])
+        return self._waiting[server] < max(1, self._concurrent // 2) and self._clock() - oldest < YOUNG
+
+    def _has_turn(self, server: str, generation: int) -> bool:
+        return generation != self._generation or len(self._calls[server]) < self._concurrent
 
     def clear(self) -> None:
         """Begin anew: every circuit is closed, and calls under way are not heard any more."""
         with self._lock:
+            self._left.notify_all()
             self.after_fork()
 
     def before_fork(self) -> None:
@@ -165,7 +209,9 @@ class Guard:
 
     def _begin(self) -> None:
         self._circuits: dict[tuple[str, str], _Circuit] = {}
-        self._calls: Counter[str] = Counter()
+        self._calls: defaultdict[str, set[Passage]] = defaultdict(set)
+        self._waiting: Counter[str] = Counter()
+        self._left = Condition(self._lock)
 
     def _remember(self, circuit: _Circuit) -> _Circuit:
         if len(self._circuits) >= MAX_CIRCUITS:
@@ -180,9 +226,11 @@ class Guard:
         with self._lock:
             if circuit.generation != self._generation:
                 return
-            self._calls[circuit.server] -= 1
-            if not self._calls[circuit.server]:
+            calls = self._calls[circuit.server]
+            calls.discard(passage)
+            if not calls:
                 del self._calls[circuit.server]
+            self._left.notify_all()
             circuit.calls -= 1
             if passage.probe:
                 circuit.probing = False

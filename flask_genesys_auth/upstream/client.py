@@ -112,8 +112,8 @@ class Upstream:
 
         :param url: any address of that server.
         :param part: what can fail there while the rest is well, as :meth:`Guard.enter` has it.
-        :returns: ``Unavailable`` with ``circuit_open`` or ``upstream_busy``, at once and without asking anybody, where
-            that server has not answered for a while, or too many calls to it are under way.
+        :returns: ``Unavailable`` with ``circuit_open`` or ``upstream_busy``, without asking anybody, where that server
+            has not answered for a while, or too many calls to it are under way.
         """
         passage = self._guard.enter(_server(url), part)
         return passage if isinstance(passage, Unavailable) else Visit(self, passage, deadline)

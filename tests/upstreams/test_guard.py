@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from flask_genesys_auth.chain.decision import Reason, Unavailable
 from flask_genesys_auth.upstream import Guard, Passage
-from flask_genesys_auth.upstream.breaker import FAILURES, FIRST_PAUSE, JITTER, LONGEST_PAUSE, MAX_CIRCUITS
+from flask_genesys_auth.upstream.breaker import FAILURES, FIRST_PAUSE, JITTER, LONGEST_PAUSE, MAX_CIRCUITS, YOUNG
 
 SERVER = "https://one.example:443"
 OTHER = "https://other.example:443"
+LONG = 60.0
 LEAST, MOST = 1 - JITTER, 1 + JITTER
 
 
@@ -179,6 +183,75 @@ def test_only_so_many_calls_at_once_over_all_parts_of_a_server(guard: Guard) -> 
             pass
     assert not guard._calls
     assert not guard._circuits
+
+
+def test_one_too_many_waits_for_a_call_that_ends_soon(clock: Clock) -> None:
+    guard = Guard(concurrent=2, patience=LONG, clock=clock)
+    under_way = [entered(guard.enter(SERVER)) for _ in range(2)]
+    with ThreadPoolExecutor() as others:
+        waiting = others.submit(guard.enter, SERVER)
+        until(lambda: guard._waiting[SERVER] == 1)
+        # The queue is half as long as the bound: whoever comes then is sent away at once.
+        refused(guard.enter(SERVER), Reason.UPSTREAM_BUSY)
+        assert not waiting.done()
+        with under_way[0]:
+            under_way[0].answered()
+        with entered(waiting.result(LONG)), under_way[1]:
+            pass
+    assert not guard._waiting
+    assert not guard._calls
+
+
+def test_nobody_waits_for_a_server_that_seems_to_hang(clock: Clock) -> None:
+    guard = Guard(concurrent=2, patience=LONG, clock=clock)
+    first = entered(guard.enter(SERVER))
+    clock.now += YOUNG
+    with entered(guard.enter(SERVER)):
+        refused(guard.enter(SERVER), Reason.UPSTREAM_BUSY)
+    with first:
+        pass
+    answer(guard)
+
+
+def test_who_waits_in_vain_is_sent_away(clock: Clock) -> None:
+    guard = Guard(concurrent=1, patience=0.05, clock=clock)
+    with entered(guard.enter(SERVER)):
+        began = time.monotonic()
+        refused(guard.enter(SERVER), Reason.UPSTREAM_BUSY)
+        assert time.monotonic() - began >= 0.05
+    answer(guard)
+
+
+def test_who_waits_while_the_circuit_opens_is_told_so(clock: Clock) -> None:
+    guard = Guard(concurrent=1, patience=LONG, clock=clock)
+    fail(guard, FAILURES - 1)
+    last = entered(guard.enter(SERVER))
+    with ThreadPoolExecutor() as others:
+        waiting = others.submit(guard.enter, SERVER)
+        until(lambda: guard._waiting[SERVER] == 1)
+        with last:
+            last.failed("it is down")
+        refused(waiting.result(LONG))
+
+
+def test_who_waits_while_all_is_forgotten_goes_on(clock: Clock) -> None:
+    guard = Guard(concurrent=1, patience=LONG, clock=clock)
+    forgotten = entered(guard.enter(SERVER))
+    with ThreadPoolExecutor() as others:
+        waiting = others.submit(guard.enter, SERVER)
+        until(lambda: guard._waiting[SERVER] == 1)
+        guard.clear()
+        with entered(waiting.result(LONG)), forgotten:
+            pass
+    assert not guard._waiting
+    answer(guard)
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + LONG
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def test_a_guard_that_lets_nobody_through_is_refused() -> None:
