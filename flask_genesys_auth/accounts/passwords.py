@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import BoundedSemaphore
+from threading import Barrier, BoundedSemaphore, Lock, current_thread, main_thread
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import argon2
@@ -107,19 +107,56 @@ class PasswordHasher:
 
     def _begin(self) -> None:
         self._turns = BoundedSemaphore(self._concurrent)
-        self._threads = ThreadPoolExecutor(self._concurrent, thread_name_prefix="argon2id")
+        self._starting = Lock()
+        self._threads: ThreadPoolExecutor | None = None
 
     def _in_own_thread(self, hashed: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
-        try:
-            waited_for = self._threads.submit(hashed, *arguments, **named)
-        except RuntimeError as error:
-            raise HasherBusy(f"no password is hashed any more: {error}", retry_after=1) from None
-        try:
-            return waited_for.result()
-        except VerifyMismatchError:
-            raise
-        except (HashingError, VerificationError) as error:
-            raise HasherBusy(f"argon2 could not hash a password: {error}", retry_after=1) from None
+        with _without_memory_busy():
+            if current_thread() is main_thread():
+                # It is one thread anyway; and a Ctrl-C, which comes here, must not meet a thread that is half begun.
+                return hashed(*arguments, **named)
+            with _without_threads_busy():
+                waited_for = self._started().submit(hashed, *arguments, **named)
+            try:
+                return waited_for.result()
+            finally:
+                # Else what it raised would keep itself alive, and the password with it.
+                del waited_for
+
+    def _started(self) -> ThreadPoolExecutor:
+        """Return the threads, all of them begun: no password waits for one that cannot be."""
+        with self._starting:
+            if self._threads is None:
+                threads = ThreadPoolExecutor(self._concurrent, thread_name_prefix="argon2id")
+                gate = Barrier(self._concurrent)
+                try:
+                    for _ in range(self._concurrent):
+                        threads.submit(gate.wait)
+                except RuntimeError:
+                    gate.abort()
+                    threads.shutdown(wait=False)
+                    raise
+                self._threads = threads
+            return self._threads
+
+
+@contextmanager
+def _without_memory_busy() -> Iterator[None]:
+    try:
+        yield
+    except VerifyMismatchError:
+        raise
+    except (HashingError, VerificationError) as error:
+        raise HasherBusy(f"argon2 could not hash a password: {error}", retry_after=1) from None
+
+
+@contextmanager
+def _without_threads_busy() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        # The system gives no more threads, or the process is ending.
+        raise HasherBusy(f"no password can be hashed: {error}", retry_after=1) from None
 
 
 def is_argon2(stored: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -140,10 +142,48 @@ def test_argon2_without_memory_is_busy_and_no_wrong_password(
     assert hasher.verify(hasher.hash("x"), "x")
 
 
-def test_a_process_that_ends_is_busy(hasher: PasswordHasher) -> None:
+def test_other_threads_hash_in_those_of_the_hasher() -> None:
+    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, lanes=1, concurrent_hashes=4))
     stored = hasher.hash("x")
-    hasher._threads.shutdown()
-    with pytest.raises(HasherBusy, match="no password is hashed any more"):
-        hasher.verify(stored, "x")
-    hasher.after_fork()
-    assert hasher.verify(stored, "x")
+    assert hasher._threads is None
+    with ThreadPoolExecutor(4) as others:
+        assert list(others.map(lambda password: hasher.verify(stored, password), ["x", "y"] * 8)) == [True, False] * 8
+        threads = hasher._threads
+        assert threads is not None
+        assert len(threads._threads) == 4
+        threads.shutdown()
+        with pytest.raises(HasherBusy, match="no password can be hashed: cannot schedule"):
+            others.submit(hasher.verify, stored, "x").result()
+        hasher.after_fork()
+        assert others.submit(hasher.verify, stored, "x").result()
+
+
+def test_without_threads_no_password_waits_for_one(hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = hasher.hash("x")
+    with ThreadPoolExecutor(1) as other:
+        assert not other.submit(bool).result()  # so that its thread is there
+        monkeypatch.setattr(threading.Thread, "start", _no_thread)
+        for _ in range(3):
+            with pytest.raises(HasherBusy, match="can't start new thread"):
+                other.submit(hasher.verify, stored, "x").result()
+        assert hasher._threads is None
+        monkeypatch.undo()
+        assert other.submit(hasher.verify, stored, "x").result()
+
+
+def test_nothing_keeps_a_wrong_password_alive(hasher: PasswordHasher) -> None:
+    stored = hasher.hash("right")
+    with ThreadPoolExecutor(1) as other:
+        assert not other.submit(hasher.verify, stored, "wrong").result()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                assert not other.submit(hasher.verify, stored, "wrong").result()
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
+
+
+def _no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
