@@ -160,9 +160,9 @@ class LoginSessions:
         :raises ValueError: if neither is given.
         """
         found = self._each(_named(account_id, contact_center))
-        first = sorted(found, key=_place) if limit is None else nsmallest(limit, found, key=_place)
         # A store may show one twice: then side by side.
-        return list({one.handle: one for one in first}.values())
+        first = sorted(found, key=_place) if limit is None else nsmallest(2 * limit, found, key=_place)
+        return list({one.handle: one for one in first}.values())[:limit]
 
     def count(self, *, account_id: str | None = None, contact_center: str | None = None) -> int:
         """Return how many sessions of an account, of a contact center, or of an account there :meth:`revoke` finds.

@@ -178,6 +178,9 @@ class Database:
             row: Sequence[Any] | None = cursor.fetchone()
         except dialect.loaded_dbapi.Error as error:
             lost = dialect.is_disconnect(error, connection.connection, cursor)
+            if lost:
+                # Or it is rolled back when it is closed, which fails, and is logged by SQLAlchemy.
+                connection.invalidate(error)
             raise DBAPIError.instance(
                 text,
                 None,

@@ -22,7 +22,7 @@ from ..events import Event, Outage
 from ..forks import watch_forks
 from . import sqlite_statements as ask
 from .health import round_trip_check
-from .tables import PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION, metadata, schema
+from .tables import MOST_PURGE_WAIT, PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION, metadata, schema
 from .values import BATCH, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class SqliteState:
         self._outage = Outage(f"the state in {self._path}")
         self._unpurged = Outage(f"the state in {self._path}", Event.STATE_NOT_PURGED, None)
         self._next_purge = 0.0
+        self._purges_missed = 0
         watch_forks(self)
         self._check_existing()
 
@@ -237,14 +238,17 @@ class SqliteState:
         """Delete a batch of what has expired; the change has counted, whatever becomes of this."""
         try:
             with self._connection(in_passing=True) as connection, _cursor(connection) as cursor:
-                # Whoever writes just now, nobody waits for.
-                cursor.execute("PRAGMA busy_timeout = 0")
+                # For whoever writes just now nobody waits; only where there is always somebody, a moment.
+                cursor.execute(f"PRAGMA busy_timeout = {min(10 * self._purges_missed, MOST_PURGE_WAIT)}")
                 gone = ask.PURGE.run(cursor, now=self._clock()).rowcount
                 cursor.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
         except (StateUnavailable, ConfigurationError) as error:
-            if not _is_busy(error.__cause__):
+            if _is_busy(error.__cause__):
+                self._purges_missed += 1
+            else:
                 self._unpurged.failed(str(error))
             return
+        self._purges_missed = 0
         self._unpurged.answered()
         if gone == PURGE_BATCH:
             self._next_purge = 0.0

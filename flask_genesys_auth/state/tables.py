@@ -31,6 +31,8 @@ PURGE_BATCH = 100
 """How many expired rows are deleted in one go, at most."""
 PURGE_INTERVAL = 1.0
 """Seconds between two deletions in passing of one process, unless there was more than a batch to delete."""
+MOST_PURGE_WAIT = 200
+"""Milliseconds that a purge in passing waits for other writers at most, where it has often found them at work."""
 
 metadata = MetaData()
 

@@ -72,9 +72,10 @@ class OwnLoginManager(LoginManager):  # type: ignore[misc]  # Flask-Login has no
 
     def init_app(self, app: Flask, add_context_processor: bool = True) -> None:
         """Take an application's users over; there is no remember cookie to look after at the end of a request."""
-        app.login_manager = self  # type: ignore[attr-defined]  # as Flask-Login does
-        if add_context_processor:
-            app.context_processor(flask_login.utils._user_context_processor)
+        super().init_app(app, add_context_processor)
+        after = app.after_request_funcs.get(None, [])
+        if self._update_remember_cookie in after:
+            after.remove(self._update_remember_cookie)
 
     def _load_user(self) -> None:
         self._update_request_context_with_user(decide().user)

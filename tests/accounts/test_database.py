@@ -124,7 +124,9 @@ def test_no_secret_of_the_address_shows() -> None:
     assert failure.value.__cause__ is None
 
 
-def test_postgresql_that_went_away_and_came_back_is_asked_again(postgresql: str) -> None:
+def test_postgresql_that_went_away_and_came_back_is_asked_again(
+    postgresql: str, caplog: pytest.LogCaptureFixture
+) -> None:
     store = SqlAccounts(postgresql, timeout=5)
     store.create_tables()
     assert store.find(ANN) is None
@@ -137,6 +139,8 @@ def test_postgresql_that_went_away_and_came_back_is_asked_again(postgresql: str)
             {"u": "postgres"},
         )
     assert store.find(ANN) is None
+    # Nor does SQLAlchemy tell of a connection that it could not roll back.
+    assert caplog.records == []
     store.close()
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE genesys_auth_identities"))

@@ -131,6 +131,18 @@ def test_what_a_failure_half_way_leaves_ends_at_the_next_attempt(
     assert {sessions.resume(session_id) == ENDED for session_id in ids} == {True}
 
 
+def test_a_store_that_shows_a_session_twice_makes_no_list_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = MemoryState("one")
+    sessions = LoginSessions(state, SessionSettings())
+    for number in range(10):
+        begin(sessions, account_id=f"{number}")
+    listed = sessions.all_of(contact_center="acme")
+    each = state.find_each
+    monkeypatch.setattr(state, "find_each", lambda term: [*each(term), *each(term)])
+    for limit in (0, 1, 7, 10, 11):
+        assert sessions.all_of(contact_center="acme", limit=limit) == listed[:limit]
+
+
 @pytest.mark.parametrize("state", ["sqlite", "postgresql", "redis"], indirect=True)
 def test_ending_takes_no_memory_that_grows_with_them(state: Any, sessions: LoginSessions) -> None:
     peaks = []

@@ -20,7 +20,7 @@ from flask_genesys_auth.chain.ports import StateStore
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
 from flask_genesys_auth.state import sqlite
 from flask_genesys_auth.state.sqlite import SqliteState
-from flask_genesys_auth.state.tables import PURGE_BATCH
+from flask_genesys_auth.state.tables import MOST_PURGE_WAIT, PURGE_BATCH
 from flask_genesys_auth.state.values import BATCH
 
 from . import racers as racers_module
@@ -169,6 +169,22 @@ def test_a_purge_in_passing_that_fails_fails_no_change_and_is_no_outage(
     assert [vars(one)["genesys_auth"]["event"] for one in caplog.records] == ["state_regained"]
     assert store.purge() == 0
     assert backend.rows("genesys_auth_state") == 3
+
+
+def test_where_others_write_all_the_time_a_purge_waits_for_its_turn(backend: SqliteBackend) -> None:
+    store = backend.open("one")
+    store.put("old", 1, 10)
+    backend.advance(11)
+    store._purges_missed = 1000
+    with closing(sqlite3.connect(backend.path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        store._purge_in_passing()
+        assert MOST_PURGE_WAIT / 1000 / 2 < time.monotonic() - began < PATIENCE / 2
+        assert backend.rows("genesys_auth_state") == 1
+        other.execute("ROLLBACK")
+    store._purge_in_passing()
+    assert (backend.rows("genesys_auth_state"), store._purges_missed) == (0, 0)
 
 
 def test_nobody_waits_for_another_writer_in_order_to_purge(
