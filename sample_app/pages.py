@@ -100,7 +100,8 @@ def _login_form(wanted: str, **values: str) -> str:
 def _not_logged_in(decision: Decision, wanted: str) -> Response:
     """Show the form again: 401, or 429 or 503 with ``Retry-After``, where the password may well be right."""
     if decision.throttled:
-        status, message = 429, "Signing in has failed too often. Please wait a little before you try again."
+        status = 429
+        message = "There have been too many attempts to sign in. Please wait a little before you try again."
     elif decision.unavailable:
         status, message = 503, "We cannot check your password at the moment. Please try again shortly."
     else:

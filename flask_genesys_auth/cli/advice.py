@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 _WEB_SERVICES = "web_services"
 _GONE = "Log in again: the account of this login session is gone."
 _FOREIGN_ACCOUNT = (
-    "Add or link the account in the application's own account store (the value is in the detail), or enable it; see "
-    "link_by and provision."
+    "Add or link the account in the application's own account store (the value is in the detail), or enable it."
 )
 
 STEP_ADVICE: Mapping[str, str] = MappingProxyType(
@@ -80,8 +79,8 @@ BY_STEP: Mapping[tuple[str, str], str] = MappingProxyType(
         "Configuration Server, or in the directory that contact_centers.{contact_center}.configuration_server names.",
         ("bad_credentials", "web_services"): "Let the user try again; else set another password: flask genesys-auth "
         "accounts set-password {contact_center} USER_NAME",
-        ("no_account", "configuration_server"): "Give the person this attribute in the directory, or set "
-        "contact_centers.{contact_center}.configuration_server.match to another.",
+        ("no_account", "configuration_server"): "Give the person the attribute that the detail "
+        "names in the directory, or set contact_centers.{contact_center}.configuration_server.match to another.",
         ("throttled", "salesforce"): "Wait until then; look in the log for who failed, and from where. The limits are "
         "in throttle.",
         ("throttled", "web_services"): "Wait until then; look in the log for who failed, and from where. The limits "
@@ -129,7 +128,8 @@ SAML_ADVICE: Mapping[str, str] = MappingProxyType(
         "other_contact_center": "Begin the login at this contact center; is one application at the provider shared?",
         "destination": "Compare both addresses: public_url, and the ACS address at the provider.",
         "recipient": "Compare both addresses: public_url, and the ACS address at the provider.",
-        "audience": "Set the audience at the provider to ours (our entity id), or saml.entity_id to what it sends.",
+        "audience": "Set the audience at the provider to ours (our entity id). Keep an old entity id of yours "
+        "(saml.entity_id) only if no other service has it.",
         "confirmation": "Let the provider send a bearer confirmation with an end.",
         "conditions": "Let the provider send Conditions with NotOnOrAfter, and none that nobody here understands.",
         "not_yet_valid": "Compare the clocks in the detail: set both by NTP; clock_skew bridges small gaps.",
@@ -145,8 +145,9 @@ SAML_ADVICE: Mapping[str, str] = MappingProxyType(
         "code": "Let the user begin anew: the page was opened again, or too late.",
         "other_browser": "Let the user begin anew in one browser, with cookies; in a frame of another site they are "
         "blocked. Is the application called by the host of public_url?",
-        "account": "Add or link the account: flask genesys-auth accounts link {contact_center} USER_NAME "
-        "{provider}=VALUE (the value is in the detail), or enable it; see link_by and provision.",
+        "account": "Link the account: flask genesys-auth accounts link {contact_center} USER_NAME {provider}=VALUE "
+        "(the value is in the detail); or add one: flask genesys-auth accounts add {contact_center} USER_NAME "
+        "--identity {provider}=VALUE; or enable it; see link_by and provision.",
         "logged_out": "Nothing: the provider has ended this login meanwhile. Let the user begin anew.",
     }
 )

@@ -215,6 +215,13 @@ def _account_checks(here: Runtime) -> Iterator[Check]:
         number = counted.get(name, 0)
         if number:
             yield Check(f"{_ACCOUNTS}.{name}", "ok", f"accounts: {number}")
+        elif _provisions(here, name):
+            yield Check(f"{_ACCOUNTS}.{name}", "ok", "no accounts yet: the first SAML login makes them (provision)")
         else:
             advice = "make some: flask genesys-auth accounts add, or import"
             yield Check(f"{_ACCOUNTS}.{name}", "warning", "no accounts: nobody can log in", advice)
+
+
+def _provisions(here: Runtime, contact_center: str) -> bool:
+    saml = here.settings.contact_centers[contact_center].saml
+    return saml is not None and any(provider.provision for provider in saml.identity_providers.values())

@@ -72,10 +72,8 @@ def revoke(session: str | None, account: str | None, contact_center: str | None,
         raise click.UsageError("name what ends: --session, or --account and --contact-center, or one of these two")
     with _shared_state() as here:
         ids = sorted(_account_ids(here, account, contact_center)) if account is not None else [None]
-        count = 1 if session is not None else _count(here, ids, contact_center)
-        if count:
-            if not yes:
-                _confirm(f"End {count} login session{'' if count == 1 else 's'}?")
+        count = 0
+        if yes or _may_end(here, ids, contact_center, session):
             # What began while the operator thought about it ends, too.
             count = sum(administration.revoke(one, contact_center, session) for one in ids)
     if not count:
@@ -94,6 +92,14 @@ def purge(as_json: bool) -> None:
         print_json({"removed": count})
     else:
         click.echo(f"Expired entries removed: {count}")
+
+
+def _may_end(here: Runtime, ids: Sequence[str | None], contact_center: str | None, session: str | None) -> bool:
+    """Ask whether they may end; false if there are none."""
+    count = 1 if session is not None else _count(here, ids, contact_center)
+    if count:
+        _confirm(f"End {count} login session{'' if count == 1 else 's'}?")
+    return bool(count)
 
 
 def _confirm(question: str) -> None:

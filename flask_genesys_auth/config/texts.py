@@ -34,7 +34,7 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
             "We cannot check who you are at the moment. Your password may well be right: please try again shortly."
         ),
         "throttled_title": "Too many attempts",
-        "throttled_advice": "Signing in has failed too often. Please wait a little before you try again.",
+        "throttled_advice": "There have been too many attempts to sign in. Please wait a little before you try again.",
         # SAML
         "saml_failed_title": "Signing in did not work",
         "saml_failed_advice": "The answer of the identity provider could not be accepted. Please try again.",

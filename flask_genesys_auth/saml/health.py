@@ -54,7 +54,8 @@ def provider_checks(provider: TrustedProvider, now: float, *, ask: bool = True) 
                 f"{name}.signed_requests",
                 "warning",
                 "it wants signed requests (WantAuthnRequestsSigned), and there is no signing_key",
-                "make a key: flask genesys-auth saml keygen, and give the provider our metadata anew",
+                f"make a key: {_keygen('signing')}, then set signing_key and signing_certificate, and give the "
+                "provider our metadata anew",
             )
     for relaxation, (finding, advice) in _RELAXATIONS.items():
         if getattr(provider.settings, relaxation):
@@ -79,12 +80,12 @@ def own_checks(keys: OwnKeys, contact_center: str, public_url: str, now: float) 
             f"{name}.signing_key",
             "warning",
             "nothing we send is signed, and single logout ends sessions here only",
-            "make a key: flask genesys-auth saml keygen, then set signing_key and signing_certificate",
+            f"make a key: {_keygen('signing')}, then set signing_key and signing_certificate",
         )
     else:
-        advice = "make its successor: flask genesys-auth saml keygen, and publish it as next_signing_certificate"
+        advice = f"make its successor: {_keygen('next-signing')}, and publish it as next_signing_certificate"
         yield from _certificate_checks((der_of(keys.signing.certificate),), f"{name}.signing_certificate", now, advice)
-    advice = "make its successor: flask genesys-auth saml keygen, and put it first among encryption_keys"
+    advice = f"make its successor: {_keygen('next-encryption')}, and put it first among encryption_keys"
     yield from _certificate_checks(keys.encryption, f"{name}.encryption_keys", now, advice)
     if leaves_in_the_open(public_url):
         yield Check(f"{name}.public_url", "warning", "logins come by plain http", "give public_url an https address")
@@ -132,6 +133,11 @@ def _certificate_checks(certificates: tuple[bytes, ...], name: str, now: float, 
             yield Check(which, "warning", finding, advice)
         else:
             yield Check(which, "ok", finding)
+
+
+def _keygen(name: str) -> str:
+    """Return the command that makes a key, as it is typed."""
+    return f"flask genesys-auth saml keygen --out-key {name}.key --out-cert {name}.crt"
 
 
 def _short(certificate: bytes) -> str:

@@ -92,6 +92,21 @@ def test_where_the_application_has_a_store_no_advice_names_the_accounts_commands
         assert "genesys-auth accounts" not in for_fault(fault, "acme", "okta", own_store=True)
 
 
+def test_nobody_is_told_to_take_on_another_service_s_entity_id() -> None:
+    told = for_fault("audience", "acme", "okta")
+    assert told.startswith("Set the audience at the provider to ours")
+    assert "to what it sends" not in told
+
+
+def test_who_has_no_account_after_saml_gets_one_linked_or_added() -> None:
+    told = for_fault("account", "acme", "okta")
+    assert "accounts link acme USER_NAME okta=VALUE" in told
+    assert "accounts add acme USER_NAME --identity okta=VALUE" in told
+    assert "link_by" in told
+    # A store of the application's own may have neither.
+    assert "link_by" not in for_fault("account", "acme", "okta", own_store=True)
+
+
 def test_by_step_there_is_advice_of_reasons_that_are_there() -> None:
     assert {reason for reason, _ in BY_STEP} | set(FOREIGN_ADVICE) <= set(STEP_ADVICE)
 

@@ -289,6 +289,21 @@ def test_accounts_and_contact_centers_are_compared(app: Flask, tmp_path: Path) -
     assert "no accounts" in told(lambda: app)["accounts.contact_centers.acme"]["finding"]
 
 
+@pytest.mark.parametrize(("provision", "status"), [(True, "ok"), (False, "warning")])
+def test_where_the_first_login_makes_accounts_nobody_needs_to_be_there(
+    tmp_path: Path, provision: bool, status: str
+) -> None:
+    provider = {"metadata": "https://idp.example/metadata", "provision": provision}
+    if provision:
+        provider["email_domains"] = ["acme.example"]
+    table = {"web_services": {}, "saml": {"identity_providers": {"company": provider}}}
+    made = portal(tmp_path, public_url="https://portal.example", contact_centers={"acme": table})
+    runtime(made).accounts.create_tables()  # type: ignore[attr-defined]  # the built-in store
+    check = told(lambda: made, "--offline")["accounts.contact_centers.acme"]
+    assert check["status"] == status
+    assert ("the first SAML login makes them" in check["finding"]) is provision
+
+
 def test_accounts_without_tables_are_one_failure(tmp_path: Path) -> None:
     found = told(lambda: portal(tmp_path))
     assert found["accounts.tables"]["status"] == "failure"

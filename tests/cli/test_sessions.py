@@ -170,6 +170,22 @@ def test_what_a_failure_half_way_has_ended_is_told_and_the_same_command_ends_the
     assert [(said["contact_center"], said["count"]) for said in told] == [("acme", BATCH), ("acme", 5)]
 
 
+def test_who_is_not_asked_needs_no_list_of_them(
+    run: Invoke, app: Flask, begun: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[object] = []
+
+    def count(_: object, **named: object) -> int:
+        counted.append(named)
+        return 3
+
+    monkeypatch.setattr(type(runtime(app).sessions), "count", count)
+    assert run("sessions", "revoke", "--contact-center", "acme", "--yes").output == "Login sessions ended: 3\n"
+    assert counted == []
+    assert "End 3 login sessions?" in run("sessions", "revoke", "--contact-center", "globex", stdin="y\n").output
+    assert len(counted) == 1
+
+
 def test_one_is_ended(run: Invoke, app: Flask, begun: list[str]) -> None:
     handle = next(row["handle"] for row in listed(run) if row["provider"])
     assert run("sessions", "revoke", "--session", handle, "--yes").output == "Login sessions ended: 1\n"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
+from flask_genesys_auth import DirectoryEntry, Identity, Reason, Rejected
 from flask_genesys_auth.testing.server import LoopbackServer
 from tests.saml.plain_browser import PlainBrowser
 from tests.servers import free_port, require
@@ -33,6 +37,11 @@ def follow(page: str, folder: Path, swaps: dict[str, str] | None = None) -> None
         reader.follow()
 
 
+def saved(folder: Path, name: str) -> dict[str, Any]:
+    """Return what is in a file that a page has told to save."""
+    return runpy.run_path(str(folder / "empty" / f"{name}.py"))
+
+
 @Request.application
 def oracle(request: Request) -> Response:
     """The site of the example, which knows one session."""
@@ -49,17 +58,23 @@ def test_a_step_of_ones_own(tmp_path: Path) -> None:
         reader.follow()
 
 
+UNUSUAL = "10€ for me"
+
+
 @Request.application
 def staff(request: Request) -> Response:
     """The staff service of the example."""
     known = request.authorization
-    good = known is not None and (known.username, known.password) == ("ann", "a long password")
+    good = known is not None and (known.username, known.password) in {("ann", "a long password"), ("ann", UNUSUAL)}
     return Response("ann" if good else "no", 200 if good else 401)
 
 
 def test_a_directory_of_ones_own(tmp_path: Path) -> None:
     with LoopbackServer(staff) as service:
         follow("directory", tmp_path, {"https://staff.acme.example": service.url})
+        made = saved(tmp_path, "staff")["StaffDirectory"](SimpleNamespace(url=service.url, timeout=10))
+        assert made.verify("ann", UNUSUAL) == DirectoryEntry({"username": "ann", "email": ""})
+        assert made.verify("ann", "11€ for me") == Rejected(Reason.BAD_CREDENTIALS)
 
 
 def test_a_user_model_of_ones_own(tmp_path: Path) -> None:
@@ -72,6 +87,10 @@ def test_an_application_with_flask_login_moves(tmp_path: Path) -> None:
 
 def test_an_application_with_flask_httpauth_moves(tmp_path: Path) -> None:
     follow("from-flask-httpauth", tmp_path)
+    people = saved(tmp_path, "portal")["People"]()
+    assert people.find(Identity("web_services", "acme", "ann")).name == "ann"
+    # A NameID is not a user name, though it may read like one.
+    assert people.find(Identity("saml", "acme", "ann", matched_by="identity", provider="okta")) is None
 
 
 def test_an_application_with_python3_saml_moves(tmp_path: Path) -> None:

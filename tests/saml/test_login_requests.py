@@ -98,6 +98,7 @@ def test_one_address_begins_only_so_many_logins_that_nobody_finishes(
     for headers in (NAVIGATION, {"Accept": "application/json"}):
         answer = browser.get("/saml/acme/login", headers=headers)
         assert answer.status_code == 429
+        assert "failed" not in answer.text
         assert 1 <= int(answer.headers["Retry-After"]) <= 60
         assert answer.headers["Cache-Control"] == "no-store" if headers is NAVIGATION else answer.json is not None
     assert len(state) == kept
@@ -111,6 +112,19 @@ def test_one_address_begins_only_so_many_logins_that_nobody_finishes(
     elsewhere = {"environ_overrides": {"REMOTE_ADDR": "192.0.2.9"}}
     assert browser.get("/saml/acme/login", **elsewhere).status_code == 302
     assert browser.get("/saml/acme/metadata").status_code == 200
+
+
+def test_a_login_begins_with_the_statuses_of_the_page(make_app: MakeApp, key: SigningKey) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "http.md").read_text("utf-8")
+    row = next(line for line in page.splitlines() if line.startswith("| GET | `/saml/<contact_center>/login`"))
+    state = BreakableState("desk")
+    browser = Browser(with_few_begun(make_app(state=state)), key)
+    seen = [browser.get(f"/saml/{name}/login").status_code for name in ("nowhere", *["acme"] * 11)]
+    state.broken = True
+    elsewhere = {"environ_overrides": {"REMOTE_ADDR": "192.0.2.9"}}
+    seen.append(browser.get("/saml/acme/login", **elsewhere).status_code)
+    seen.append(Browser(make_app(okta={"binding": "post"}), key).get("/saml/acme/login").status_code)
+    assert {int(status) for status in row.split("|")[3].split(",")} == set(seen)
 
 
 def test_a_login_that_has_begun_is_finished_though_the_address_may_begin_no_more(

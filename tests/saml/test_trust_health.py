@@ -82,7 +82,8 @@ def test_no_signing_key_is_warned_of(path: Path, clock: Clock) -> None:
     with service_at(path, clock) as service:
         check = named(service, "signing_key")
         assert check.status == "warning"
-        assert "saml keygen" in check.advice
+        command = "flask genesys-auth saml keygen --out-key signing.key --out-cert signing.crt"
+        assert check.advice == f"make a key: {command}, then set signing_key and signing_certificate"
 
 
 @pytest.mark.parametrize("relaxation", ["allow_sha1", "allow_cbc", "allow_rsa15", "allow_unsolicited"])
