@@ -309,8 +309,8 @@ def simplesaml(f: Facts) -> str:
         f"<saml:Audience>{f.audience}</saml:Audience></saml:AudienceRestriction></saml:Conditions>"
         f'<saml:AuthnStatement AuthnInstant="{f.at(-9)}" SessionNotOnOrAfter="{f.at(28800)}" SessionIndex="_si">'
         f"<saml:AuthnContext><saml:AuthnContextClassRef>{PASSWORD}</saml:AuthnContextClassRef></saml:AuthnContext>"
-        f'</saml:AuthnStatement><saml:AttributeStatement><saml:Attribute Name="uid" NameFormat="{BASIC_NAMES}">'
-        f'{typed}ann</saml:AttributeValue></saml:Attribute><saml:Attribute Name="{targeted}" NameFormat="{URI_NAMES}">'
+        f'</saml:AuthnStatement><saml:AttributeStatement><saml:Attribute Name="givenName" NameFormat="{BASIC_NAMES}">'
+        f'{typed}Ann</saml:AttributeValue></saml:Attribute><saml:Attribute Name="{targeted}" NameFormat="{URI_NAMES}">'
         f'<saml:AttributeValue><saml:NameID NameQualifier="{f.idp}" SPNameQualifier="{f.audience}" Format="'
         f'{persistent}">2c5fb7c8</saml:NameID></saml:AttributeValue></saml:Attribute></saml:AttributeStatement>'
         f"</saml:Assertion></samlp:Response>"
@@ -375,7 +375,7 @@ SHAPES = (
         attributes={"email": "mail", "groups": "memberOf"},
         expected={"email": ("ann@acme.example",), "groups": ("CN=Agents,DC=acme", "CN=Zoë,DC=acme")},
     ),
-    Shape(simplesaml, attributes={"first_name": "uid"}, expected={"first_name": ("ann",)}),
+    Shape(simplesaml, attributes={"first_name": "givenName"}, expected={"first_name": ("Ann",)}),
     Shape(
         shibboleth,
         match=f"attribute:{PRINCIPAL}",
