@@ -183,15 +183,9 @@ def nodes() -> Iterator[Any]:
         yield start
 
 
-def plan(folder: Path, salesforce: SalesforceEmulator, **changes: Any) -> dict[str, Any]:
-    """Return a configuration of ours and make its tables and its accounts.
-
-    :param folder: an empty one, for SQLite's files.
-    :param changes: keys of ``[GENESYS_AUTH]``.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted: dict[str, Any] = {
-        "base_path": str(folder),
+def remembering(salesforce: SalesforceEmulator) -> dict[str, Any]:
+    """Return ``[GENESYS_AUTH]`` with one contact center, where good credentials are remembered for an hour."""
+    return {
         "passwords": {"reuse_verified_for": 3600},
         "contact_centers": {
             "acme": {
@@ -204,7 +198,16 @@ def plan(folder: Path, salesforce: SalesforceEmulator, **changes: Any) -> dict[s
             }
         },
     }
-    wanted |= changes
+
+
+def plan(folder: Path, salesforce: SalesforceEmulator, **changes: Any) -> dict[str, Any]:
+    """Return a configuration of ours and make its tables and its accounts.
+
+    :param folder: an empty one, for SQLite's files.
+    :param changes: keys of ``[GENESYS_AUTH]``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {"base_path": str(folder), **remembering(salesforce), **changes}
     app = Flask("ours")
     app.secret_key = "only to make the tables"  # noqa: S105
     app.config["GENESYS_AUTH"] = json.loads(json.dumps(wanted))

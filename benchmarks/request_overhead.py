@@ -27,6 +27,7 @@ from werkzeug.test import EnvironBuilder
 
 from benchmarks import load_apps
 from benchmarks.load_apps import PASSWORD, USER
+from benchmarks.load_stand import remembering
 from flask_genesys_auth import GenesysAuth, current_user, unprotected
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.testing import AuthClient, LoopbackServer, SalesforceEmulator
@@ -149,19 +150,7 @@ def ours(folder: Path, salesforce: SalesforceEmulator) -> Iterator[Contender]:
     """Our extension: SQLite state and accounts, all as by default."""
     app = new_app("ours", folder)
     app.test_client_class = AuthClient
-    app.config["GENESYS_AUTH"] = {
-        "passwords": {"reuse_verified_for": 3600},
-        "contact_centers": {
-            "acme": {
-                "web_services": {},
-                "salesforce": {
-                    "organizations": [salesforce.organization],
-                    "identity_hosts": [salesforce.url],
-                    "reuse_verified_for": 3600,
-                },
-            }
-        },
-    }
+    app.config["GENESYS_AUTH"] = remembering(salesforce)
     GenesysAuth(app)
     app.add_url_rule("/open", view_func=unprotected(lambda: "hello"))
     app.add_url_rule("/", "home", lambda: current_user.user_name)
