@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from inspect import unwrap
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 import click
 from flask import current_app
-from flask.cli import AppGroup
+from flask.cli import AppGroup, ScriptInfo
 
 from ..accounts.store import SqlAccounts
+from ..chain.walk import AuthenticationChain
 from ..errors import GenesysAuthError
 from ..web.runtime import EXTENSION, runtime
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from ..web.runtime import Runtime
 
 _PARSERS = {"TOMLDecodeError": "TOML", "JSONDecodeError": "JSON"}
 """What errors of the parsers are called, of tomllib and tomli alike; their words name a line and no value."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What writing ends with where nothing more goes in; the error names no file where that is our output."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -63,15 +72,51 @@ def _forget_output() -> None:
 def file_finding(error: Exception) -> str | None:
     """Return what is wrong with a file, in words that hold nothing of it; ``None`` if the error is another one.
 
-    Applications read their configuration while they are made: it may be missing, or be no TOML or JSON.
+    Applications read their configuration while they are made: it may be missing, or be no TOML, JSON or UTF-8. What
+    a step raises while the chain is walked is a bug, and keeps its traceback.
     """
-    if isinstance(error, OSError):
-        if error.errno == errno.EPIPE or not error.strerror:
-            # Whoever reads our output has had enough: click ends without a word.
-            return None
-        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
-    if type(error).__name__ in _PARSERS:
-        return f"a file that the application reads is no {_PARSERS[type(error).__name__]}: {error}"
+    if _since(error, AuthenticationChain.walk) is not None:
+        return None
+    if not isinstance(error, OSError):
+        return _unreadable(error)
+    if not error.strerror:
+        return None
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    # A broken pipe is none of them: whoever reads our output has had enough, and click ends without a word.
+    ours = _since(error, ScriptInfo.load_app) is None
+    return error.strerror if ours and error.errno in _FULL else None
+
+
+def _unreadable(error: Exception) -> str | None:
+    """Return why a parser does not understand what the application has read while it was made."""
+    frames = _since(error, ScriptInfo.load_app)
+    if frames is None:
+        return None
+    file = _file_of(frames)
+    kind = _PARSERS.get(type(error).__name__)
+    if kind is not None:
+        return f"{file or 'what the application reads'} is no {kind}: {error}"
+    if isinstance(error, UnicodeDecodeError) and file is not None:
+        return f"{file} is no {error.encoding.upper()}: {error.reason} at byte {error.start}, counted from 0"
+    return None
+
+
+def _since(error: Exception, function: Callable[..., Any]) -> list[FrameType] | None:
+    """Return where an error passed on its way up to a function, the innermost last; ``None`` if it did not come by."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    codes = [frame.f_code for frame in frames]
+    code = unwrap(function).__code__
+    return frames[codes.index(code) :] if code in codes else None
+
+
+def _file_of(frames: Sequence[FrameType]) -> str | None:
+    """Return the name of the file that was being read."""
+    for frame in reversed(frames):
+        for value in frame.f_locals.values():
+            name = getattr(value, "name", None) if isinstance(value, io.IOBase) else None
+            if isinstance(name, str):
+                return name
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import secrets
 import sys
@@ -140,16 +141,19 @@ def test_an_error_without_a_path_is_told_too(tmp_path: Path) -> None:
     [
         ("settings.toml", "public_url = 's3cret", "is no TOML: "),
         ("settings.json", '{"public_url": "s3cret', "is no JSON: "),
+        ("latin.toml", "public_url = 's3cret Zoë'".encode("latin-1"), "latin.toml is no UTF-8: "),
+        ("latin.toml", "public_url = 's3cret Zoë'".encode("latin-1"), " at byte 23, counted from 0"),
+        ("latin.json", '{"public_url": "s3cret Zoë"}'.encode("latin-1"), " at byte 25, counted from 0"),
         ("missing.toml", None, "No such file or directory"),
         ("", None, "Is a directory"),
     ],
 )
 def test_a_file_that_the_application_cannot_read_is_told(
-    tmp_path: Path, name: str, content: str | None, said: str
+    tmp_path: Path, name: str, content: str | bytes | None, said: str
 ) -> None:
     file = tmp_path / name
     if content is not None:
-        file.write_text(content)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
 
     def broken() -> Flask:
         made = Flask("portal", instance_path=str(tmp_path))
@@ -168,13 +172,32 @@ def test_a_file_that_the_application_cannot_read_is_told(
     for shown in (done.output, other.output):
         assert "Traceback" not in shown
         assert "s3cret" not in shown
+    (check,) = json.loads(doctor(broken, "--json").output)["checks"]
+    assert str(file) in check["finding"]
 
 
-def test_an_error_of_the_application_s_own_is_flask_s_to_show(tmp_path: Path) -> None:
+def _refused() -> None:
+    raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("bug", "raised"),
+    [
+        (lambda: int("a bug of theirs"), ValueError),
+        (lambda: b"\xff".decode(), UnicodeDecodeError),
+        (_refused, ConnectionRefusedError),
+    ],
+)
+def test_an_error_of_the_application_s_own_is_flask_s_to_show(
+    bug: Callable[[], object], raised: type[Exception]
+) -> None:
     def broken() -> Flask:
-        raise ValueError("a bug of theirs")
+        bug()
+        raise AssertionError
 
-    assert isinstance(doctor(broken).exception, ValueError)
+    assert type(doctor(broken).exception) is raised
+    other = CliRunner().invoke(FlaskGroup(create_app=broken, load_dotenv=False), ["genesys-auth", "accounts", "list"])
+    assert type(other.exception) is raised
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskCliRunner
+from werkzeug import Request
 
 from flask_genesys_auth import GenesysAuth
 from flask_genesys_auth.accounts.models import Account
-from flask_genesys_auth.chain.decision import Identity
+from flask_genesys_auth.chain.contact_centers import ContactCenter
+from flask_genesys_auth.chain.decision import Identity, NotApplicable
+from flask_genesys_auth.chain.evidence import Evidence
 from flask_genesys_auth.chain.ports import AccountState
 from flask_genesys_auth.cli import genesys_auth
 from flask_genesys_auth.errors import AccountsUnavailable
@@ -383,6 +387,59 @@ def test_what_is_shown_moves_no_terminal(password: Asking, path: str) -> None:
         shown = password.runner.invoke(genesys_auth, ["explain", "GET", path, *more]).output
         assert shown
         assert all(one.isprintable() or one == "\n" for one in shown)
+
+
+class Further:
+    """A step of the application's own that does something when it is asked."""
+
+    name = "further"
+    before = "web_services"
+
+    def __init__(self, done: Callable[[], object]) -> None:
+        self._done = done
+
+    def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> NotApplicable:
+        self._done()
+        return NotApplicable()
+
+    def challenge(self, request: Request, contact_center: ContactCenter) -> None:
+        return None
+
+
+def fails(error: Exception) -> Callable[[], object]:
+    def failing() -> object:
+        raise error
+
+    return failing
+
+
+@pytest.mark.parametrize(
+    ("done", "raised"),
+    [
+        (lambda: json.loads("<html>"), json.JSONDecodeError),
+        (fails(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")), ConnectionResetError),
+        (fails(FileNotFoundError(errno.ENOENT, "No such file or directory", "ca.pem")), FileNotFoundError),
+        (fails(OSError(errno.ENOSPC, "No space left on device")), OSError),
+        (lambda: None, None),
+    ],
+)
+def test_what_a_step_raises_keeps_its_traceback(
+    tmp_path: Path, done: Callable[[], object], raised: type[Exception] | None
+) -> None:
+    app = Flask("portal", instance_path=str(tmp_path))
+    app.secret_key = "a secret key of the tests"
+    app.config["GENESYS_AUTH"] = {
+        "passwords": FAST,
+        "state_url": "memory://",
+        "contact_centers": {"acme": {"web_services": {}}},
+    }
+    GenesysAuth(app, extra_steps=[Further(done)])
+    result = app.test_cli_runner().invoke(genesys_auth, ["explain", "GET", "/"])
+    if raised is None:
+        assert result.exit_code == 0, result.output
+    else:
+        assert type(result.exception) is raised
+        assert "Error: " not in result.output
 
 
 @pytest.mark.parametrize(
