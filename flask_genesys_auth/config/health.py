@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..checks import Check, file_checks
 from .addresses import bracketed, plain_http
+from .in_the_open import store_checks
 from .values import ContactCenterSettings, Settings
 
 
@@ -32,6 +33,7 @@ def configuration_checks(settings: Settings) -> Iterator[Check]:
             "mark what everybody may see with @unprotected, then remove protect_by_default = false",
         )
     yield from _http_checks(settings)
+    yield from store_checks(settings)
 
 
 def files_checks(settings: Settings) -> Iterator[Check]:

@@ -69,6 +69,51 @@ def test_each_plain_http_that_leaves_the_machine_is_told(load: Load, root: Mappi
     assert troubles(load, _by_https(mapping)) == {}
 
 
+PG = "postgresql+psycopg://portal:s3cret@"
+VERIFIED = "sslmode=verify-full&sslrootcert=/etc/ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("key", "open_", "well"),
+    [
+        ("state_url", "redis://:s3cret@redis.internal:6379/0", "rediss://:s3cret@redis.internal:6379/0"),
+        ("state_url", "redis://:s3cret@10.0.0.7/0", "redis://:s3cret@127.0.0.1/0"),
+        ("state_url", "redis://[2001:db8::7]:6379/0", "redis://[::1]:6379/0"),
+        ("throttle.storage_url", "redis://redis.internal/1", "rediss://redis.internal/1"),
+        ("throttle.storage_url", "redis://redis.internal/1", "redis://localhost/1"),
+        ("state_url", f"{PG}db.internal/portal", f"{PG}db.internal/portal?{VERIFIED}"),
+        ("state_url", f"{PG}db.internal/portal", f"{PG}localhost/portal"),
+        ("state_url", f"{PG}10.0.0.7:5432/portal", f"{PG}127.0.0.2:5432/portal"),
+        ("accounts_url", f"{PG}db.internal/portal?sslmode=require", f"{PG}db.internal/portal?{VERIFIED}"),
+        ("accounts_url", f"{PG}db.internal/portal?sslmode=verify-ca", f"{PG}/portal?host=/var/run/postgresql"),
+        ("accounts_url", f"{PG}/portal?host=db.internal", f"{PG}/portal"),
+        ("accounts_url", f"{PG}/portal?host=127.0.0.1:5432&host=db.internal:5432", f"{PG}/portal?host=127.0.0.1:5432"),
+        ("accounts_url", f"{PG}localhost/portal?hostaddr=10.0.0.7", f"{PG}db.internal/portal?hostaddr=127.0.0.1"),
+        ("accounts_url", f"{PG}db.internal/portal", "postgresql+psycopg:///portal?service=portal"),
+    ],
+)
+def test_a_store_on_another_machine_without_verified_tls_is_told(
+    load: Load, monkeypatch: pytest.MonkeyPatch, key: str, open_: str, well: str
+) -> None:
+    for variable in ("PGHOST", "PGHOSTADDR", "PGSSLMODE"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def mapping(url: str) -> Mapping:
+        table, _, below = key.partition(".")
+        return {table: {below: url} if below else url, "contact_centers": {"acme": {"web_services": {}}}}
+
+    assert troubles(load, mapping(open_)) == {f"configuration.{key}.tls": "warning"}
+    assert "s3cret" not in str(list(configuration_checks(load(mapping(open_)))))
+    assert troubles(load, mapping(well)) == {}
+    if key != "throttle.storage_url" and well.startswith("postgresql"):
+        # What libpq takes from the environment counts, too.
+        monkeypatch.setenv("PGSSLMODE", "verify-full")
+        assert troubles(load, mapping(f"{PG}db.internal/portal")) == {}
+        monkeypatch.setenv("PGSSLMODE", "require")
+        monkeypatch.setenv("PGHOST", "db.internal")
+        assert troubles(load, mapping(f"{PG}/portal")) == {f"configuration.{key}.tls": "warning"}
+
+
 def _by_https(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _by_https(one) for key, one in value.items()}
