@@ -11,7 +11,9 @@ from urllib.parse import urldefrag, urlsplit
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.servers import require
@@ -43,6 +45,51 @@ return [...document.querySelectorAll('a[href], button, input:not([type=hidden])'
 }).map(one => one.outerHTML);
 """
 
+LOST = """
+const lost = [];
+const see = (kind, one) => lost.push(kind + ': ' + one.outerHTML.slice(0, 200));
+const style = one => getComputedStyle(one);
+const parts = colour => colour.match(/[\\d.]+/g).map(Number);
+const clear = colour => parts(colour)[3] === 0;
+const shown = one => one.checkVisibility() && one.getBoundingClientRect().width > 1;
+function behind(one) {
+  while (one && clear(style(one).backgroundColor)) one = one.parentElement;
+  const canvas = document.createElement('div');
+  canvas.style.backgroundColor = 'Canvas';
+  document.body.append(canvas);
+  const colour = style(one || canvas).backgroundColor;
+  canvas.remove();
+  return colour;
+}
+function light(colour) {
+  const linear = c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  const [r, g, b] = parts(colour).slice(0, 3).map(c => linear(c / 255));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+}
+function differ(one, other, least) {
+  const [low, high] = [light(one), light(other)].sort((a, b) => a - b);
+  return !clear(one) && high / low >= least;
+}
+for (const one of document.body.querySelectorAll('*')) {
+  const says = [...one.childNodes].some(node => node.nodeType == Node.TEXT_NODE && node.data.trim());
+  if (says && shown(one) && !differ(style(one).color, behind(one), 4.5)) see('text', one);
+}
+const line = (found, side, around) => found[side + 'Style'] != 'none' && parseFloat(found[side + 'Width']) >= 1
+  && differ(found[side + 'Color'], around, 3);
+for (const one of document.querySelectorAll('button, .ga-button, input:not([type=hidden])')) {
+  const sides = ['borderTop', 'borderRight', 'borderBottom', 'borderLeft'];
+  if (shown(one) && !sides.every(side => line(style(one), side, behind(one.parentElement)))) see('border', one);
+}
+for (const one of document.querySelectorAll('a[href], button, input:not([type=hidden])')) {
+  one.focus();
+  if (!shown(one) || document.activeElement !== one) continue;
+  if (!line(style(one), 'outline', behind(one.parentElement))) see('focus', one);
+}
+document.activeElement.blur();
+return lost;
+"""
+"""What cannot be seen where the system has its own few colours: texts (WCAG 1.4.3), edges and the focus (1.4.11)."""
+
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
@@ -65,6 +112,7 @@ class Browser:
         self._axe = files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
         self._pages: set[str] = set()
         self._rules: dict[str, Any] = {}
+        self._forced = False
         self.forget()
         self.complaints()
 
@@ -89,6 +137,7 @@ class Browser:
         size = {"width": width // zoom, "height": 800 // zoom, "deviceScaleFactor": zoom, "mobile": False}
         self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self._rules = NO_COLOURS if forced else {}
+        self._forced = forced
         wanted = {"prefers-color-scheme": scheme, "forced-colors": "active" if forced else "none"}
         features = [{"name": name, "value": value} for name, value in wanted.items()]
         self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
@@ -185,6 +234,19 @@ class Browser:
     def small_targets(self) -> list[str]:
         """Return what is to be pressed and has less than 24 pixels either way (WCAG 2.5.8), words in a text apart."""
         return list(self._driver.execute_script(SMALL))
+
+    def lost_in_forced_colours(self) -> list[str]:
+        """Return what cannot be seen in the system's own few colours: nothing where the page has its own."""
+        if not self._forced:
+            return []
+        # From here on the focus is the keyboard's, which a page shows.
+        ActionChains(self._driver).send_keys(Keys.TAB).perform()
+        return list(self._driver.execute_script(LOST))
+
+    def add_style(self, css: str) -> None:
+        """Let the page have more style rules, whatever its policy says."""
+        script = "const s = new CSSStyleSheet(); s.replaceSync(arguments[0]); document.adoptedStyleSheets = [s]"
+        self._driver.execute_script(script, css)
 
     def scrolls_sideways(self) -> bool:
         """Tell whether the page is wider than the window."""

@@ -32,6 +32,7 @@ def check(browser: Browser, heading: str) -> None:
     assert browser.heading == heading
     assert not browser.scrolls_sideways(), browser.url
     assert browser.small_targets() == [], browser.url
+    assert browser.lost_in_forced_colours() == [], browser.url
     # What axe-core itself asks of the page is no complaint of ours.
     assert browser.complaints() == [], browser.url
     assert browser.findings() == [], browser.url
@@ -48,6 +49,26 @@ LOOKS: dict[str, dict[str, Any]] = {
     "1280-forced-light": {"width": 1280, "scheme": "light", "forced": True},
     "360-forced-dark": {"width": 360, "scheme": "dark", "forced": True},
 }
+
+
+@pytest.mark.parametrize(
+    ("css", "lost"),
+    [
+        ("* { forced-color-adjust: none; color: white !important; background: white !important }", "text"),
+        ("* { border: none !important }", "border"),
+        ("* { outline: none !important }", "focus"),
+        ("* { forced-color-adjust: none } :focus-visible { outline-color: white !important }", "focus"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/login", "/saml/acme/signed-out"])
+def test_what_is_lost_in_forced_colours_is_found(
+    sample: RunningSample, browser: Browser, path: str, css: str, lost: str
+) -> None:
+    browser.look(width=1280, scheme="light", forced=True)
+    browser.open(sample.url + path)
+    assert browser.lost_in_forced_colours() == []
+    browser.add_style(css)
+    assert lost in {one.partition(":")[0] for one in browser.lost_in_forced_colours()}
 
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
