@@ -3,7 +3,7 @@
 bind = "0.0.0.0:8000"
 worker_class = "gthread"
 workers = 2
-# More than `concurrent_calls` (4): a Salesforce that hangs never takes the last thread of a worker.
+# More than one and a half times `concurrent_calls` (4): a Salesforce that hangs never takes a worker's last thread.
 threads = 8
 # A reload (SIGHUP) reads code and configuration anew. True saves memory and forbids that; nothing else depends on it.
 preload_app = False

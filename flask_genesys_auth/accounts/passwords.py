@@ -132,7 +132,8 @@ class PasswordHasher:
                 try:
                     for _ in range(self._concurrent):
                         threads.submit(gate.wait)
-                except RuntimeError:
+                except BaseException:
+                    # None of those that have begun may wait for the others for ever.
                     gate.abort()
                     threads.shutdown(wait=False)
                     raise
@@ -154,7 +155,7 @@ def _without_memory_busy() -> Iterator[None]:
 def _without_threads_busy() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         # The system gives no more threads, or the process is ending.
         raise HasherBusy(f"no password can be hashed: {error}", retry_after=1) from None
 

@@ -114,7 +114,8 @@ def _file_of(frames: Sequence[FrameType]) -> str | None:
     """Return the name of the file that was being read."""
     for frame in reversed(frames):
         for value in frame.f_locals.values():
-            name = getattr(value, "name", None) if isinstance(value, io.IOBase) else None
+            read = isinstance(value, io.IOBase) and "r" in str(getattr(value, "mode", ""))
+            name = getattr(value, "name", None) if read else None
             if isinstance(name, str):
                 return name
     return None

@@ -19,6 +19,7 @@ from .values import (
     ContactCenterSettings,
     IdentityProvider,
     KeyPair,
+    NamedFile,
     PasswordSettings,
     Salesforce,
     SalesforceHeaders,
@@ -112,6 +113,12 @@ class Build:
             accounts = state if databases.is_sql(state) or not state else databases.DEFAULT_ACCOUNTS
         self._database("accounts_url", accounts, databases.accounts_url)
         self._check_throttle(state)
+        self._note_authorities("state_url", self._data.get("state_url", ""))
+
+    def _note_authorities(self, key: str, url: object) -> None:
+        file = databases.authorities_of(url) if isinstance(url, str) and not self._problems.at(key) else None
+        if file is not None:
+            self._checks.files.append(NamedFile(key, file, secret=False))
 
     def _check_throttle(self, state: str) -> None:
         """Let the throttle count where the state is, unless that is a database, which is too slow for it."""
@@ -122,6 +129,8 @@ class Build:
                 table["storage_url"] = databases.throttle_url(wanted)
             except ValidationError as error:
                 self._problems.add_messages(error.messages, "throttle.storage_url")
+            if wanted != state:
+                self._note_authorities("throttle.storage_url", table.get("storage_url"))
 
     def _database(self, key: str, url: str, check: Callable[[str, Path], str]) -> str:
         if url and not self._problems.at(key):

@@ -7,7 +7,7 @@ import ssl
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from marshmallow import ValidationError
 from sqlalchemy.engine import make_url
@@ -28,8 +28,8 @@ _INSTALL = "needs a package that is not installed: pip install 'flask-genesys-au
 _THROTTLE = 'must be "memory://", or the address of a Redis server such as "redis://redis.internal:6379/0"'
 _AUTHORITIES = "ssl_ca_certs"
 _OPTIONS = (
-    f'takes one option, with rediss:// only: "?{_AUTHORITIES}=" with the absolute path of the authorities to trust '
-    "instead of the system's"
+    f'takes one option, with rediss:// only: "?{_AUTHORITIES}=" with the absolute path (without % and +) of '
+    "authorities to trust beside the system's"
 )
 _DATABASE = re.compile(r"/?|/[0-9]{1,4}", re.ASCII)
 
@@ -84,13 +84,20 @@ def _redis(text: str, finding: str) -> str:
 
 def _check_authorities(parts: SplitResult) -> None:
     option, _, file = parts.query.partition("=")
-    if option != _AUTHORITIES or "&" in file or parts.scheme != "rediss" or not Path(unquote(file)).is_absolute():
+    # What others would read as something else is not taken: the file that is looked at is the one that is used.
+    if option != _AUTHORITIES or parts.scheme != "rediss" or set(file) & set("&%+") or not Path(file).is_absolute():
         raise ValidationError(_OPTIONS)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(unquote(file))
-    except OSError:
-        # That of TLS is one, too.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except (OSError, ValueError):
+        # An error of TLS is one of the first kind, too.
         raise ValidationError(f"{_AUTHORITIES}: must name a readable file of certificates in PEM form") from None
+
+
+def authorities_of(url: str) -> Path | None:
+    """Return the file of authorities that a checked address of Redis names."""
+    query = urlsplit(url).query if url.startswith("rediss://") else ""
+    return Path(query.removeprefix(f"{_AUTHORITIES}=")) if query else None
 
 
 def is_sql(url: str) -> bool:

@@ -239,9 +239,11 @@ class SqliteState:
         try:
             with self._connection(in_passing=True) as connection, _cursor(connection) as cursor:
                 # For whoever writes just now nobody waits; only where there is always somebody, a moment.
-                cursor.execute(f"PRAGMA busy_timeout = {min(10 * self._purges_missed, MOST_PURGE_WAIT)}")
+                longest = int(self._timeout * 1000)
+                patience = min(10 * self._purges_missed, MOST_PURGE_WAIT, longest)
+                cursor.execute(f"PRAGMA busy_timeout = {patience}")
                 gone = ask.PURGE.run(cursor, now=self._clock()).rowcount
-                cursor.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
+                cursor.execute(f"PRAGMA busy_timeout = {longest}")
         except (StateUnavailable, ConfigurationError) as error:
             if _is_busy(error.__cause__):
                 self._purges_missed += 1

@@ -40,7 +40,12 @@ class Deadline:
 
     def share(self, parts: int) -> Deadline:
         """Return the deadline of the first of several attempts that share what is left alike."""
-        return Deadline(max(self._end - monotonic(), 0.0) / parts)
+        return Deadline(self.left / parts)
+
+    @property
+    def left(self) -> float:
+        """Return the seconds left, or 0."""
+        return max(self._end - monotonic(), 0.0)
 
     @property
     def generous(self) -> bool:

@@ -149,19 +149,21 @@ class Guard:
         self._begin()
         watch_forks(self)
 
-    def enter(self, server: str, part: str = "") -> Passage | Unavailable:
+    def enter(self, server: str, part: str = "", *, within: float = math.inf) -> Passage | Unavailable:
         """Return a passage, to be used as a context at once, or why there is none.
 
         :param server: whose calls are bounded together, such as ``https://host:443``; it is shown in logs.
         :param part: what can fail there while the rest is well: a tenant, an organization. Each has its own circuit.
+        :param within: seconds that whoever calls has; half of them are left for the call itself.
         """
         with self._lock:
             generation = self._generation
-            found = self._entered(server, part)
+            # Who waits already comes first.
+            found = self._entered(server, part, ahead=self._waiting[server])
             if found is None and self._may_wait(server):
                 self._waiting[server] += 1
                 try:
-                    self._left.wait_for(lambda: self._has_turn(server, generation), self._patience)
+                    self._left.wait_for(lambda: self._has_turn(server, generation), min(self._patience, within / 2))
                 finally:
                     if generation == self._generation:
                         self._waiting.subtract([server])
@@ -169,29 +171,29 @@ class Guard:
                 found = self._entered(server, part)
             return found if found is not None else _busy(server, self._concurrent)
 
-    def _entered(self, server: str, part: str) -> Passage | Unavailable | None:
+    def _entered(self, server: str, part: str, *, ahead: int = 0) -> Passage | Unavailable | None:
         """Return a passage, or that the circuit is open; ``None`` where it is not this call's turn."""
         now = self._clock()
         circuit = self._circuits.get((server, part))
         if circuit is not None and circuit.opened is not None and (circuit.probing or now < circuit.until):
             return _open(circuit, now)
-        calls = self._calls[server]
-        if len(calls) >= self._concurrent:
+        if len(self._calls.get(server, ())) + ahead >= self._concurrent:
             return None
         if circuit is None:
             circuit = self._remember(_Circuit(server, part, generation=self._generation))
         circuit.calls += 1
         circuit.probing = circuit.opened is not None
         passage = Passage(self, circuit, began=now, probe=circuit.probing)
-        calls.add(passage)
+        self._calls[server].add(passage)
         return passage
 
     def _may_wait(self, server: str) -> bool:
-        oldest = min(passage.began for passage in self._calls[server])
-        return self._waiting[server] < max(1, self._concurrent // 2) and self._clock() - oldest < YOUNG
+        now = self._clock()
+        oldest = min((passage.began for passage in self._calls.get(server, ())), default=now)
+        return self._waiting[server] < max(1, self._concurrent // 2) and now - oldest < YOUNG
 
     def _has_turn(self, server: str, generation: int) -> bool:
-        return generation != self._generation or len(self._calls[server]) < self._concurrent
+        return generation != self._generation or len(self._calls.get(server, ())) < self._concurrent
 
     def clear(self) -> None:
         """Begin anew: every circuit is closed, and calls under way are not heard any more."""

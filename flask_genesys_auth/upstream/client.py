@@ -115,7 +115,7 @@ class Upstream:
         :returns: ``Unavailable`` with ``circuit_open`` or ``upstream_busy``, without asking anybody, where that server
             has not answered for a while, or too many calls to it are under way.
         """
-        passage = self._guard.enter(_server(url), part)
+        passage = self._guard.enter(_server(url), part, within=deadline.left)
         return passage if isinstance(passage, Unavailable) else Visit(self, passage, deadline)
 
     def send(

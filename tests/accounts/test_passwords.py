@@ -6,11 +6,13 @@ import gc
 import logging
 import os
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from argon2.exceptions import HashingError, VerificationError
+from argon2.exceptions import HashingError, VerificationError, VerifyMismatchError
 
 from flask_genesys_auth.accounts.passwords import PasswordHasher, is_argon2
 from flask_genesys_auth.config.values import PasswordSettings
@@ -162,12 +164,17 @@ def test_without_threads_no_password_waits_for_one(hasher: PasswordHasher, monke
     stored = hasher.hash("x")
     with ThreadPoolExecutor(1) as other:
         assert not other.submit(bool).result()  # so that its thread is there
-        monkeypatch.setattr(threading.Thread, "start", _no_thread)
-        for _ in range(3):
-            with pytest.raises(HasherBusy, match="can't start new thread"):
+        for error in (RuntimeError("can't start new thread"), MemoryError("none left")):
+            monkeypatch.setattr(threading.Thread, "start", _only_one_starts(threading.Thread.start, error))
+            with pytest.raises(HasherBusy, match=f"no password can be hashed: {error}"):
                 other.submit(hasher.verify, stored, "x").result()
-        assert hasher._threads is None
-        monkeypatch.undo()
+            monkeypatch.undo()
+            assert hasher._threads is None
+            # Nor does the one that has begun wait for ever for those that have not.
+            end = time.monotonic() + 30
+            while any(one.name.startswith("argon2id") for one in threading.enumerate()):
+                assert time.monotonic() < end
+                time.sleep(0.01)
         assert other.submit(hasher.verify, stored, "x").result()
 
 
@@ -180,10 +187,22 @@ def test_nothing_keeps_a_wrong_password_alive(hasher: PasswordHasher) -> None:
         try:
             for _ in range(20):
                 assert not other.submit(hasher.verify, stored, "wrong").result()
-            assert gc.collect() == 0
+            assert not [one for one in gc.get_objects() if type(one) is VerifyMismatchError]
         finally:
             gc.enable()
 
 
-def _no_thread(_: threading.Thread) -> None:
-    raise RuntimeError("can't start new thread")
+def _only_one_starts(
+    start: Callable[[threading.Thread], None], error: BaseException
+) -> Callable[[threading.Thread], None]:
+    """Return what starts threads, but of those that hash only one."""
+    begun: list[threading.Thread] = []
+
+    def started(thread: threading.Thread) -> None:
+        if thread.name.startswith("argon2id"):
+            if begun:
+                raise error
+            begun.append(thread)
+        start(thread)
+
+    return started

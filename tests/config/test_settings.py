@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
@@ -330,11 +329,12 @@ def test_redis_behind_tls_may_have_authorities_of_its_own(load: Load, folder: Pa
     file, other = folder / "redis ca.pem", folder / "garbage.pem"
     file.write_text(key_pair[1])
     other.write_text("garbage")
-    url = f"rediss://:secret@redis.internal/0?ssl_ca_certs={quote(str(file))}"
+    url = f"rediss://:secret@redis.internal/0?ssl_ca_certs={file}"
     settings = load({"contact_centers": {"acme": {}}, "state_url": url})
     assert (settings.state_url, settings.throttle.storage_url) == (url, url)
+    assert [(one.key, one.path) for one in settings.files] == [("state_url", file)]
     with pytest.raises(ConfigurationError, match=r"ssl_ca_certs: must name a readable file of cert") as refused:
-        load({"contact_centers": {"acme": {}}, "throttle": {"storage_url": url.replace(quote(file.name), other.name)}})
+        load({"contact_centers": {"acme": {}}, "throttle": {"storage_url": url.replace(file.name, other.name)}})
     assert "secret" not in str(refused.value)
 
 

@@ -48,8 +48,8 @@ LIMIT = 'must be one limit such as "10 per 5 minutes"'
 ID = "must be an id of 15 characters, or of 18 with the right checksum"
 REDIS_AUTHORITIES = "ssl_ca_certs: must name a readable file of certificates in PEM form"
 REDIS_OPTION = (
-    'takes one option, with rediss:// only: "?ssl_ca_certs=" with the absolute path of the authorities to trust '
-    "instead of the system's"
+    'takes one option, with rediss:// only: "?ssl_ca_certs=" with the absolute path (without % and +) of '
+    "authorities to trust beside the system's"
 )
 STATE = (
     'must be "memory://", the address of a SQLite file such as "sqlite:///state.sqlite3", of a PostgreSQL database '
@@ -107,6 +107,9 @@ WRONG: list[tuple[str, object, str]] = [
         "rediss://localhost/0?ssl_ca_certs=/nowhere/ca.pem",
         REDIS_AUTHORITIES,
     ),
+    ("state_url", "rediss://localhost/0?ssl_ca_certs=/a%20b", REDIS_OPTION),
+    ("state_url", "rediss://localhost/0?ssl_ca_certs=/a+b", REDIS_OPTION),
+    ("state_url", "rediss://localhost/0?ssl_ca_certs=/a\0b", "must not contain control characters"),
     ("state_url", "rediss://localhost/0#x", STATE),
     ("state_url", "rediss://[::1", STATE),
     ("state_url", "redis+socket://localhost", STATE),

@@ -232,6 +232,29 @@ def test_who_waits_while_the_circuit_opens_is_told_so(clock: Clock) -> None:
         with last:
             last.failed("it is down")
         refused(waiting.result(LONG))
+    assert not guard._calls
+
+
+def test_whoever_has_little_time_waits_for_half_of_it_at_most(clock: Clock) -> None:
+    guard = Guard(concurrent=1, patience=LONG, clock=clock)
+    with entered(guard.enter(SERVER)):
+        began = time.monotonic()
+        refused(guard.enter(SERVER, within=0.1), Reason.UPSTREAM_BUSY)
+        assert 0.05 <= time.monotonic() - began < LONG / 2
+
+
+def test_who_comes_later_does_not_overtake_who_waits(clock: Clock) -> None:
+    guard = Guard(concurrent=2, patience=LONG, clock=clock)
+    under_way = [entered(guard.enter(SERVER)) for _ in range(2)]
+    # As between the end of a call and the moment at which the one that waits notices.
+    guard._waiting[SERVER] = 1
+    with under_way[0]:
+        pass
+    refused(guard.enter(SERVER), Reason.UPSTREAM_BUSY)
+    guard._waiting.clear()
+    answer(guard)
+    with under_way[1]:
+        pass
 
 
 def test_who_waits_while_all_is_forgotten_goes_on(clock: Clock) -> None:

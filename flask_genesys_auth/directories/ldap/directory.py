@@ -99,7 +99,7 @@ class LdapDirectory:
         for place, server in enumerate(self._servers):
             if deadline.spent:
                 break
-            passage = self._guard.enter(server.name, self._settings.bind_dn)
+            passage = self._guard.enter(server.name, self._settings.bind_dn, within=deadline.left)
             if isinstance(passage, Unavailable):
                 missed.append(passage)
                 continue
