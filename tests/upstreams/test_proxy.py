@@ -167,7 +167,7 @@ def test_a_proxy_that_is_down_is_named_and_opens_the_circuit(echo: Echo) -> None
 def test_a_slow_proxy_ends_at_the_deadline(kind: str) -> None:
     pieces = one_by_one(GRANTED[:-2] + b"X-Padding: " + b"x" * 1000) if kind == "dripping" else []
     with RawServer(pieces, interval=0.02, hold=True) as server:
-        outcome = failed(by(server.url, "https://behind.example/", seconds=0.4))
+        outcome = failed(by(server.url, "https://behind.example/", seconds=2.0))
     assert outcome == Unavailable(Reason.UNREACHABLE, detail="no connection: not within the time allowed")
 
 
