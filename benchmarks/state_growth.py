@@ -104,6 +104,11 @@ def fill(url: str, count: int) -> None:
                     rows.write_row((NAMESPACE, term, _key(_id(number))))
         for table in TABLES:
             connection.execute(f"VACUUM ANALYZE {table}".encode())
+        # As after a while of use, as far as its memory goes.
+        connection.execute("CREATE EXTENSION IF NOT EXISTS pg_prewarm")
+        connection.execute(
+            "SELECT pg_prewarm(oid) FROM pg_class WHERE relname LIKE 'genesys_auth_state%' AND relkind IN ('r', 'i')"
+        )
 
 
 def _session(number: int, now: float) -> LoginSession:
@@ -118,10 +123,13 @@ def _session(number: int, now: float) -> LoginSession:
 
 
 @contextmanager
-def contenders(few: int, many: int) -> Iterator[list[Contender]]:
-    """Start a server with two databases, one of them with few sessions and the other with many."""
+def contenders(few: int, many: int, *, memory: str) -> Iterator[list[Contender]]:
+    """Start a server with two databases, one of them with few sessions and the other with many.
+
+    :param memory: PostgreSQL's ``shared_buffers``.
+    """
     with tempfile.TemporaryDirectory(prefix="state-growth-") as folder:
-        server = PostgresqlServer(Path(folder))
+        server = PostgresqlServer(Path(folder), memory=memory)
         try:
             with psycopg.connect(server.url.replace("+psycopg", ""), autocommit=True) as connection:
                 connection.execute("CREATE DATABASE many")
@@ -159,11 +167,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Whether look-ups grow with the number of login sessions.")
     parser.add_argument("--few", type=int, default=1_000)
     parser.add_argument("--many", type=int, default=1_000_000)
+    parser.add_argument("--memory", default="128MB", help="PostgreSQL's shared_buffers; default: as it comes")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--calls", type=int, default=20, help="calls of each kind per round")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     chosen = parser.parse_args(arguments)
-    with contenders(chosen.few, chosen.many) as entrants:
+    with contenders(chosen.few, chosen.many, memory=chosen.memory) as entrants:
         found = measure(entrants, rounds=chosen.rounds, calls=chosen.calls)
     ratios = {name: many / few for name, (few, many) in found.items()}
     if chosen.json:

@@ -65,9 +65,13 @@ def _postgresql_program(program: str) -> str | None:
 
 
 class PostgresqlServer:
-    """A PostgreSQL of its own, with one empty database."""
+    """A PostgreSQL of its own, with one empty database.
 
-    def __init__(self, folder: Path) -> None:
+    :param memory: its ``shared_buffers``.
+    """
+
+    def __init__(self, folder: Path, *, memory: str = "128MB") -> None:
+        self._memory = memory
         initdb, self._pg_ctl = require("initdb", "postgresql"), require("pg_ctl", "postgresql")
         # PostgreSQL refuses to run as root, and must be able to walk down to its folder.
         self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
@@ -82,7 +86,8 @@ class PostgresqlServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = f"-c listen_addresses=127.0.0.1 -p {self._port} -k {self._folder} -c fsync=off"
+        options = f"-c listen_addresses=127.0.0.1 -p {self._port} -k {self._folder}"
+        options += f" -c fsync=off -c shared_buffers={self._memory}"
         self._control("-l", str(self._folder / "log"), "-o", options, "start")
 
     def stop(self) -> None:
