@@ -154,15 +154,15 @@ class Bench:
 
         Salesforce users come with a session nobody has seen before, and wait a second after each answer.
         """
-        node = self.ours(threads=8)
-        kept = Users("session", tuple(request(Cookie=node.session()) for _ in range(4)), 4)
-        named = Users("basic", (basic(),), 4)
         found: dict[bool, dict[str, list[dict[str, Any]]]] = {}
         for hangs in (False, True):
             found[hangs] = {"session": [], "basic": []}
-        # In turn, so that a noisy moment falls on both; each outage begins with a closed circuit.
-        self._client.round(node, min(1.0, self._seconds), kept, named)
         for _ in range(self._rounds):
+            # A node of its own for each pair of rounds: the circuit is closed when either begins.
+            node = self.ours(threads=8)
+            kept = Users("session", tuple(request(Cookie=node.session()) for _ in range(4)), 4)
+            named = Users("basic", (basic(),), 4)
+            self._client.round(node, min(1.0, self._seconds), kept, named)
             for hangs in (False, True):
                 with self._hanging(hangs):
                     strangers = [request(**self.salesforce.add_user("ann@acme.example")) for _ in range(200)]
@@ -173,6 +173,7 @@ class Bench:
                 self.report.notes.append(
                     f"Salesforce users while it {'hangs' if hangs else 'is well'}: {told['salesforce']['statuses']}"
                 )
+            node.stop()
         for name, shown in (("session", "session"), ("basic", "Basic")):
             pairs = list(zip(found[True][name], found[False][name], strict=True))
             for figure, what in (("per_second", shown), ("p99", f"{shown} p99")):
