@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.5
 """Seconds for which a verification waits for its turn."""
+PATIENCE_OF_THREADS = 10.0
+"""Seconds for which threads that begin wait for one another."""
 LARGEST_MEMORY = 1024 * 1024
 """KiB; a stored hash that asks for more is no hash of ours."""
 MOST_ITERATIONS = 64
@@ -128,7 +130,7 @@ class PasswordHasher:
         with self._starting:
             if self._threads is None:
                 threads = ThreadPoolExecutor(self._concurrent, thread_name_prefix="argon2id")
-                gate = Barrier(self._concurrent)
+                gate = Barrier(self._concurrent, timeout=PATIENCE_OF_THREADS)
                 try:
                     for _ in range(self._concurrent):
                         threads.submit(gate.wait)

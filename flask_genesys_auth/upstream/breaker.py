@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Condition
@@ -157,19 +157,30 @@ class Guard:
         :param within: seconds that whoever calls has; half of them are left for the call itself.
         """
         with self._lock:
-            generation = self._generation
             # Who waits already comes first.
-            found = self._entered(server, part, ahead=self._waiting[server])
+            found = self._entered(server, part, ahead=len(self._waiting.get(server, ())))
             if found is None and self._may_wait(server):
-                self._waiting[server] += 1
-                try:
-                    self._left.wait_for(lambda: self._has_turn(server, generation), min(self._patience, within / 2))
-                finally:
-                    if generation == self._generation:
-                        self._waiting.subtract([server])
-                        self._waiting += Counter()  # without those of whom there is none
-                found = self._entered(server, part)
+                found = self._entered_in_turn(server, part, min(self._patience, within / 2))
             return found if found is not None else _busy(server, self._concurrent)
+
+    def _entered_in_turn(self, server: str, part: str, patience: float) -> Passage | Unavailable | None:
+        generation, left, place = self._generation, self._left, object()
+        queue = self._waiting.setdefault(server, [])
+        queue.append(place)
+
+        def has_turn() -> bool:
+            under_way = len(self._calls.get(server, ()))
+            return generation != self._generation or under_way + queue.index(place) < self._concurrent
+
+        try:
+            left.wait_for(has_turn, patience)
+            return self._entered(server, part, ahead=queue.index(place))
+        finally:
+            queue.remove(place)
+            if not queue and self._waiting.get(server) is queue:
+                del self._waiting[server]
+            # Whoever stands behind may have a turn now.
+            left.notify_all()
 
     def _entered(self, server: str, part: str, *, ahead: int = 0) -> Passage | Unavailable | None:
         """Return a passage, or that the circuit is open; ``None`` where it is not this call's turn."""
@@ -190,10 +201,8 @@ class Guard:
     def _may_wait(self, server: str) -> bool:
         now = self._clock()
         oldest = min((passage.began for passage in self._calls.get(server, ())), default=now)
-        return self._waiting[server] < max(1, self._concurrent // 2) and now - oldest < YOUNG
-
-    def _has_turn(self, server: str, generation: int) -> bool:
-        return generation != self._generation or len(self._calls.get(server, ())) < self._concurrent
+        waiting = len(self._waiting.get(server, ()))
+        return waiting < max(1, self._concurrent // 2) and now - oldest < YOUNG
 
     def clear(self) -> None:
         """Begin anew: every circuit is closed, and calls under way are not heard any more."""
@@ -212,7 +221,7 @@ class Guard:
     def _begin(self) -> None:
         self._circuits: dict[tuple[str, str], _Circuit] = {}
         self._calls: defaultdict[str, set[Passage]] = defaultdict(set)
-        self._waiting: Counter[str] = Counter()
+        self._waiting: dict[str, list[object]] = {}
         self._left = Condition(self._lock)
 
     def _remember(self, circuit: _Circuit) -> _Circuit:

@@ -190,7 +190,7 @@ def test_one_too_many_waits_for_a_call_that_ends_soon(clock: Clock) -> None:
     under_way = [entered(guard.enter(SERVER)) for _ in range(2)]
     with ThreadPoolExecutor() as others:
         waiting = others.submit(guard.enter, SERVER)
-        until(lambda: guard._waiting[SERVER] == 1)
+        until(lambda: len(guard._waiting.get(SERVER, ())) == 1)
         # The queue is half as long as the bound: whoever comes then is sent away at once.
         refused(guard.enter(SERVER), Reason.UPSTREAM_BUSY)
         assert not waiting.done()
@@ -228,7 +228,7 @@ def test_who_waits_while_the_circuit_opens_is_told_so(clock: Clock) -> None:
     last = entered(guard.enter(SERVER))
     with ThreadPoolExecutor() as others:
         waiting = others.submit(guard.enter, SERVER)
-        until(lambda: guard._waiting[SERVER] == 1)
+        until(lambda: len(guard._waiting.get(SERVER, ())) == 1)
         with last:
             last.failed("it is down")
         refused(waiting.result(LONG))
@@ -243,18 +243,42 @@ def test_whoever_has_little_time_waits_for_half_of_it_at_most(clock: Clock) -> N
         assert 0.05 <= time.monotonic() - began < LONG / 2
 
 
-def test_who_comes_later_does_not_overtake_who_waits(clock: Clock) -> None:
-    guard = Guard(concurrent=2, patience=LONG, clock=clock)
-    under_way = [entered(guard.enter(SERVER)) for _ in range(2)]
-    # As between the end of a call and the moment at which the one that waits notices.
-    guard._waiting[SERVER] = 1
-    with under_way[0]:
-        pass
-    refused(guard.enter(SERVER), Reason.UPSTREAM_BUSY)
-    guard._waiting.clear()
-    answer(guard)
-    with under_way[1]:
-        pass
+@pytest.mark.parametrize("concurrent", [1, 2, 4, 6])
+def test_who_comes_later_does_not_overtake_who_waits(clock: Clock, concurrent: int) -> None:
+    guard = Guard(concurrent=concurrent, patience=LONG, clock=clock)
+    under_way = [entered(guard.enter(SERVER)) for _ in range(concurrent)]
+    with ThreadPoolExecutor() as others:
+        waiting = others.submit(guard.enter, SERVER)
+        until(lambda: len(guard._waiting.get(SERVER, ())) == 1)
+        with under_way.pop():
+            pass
+        # Whether or not the one that waits has noticed by now: this one has no turn, and little time to get one.
+        refused(guard.enter(SERVER, within=0.1), Reason.UPSTREAM_BUSY)
+        under_way.append(entered(waiting.result(LONG)))
+    for passage in under_way:
+        with passage:
+            pass
+    assert not guard._waiting
+    assert not guard._calls
+
+
+def test_who_waits_behind_somebody_that_gives_up_has_a_turn(clock: Clock) -> None:
+    guard = Guard(concurrent=4, patience=LONG, clock=clock)
+    under_way = [entered(guard.enter(SERVER)) for _ in range(4)]
+    with ThreadPoolExecutor() as others:
+        hasty = others.submit(guard.enter, SERVER, within=0.2)
+        until(lambda: len(guard._waiting.get(SERVER, ())) == 1)
+        patient = others.submit(guard.enter, SERVER)
+        until(lambda: len(guard._waiting.get(SERVER, ())) == 2)
+        refused(hasty.result(LONG), Reason.UPSTREAM_BUSY)
+        assert not patient.done()
+        with under_way.pop():
+            pass
+        under_way.append(entered(patient.result(LONG)))
+    for passage in under_way:
+        with passage:
+            pass
+    assert not guard._waiting
 
 
 def test_who_waits_while_all_is_forgotten_goes_on(clock: Clock) -> None:
@@ -262,7 +286,7 @@ def test_who_waits_while_all_is_forgotten_goes_on(clock: Clock) -> None:
     forgotten = entered(guard.enter(SERVER))
     with ThreadPoolExecutor() as others:
         waiting = others.submit(guard.enter, SERVER)
-        until(lambda: guard._waiting[SERVER] == 1)
+        until(lambda: len(guard._waiting.get(SERVER, ())) == 1)
         guard.clear()
         with entered(waiting.result(LONG)), forgotten:
             pass
