@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..forks import fork_safe_lock
 from .health import memory_checks
-from .values import BATCH, check_key, check_terms, check_ttl, dump, load
+from .values import BATCH, batches, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from ..chain.ports import Json
@@ -117,9 +117,7 @@ class MemoryState:
 
     def find_each(self, term: str) -> Iterator[list[str]]:
         """Yield the living keys that carry this index term in batches, each looked for by itself."""
-        found = self.find(term)
-        for start in range(0, len(found), BATCH):
-            yield found[start : start + BATCH]
+        yield from batches(self.find(term))
 
     def delete_found(self, term: str) -> int:
         """Delete living keys that carry this index term, a batch of them (atomic); return how many."""

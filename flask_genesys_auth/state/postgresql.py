@@ -21,7 +21,7 @@ from .health import round_trip_check
 from .postgresql_address import read_address
 from .postgresql_health import server_checks
 from .tables import INIT_DB, PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION
-from .values import BATCH, check_key, check_terms, check_ttl, dump, load
+from .values import batches, batches_by_key, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
@@ -105,8 +105,8 @@ class PostgresqlState:
         now = self._clock()
         reads = [ask.READ(of=self._namespace, at=check_key(key), now=now) for key in keys]
         found: list[PGresult] = []
-        for start in range(0, len(reads), READ_BATCH):
-            found += self._run(*reads[start : start + READ_BATCH])
+        for batch in batches(reads, READ_BATCH):
+            found += self._run(*batch)
         return [load(_text(one, 0, 0)) if one.ntuples else None for one in found]
 
     def take(self, key: str) -> Json:
@@ -120,20 +120,12 @@ class PostgresqlState:
 
     def find(self, term: str) -> list[str]:
         """Return the living keys that carry this index term."""
-        (found,) = self._run(ask.FIND(of=self._namespace, at=check_key(term), now=self._clock()))
-        return [_text(found, row, 0) for row in range(found.ntuples)]
+        return self._keys(ask.FIND(of=self._namespace, at=check_key(term), now=self._clock()))
 
     def find_each(self, term: str) -> Iterator[list[str]]:
         """Yield the living keys that carry this index term in batches, each looked for by itself."""
-        named, after = {"of": self._namespace, "at": check_key(term)}, ""
-        while True:
-            (found,) = self._run(ask.FIND_BATCH(**named, after=after, now=self._clock()))
-            keys = [_text(found, row, 0) for row in range(found.ntuples)]
-            if keys:
-                yield keys
-            if len(keys) < BATCH:
-                return
-            after = keys[-1]
+        named = {"of": self._namespace, "at": check_key(term)}
+        return batches_by_key(lambda after: self._keys(ask.FIND_BATCH(**named, after=after, now=self._clock())))
 
     def delete_found(self, term: str) -> int:
         """Delete living keys that carry this index term, a batch of them (atomic); return how many."""
@@ -190,6 +182,10 @@ class PostgresqlState:
         self._in_use = set()
         self._idle = deque()
         self._places = BoundedSemaphore(CONNECTIONS)
+
+    def _keys(self, command: Command) -> list[str]:
+        (found,) = self._run(command)
+        return [_text(found, row, 0) for row in range(found.ntuples)]
 
     def _look(self) -> list[str]:
         (found,) = self._run(ask.LOOK())

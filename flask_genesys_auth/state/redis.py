@@ -13,7 +13,7 @@ from ..forks import watch_forks
 from .health import round_trip_check
 from .redis_client import RedisClient, beginning_with
 from .redis_health import persistence_check, server_checks
-from .values import BATCH, check_key, check_terms, check_ttl, dump, load
+from .values import BATCH, batches, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from ..chain.ports import Json
@@ -170,8 +170,7 @@ class RedisState:
             now = self._clock()
             # ZSCAN may show more than it is asked for.
             found = [name.decode() for name, end in zip(pairs[::2], pairs[1::2], strict=True) if float(end) > now]
-            for start in range(0, len(found), BATCH):
-                yield found[start : start + BATCH]
+            yield from batches(found)
             if cursor == b"0":
                 return
 

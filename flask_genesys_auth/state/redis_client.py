@@ -21,11 +21,11 @@ from redis.retry import Retry
 
 from ..errors import ConfigurationError, StateUnavailable
 from ..forks import watch_forks
+from .values import batches
 
 CONNECTIONS = 64
 """Of one process at most; who finds none free waits for one as long as for an answer."""
 
-_BATCH = 500
 _NEAR = 0.01
 """Seconds that a wait may end too late, for which no socket is told another time-out."""
 
@@ -235,8 +235,8 @@ class RedisClient:
         :raises StateUnavailable: if the server did not answer, or not well.
         """
         names = self.call(lambda client: list(client.scan_iter(match=beginning_with(beginning))))
-        for start in range(0, len(names), _BATCH):
-            self.ask("DEL", *names[start : start + _BATCH])
+        for batch in batches(names):
+            self.ask("DEL", *batch)
 
     def close(self) -> None:
         """Let go of connections; they are made anew when it is used again."""

@@ -23,7 +23,7 @@ from ..forks import watch_forks
 from . import sqlite_statements as ask
 from .health import round_trip_check
 from .tables import MOST_PURGE_WAIT, PURGE_BATCH, PURGE_INTERVAL, SCHEMA_VERSION, metadata, schema
-from .values import BATCH, check_key, check_terms, check_ttl, dump, load
+from .values import BATCH, batches_by_key, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from ..chain.ports import Json
@@ -128,23 +128,12 @@ class SqliteState:
 
     def find(self, term: str) -> list[str]:
         """Return the living keys that carry this index term."""
-        check_key(term)
-        with self._connection() as connection, _cursor(connection) as cursor:
-            return [key for (key,) in ask.FIND.run(cursor, of=self._namespace, at=term, now=self._clock())]
+        return self._keys(ask.FIND, at=check_key(term))
 
     def find_each(self, term: str) -> Iterator[list[str]]:
         """Yield the living keys that carry this index term in batches, each looked for by itself."""
         check_key(term)
-        after = ""
-        while True:
-            with self._connection() as connection, _cursor(connection) as cursor:
-                found = ask.FIND_BATCH.run(cursor, of=self._namespace, at=term, now=self._clock(), after=after)
-                keys = [key for (key,) in found]
-            if keys:
-                yield keys
-            if len(keys) < BATCH:
-                return
-            after = keys[-1]
+        return batches_by_key(lambda after: self._keys(ask.FIND_BATCH, at=term, after=after))
 
     def delete_found(self, term: str) -> int:
         """Delete living keys that carry this index term, a batch of them (atomic); return how many.
@@ -222,6 +211,11 @@ class SqliteState:
         with self._transaction() as cursor:
             row: tuple[str, float] | None = ask.TAKE.run(cursor, of=self._namespace, at=key).fetchone()
         return row[0] if row is not None and row[1] > self._clock() else None
+
+    def _keys(self, statement: ask.Statement, **values: str) -> list[str]:
+        with self._connection() as connection, _cursor(connection) as cursor:
+            found = statement.run(cursor, of=self._namespace, now=self._clock(), **values)
+            return [key for (key,) in found]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Cursor]:

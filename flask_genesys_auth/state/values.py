@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
     from ..chain.ports import Json
+
+T = TypeVar("T")
 
 MAX_KEY = 255
 BATCH = 500
@@ -45,6 +47,25 @@ def check_ttl(ttl: float) -> float:
     if not ttl > 0:
         raise ValueError("a time to live is greater than 0 seconds")
     return ttl
+
+
+def batches(found: list[T], size: int = BATCH) -> Iterator[list[T]]:
+    """Yield what was found in batches of this size."""
+    for start in range(0, len(found), size):
+        yield found[start : start + size]
+
+
+def batches_by_key(look: Callable[[str], list[str]]) -> Iterator[list[str]]:
+    """Yield what each look finds behind the last key of the one before, until one finds less than a batch.
+
+    :param look: is given a key, and returns the next ones in their order, :data:`BATCH` of them at most.
+    """
+    after = ""
+    while keys := look(after):
+        yield keys
+        if len(keys) < BATCH:
+            return
+        after = keys[-1]
 
 
 def dump(value: Json) -> str:
