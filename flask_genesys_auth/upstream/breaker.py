@@ -158,7 +158,7 @@ class Guard:
         """
         with self._lock:
             # Who waits already comes first.
-            found = self._entered(server, part, ahead=len(self._waiting.get(server, ())))
+            found = self._entered(server, part, len(self._waiting.get(server, ())))
             if found is None and self._may_wait(server):
                 found = self._entered_in_turn(server, part, min(self._patience, within / 2))
             return found if found is not None else _busy(server, self._concurrent)
@@ -169,12 +169,11 @@ class Guard:
         queue.append(place)
 
         def has_turn() -> bool:
-            under_way = len(self._calls.get(server, ()))
-            return generation != self._generation or under_way + queue.index(place) < self._concurrent
+            return generation != self._generation or self._has_room(server, queue.index(place))
 
         try:
             left.wait_for(has_turn, patience)
-            return self._entered(server, part, ahead=queue.index(place))
+            return self._entered(server, part, queue.index(place))
         finally:
             queue.remove(place)
             if not queue and self._waiting.get(server) is queue:
@@ -182,13 +181,19 @@ class Guard:
             # Whoever stands behind may have a turn now.
             left.notify_all()
 
-    def _entered(self, server: str, part: str, *, ahead: int = 0) -> Passage | Unavailable | None:
-        """Return a passage, or that the circuit is open; ``None`` where it is not this call's turn."""
+    def _has_room(self, server: str, ahead: int) -> bool:
+        return len(self._calls.get(server, ())) + ahead < self._concurrent
+
+    def _entered(self, server: str, part: str, ahead: int) -> Passage | Unavailable | None:
+        """Return a passage, or that the circuit is open; ``None`` where it is not this call's turn.
+
+        :param ahead: how many wait before it.
+        """
         now = self._clock()
         circuit = self._circuits.get((server, part))
         if circuit is not None and circuit.opened is not None and (circuit.probing or now < circuit.until):
             return _open(circuit, now)
-        if len(self._calls.get(server, ())) + ahead >= self._concurrent:
+        if not self._has_room(server, ahead):
             return None
         if circuit is None:
             circuit = self._remember(_Circuit(server, part, generation=self._generation))

@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -175,12 +174,9 @@ def test_only_so_many_calls_at_once_over_all_parts_of_a_server(guard: Guard) -> 
         found = refused(guard.enter(SERVER, part), Reason.UPSTREAM_BUSY)
         assert (found.retry_after, found.detail) == (1, f"{SERVER} is not asked: 3 calls to it are under way")
     answer(guard, OTHER)
-    with under_way.pop():
-        pass
+    leave(under_way.pop())
     answer(guard)
-    for passage in under_way:
-        with passage:
-            pass
+    leave(*under_way)
     assert not guard._calls
     assert not guard._circuits
 
@@ -190,7 +186,7 @@ def test_one_too_many_waits_for_a_call_that_ends_soon(clock: Clock) -> None:
     under_way = [entered(guard.enter(SERVER)) for _ in range(2)]
     with ThreadPoolExecutor() as others:
         waiting = others.submit(guard.enter, SERVER)
-        until(lambda: len(guard._waiting.get(SERVER, ())) == 1)
+        until_so_many_wait(guard, 1)
         # The queue is half as long as the bound: whoever comes then is sent away at once.
         refused(guard.enter(SERVER), Reason.UPSTREAM_BUSY)
         assert not waiting.done()
@@ -208,8 +204,7 @@ def test_nobody_waits_for_a_server_that_seems_to_hang(clock: Clock) -> None:
     clock.now += YOUNG
     with entered(guard.enter(SERVER)):
         refused(guard.enter(SERVER), Reason.UPSTREAM_BUSY)
-    with first:
-        pass
+    leave(first)
     answer(guard)
 
 
@@ -228,7 +223,7 @@ def test_who_waits_while_the_circuit_opens_is_told_so(clock: Clock) -> None:
     last = entered(guard.enter(SERVER))
     with ThreadPoolExecutor() as others:
         waiting = others.submit(guard.enter, SERVER)
-        until(lambda: len(guard._waiting.get(SERVER, ())) == 1)
+        until_so_many_wait(guard, 1)
         with last:
             last.failed("it is down")
         refused(waiting.result(LONG))
@@ -249,15 +244,12 @@ def test_who_comes_later_does_not_overtake_who_waits(clock: Clock, concurrent: i
     under_way = [entered(guard.enter(SERVER)) for _ in range(concurrent)]
     with ThreadPoolExecutor() as others:
         waiting = others.submit(guard.enter, SERVER)
-        until(lambda: len(guard._waiting.get(SERVER, ())) == 1)
-        with under_way.pop():
-            pass
+        until_so_many_wait(guard, 1)
+        leave(under_way.pop())
         # Whether or not the one that waits has noticed by now: this one has no turn, and little time to get one.
         refused(guard.enter(SERVER, within=0.1), Reason.UPSTREAM_BUSY)
         under_way.append(entered(waiting.result(LONG)))
-    for passage in under_way:
-        with passage:
-            pass
+    leave(*under_way)
     assert not guard._waiting
     assert not guard._calls
 
@@ -267,17 +259,14 @@ def test_who_waits_behind_somebody_that_gives_up_has_a_turn(clock: Clock) -> Non
     under_way = [entered(guard.enter(SERVER)) for _ in range(4)]
     with ThreadPoolExecutor() as others:
         hasty = others.submit(guard.enter, SERVER, within=0.2)
-        until(lambda: len(guard._waiting.get(SERVER, ())) == 1)
+        until_so_many_wait(guard, 1)
         patient = others.submit(guard.enter, SERVER)
-        until(lambda: len(guard._waiting.get(SERVER, ())) == 2)
+        until_so_many_wait(guard, 2)
         refused(hasty.result(LONG), Reason.UPSTREAM_BUSY)
         assert not patient.done()
-        with under_way.pop():
-            pass
+        leave(under_way.pop())
         under_way.append(entered(patient.result(LONG)))
-    for passage in under_way:
-        with passage:
-            pass
+    leave(*under_way)
     assert not guard._waiting
 
 
@@ -286,7 +275,7 @@ def test_who_waits_while_all_is_forgotten_goes_on(clock: Clock) -> None:
     forgotten = entered(guard.enter(SERVER))
     with ThreadPoolExecutor() as others:
         waiting = others.submit(guard.enter, SERVER)
-        until(lambda: len(guard._waiting.get(SERVER, ())) == 1)
+        until_so_many_wait(guard, 1)
         guard.clear()
         with entered(waiting.result(LONG)), forgotten:
             pass
@@ -294,11 +283,17 @@ def test_who_waits_while_all_is_forgotten_goes_on(clock: Clock) -> None:
     answer(guard)
 
 
-def until(true: Callable[[], bool]) -> None:
+def until_so_many_wait(guard: Guard, number: int) -> None:
     end = time.monotonic() + LONG
-    while not true():
+    while len(guard._waiting.get(SERVER, ())) != number:
         assert time.monotonic() < end
         time.sleep(0.005)
+
+
+def leave(*passages: Passage) -> None:
+    for passage in passages:
+        with passage:
+            pass
 
 
 def test_a_guard_that_lets_nobody_through_is_refused() -> None:
