@@ -246,16 +246,21 @@ def test_the_throttle_of_several_nodes_is_seen_from_here(tmp_path: Path, own_red
     close(node)
 
 
-def test_what_may_reach_genesys_no_more_is_not_sent_there(tmp_path: Path, genesys_emulator: GenesysEmulator) -> None:
-    table = {
+def asking_genesys(emulator: GenesysEmulator, **changes: Any) -> dict[str, Any]:
+    """Return ``configuration_server`` of a contact center whose agents this server knows."""
+    return {
         "directory": "genesys",
-        "url": genesys_emulator.url,
-        "client_id": genesys_emulator.client_id,
-        "client_secret": genesys_emulator.client_secret,
+        "url": emulator.url,
+        "client_id": emulator.client_id,
+        "client_secret": emulator.client_secret,
         "tenant": "Environment",
-        "max_failures": "2 per hour",
         "timeout": 10.0,
+        **changes,
     }
+
+
+def test_what_may_reach_genesys_no_more_is_not_sent_there(tmp_path: Path, genesys_emulator: GenesysEmulator) -> None:
+    table = asking_genesys(genesys_emulator, max_failures="2 per hour")
     app = make_app(tmp_path, contact_centers={"acme": {"configuration_server": table}})
     add(app, "ann")
     genesys_emulator.add_user("ann", PASSWORD)
@@ -273,14 +278,7 @@ def test_what_may_reach_genesys_no_more_is_not_sent_there(tmp_path: Path, genesy
 def test_a_password_that_the_directory_refuses_is_not_ours_to_set(
     tmp_path: Path, genesys_emulator: GenesysEmulator
 ) -> None:
-    table = {
-        "directory": "genesys",
-        "url": genesys_emulator.url,
-        "client_id": genesys_emulator.client_id,
-        "client_secret": genesys_emulator.client_secret,
-        "tenant": "Environment",
-        "timeout": 10.0,
-    }
+    table = asking_genesys(genesys_emulator)
     app = make_app(tmp_path, contact_centers={"acme": {"configuration_server": table, "web_services": {}}})
     add(app, "ann", PASSWORD)
     genesys_emulator.add_user("ann", "another password")
