@@ -20,6 +20,7 @@ from flask_genesys_auth.state import postgresql_statements
 from flask_genesys_auth.state.postgresql import CONNECTIONS, PostgresqlState
 from tests.servers import PostgresqlServer, free_port
 
+from .failing_purge import check_a_purge_that_fails
 from .postgresql_backend import OURS, PATIENCE, TERMINATE, WAITING, PostgresqlBackend, address, run_sql, wait_until
 from .test_forks import in_child
 
@@ -337,23 +338,9 @@ def test_a_purge_in_passing_that_fails_fails_no_change_and_is_no_outage(
         "CREATE TRIGGER no BEFORE DELETE ON genesys_auth_state FOR EACH ROW WHEN (OLD.key = 'old')"
         " EXECUTE FUNCTION no()"
     )
-    for number in range(3):
-        monkeypatch.setattr(store, "_next_purge", 0.0)
-        assert store.add(f"new-{number}", 1, 60)
-    assert store.take("new-1") == 1
-    (record,) = caplog.records
-    assert vars(record)["genesys_auth"]["event"] == "state_not_purged"
-    assert "not this one" in record.getMessage()
-    # Whoever asks for it is told; and what fails for a request is an outage, as ever.
-    with pytest.raises(StateUnavailable, match="not this one"):
-        store.purge()
-    assert [vars(one)["genesys_auth"]["event"] for one in caplog.records] == ["state_not_purged", "state_lost"]
-    empty_database.sql("DROP TRIGGER no ON genesys_auth_state")
-    caplog.clear()
-    monkeypatch.setattr(store, "_next_purge", 0.0)
-    assert store.add("newer", 1, 60)
-    assert [vars(one)["genesys_auth"]["event"] for one in caplog.records] == ["state_regained"]
-    assert store.purge() == 0
+    check_a_purge_that_fails(
+        store, lambda: empty_database.sql("DROP TRIGGER no ON genesys_auth_state"), caplog, monkeypatch
+    )
     assert empty_database.rows("genesys_auth_state") == 3
 
 

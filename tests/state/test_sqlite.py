@@ -25,6 +25,7 @@ from flask_genesys_auth.state.values import BATCH
 
 from . import racers as racers_module
 from .contract import Clock, StateContract
+from .failing_purge import check_a_purge_that_fails
 from .racers import race_threads
 
 PATIENCE = 30.0
@@ -151,23 +152,7 @@ def test_a_purge_in_passing_that_fails_fails_no_change_and_is_no_outage(
             "CREATE TRIGGER no BEFORE DELETE ON genesys_auth_state WHEN OLD.key = 'old' "
             "BEGIN SELECT RAISE(ABORT, 'not this one'); END"
         )
-        for number in range(3):
-            monkeypatch.setattr(store, "_next_purge", 0.0)
-            assert store.add(f"new-{number}", 1, 60)
-        assert store.take("new-1") == 1
-        (record,) = caplog.records
-        assert vars(record)["genesys_auth"]["event"] == "state_not_purged"
-        assert "not this one" in record.getMessage()
-        # Whoever asks for it is told; and what fails for a request is an outage, as ever.
-        with pytest.raises(StateUnavailable, match="not this one"):
-            store.purge()
-        assert [vars(one)["genesys_auth"]["event"] for one in caplog.records] == ["state_not_purged", "state_lost"]
-        connection.execute("DROP TRIGGER no")
-    caplog.clear()
-    monkeypatch.setattr(store, "_next_purge", 0.0)
-    assert store.add("newer", 1, 60)
-    assert [vars(one)["genesys_auth"]["event"] for one in caplog.records] == ["state_regained"]
-    assert store.purge() == 0
+        check_a_purge_that_fails(store, lambda: connection.execute("DROP TRIGGER no"), caplog, monkeypatch)
     assert backend.rows("genesys_auth_state") == 3
 
 
