@@ -15,10 +15,8 @@ def name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=name)
-def test_a_module_says_what_it_is_for_and_is_short(module: Path) -> None:
-    lines = module.read_text("utf-8").splitlines()
-    assert lines[0].startswith('"""')
-    assert len(lines) <= 400
+def test_a_module_says_what_it_is_for(module: Path) -> None:
+    assert module.read_text("utf-8").startswith('"""')
 
 
 def test_no_module_is_a_grab_bag() -> None:
