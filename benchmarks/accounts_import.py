@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -56,9 +56,13 @@ SALESFORCE = {"organizations": ["00D000000000001"]}
 
 
 def flask(folder: Path, *command: str) -> Cost:
-    """Run a command of Flask in a process of its own; one that fails ends the benchmark."""
-    environment = {**os.environ, FOLDER: str(folder)}
+    """Run a command of Flask in a process of its own."""
     arguments = [sys.executable, "-m", "flask", "--app", "benchmarks.accounts_import", *command]
+    return run(arguments, {**os.environ, FOLDER: str(folder)})
+
+
+def run(arguments: Sequence[str], environment: Mapping[str, str]) -> Cost:
+    """Run a process to its end; one that fails ends the benchmark."""
     began = perf_counter()
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(  # noqa: S603 - its own command
@@ -69,7 +73,7 @@ def flask(folder: Path, *command: str) -> Cost:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             said.seek(0)
-            raise SystemExit(f"{' '.join(command)}: {said.read()[-2000:].decode(errors='replace')}")
+            raise SystemExit(f"{' '.join(arguments)}: {said.read()[-2000:].decode(errors='replace')}")
     return Cost(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
 

@@ -1,4 +1,4 @@
-"""A load on loopback: what gunicorn serves of ours, next to Flask-Login and Flask-HTTPAuth alone, in one run.
+"""A load on loopback: what gunicorn serves of ours, next to its peers, in one run.
 
 Run with ``python -m benchmarks.load``. A closed-loop client in a second process asks each application in turn, in short
 rounds, so that a noisy moment of the machine falls on all of them; what counts are ratios within a round.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -20,15 +21,20 @@ from typing import Any
 
 import pytest
 
+from benchmarks.latency import delayed
+from benchmarks.load_apps import DATABASE, SESSIONS
 from benchmarks.load_stand import COLLEAGUES, Client, Node, Users, basic, nodes, plan, request
 from flask_genesys_auth.testing import SalesforceEmulator
 from tests.servers import PostgresqlServer, RedisServer
 
 CONNECTIONS = 8
-PARTS = ("compare", "memory", "outage", "cold")
+PARTS = ("peers", "latency", "compare", "memory", "outage", "cold")
 STORES = ("SQLite", "PostgreSQL", "Redis")
 MEBIBYTE = 1 << 20
+LATENCY = 1.0
+"""Milliseconds of a round trip that ``latency`` adds to the way to Redis and PostgreSQL."""
 LOGIN, HTTPAUTH = "Flask-Login, session", "Flask-HTTPAuth, Basic"
+SECURITY = "Flask-Security, Flask-Session"
 
 
 @dataclass(frozen=True)
@@ -53,14 +59,22 @@ class Target:
         return found >= self.bound if self.at_least else found <= self.bound
 
 
+def _peer(store: str, way: str) -> str:
+    """Return the name of what a user would pick instead: sessions in this store, users by Flask-SQLAlchemy."""
+    return f"Flask-Session on {store}{way}"
+
+
 TARGETS = {
-    "session, Redis, exact / Flask-Login": Target("throughput", 0.7, at_least=True),
-    "session, Redis, revocation_delay 2 / Flask-Login": Target("throughput", 0.9, at_least=True),
+    **{
+        f"session, {store}{way} / {_peer(store, way)}": Target("throughput", 1.3, at_least=True)
+        for store in ("Redis", "PostgreSQL")
+        for way in ("", f", {LATENCY:g} ms")
+    },
     "session while Salesforce hangs / while it is well": Target("throughput", 0.9, at_least=True),
     "Basic while Salesforce hangs / while it is well": Target("throughput", 0.9, at_least=True),
     "session p99 while Salesforce hangs / while it is well": Target("p99", 2.0),
     "Basic p99 while Salesforce hangs / while it is well": Target("p99", 2.0),
-    **{f"MiB of a worker above Flask-Login's, {store}": Target("memory", 25.0) for store in STORES},
+    "memory of a worker, Redis / Flask-Security": Target("memory", 1.0),
     "cold logins: MiB of a worker above idle / concurrent_hashes x memory_kib": Target("memory", 1.0),
 }
 
@@ -124,17 +138,45 @@ class Bench:
         known = request(**self.salesforce.add_user("ann@acme.example"))
         for name, changes in stores.items():
             node = self.ours(**changes)
-            cookies = tuple(request(Cookie=node.session()) for _ in range(CONNECTIONS))
-            yield Entrant(f"session, {name}, exact", node, Users("session", cookies, CONNECTIONS))
+            yield _sessions(f"session, {name}, exact", node)
             yield Entrant(f"Basic, {name}", node, Users("basic", (basic(),), CONNECTIONS))
             yield Entrant(f"Salesforce, {name}", node, Users("salesforce", (known,), CONNECTIONS))
             delayed = self.ours(**changes, session={"revocation_delay": 2})
-            cookies = tuple(request(Cookie=delayed.session()) for _ in range(CONNECTIONS))
-            users = Users("session", cookies, CONNECTIONS)
-            yield Entrant(f"session, {name}, revocation_delay 2", delayed, users)
+            yield _sessions(f"session, {name}, revocation_delay 2", delayed)
+
+    def peers(self, stores: Mapping[str, str], way: str = "") -> None:
+        """Compare a session of ours with Flask-Login, Flask-Session and Flask-SQLAlchemy on the same server.
+
+        With Redis the users are in SQLite, with PostgreSQL they are there as well.
+
+        :param stores: the address of each server.
+        :param way: what a row says of the way to the servers.
+        """
+        entrants: list[Entrant] = []
+        for store, address in stores.items():
+            in_redis = store == "Redis"
+            accounts: dict[str, Any] = {} if in_redis else {"accounts_url": address}
+            folder = self._folder / f"peer{next(self._numbers)}"
+            folder.mkdir()
+            sqlite = f"sqlite:///{folder / 'users.sqlite3'}"
+            servers = {DATABASE: sqlite, SESSIONS: address} if in_redis else {DATABASE: address, SESSIONS: ""}
+            peer = self._start("with_flask_session", servers=servers)
+            entrants.append(_sessions(_peer(store, way), peer))
+            entrants.append(_sessions(f"session, {store}{way}", self.ours(state_url=address, **accounts)))
+        found = self._take_turns(entrants)
+        for store in stores:
+            self._compare_with(found, f"session, {store}{way}", _peer(store, way), _peer(store, way))
 
     def compare(self, entrants: list[Entrant]) -> None:
-        """Let all of them take turns; note each one's medians, and ours next to the peer's within a round."""
+        """Compare with peers that read their one user from a dictionary."""
+        found = self._take_turns(entrants)
+        for name in found:
+            peer = LOGIN if name.startswith("session") else HTTPAUTH
+            if name not in {LOGIN, HTTPAUTH}:
+                self._compare_with(found, name, peer, peer.partition(",")[0])
+
+    def _take_turns(self, entrants: list[Entrant]) -> dict[str, list[dict[str, Any]]]:
+        """Let all of them take turns; note each one's medians, and return what came of each round."""
         found: dict[str, list[dict[str, Any]]] = {entrant.name: [] for entrant in entrants}
         for entrant in entrants:
             self._round(entrant, min(1.0, self._seconds))
@@ -143,11 +185,13 @@ class Bench:
                 found[entrant.name].append(self._round(entrant, self._seconds))
         for name, rounds in found.items():
             self.report.rows.append({"name": name, **_medians(rounds)})
-            peer = LOGIN if name.startswith("session") else HTTPAUTH
-            if name not in {LOGIN, HTTPAUTH}:
-                pairs = zip(rounds, found[peer], strict=True)
-                ratio = statistics.median(mine["per_second"] / theirs["per_second"] for mine, theirs in pairs)
-                self.report.ratios[f"{name} / {peer.partition(',')[0]}"] = ratio
+        return found
+
+    def _compare_with(self, found: Mapping[str, list[dict[str, Any]]], ours: str, peer: str, shown: str) -> None:
+        """Note our throughput by the peer's, within a round each."""
+        pairs = zip(found[ours], found[peer], strict=True)
+        ratio = statistics.median(mine["per_second"] / theirs["per_second"] for mine, theirs in pairs)
+        self.report.ratios[f"{ours} / {shown}"] = ratio
 
     def outage(self) -> None:
         """Compare session and Basic users while Salesforce is well with the same while it hangs.
@@ -189,14 +233,20 @@ class Bench:
         finally:
             self.salesforce.repair()
 
-    def memory(self, entrants: list[Entrant]) -> None:
-        """Compare what a worker holds after the same load."""
-        login = next(entrant.node for entrant in entrants if entrant.name == LOGIN)
-        for store in STORES:
-            for entrant in entrants:
-                if entrant.name == f"session, {store}, exact":
-                    above = (entrant.node.resident() - login.resident()) / MEBIBYTE
-                    self.report.ratios[f"MiB of a worker above Flask-Login's, {store}"] = above
+    def memory(self, redis: str) -> None:
+        """Compare what a worker holds after the same load: logins by password, then sessions, on Redis and SQLite."""
+        folder = self._folder / "security"
+        folder.mkdir()
+        servers = {DATABASE: f"sqlite:///{folder / 'users.sqlite3'}", SESSIONS: redis}
+        entrants = [
+            _sessions(SECURITY, self._start("with_flask_security", servers=servers)),
+            _sessions("session, Redis, beside Flask-Security", self.ours(state_url=redis)),
+        ]
+        self._take_turns(entrants)
+        theirs, ours = (entrant.node.resident() for entrant in entrants)
+        self.report.ratios["memory of a worker, Redis / Flask-Security"] = ours / theirs
+        sizes = f"{ours / MEBIBYTE:.1f} MiB of ours, {theirs / MEBIBYTE:.1f} MiB of Flask-Security"
+        self.report.notes.append(f"a worker after the same load: {sizes}")
 
     def cold(self, logins: int) -> None:
         """Let so many logins cost a hash each, and compare what a worker has held at most with what it may.
@@ -224,6 +274,12 @@ class Bench:
     def _round(self, entrant: Entrant, seconds: float) -> dict[str, Any]:
         told = self._client.round(entrant.node, seconds, entrant.users)
         return _unspoiled(entrant.name, told[entrant.users.name])
+
+
+def _sessions(name: str, node: Node) -> Entrant:
+    """Return users of this node with a session each."""
+    cookies = tuple(request(Cookie=node.session()) for _ in range(CONNECTIONS))
+    return Entrant(name, node, Users("session", cookies, CONNECTIONS))
 
 
 def _unspoiled(name: str, told: dict[str, Any]) -> dict[str, Any]:
@@ -259,10 +315,24 @@ def _stores(folder: Path, wanted: Collection[str]) -> Iterator[dict[str, dict[st
                 continue
             running.append(server)
             found[name] = {"state_url": server.url}
+            if name == "PostgreSQL":
+                found[name]["accounts_url"] = server.url
         yield found
     finally:
         for server in running:
             server.stop()
+
+
+@contextmanager
+def _farther(servers: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Yield addresses of the same servers whose answers come later."""
+    with ExitStack() as stack:
+        found = {}
+        for name, address in servers.items():
+            port = re.search(r"(?<=127\.0\.0\.1:)\d+", address)
+            assert port is not None
+            found[name] = address.replace(port[0], str(stack.enter_context(delayed(int(port[0]), LATENCY))))
+        yield found
 
 
 def measure(*, rounds: int, seconds: float, cold: int, parts: Collection[str], stores: Collection[str]) -> Report:
@@ -272,11 +342,16 @@ def measure(*, rounds: int, seconds: float, cold: int, parts: Collection[str], s
         folder.chmod(0o711)  # PostgreSQL's own user walks through it
         bench = Bench(folder, start, client, rounds=rounds, seconds=seconds)
         with bench.salesforce.serve(), _stores(folder, stores) as found:
-            if "compare" in parts or "memory" in parts:
-                entrants = list(bench.entrants(found))
-                bench.compare(entrants)
-                if "memory" in parts:
-                    bench.memory(entrants)
+            servers = {name: str(keys["state_url"]) for name, keys in found.items() if keys}
+            if "peers" in parts:
+                bench.peers(servers)
+            if "latency" in parts:
+                with _farther(servers) as far:
+                    bench.peers(far, f", {LATENCY:g} ms")
+            if "memory" in parts and "Redis" in servers:
+                bench.memory(servers["Redis"])
+            if "compare" in parts:
+                bench.compare(list(bench.entrants(found)))
             if "outage" in parts:
                 bench.outage()
             if "cold" in parts:
@@ -286,7 +361,7 @@ def measure(*, rounds: int, seconds: float, cold: int, parts: Collection[str], s
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; 1 where a target is missed."""
-    parser = argparse.ArgumentParser(description="A load on loopback, next to Flask-Login and Flask-HTTPAuth alone.")
+    parser = argparse.ArgumentParser(description="A load on loopback, next to the peers.")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0, help="of one round")
     parser.add_argument("--cold", type=int, default=10_000, help="cold logins")

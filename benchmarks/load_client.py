@@ -38,15 +38,16 @@ class Group:
     body: str = ""
     think: float = 0.0
     latencies: list[float] = field(default_factory=list)
-    in_time: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     wrong: int = 0
+    last: float = 0.0
 
-    def told(self, seconds: float) -> dict[str, Any]:
-        """Return the figures of a round of so many seconds: right answers, with their latencies in milliseconds."""
+    def told(self, began: float, seconds: float) -> dict[str, Any]:
+        """Return the figures of a round: right answers until this group's last one, latencies in milliseconds."""
+        seconds = max(seconds, self.last - began)
         ordered = sorted(self.latencies)
         return {
-            "per_second": self.in_time / seconds,
+            "per_second": len(self.latencies) / seconds,
             "p50": 1000 * ordered[len(ordered) // 2] if ordered else None,
             "p99": 1000 * ordered[int(len(ordered) * 0.99)] if ordered else None,
             "statuses": dict(self.statuses),
@@ -77,11 +78,8 @@ class Connection:
         self._began = perf_counter()
         self.stream.sendall(next(self._requests))
 
-    def receive(self, selector: selectors.BaseSelector, *, in_time: bool) -> bool:
-        """Take what has come; tell whether the answer is there.
-
-        :param in_time: the round is not over yet.
-        """
+    def receive(self, selector: selectors.BaseSelector) -> bool:
+        """Take what has come; return whether the answer is there."""
         assert self.stream is not None
         data = self.stream.recv(65536)
         self._received += data
@@ -90,7 +88,7 @@ class Connection:
             headers = head.decode("latin-1").lower()
             length = int(headers.partition("content-length:")[2].partition("\r\n")[0])
             if len(rest) >= length:
-                self._note(headers, rest[:length], in_time)
+                self._note(headers, rest[:length])
                 self._answers += 1
                 if "connection: close" in headers or self._answers % RENEWED_AFTER == 0:
                     self.close(selector)
@@ -106,13 +104,13 @@ class Connection:
             self.stream.close()
             self.stream = None
 
-    def _note(self, headers: str, body: bytes, in_time: bool) -> None:
+    def _note(self, headers: str, body: bytes) -> None:
         status = headers.split(" ", 2)[1]
         self._received.clear()
         self.group.statuses[status] += 1
+        self.group.last = perf_counter()
         if status == "200" and body == self.group.body.encode():
-            self.group.latencies.append(perf_counter() - self._began)
-            self.group.in_time += in_time
+            self.group.latencies.append(self.group.last - self._began)
         else:
             self.group.wrong += 1
 
@@ -139,12 +137,12 @@ def run(port: int, seconds: float, groups: list[Group]) -> dict[str, dict[str, A
             wait = 0.5 if over or not due else min(due[0][0], began + seconds) - now
             for key, _ in selector.select(max(0.0, wait)):
                 one: Connection = key.data
-                if one.receive(selector, in_time=perf_counter() - began < seconds):
+                if one.receive(selector):
                     asking -= 1
                     heapq.heappush(due, (perf_counter() + one.group.think, connections.index(one)))
         for one in connections:
             one.close(selector)
-    return {group.name: group.told(seconds) for group in groups}
+    return {group.name: group.told(began, seconds) for group in groups}
 
 
 def main() -> None:

@@ -54,16 +54,24 @@ class Node:
     :param bytecode: a folder for what Python compiles. Workers find all of it there, as where pip has installed it:
         what compiling takes stays with the process that does it.
     :param plan: our configuration, for ``ours``.
+    :param servers: environment variables that name the peers' servers.
     """
 
     def __init__(
-        self, factory: str, *, bytecode: Path, plan: Mapping[str, Any] | None = None, threads: int = 4
+        self,
+        factory: str,
+        *,
+        bytecode: Path,
+        plan: Mapping[str, Any] | None = None,
+        servers: Mapping[str, str] | None = None,
+        threads: int = 4,
     ) -> None:
         self.port = free_port()
         command = [sys.executable, "-m", "gunicorn", f"benchmarks.load_apps:{factory}()"]
         command += ["--bind", f"127.0.0.1:{self.port}", "--workers", str(WORKERS), "--threads", str(threads)]
         command += ["--worker-class", "gthread", "--keep-alive", "60", "--log-level", "error", "--timeout", "120"]
-        environment = {**os.environ, PLAN: json.dumps(plan or {}), "PYTHONPYCACHEPREFIX": str(bytecode)}
+        environment = {**os.environ, **(servers or {}), PLAN: json.dumps(plan or {})}
+        environment["PYTHONPYCACHEPREFIX"] = str(bytecode)
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         imports = f"import gunicorn.workers.gthread; from benchmarks import load_apps; load_apps.{factory}()"
         subprocess.run([sys.executable, "-c", imports], cwd=ROOT, env=environment, check=True)  # noqa: S603 - our own

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accounts_import
+from benchmarks import accounts_import, start_up
 
 
 def test_accounts_import_measures_processes_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,3 +23,11 @@ def test_accounts_import_measures_processes_of_its_own(capsys: pytest.CaptureFix
 def test_a_command_that_fails_ends_the_benchmark_of_accounts(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="has no account tables"):
         accounts_import.flask(tmp_path, "genesys-auth", "accounts", "list")
+
+
+def test_start_up_measures_processes_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert start_up.main(["--rounds", "1", "--json"]) in {0, 1}  # whether a target is met is not for a test to say
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["figures"]) == {start_up.OURS, start_up.PEER, start_up.BARE}
+    assert all(found["mebibytes"] > 10 and found["milliseconds"] > 0 for found in told["figures"].values())
+    assert all(ratio > 0 for ratio in told["ratios"].values())
