@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
+from .deployment import BUILT_IN
 from .observation import Case
 
 ALL = "all"
@@ -69,6 +70,7 @@ def cases() -> list[Case]:
             _servers,
             _stores,
             _accounts,
+            _built_in,
             _remembered,
             _throttled,
             _views,
@@ -170,6 +172,18 @@ def _accounts() -> Iterator[Case]:
     for state in states[:3]:
         yield Case("account", ALL, ("salesforce", "basic for Web Services"), (state,))
         yield Case("account", "configuration_server", ("basic for Genesys",), (state,))
+
+
+def _built_in() -> Iterator[Case]:
+    application = f"all {BUILT_IN}"
+    changes = ("command disable", "command delete", "command roles", "command set-password")
+    for evidence in (("salesforce",), ("basic for Web Services",)):
+        yield Case("built-in account", application, evidence)
+        yield Case("built-in account", application, evidence, changes[:1])
+        for change in changes:
+            yield Case("built-in account", application, evidence, ("the same request", change), path="/role")
+    form = ("ann", "known to Web Services")
+    yield Case("built-in account", application, (), path="/log-in", method="POST", client="own page", form=form)
 
 
 def _remembered() -> Iterator[Case]:

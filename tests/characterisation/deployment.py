@@ -8,11 +8,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import flask_login
 from argon2 import PasswordHasher
+from click.testing import Result
 from flask import Flask, Response, jsonify, request
 
 from flask_genesys_auth import (
@@ -36,11 +38,14 @@ from flask_genesys_auth import (
 from flask_genesys_auth.errors import AccountsUnavailable, StateUnavailable
 from flask_genesys_auth.testing import DevelopmentIdentityProvider, GenesysEmulator, SalesforceEmulator, reset
 
+(_ENTRY,) = entry_points(group="flask.commands", name="genesys-auth")
 GENESYS_PASSWORD = "known to Genesys"
 OWN_PASSWORD = "known to Web Services"
 HASHES = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 THROTTLE = {"per_account": "3 per hour", "per_account_anywhere": "4 per hour", "per_address": "5 per hour"}
 HOUR = 3600.0
+BUILT_IN = "built-in accounts"
+"""In the name of an application: its accounts are in SQLite, and commands change them."""
 STEPS = ("salesforce", "configuration_server", "web_services")
 SLOW = 60.0
 """Seconds that a server which answers may take: more than any machine needs."""
@@ -210,14 +215,19 @@ class Application:
     """One application, and what its last request has led to."""
 
     app: Flask
-    auth: GenesysAuth[User]
+    auth: GenesysAuth[Any]
     reads_basic: bool
+    built_in: bool
     decision: Decision[User] | None = None
     signals: list[str] = field(default_factory=list)
 
     def forget(self) -> None:
         self.decision = None
         self.signals.clear()
+
+    def run(self, *arguments: str, stdin: str = "") -> Result:
+        """Run a command, as ``flask`` finds it."""
+        return self.app.test_cli_runner().invoke(_ENTRY.load(), arguments, input=stdin)
 
 
 @dataclass
@@ -247,6 +257,9 @@ class Deployment:
         """Let nothing be remembered of earlier rows."""
         self.recover()
         reset(application.app)
+        if application.built_in:
+            application.run("accounts", "delete", "acme", "ann")
+            application.run("accounts", "add", "acme", "ann", "--password-stdin", stdin=OWN_PASSWORD)
         self.accounts.begin_anew()
         self.forget(application)
 
@@ -271,8 +284,9 @@ class Deployment:
         return self.applications[name]
 
     def _make(self, name: str) -> Application:
-        auth: GenesysAuth[User] = GenesysAuth(
-            accounts=self.accounts,
+        accounts: Any = None if BUILT_IN in name else self.accounts
+        auth: GenesysAuth[Any] = GenesysAuth(
+            accounts=accounts,
             state=self.state if "own state" in name else None,
             extra_steps=[ExtraStep()] if "extra step" in name else [],
         )
@@ -281,14 +295,17 @@ class Deployment:
         app.config.update(TESTING=True, PROPAGATE_EXCEPTIONS=False)
         app.config["GENESYS_AUTH"] = {
             "state_url": "memory://",
+            "accounts_url": f"sqlite:///{self.folder / 'accounts.sqlite3'}",
             "passwords": {"memory_kib": 8, "iterations": 1, "reuse_verified_for": HOUR},
             "throttle": THROTTLE,
             **self._settings(name),
         }
         auth.init_app(app)
-        made = Application(app, auth, reads_basic=name != "salesforce")
+        made = Application(app, auth, reads_basic=name != "salesforce", built_in=BUILT_IN in name)
         _add_views(made, self.accounts)
         _watch(made)
+        if made.built_in:
+            made.run("init-db")
         return made
 
     def _settings(self, name: str) -> dict[str, Any]:
@@ -355,14 +372,19 @@ class Deployment:
         }
 
 
+def name_of(user: Any) -> str | None:
+    """Return the name of a user of either account store, or ``None``: it is nobody."""
+    return getattr(user, "name", None) or getattr(user, "user_name", None) or None
+
+
 def _add_views(made: Application, accounts: Accounts) -> None:
     app = made.app
 
     def answer() -> Response:
-        return jsonify(statusCode=0, user=current_user.get_id())
+        return jsonify(statusCode=0, user=name_of(current_user))
 
     async def answer_async() -> Response:
-        return jsonify(statusCode=0, user=current_user.get_id())
+        return jsonify(statusCode=0, user=name_of(current_user))
 
     def open_() -> Response:
         return jsonify(statusCode=0)

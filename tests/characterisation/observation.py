@@ -7,16 +7,14 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any
 
-import click
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_genesys_auth import Decision
 
-from .deployment import GENESYS_PASSWORD, OWN_PASSWORD, Application, Deployment, User
+from .deployment import GENESYS_PASSWORD, OWN_PASSWORD, Application, Deployment, User, name_of
 
 ADDRESS = "192.0.2.7"
 ELSEWHERE = ("198.51.100.1", "198.51.100.2")
@@ -27,7 +25,6 @@ PROMPT = 3.5
 """Seconds within which a row must be observed that counts on the pause of a circuit, or on a short time limit."""
 
 Row = dict[str, Any]
-(_COMMAND,) = entry_points(group="flask.commands", name="genesys-auth")
 
 
 def basic(name: str, password: str) -> dict[str, str]:
@@ -245,10 +242,7 @@ class _Observation:
         host = headers.pop("Host", "localhost")
         arguments = [f"--header={name}: {value}" for name, value in headers.items()]
         url = f"http://{host}{self.case.path}"
-        command: click.Group = _COMMAND.load()
-        done = self.application.app.test_cli_runner().invoke(
-            command, ["explain", self.case.method, url, *arguments, "--address", ADDRESS, "--json"]
-        )
+        done = self.application.run("explain", self.case.method, url, *arguments, "--address", ADDRESS, "--json")
         if done.exit_code or done.exception:
             return {"exit status": done.exit_code, "raised": type(done.exception).__name__}
         said = json.loads(done.stdout)
@@ -317,7 +311,7 @@ def _summary(decision: Decision[User] | None) -> str | None:
         return f"anonymous of {decision.contact_center}"
     resumed = " resumed" if decision.resumed else ""
     roles = " ".join(["", *sorted(decision.roles)])
-    return f"{decision.account_id} of {decision.contact_center} by {decision.authenticated_by}{resumed}{roles}"
+    return f"{name_of(decision.user)} of {decision.contact_center} by {decision.authenticated_by}{resumed}{roles}"
 
 
 FAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -382,6 +376,14 @@ def _absent(case: _Observation) -> None:
         del case.deployment.accounts.users[name]
 
 
+def _command(*arguments: str, stdin: str = "") -> Callable[[_Observation], None]:
+    def happen(case: _Observation) -> None:
+        done = case.application.run("accounts", *arguments, stdin=stdin)
+        assert done.exit_code == 0, done.output
+
+    return happen
+
+
 def _remembered(case: _Observation) -> None:
     case.send()
 
@@ -421,6 +423,10 @@ BEFORE: Mapping[str, Callable[[_Observation], None]] = {
     "account of no contact center": _change(contact_center=None),
     "account with another password": _change(version="2", password=""),
     "account a supervisor": _change(roles=frozenset({"ROLE_SUPERVISOR"})),
+    "command disable": _command("disable", "acme", "ann"),
+    "command delete": _command("delete", "acme", "ann"),
+    "command roles": _command("roles", "acme", "ann", "ROLE_SUPERVISOR"),
+    "command set-password": _command("set-password", "acme", "ann", "--password-stdin", stdin="another password"),
     "accounts down": _accounts_down,
     "passwords down": _passwords_down,
     "state down": _state_down,
