@@ -18,9 +18,9 @@ from .health import own_checks
 from .metadata import MetadataRefused
 from .own_keys import load_own_keys
 from .own_metadata import OwnMetadata
-from .sources import Source, source_of
+from .sources import FETCH_TIMEOUT, Source, source_of
 from .toolkit import UNSPECIFIED, TrustMaker
-from .trust import TrustedProvider
+from .trust import PATIENCE, TrustedProvider
 from .verify import protocol_schema
 
 if TYPE_CHECKING:
@@ -91,12 +91,17 @@ def build_service_provider(
     prefix: str,
     state: StateStore | None = None,
     clock: Callable[[], float] = time.time,
+    fetch_timeout: float = FETCH_TIMEOUT,
+    patience: float = PATIENCE,
 ) -> ServiceProvider:
     """Read the providers' metadata files, load keys, parse the schema: once, at ``init_app``.
 
     :param public_url: what the outside calls us; the contact center's own wins.
     :param prefix: ``saml_url_prefix``.
     :param state: where the last good copy of metadata from an address is kept.
+    :param clock: unix time.
+    :param fetch_timeout: seconds within which an address of metadata must have answered whole.
+    :param patience: seconds for which a thread waits, at most, while another one fetches metadata.
     :raises ConfigurationError: if something cannot be used, with its dotted path.
     """
     saml = center.saml
@@ -113,7 +118,10 @@ def build_service_provider(
     providers = saml.identity_providers
     return ServiceProvider(
         contact_center=center.name,
-        providers={name: _trusted(one, _source(one, maker, state), maker, clock) for name, one in providers.items()},
+        providers={
+            name: _trusted(one, _source(one, maker, state, fetch_timeout), maker, clock, patience)
+            for name, one in providers.items()
+        },
         entity_id=maker.entity_id,
         public_url=public_url,
         acs_url=maker.acs_url,
@@ -139,10 +147,12 @@ def build_service_provider(
 
 
 def _trusted(
-    settings: IdentityProvider, source: Source, maker: TrustMaker, clock: Callable[[], float]
+    settings: IdentityProvider, source: Source, maker: TrustMaker, clock: Callable[[], float], patience: float
 ) -> TrustedProvider:
     """Return the provider, with its metadata if they are at hand: no other server is asked at the start."""
-    provider = TrustedProvider(settings, source, maker.trust, contact_center=maker.contact_center, clock=clock)
+    provider = TrustedProvider(
+        settings, source, maker.trust, contact_center=maker.contact_center, clock=clock, patience=patience
+    )
     if source.at_hand:
         try:
             provider.load()
@@ -151,10 +161,10 @@ def _trusted(
     return provider
 
 
-def _source(settings: IdentityProvider, maker: TrustMaker, state: StateStore | None) -> Source:
+def _source(settings: IdentityProvider, maker: TrustMaker, state: StateStore | None, timeout: float) -> Source:
     maker.check(settings)
     try:
-        return source_of(settings, maker.contact_center, state)
+        return source_of(settings, maker.contact_center, state, timeout)
     except ValueError as error:
         raise ConfigurationError(
             f"{maker.path_of(settings)}.metadata_certificate: must be a certificate in PEM"

@@ -118,13 +118,21 @@ class AddressSource:
     say how long it is valid.
 
     :param contact_center: whose provider this is.
+    :param timeout: seconds within which the address must have answered whole.
     """
 
     at_hand = False
     look_every = 60.0
 
-    def __init__(self, settings: IdentityProvider, contact_center: str, state: StateStore | None) -> None:
+    def __init__(
+        self,
+        settings: IdentityProvider,
+        contact_center: str,
+        state: StateStore | None,
+        timeout: float = FETCH_TIMEOUT,
+    ) -> None:
         self.where = str(settings.metadata)
+        self._timeout = timeout
         self._entity_id = settings.entity_id
         self._in_the_open = leaves_in_the_open(self.where)
         self._refresh = settings.metadata_refresh
@@ -159,7 +167,7 @@ class AddressSource:
                 "GET",
                 self.where,
                 headers={"Accept": _ACCEPT},
-                deadline=Deadline(FETCH_TIMEOUT),
+                deadline=Deadline(self._timeout),
                 max_body=LIMITS.size,
             )
         finally:
@@ -191,13 +199,16 @@ class AddressSource:
         return not -AHEAD <= now - held.fetched < lives
 
 
-def source_of(settings: IdentityProvider, contact_center: str, state: StateStore | None) -> Source:
+def source_of(
+    settings: IdentityProvider, contact_center: str, state: StateStore | None, timeout: float = FETCH_TIMEOUT
+) -> Source:
     """Return where the metadata of a provider come from.
 
+    :param timeout: seconds within which an address must have answered whole.
     :raises ValueError: if the pinned certificate is none.
     """
     if str(settings.metadata).lower().startswith(("https://", "http://")):
-        return AddressSource(settings, contact_center, state)
+        return AddressSource(settings, contact_center, state, timeout)
     return FileSource(settings)
 
 

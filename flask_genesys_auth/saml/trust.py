@@ -24,7 +24,9 @@ from .sources import FETCH_TIMEOUT, Source
 if TYPE_CHECKING:
     from onelogin.saml2.settings import OneLogin_Saml2_Settings
 
-_LONGEST_WAIT = FETCH_TIMEOUT + 5
+PATIENCE = FETCH_TIMEOUT + 5
+"""Seconds for which a thread waits, at most, while another one fetches the metadata."""
+
 # Seconds between two attempts, at first and at last: while nobody can log in, and while the last good copy serves.
 _FIRST_PAUSES = (5.0, 60.0)
 _PAUSES = (60.0, 3600.0)
@@ -95,6 +97,7 @@ class TrustedProvider:
     :param describe: makes the trust of metadata.
     :param contact_center: whose provider this is.
     :param clock: unix time.
+    :param patience: seconds for which a thread waits, at most, while another one fetches.
     """
 
     def __init__(
@@ -105,12 +108,14 @@ class TrustedProvider:
         *,
         contact_center: str,
         clock: Callable[[], float],
+        patience: float = PATIENCE,
     ) -> None:
         self.settings = settings
         self.contact_center = contact_center
         self.source = source
         self._describe = describe
         self._clock = clock
+        self._patience = patience
         self._held: tuple[Trust, Copy] | None = None
         self._failure: Failure | None = None
         self._looked = -math.inf
@@ -199,7 +204,7 @@ class TrustedProvider:
     def _first(self) -> tuple[Trust, Copy]:
         """Bring the first metadata; of many threads one does, the others wait for it."""
         arriving = self._arriving
-        if arriving.acquire(timeout=_LONGEST_WAIT):
+        if arriving.acquire(timeout=self._patience):
             try:
                 # In a pause nobody is asked, not even the state: requests must not queue up here.
                 if self._held is None and self._may_fetch(self._clock()):
@@ -223,7 +228,7 @@ class TrustedProvider:
     def _catch_up(self) -> None:
         """Look for what is newer before anything is used; of many threads one does, the others wait for it."""
         arriving = self._arriving
-        if arriving.acquire(timeout=_LONGEST_WAIT):
+        if arriving.acquire(timeout=self._patience):
             try:
                 if self._held is not None and self._is_behind():
                     now = self._clock()

@@ -30,6 +30,11 @@ FROM_ANYBODY = (20, 60.0)
 _ATTEMPTS = 3
 
 
+def new_reference() -> str:
+    """Return a random reference, which people can read out."""
+    return secrets.token_hex(4)
+
+
 class Allowance:
     """So many at once, and one more every so many seconds.
 
@@ -60,11 +65,15 @@ class SamlFailures:
     """The failures that are kept in the state of one application.
 
     :param clock: unix time.
+    :param draw: returns a reference; one that is taken already is drawn again.
     """
 
-    def __init__(self, state: StateStore, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, state: StateStore, clock: Callable[[], float] = time.time, draw: Callable[[], str] = new_reference
+    ) -> None:
         self._state = state
         self._clock = clock
+        self._draw = draw
         self._from_logins = Allowance(*FROM_LOGINS)
         self._from_anybody = Allowance(*FROM_ANYBODY)
 
@@ -75,7 +84,7 @@ class SamlFailures:
         """
         allowance = self._from_logins if error.asked else self._from_anybody
         if not allowance.take():
-            return _reference()
+            return self._draw()
         value: Any = {
             "time": self._clock(),
             "about": "logout" if leaving else "login",
@@ -87,10 +96,10 @@ class SamlFailures:
         }
         with suppress(StateUnavailable):
             for _ in range(_ATTEMPTS):
-                reference = _reference()
+                reference = self._draw()
                 if self._state.add(_key(reference), value, KEPT_FOR):
                     return reference
-        return _reference()
+        return self._draw()
 
     def find(self, reference: str) -> dict[str, Any] | None:
         """Return what is kept under a reference.
@@ -99,10 +108,6 @@ class SamlFailures:
         """
         found = self._state.get(_key(reference))
         return found if isinstance(found, dict) else None
-
-
-def _reference() -> str:
-    return secrets.token_hex(4)
 
 
 def _key(reference: str) -> str:
