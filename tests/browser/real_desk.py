@@ -17,9 +17,10 @@ from flask_genesys_auth.saml.trust import TrustedProvider
 from flask_genesys_auth.testing.server import LoopbackServer
 from flask_genesys_auth.testing.signing_keys import SigningKey
 from flask_genesys_auth.web.runtime import runtime
+from tests.saml.provider_site import age_metadata_by
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
@@ -88,6 +89,11 @@ class Desk:
         answer = urllib3.request("GET", self.address("metadata"), retries=False)
         assert answer.status == 200
         return answer.data
+
+    def age_metadata_by(self, clock: Callable[[], float]) -> None:
+        """Make the provider's metadata age by this clock."""
+        assert self._app is not None
+        age_metadata_by(clock, self._app)
 
     @property
     def provider(self) -> TrustedProvider:

@@ -7,6 +7,7 @@ with it on the same site only (over https it would be ``SameSite=None``).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from lxml import etree
 
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
 
+from ..saml.provider_site import Clock, keys_after_looking
 from ..saml.simplesaml import SimpleSamlPhp
 from .chromium import Browser
 from .real_desk import COOKIE, PROVIDER, Desk, by_post_only, pair, signing
@@ -208,20 +210,16 @@ def test_a_logout_that_does_not_reach_everybody_says_so(
     assert desk.status_with(cookie) == 401
 
 
-def test_the_providers_keys_roll_over_without_a_restart(
-    desk: Desk, idp: SimpleSamlPhp, browser: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_providers_keys_roll_over_without_a_restart(desk: Desk, idp: SimpleSamlPhp, browser: Browser) -> None:
     idp.make_key("next")
     introduce(desk, idp)
+    clock = Clock(time.time())
+    desk.age_metadata_by(clock)
     provider = desk.provider
 
     def an_hour_later(keys: int) -> None:
-        moment = provider._clock() + HOUR
-        monkeypatch.setattr(provider, "_clock", lambda: moment)
-        # The first look after that only begins to look, in the background.
-        provider.current()
-        provider.wait(20)
-        assert len(provider.current().keys) == keys
+        clock.pass_(HOUR)
+        assert len(keys_after_looking(provider)) == keys
 
     def log_in_anew(heading: str) -> None:
         browser.forget()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 from flask import Flask, Response
+from flask.cli import ScriptInfo
 
 from flask_genesys_auth import GenesysAuth, current_user, roles_required, unprotected
 from flask_genesys_auth.accounts.store import SqlAccounts
@@ -64,6 +65,16 @@ def accounts_of(app: Flask) -> SqlAccounts:
     store = runtime(app).accounts
     assert isinstance(store, SqlAccounts)
     return store
+
+
+@pytest.fixture
+def main(app: Flask) -> Callable[..., None]:
+    """Run a command with the standard streams of the test: ``CliRunner`` would replace them."""
+
+    def command(*args: str) -> None:
+        genesys_auth.main(args, obj=ScriptInfo(create_app=lambda: app), standalone_mode=False)
+
+    return command
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from flask import Flask
 
@@ -123,25 +124,28 @@ def test_a_password_that_no_header_can_carry_is_refused(run: Invoke, app: Flask,
 
 
 @pytest.mark.parametrize("locale", ["strict", "surrogateescape"])
-def test_a_password_that_is_no_text_is_one_line(
-    run: Invoke, app: Flask, ann: str, monkeypatch: pytest.MonkeyPatch, locale: str
+def test_a_password_that_is_no_text_is_an_error(
+    main: Callable[..., None], app: Flask, ann: str, monkeypatch: pytest.MonkeyPatch, locale: str
 ) -> None:
-    for sent, accepted in ((b"geh\xffeim\n", False), ("geh\u00e4im\n".encode(), True)):
-        stdin = io.TextIOWrapper(io.BytesIO(sent), encoding="utf-8", errors=locale)
-        monkeypatch.setattr("flask_genesys_auth.cli.accounts.sys", SimpleNamespace(stdin=stdin))
-        result = run("accounts", "set-password", "acme", ann, "--password-stdin")
-        assert accepted is (result.exit_code == 0)
-        assert accepted or "cannot be read" in one_line(result)
-        assert password_is(app, ann, "geh\u00e4im") is accepted
+    def send(password: bytes) -> None:
+        stdin = io.TextIOWrapper(io.BytesIO(password + b"\n"), encoding="utf-8", errors=locale)
+        monkeypatch.setattr(sys, "stdin", stdin)
+        main("accounts", "set-password", "acme", ann, "--password-stdin")
+
+    with pytest.raises(click.ClickException, match="cannot be read"):
+        send(b"geh\xffeim")
+    assert password_is(app, ann, PASSWORD)
+    send("geh\u00e4im".encode())
+    assert password_is(app, ann, "geh\u00e4im")
 
 
-def test_a_password_without_standard_input_is_one_line(
-    run: Invoke, app: Flask, ann: str, monkeypatch: pytest.MonkeyPatch
+def test_a_password_without_standard_input_is_an_error(
+    main: Callable[..., None], app: Flask, ann: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What Python makes of `<&-`.
-    monkeypatch.setattr("flask_genesys_auth.cli.accounts.sys", SimpleNamespace(stdin=None))
-    shown = one_line(run("accounts", "set-password", "acme", ann, "--password-stdin"))
-    assert "no standard input" in shown
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(click.ClickException, match="no standard input"):
+        main("accounts", "set-password", "acme", ann, "--password-stdin")
     assert password_is(app, ann, PASSWORD)
 
 

@@ -131,12 +131,12 @@ def test_a_state_that_is_down_changes_no_answer(
 def test_garbage_of_anybody_fills_nothing_and_logins_keep_their_room(app: Flask, browser: Browser) -> None:
     state = runtime(app).state
     assert isinstance(state, BreakableState)
-    before = len(state._entries)
+    before = len(state)
     for _ in range(3 * FROM_ANYBODY[0]):
         answer = browser.post("/saml/acme/acs", data={"SAMLResponse": "eA=="})
         assert answer.status_code == 400
         assert reference_in(answer.text)
-    assert len(state._entries) - before == FROM_ANYBODY[0]
+    assert len(state) - before == FROM_ANYBODY[0]
     assert resolved(app, failed(browser, audience="https://other.example"))["reason"] == "audience"
 
 
@@ -156,11 +156,9 @@ def test_what_is_kept_is_small_plain_and_ends() -> None:
     assert failures.find(reference) is None
 
 
-def test_a_reference_that_is_taken_is_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    state = MemoryState("tests")
-    failures = SamlFailures(state)
+def test_a_reference_that_is_taken_is_not_given_again() -> None:
     drawn = iter(["aaaaaaaa", "aaaaaaaa", "bbbbbbbb"])
-    monkeypatch.setattr("flask_genesys_auth.web.saml_failures._reference", lambda: next(drawn))
+    failures = SamlFailures(MemoryState("tests"), draw=lambda: next(drawn))
     first = failures.note("acme", SamlError(Fault.CODE, "one"), address="", leaving=False)
     second = failures.note("acme", SamlError(Fault.CODE, "two"), address="", leaving=False)
     assert (first, second) == ("aaaaaaaa", "bbbbbbbb")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,6 @@ from flask_genesys_auth.accounts.importing import import_file
 from flask_genesys_auth.accounts.models import AccountError
 from flask_genesys_auth.accounts.reading import read_rows
 from flask_genesys_auth.chain.decision import Identity
-from flask_genesys_auth.cli.accounts import _progress
 from flask_genesys_auth.web.runtime import runtime
 from tests.cli.conftest import Invoke, accounts_of, one_line
 
@@ -251,24 +252,21 @@ def test_json_tells_what_was_added_and_what_is_wrong(run: Invoke, app: Flask, tm
 
 
 def test_a_bar_is_shown_on_a_terminal_only(
-    run: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Invoke, main: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
-    shown = Terminal()
-    monkeypatch.setattr("sys.stderr", shown)
-    with _progress() as progress:
-        for place in range(1, 4):
-            progress(place, 3)
-    assert "Hashing passwords" in shown.getvalue()
-    assert "100%" in shown.getvalue()
-    plain = io.StringIO()
-    monkeypatch.setattr("sys.stderr", plain)
-    with _progress() as progress:
-        progress(1, 3)
-    assert plain.getvalue() == ""
+    def import_on(stderr: io.StringIO, user_name: str) -> str:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        main("accounts", "import", people(tmp_path, {"user_name": user_name, "password": "geheim"}))
+        return stderr.getvalue()
+
+    shown = import_on(Terminal(), "ann")
+    assert "Hashing passwords" in shown
+    assert "100%" in shown
+    assert import_on(io.StringIO(), "bob") == ""
 
 
 def test_a_file_that_changes_meanwhile_is_not_imported(app: Flask, run: Invoke, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from flask_genesys_auth.saml.certificates import der_of, fingerprint
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
 from flask_genesys_auth.web.runtime import runtime
 from tests.cli.conftest import accounts_of, make_app, one_line
-from tests.saml.provider_site import Site, metadata_of
+from tests.saml.provider_site import Clock, Site, age_metadata_by, keys_after_looking, metadata_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -138,16 +139,15 @@ def test_refresh_tells_what_has_changed(shell: Shell, site: Site, key: SigningKe
 def test_running_process_takes_it_from_the_state(
     shell: Shell, site: Site, key: SigningKey, other_key: SigningKey
 ) -> None:
-    app = shell.app()
+    app, clock = shell.app(), Clock(time.time())
+    age_metadata_by(clock, app)
     running = runtime(app).service_providers["acme"].providers["okta"]
     assert set(running.current().metadata.certificates) == {der_of(key.certificate_pem)}
     site.document = metadata_of(other_key)
     assert shell("refresh").exit_code == 0
     asked = site.asked
-    running._looked -= 60
-    running.current()
-    running.wait(20)
-    assert set(running.current().metadata.certificates) == {der_of(other_key.certificate_pem)}
+    clock.pass_(60)
+    assert keys_after_looking(running) == {der_of(other_key.certificate_pem)}
     assert site.asked == asked
     runtime(app).state.close()
     accounts_of(app).close()

@@ -11,7 +11,8 @@ from flask import Flask
 
 from flask_genesys_auth import GenesysAuth, SessionInfo
 from flask_genesys_auth.chain.decision import LoginSession
-from flask_genesys_auth.cli import genesys_auth, sessions
+from flask_genesys_auth.cli import genesys_auth
+from flask_genesys_auth.cli.sessions import FEW
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.signals import session_revoked
 from flask_genesys_auth.state.sqlite import SqliteState
@@ -84,13 +85,16 @@ def test_they_are_listed(run: Invoke, begun: list[str], options: list[str], expe
 
 
 def test_whose_they_are_is_known_of_many_as_of_a_few(
-    run: Invoke, app: Flask, people: dict[str, str], begun: list[str], monkeypatch: pytest.MonkeyPatch
+    run: Invoke, app: Flask, people: dict[str, str], begun: list[str]
 ) -> None:
     begin(app, "acme", "somebody who is no more")
     few = listed(run)
-    monkeypatch.setattr(sessions, "FEW", 1)
-    assert listed(run) == few
     assert sorted(row["user_name"] for row in few) == ["", "Ann", "ann", "ann", "bob"]
+    for number in range(FEW):
+        begin(app, "acme", f"stranger {number}")
+    many = listed(run)
+    assert len(many) == len(few) + FEW
+    assert [row for row in many if not row["account_id"].startswith("stranger")] == few
 
 
 def test_a_row_says_who_by_whom_and_when(run: Invoke, app: Flask, people: dict[str, str], begun: list[str]) -> None:

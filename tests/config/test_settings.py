@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from flask_genesys_auth.config import databases
 from flask_genesys_auth.config.schemas import load_settings
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.values import (
@@ -320,7 +319,7 @@ def test_redis_keeps_the_state_and_accounts_stay_in_a_file(
     settings = load(mapping)
     assert settings.state_url == mapping["state_url"]
     assert settings.accounts_url == f"sqlite:///{folder}/accounts.sqlite3"
-    monkeypatch.setattr(databases, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(ConfigurationError, match=r"state_url: needs a package .* 'flask-genesys-auth\[redis\]'"):
         load(mapping)
 

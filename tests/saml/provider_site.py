@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from flask import Flask
 from lxml import etree
 from werkzeug.wrappers import Request, Response
 
 from flask_genesys_auth.chain.ports import StateStore
 from flask_genesys_auth.config.values import ContactCenterSettings, IdentityProvider, Saml
 from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
-from flask_genesys_auth.saml.trust import TrustedProvider
+from flask_genesys_auth.saml.sources import FETCH_TIMEOUT
+from flask_genesys_auth.saml.trust import PATIENCE, TrustedProvider
 from flask_genesys_auth.testing.faults import Emulator
 from flask_genesys_auth.testing.saml_messages import provider_metadata, sign
 from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.web.runtime import runtime
 
 from .places import IDP, PUBLIC_URL, SSO
 
@@ -79,7 +82,14 @@ def center_at(metadata: object, **provider: object) -> ContactCenterSettings:
 
 @contextmanager
 def service_at(
-    metadata: object, clock: Clock, state: StateStore | None = None, **provider: object
+    metadata: object,
+    clock: Clock,
+    state: StateStore | None = None,
+    *,
+    public_url: str = PUBLIC_URL,
+    fetch_timeout: float = FETCH_TIMEOUT,
+    patience: float = PATIENCE,
+    **provider: object,
 ) -> Iterator[ServiceProvider]:
     """A service provider, whose background comes to rest in the end."""
     saml = {key: provider.pop(key) for key in list(provider) if key in SAML_KEYS}
@@ -87,7 +97,13 @@ def service_at(
     assert center.saml is not None
     table = dataclasses.replace(center.saml, **saml)  # type: ignore[arg-type]  # free-form for tests
     service = build_service_provider(
-        dataclasses.replace(center, saml=table), public_url=PUBLIC_URL, prefix="/saml", state=state, clock=clock
+        dataclasses.replace(center, saml=table),
+        public_url=public_url,
+        prefix="/saml",
+        state=state,
+        clock=clock,
+        fetch_timeout=fetch_timeout,
+        patience=patience,
     )
     yield service
     settle(okta(service))
@@ -98,13 +114,29 @@ SAML_KEYS = {field.name for field in dataclasses.fields(Saml)} - {
 }
 
 
+def age_metadata_by(clock: Callable[[], float], app: Flask) -> None:
+    """Replace the identity providers of an application, so that their metadata age by this clock."""
+    here = runtime(app)
+    services = here.service_providers
+    assert isinstance(services, dict)
+    for name, service in list(services.items()):
+        anew = build_service_provider(
+            here.settings.contact_centers[name],
+            public_url=here.settings.public_url,
+            prefix=here.settings.saml_url_prefix,
+            state=here.state,
+            clock=clock,
+        )
+        services[name] = dataclasses.replace(service, providers=anew.providers)
+
+
 def okta(service: ServiceProvider) -> TrustedProvider:
     return service.providers["okta"]
 
 
 def settle(provider: TrustedProvider) -> None:
     """Wait until nothing is under way in the background."""
-    provider.wait(20)
+    provider.wait(60)
 
 
 def keys_after_looking(provider: TrustedProvider) -> set[bytes]:

@@ -30,7 +30,7 @@ from flask_genesys_auth.web.runtime import runtime
 
 from .desk import ANN, CSP, NAVIGATION, BreakableState, Browser, MakeApp, accounts, assert_refused, idp_of
 from .places import IDP, PUBLIC_URL, SSO
-from .provider_site import Site, metadata_of
+from .provider_site import HOUR, Clock, Site, age_metadata_by, metadata_of
 
 SLO = "https://idp.example/slo?tenant=1"
 OURS = f"{PUBLIC_URL}/saml/acme/slo"
@@ -721,11 +721,12 @@ def test_provider_that_cannot_be_known_stops_no_other(build: Build, key: Signing
 
 
 def test_provider_that_has_changed_its_name_is_heard_by_the_new_one(build: Build, key: SigningKey) -> None:
-    browser = Browser(build(), key)
+    clock, browser = Clock(), Browser(build(), key)
+    age_metadata_by(clock, browser.client.application)
     trusted = runtime(browser.client.application).service_providers["acme"].providers["okta"]
     path = Path(trusted.settings.metadata)
     path.write_text(path.read_text().replace(IDP, idp_of("renamed")))
     assert bring(browser, request_of(browser), "redirect").status_code == 303
-    trusted._looked = 0.0  # as if nobody had asked for a while
+    clock.pass_(HOUR)
     assert bring(browser, request_of(browser, issuer=idp_of("renamed")), "redirect").status_code == 303
     assert bring(browser, request_of(browser), "redirect").status_code == 400

@@ -7,7 +7,7 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from werkzeug.serving import make_server
 
 from flask_genesys_auth.chain.ports import Json
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
-from flask_genesys_auth.saml import sources
 from flask_genesys_auth.saml.certificates import der_of
 from flask_genesys_auth.saml.copies import LIFETIME
 from flask_genesys_auth.saml.errors import MetadataUnavailable, SamlError
@@ -102,6 +101,18 @@ class BrokenState(MemoryState):
             raise StateUnavailable("the server is down, on purpose")
 
 
+class NotingState(MemoryState):
+    """A state that notes where values are put."""
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(namespace)
+        self.keys_put: set[str] = set()
+
+    def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
+        self.keys_put.add(key)
+        super().put(key, value, ttl, index=index)
+
+
 def test_nobody_is_asked_before_the_first_use_and_then_once(site: Site, clock: Clock, state: MemoryState) -> None:
     with service_at(site.address, clock, state) as service:
         assert site.asked == 0
@@ -140,11 +151,8 @@ def test_many_threads_at_the_first_use_ask_once(site: Site, clock: Clock) -> Non
         assert site.asked == 2
 
 
-def test_waiting_for_another_threads_fetch_is_bounded(
-    site: Site, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flask_genesys_auth.saml.trust._LONGEST_WAIT", 0.01)
-    with service_at(site.address, clock) as service, ThreadPoolExecutor(1) as threads:
+def test_waiting_for_another_threads_fetch_is_bounded(site: Site, clock: Clock) -> None:
+    with service_at(site.address, clock, patience=0.01) as service, ThreadPoolExecutor(1) as threads:
         site.fail(hang=True)
         first = threads.submit(outcome, service)
         wait_for_requests(site, 1)
@@ -328,9 +336,8 @@ def test_answer_that_is_no_document_is_refused(
         assert okta(service).current().entity_id == IDP
 
 
-def test_slow_answer_ends_by_the_deadline(site: Site, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "FETCH_TIMEOUT", 0.2)
-    with service_at(site.address, clock) as service:
+def test_slow_answer_ends_by_the_deadline(site: Site, clock: Clock) -> None:
+    with service_at(site.address, clock, fetch_timeout=1.0) as service:
         site.fail(200, body=metadata_of(), drip=0.05)
         with pytest.raises(MetadataUnavailable, match="no whole answer in time"):
             okta(service).current()
@@ -684,11 +691,12 @@ def test_copy_of_a_node_whose_clock_is_ahead_is_not_taken(
     ],
 )
 def test_copy_that_is_damaged_is_not_taken(
-    site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey, damage: dict[str, Json]
+    site: Site, clock: Clock, key: SigningKey, other_key: SigningKey, damage: dict[str, Json]
 ) -> None:
+    state = NotingState("tests")
     with service_at(site.address, clock, state) as service:
         okta(service).current()
-    (name,) = state._entries
+    (name,) = state.keys_put
     value = state.get(name)
     assert isinstance(value, dict)
     site.document = metadata_of(other_key)
@@ -734,8 +742,7 @@ def test_forked_child_asks_for_itself(site: Site, clock: Clock, key: SigningKey,
             try:
                 clock.pass_(60)
                 okta(service).current()
-                while okta(service)._worker is not None:
-                    okta(service).wait(0.01)
+                settle(okta(service))
                 good = set(okta(service).current().metadata.certificates) == der(other_key)
             finally:
                 os._exit(0 if good else 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -130,22 +131,25 @@ def test_reading_a_file_by_hand_tells_what_changed(
         assert set(okta(service).current().metadata.certificates) == der(other_key)
 
 
+def threads_that_look() -> int:
+    return [thread.name for thread in threading.enumerate()].count("metadata of acme/okta")
+
+
 def test_one_look_at_a_time(path: Path, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
     with service_at(path, clock) as service:
         path.unlink()
         os.mkfifo(path)
         clock.pass_(10)
         okta(service).current()  # begins a look, which waits for somebody to write
-        first = okta(service)._worker
-        assert first is not None
+        assert threads_that_look() == 1
         for _ in range(3):
             clock.pass_(10)
             assert set(okta(service).current().metadata.certificates) == der(key)
-            assert okta(service)._worker is first
+            assert threads_that_look() == 1
         with path.open("w") as writer:
             writer.write(metadata_of(other_key))
         settle(okta(service))
-        assert okta(service)._worker is None
+        assert threads_that_look() == 0
         path.unlink()
         path.write_text(metadata_of(key, other_key))
         assert keys_after_looking(okta(service)) == der(key, other_key)
