@@ -213,7 +213,7 @@ class Bench:
                     cold = Users("salesforce", tuple(strangers), 8, think=1.0)
                     told = self._client.round(node, max(2 * self._seconds, 2.0), kept, named, cold)
                 for name, rounds in found[hangs].items():
-                    rounds.append(_unspoiled(name, told[name]))
+                    rounds.append(unspoiled(name, told[name]))
                 self.report.notes.append(
                     f"Salesforce users while it {'hangs' if hangs else 'is well'}: {told['salesforce']['statuses']}"
                 )
@@ -273,7 +273,7 @@ class Bench:
 
     def _round(self, entrant: Entrant, seconds: float) -> dict[str, Any]:
         told = self._client.round(entrant.node, seconds, entrant.users)
-        return _unspoiled(entrant.name, told[entrant.users.name])
+        return unspoiled(entrant.name, told[entrant.users.name])
 
 
 def _sessions(name: str, node: Node) -> Entrant:
@@ -282,7 +282,7 @@ def _sessions(name: str, node: Node) -> Entrant:
     return Entrant(name, node, Users("session", cookies, CONNECTIONS))
 
 
-def _unspoiled(name: str, told: dict[str, Any]) -> dict[str, Any]:
+def unspoiled(name: str, told: dict[str, Any]) -> dict[str, Any]:
     """Return the figures of one kind of user; a wrong answer ends the benchmark."""
     if told["wrong"] or not told["per_second"]:
         raise SystemExit(f"{name}: not every answer was right: {told}")

@@ -127,8 +127,8 @@ def test_load_counts_what_salesforce_users_meet_while_it_hangs(capsys: pytest.Ca
 
 def test_load_ends_where_an_answer_is_wrong() -> None:
     with pytest.raises(SystemExit, match="not every answer was right"):
-        load._unspoiled("session", {"wrong": 1, "per_second": 10.0})
-    assert load._unspoiled("session", {"wrong": 0, "per_second": 10.0})["wrong"] == 0
+        load.unspoiled("session", {"wrong": 1, "per_second": 10.0})
+    assert load.unspoiled("session", {"wrong": 0, "per_second": 10.0})["wrong"] == 0
 
 
 def test_state_many_lists_and_ends_all_on_every_store(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,8 @@ from blinker import NamedSignal
 from flask import Flask
 
 from flask_genesys_auth import GenesysAuth, signals, unprotected
-from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.web.runtime import runtime
+from tests.saml.desk import BreakableState
 from tests.web.conftest import MakeApp, accounts_of
 
 from .conftest import Told
@@ -44,7 +44,7 @@ def app(make_app: MakeApp) -> Flask:
         app.add_url_rule("/in", "in", unprotected(log_in), methods=["POST"])
         app.add_url_rule("/out", "out", log_out, methods=["POST"])
 
-    return make_app(prepare=add)
+    return make_app(prepare=add, state=BreakableState("desk"))
 
 
 def go_round(app: Flask, break_state: Callable[[], Any]) -> list[int | str]:
@@ -73,11 +73,10 @@ EXPECTED = [200, 401, "True", 200, "True", "out", 401, 1, 401, 503]
 
 
 @pytest.fixture
-def break_state(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    def down(*_: object) -> None:
-        raise StateUnavailable("told to fail")
-
-    return lambda: monkeypatch.setattr(runtime(app).state, "get", down)
+def break_state(app: Flask) -> Callable[[], None]:
+    state = runtime(app).state
+    assert isinstance(state, BreakableState)
+    return lambda: setattr(state, "broken", True)
 
 
 def test_each_signal_is_sent_by_the_application_with_its_values(app: Flask, break_state: Callable[[], None]) -> None:

@@ -45,6 +45,7 @@ class BreakableState(MemoryState):
     """Memory that can be told not to answer."""
 
     broken = False
+    retry_after = 5
 
     def get(self, key: str) -> Any:
         self._fail()
@@ -76,7 +77,7 @@ class BreakableState(MemoryState):
 
     def _fail(self) -> None:
         if self.broken:
-            raise StateUnavailable("told to fail")
+            raise StateUnavailable("told to fail", retry_after=self.retry_after)
 
 
 class BreakableAccounts(SqlAccounts):

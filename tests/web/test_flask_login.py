@@ -22,10 +22,10 @@ from flask_genesys_auth import (
     unprotected,
 )
 from flask_genesys_auth.chain.decision import Reason
-from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.testing import AuthClient
 from flask_genesys_auth.web import login
 from flask_genesys_auth.web.runtime import runtime
+from tests.saml.desk import BreakableState
 
 from .conftest import MakeApp, accounts_of
 
@@ -227,37 +227,34 @@ def test_an_administrator_revokes(app: Flask) -> None:
     assert heard == [1, 1]
 
 
-def test_an_unreadable_state_is_503_and_the_cookie_survives(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_state_is_503_and_the_cookie_survives(make_app: MakeApp) -> None:
+    state = BreakableState("tests")
+    app = make_app(state=state)
     client = app.test_client(user=ANN_NAME)
-
-    def down(*_: object, **__: object) -> None:
-        raise StateUnavailable("the state does not answer", retry_after=3)
-
-    with monkeypatch.context() as broken:
-        broken.setattr(type(runtime(app).state), "get", down)
-        answer = client.get("/private")
-        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "3")
-        assert "Set-Cookie" not in answer.headers
-        asked = client.get("/who")
-        assert asked.get_json()["user"] == ""
-        assert "Set-Cookie" not in asked.headers
-        assert client.get("/private", auth=ANN).status_code == 200  # headers need no state
+    state.broken, state.retry_after = True, 3
+    answer = client.get("/private")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "3")
+    assert "Set-Cookie" not in answer.headers
+    asked = client.get("/who")
+    assert asked.get_json()["user"] == ""
+    assert "Set-Cookie" not in asked.headers
+    assert client.get("/private", auth=ANN).status_code == 200  # headers need no state
+    state.broken = False
     assert client.get("/private").status_code == 200
 
 
-def test_a_login_that_the_state_cannot_keep_is_503(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    def down(*_: object, **__: object) -> None:
-        raise StateUnavailable("the state does not answer")
-
+def test_a_login_that_the_state_cannot_keep_is_503(make_app: MakeApp) -> None:
+    state = BreakableState("tests")
+    app = make_app(state=state)
+    add_login_views(app)
     client = app.test_client()
-    with monkeypatch.context() as broken:
-        broken.setattr(runtime(app).sessions.__class__, "start", down)
-        assert client.post("/login", data=form()).status_code == 503
-        assert client.get("/private").status_code == 401
+    state.broken = True
+    assert client.post("/login", data=form()).status_code == 503
+    assert client.get("/private").status_code == 401
+    state.broken = False
     client.post("/login", data=form())
-    with monkeypatch.context() as broken:
-        broken.setattr(runtime(app).sessions.__class__, "end", down)
-        assert client.post("/logout").status_code == 503
+    state.broken = True
+    assert client.post("/logout").status_code == 503
 
 
 def test_a_login_form_of_another_site_is_refused(app: Flask) -> None:

@@ -1,0 +1,169 @@
+"""Tests speak of behaviour: they neither read nor patch what is private in the package."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+PACKAGES = ("flask_genesys_auth", "sample_app")
+
+LIBRARIES = {
+    "_Element": "lxml's class of elements, which has no other name",
+    "_exit": "ends a forked child without pytest's own exit",
+    "_typeshed": "types of WSGI, for type checkers only",
+    "_load_user": "Flask-Login's own, which our manager has to get along with",
+    "_login_user": "where Flask-Login keeps the user of a request",
+    "_update_request_context_with_user": "Flask-Login's own, which its login_user calls",
+    "_user_context_processor": "Flask-Login's own, which must be in force once",
+    "_debug": "an attribute of python3-saml's settings that its validator reads",
+}
+"""Private names of libraries."""
+
+ALLOWED = {
+    "cli/test_doctor.py": (1, "the limits of slow checks have no other way in, until the rooms of the stores have one"),
+    "config/test_settings_properties.py": (2, "the schemas have no public name, until they are derived"),
+    "packaging/test_architecture.py": (1, "a part of the program that draws the documentation's picture"),
+    "saml/test_encrypted.py": (2, "which way a message goes shows outside in time alone"),
+}
+"""How many places of a file may be private, and why. The reason stands beside the place, too."""
+
+PENDING = {
+    "accounts/": 17,
+    "directories/": 26,
+    "nodes/warmed.py": 3,
+    "state/": 114,
+    "upstreams/": 21,
+    "test_walk.py": 9,
+    "web/test_revocation_delay.py": 1,
+}
+"""How many private places are left, at most, where the rooms under test are being rebuilt."""
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name.strip("_") != "" and name not in LIBRARIES
+
+
+def own_names(tree: ast.Module) -> set[str]:
+    """Return the private names that a file gives to something of its own."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Store)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "self"
+        ):
+            found.add(node.attr)
+    return found
+
+
+def imported_names(tree: ast.Module) -> set[str]:
+    """Return the names that a file imports from the package."""
+    return {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES
+        for alias in node.names
+    }
+
+
+def private_places(text: str) -> list[str]:
+    """Return where a file reads or patches something private, or patches what the package itself defines."""
+    tree = ast.parse(text)
+    own, imported = own_names(tree), imported_names(tree)
+    found = [node for node in ast.walk(tree) if _reads(node, own) or _imports(node) or _patches(node, imported)]
+    return [f"{node.lineno}: {ast.unparse(node)}" for node in found if isinstance(node, (ast.expr, ast.stmt))]
+
+
+def _reads(node: ast.AST, own: set[str]) -> bool:
+    if isinstance(node, ast.Attribute):
+        return is_private(node.attr) and node.attr not in own
+    if isinstance(node, ast.Subscript):
+        return _is_dictionary(node.value) and is_private(_text(node.slice))
+    if isinstance(node, ast.Call) and _name(node.func) in {"setattr", "delattr", "getattr"}:
+        return any(is_private(_text(given)) and _text(given) not in own for given in node.args[:2])
+    return False
+
+
+def _imports(node: ast.AST) -> bool:
+    if not isinstance(node, (ast.Import, ast.ImportFrom)):
+        return False
+    names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+    return any(is_private(part) for name in names for part in name.split("."))
+
+
+def _patches(node: ast.AST, imported: set[str]) -> bool:
+    """Whether this replaces something in a module or class of the package, for whomever uses it."""
+    if not isinstance(node, ast.Call) or _name(node.func) not in {"setattr", "delattr"} or not node.args:
+        return False
+    target = node.args[0]
+    return _text(target).split(".")[0] in PACKAGES or (isinstance(target, ast.Name) and target.id in imported)
+
+
+def _is_dictionary(node: ast.expr) -> bool:
+    """Whether this is ``vars(...)`` or ``... .__dict__``."""
+    return (isinstance(node, ast.Call) and _name(node.func) == "vars") or _name(node) == "__dict__"
+
+
+def _name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _text(node: ast.expr) -> str:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "store._entries",
+        "vars(store)['_entries']",
+        "store.__dict__['_entries']",
+        "getattr(store, '_entries')",
+        "monkeypatch.setattr(store, '_entries', {})",
+        "monkeypatch.setattr('flask_genesys_auth.sessions.LIMIT', 1)",
+        "from flask_genesys_auth.cli import sessions\nmonkeypatch.setattr(sessions, 'FEW', 1)",
+        "from flask_genesys_auth.state.memory import MemoryState\nmonkeypatch.setattr(MemoryState, 'get', None)",
+        "from flask_genesys_auth.state.memory import _Entry",
+        "class Own(MemoryState):\n    def size(self):\n        return len(self._entries)",
+    ],
+)
+def test_private_place_is_found(program: str) -> None:
+    assert len(private_places(program)) == 1
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "store.entries",
+        "store.__class__",
+        "class Own:\n    def __init__(self):\n        self._entries = {}\n\nOwn()._entries",
+        "monkeypatch.setattr(sys, 'stdin', None)",
+        "def _helper(): ...\n\n_helper()",
+        "element: etree._Element",
+    ],
+)
+def test_what_is_public_or_the_tests_own_is_none(program: str) -> None:
+    assert private_places(program) == []
+
+
+def test_tests_use_nothing_private_of_the_package() -> None:
+    found: dict[str, list[str]] = {}
+    pending: Counter[str] = Counter()
+    for path in sorted(TESTS.rglob("*.py")):
+        name, places = path.relative_to(TESTS).as_posix(), private_places(path.read_text("utf-8"))
+        rebuilt = [place for place in PENDING if name.startswith(place)]
+        if rebuilt:
+            pending[rebuilt[0]] += len(places)
+        elif len(places) != ALLOWED.get(name, (0, ""))[0]:
+            found[name] = places
+    assert found == {}, "use public behaviour; if a security property shows in no other way, say so in ALLOWED"
+    assert {place: count for place, count in pending.items() if count > PENDING[place]} == {}
