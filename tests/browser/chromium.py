@@ -29,7 +29,7 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
 )
-PATIENCE = 20.0
+PATIENCE = 60.0
 MINOR = {None, "minor"}
 AXE = """
 const done = arguments[1];

@@ -89,7 +89,7 @@ def close(app: Flask) -> None:
 
 @pytest.fixture
 def salesforce(tmp_path: Path, salesforce_emulator: SalesforceEmulator) -> Iterator[Asking]:
-    table = {"organizations": ["00D000000000001"], "identity_hosts": [salesforce_emulator.url], "timeout": 10.0}
+    table = {"organizations": ["00D000000000001"], "identity_hosts": [salesforce_emulator.url], "timeout": 30.0}
     app = make_app(tmp_path, contact_centers={"acme": {"salesforce": table}})
     add(app, "somebody@acme.example")
     yield Asking(app, tmp_path)
@@ -139,7 +139,7 @@ def test_an_account_that_is_not_linked_is_linked_by_what_is_told(
         "organizations": ["00D000000000001"],
         "identity_hosts": [salesforce_emulator.url],
         "match": "identity",
-        "timeout": 10.0,
+        "timeout": 30.0,
     }
     app = make_app(tmp_path, contact_centers={"acme": {"salesforce": table}})
     add(app, "ann")
@@ -254,7 +254,7 @@ def asking_genesys(emulator: GenesysEmulator, **changes: Any) -> dict[str, Any]:
         "client_id": emulator.client_id,
         "client_secret": emulator.client_secret,
         "tenant": "Environment",
-        "timeout": 10.0,
+        "timeout": 30.0,
         **changes,
     }
 
@@ -314,7 +314,7 @@ def test_an_account_store_of_the_application_is_not_written_by_our_commands(
 ) -> None:
     app = Flask("portal", instance_path=str(tmp_path))
     app.secret_key = "a secret key of the tests"
-    salesforce = {"organizations": ["00D000000000001"], "identity_hosts": [salesforce_emulator.url], "timeout": 10.0}
+    salesforce = {"organizations": ["00D000000000001"], "identity_hosts": [salesforce_emulator.url], "timeout": 30.0}
     app.config["GENESYS_AUTH"] = {
         "passwords": FAST,
         "contact_centers": {"acme": {"salesforce": salesforce, "web_services": {}}},

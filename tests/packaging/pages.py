@@ -94,7 +94,7 @@ class Terminal:
         self.stop()
         assert self._shell.stdin is not None
         self._shell.stdin.close()
-        self._shell.wait(30)
+        self._shell.wait(60)
         if self._shell.stdout is not None:
             self._shell.stdout.close()
 

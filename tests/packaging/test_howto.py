@@ -72,7 +72,7 @@ def staff(request: Request) -> Response:
 def test_a_directory_of_ones_own(tmp_path: Path) -> None:
     with LoopbackServer(staff) as service:
         follow("directory", tmp_path, {"https://staff.acme.example": service.url})
-        made = saved(tmp_path, "staff")["StaffDirectory"](SimpleNamespace(url=service.url, timeout=10))
+        made = saved(tmp_path, "staff")["StaffDirectory"](SimpleNamespace(url=service.url, timeout=60))
         assert made.verify("ann", UNUSUAL) == DirectoryEntry({"username": "ann", "email": ""})
         assert made.verify("ann", "11€ for me") == Rejected(Reason.BAD_CREDENTIALS)
 

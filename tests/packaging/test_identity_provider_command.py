@@ -37,7 +37,7 @@ def test_it_says_where_it_is_and_stops_when_told(tmp_path: Path, stop: signal.Si
         assert served == file.read_text("utf-8")
         assert f'entityID="{address[1]}/metadata"' in served
         process.send_signal(stop)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         assert process.stdout is not None
         assert process.stdout.read() == ""
 

@@ -68,11 +68,11 @@ def test_the_installed_sample_application_answers(python: Path, tmp_path: Path) 
                 time.sleep(0.05)
             assert ready.exists(), sample.communicate()[0]
             address = json.loads(ready.read_text("utf-8"))["addresses"]["application"]
-            with urlopen(f"{address}/healthz", timeout=10) as answer:
+            with urlopen(f"{address}/healthz", timeout=60) as answer:
                 assert json.load(answer) == {"statusCode": 0}
         finally:
             sample.send_signal(signal.SIGTERM)
-            printed = sample.communicate(timeout=30)[0]
+            printed = sample.communicate(timeout=60)[0]
     assert sample.returncode == 0
     assert "curl" in printed
     assert "Traceback" not in printed

@@ -59,7 +59,7 @@ class PlainBrowser:
     """
 
     def __init__(self, stop_at: str = "", *, ca_file: Path | None = None) -> None:
-        self._pool = urllib3.PoolManager(retries=False, timeout=20, ca_certs=str(ca_file) if ca_file else None)
+        self._pool = urllib3.PoolManager(retries=False, timeout=60, ca_certs=str(ca_file) if ca_file else None)
         self._cookies: dict[str, dict[str, str]] = {}
         self._stop_at = stop_at
 

@@ -18,6 +18,9 @@ from flask_genesys_auth.accounts.store import SqlAccounts
 
 from .places import PUBLIC_URL
 
+PATIENCE = 60.0
+"""Seconds for which a request waits, at most, while the others write into the same file."""
+
 
 def make_app(settings: dict[str, Any]) -> Flask:
     """The same application in every process.
@@ -28,6 +31,7 @@ def make_app(settings: dict[str, Any]) -> Flask:
     app.secret_key = "a secret key of the tests"
     app.config["GENESYS_AUTH"] = {
         "state_url": settings["state"],
+        "state_timeout": PATIENCE,
         "contact_centers": {
             "acme": {
                 "public_url": PUBLIC_URL,
@@ -35,7 +39,7 @@ def make_app(settings: dict[str, Any]) -> Flask:
             }
         },
     }
-    GenesysAuth(app, accounts=SqlAccounts(settings["accounts"]))
+    GenesysAuth(app, accounts=SqlAccounts(settings["accounts"], timeout=PATIENCE))
     app.add_url_rule("/private", "private", lambda: current_user.user_name)
     return app
 

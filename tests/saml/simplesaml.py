@@ -112,7 +112,7 @@ class SimpleSamlPhp:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(60)
 
     @property
     def metadata_url(self) -> str:
@@ -120,7 +120,7 @@ class SimpleSamlPhp:
 
     def write_metadata(self, path: Path) -> Path:
         """Write its metadata where a configuration finds them."""
-        path.write_bytes(urllib3.request("GET", self.metadata_url, timeout=20).data)
+        path.write_bytes(urllib3.request("GET", self.metadata_url, timeout=60).data)
         return path
 
     def trust(self, entity_id: str, acs_url: str) -> None:
@@ -197,7 +197,7 @@ class SimpleSamlPhp:
         last: object = None
         for _ in range(200):
             try:
-                answer = urllib3.request("GET", self.metadata_url, timeout=20, retries=False)
+                answer = urllib3.request("GET", self.metadata_url, timeout=60, retries=False)
             except urllib3.exceptions.HTTPError as error:
                 last = error
                 time.sleep(0.05)

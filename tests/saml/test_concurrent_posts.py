@@ -78,7 +78,7 @@ def race(settings: dict[str, str], request: dict[str, Any], *, processes: int, t
             assert racer.stdin is not None
             racer.stdin.write("go\n")
             racer.stdin.flush()
-        told = [racer.communicate(timeout=60) for racer in racers]
+        told = [racer.communicate(timeout=300) for racer in racers]
     for racer, (_, log) in zip(racers, told, strict=True):
         print(log)  # noqa: T201 - pytest shows it where the test fails
         assert racer.returncode == 0

@@ -29,7 +29,7 @@ def ask(url: str, *, method: str = "GET", headers: Mapping[str, str] | None = No
     """Send one request; redirects are not followed."""
     with urllib3.PoolManager() as pool:
         answer = pool.request(
-            method, url, headers=dict(headers or {}), body=body, redirect=False, retries=False, timeout=30
+            method, url, headers=dict(headers or {}), body=body, redirect=False, retries=False, timeout=60
         )
         return Answer(answer.status, answer.headers, answer.data.decode())
 
