@@ -1,4 +1,4 @@
-"""What holds for the whole suite: browser tests are marked; with REQUIRE_SERVERS set, skipping is failing."""
+"""Mark tests by what they need, so that a part of them can be run; with REQUIRE_SERVERS set, skipping is failing."""
 
 from __future__ import annotations
 
@@ -7,12 +7,66 @@ from collections.abc import Generator
 
 import pytest
 
+SERVERS = {
+    "own_postgresql",
+    "own_redis_server",
+    "own_slapd",
+    "postgresql",
+    "redis_server",
+    "simplesamlphp",
+    "slapd",
+}
+"""Fixtures that run a server."""
+
+SLOW = (
+    "tests/browser/",
+    "tests/cli/test_shell.py",
+    "tests/nodes/",
+    "tests/packaging/test_howto.py",
+    "tests/packaging/test_identity_provider_command.py",
+    "tests/packaging/test_pictures.py",
+    "tests/packaging/test_readme.py",
+    "tests/packaging/test_testing_kit.py",
+    "tests/packaging/test_tutorial.py",
+    "tests/packaging/test_typing.py",
+    "tests/packaging/test_wheel.py",
+    "tests/saml/test_attacks.py",
+    "tests/saml/test_concurrent_posts.py",
+    "tests/saml/test_fuzz",
+    "tests/sample/",
+    "tests/state/test_sessions_many.py",
+    "tests/state/test_throttle_shared.py",
+    "tests/test_benchmark",
+)
+"""Where tests post thousands of messages, or run whole deployments, programs of pages, and benchmarks."""
+
+CASES = 4
+"""Of a test with more cases than these, spread over all of them, every other case is a further one."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what drives Chromium, so that `-m "not browser"` leaves it out."""
+    """Mark tests by what they need: ``browser``, ``server``, ``slow`` and ``further``; all others are ``quick``."""
+    cases: dict[str, list[pytest.Item]] = {}
     for item in items:
-        if "chromium" in getattr(item, "fixturenames", ()):
+        cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+        fixtures = set(getattr(item, "fixturenames", ()))
+        values = getattr(getattr(item, "callspec", None), "params", {}).values()
+        if "chromium" in fixtures:
             item.add_marker("browser")
+        # A parameter names the server whose fixture a test asks for while it runs.
+        named = any(value in ("postgresql", "redis") for value in values)
+        if named or not SERVERS.isdisjoint(fixtures) or item.nodeid.startswith("tests/state/test_redis_tls.py"):
+            item.add_marker("server")
+        if item.nodeid.startswith(SLOW):
+            item.add_marker("slow")
+    for of_one in cases.values():
+        spread = {len(of_one) * number // CASES for number in range(CASES)}
+        for number, item in enumerate(of_one):
+            if len(of_one) > CASES and number not in spread:
+                item.add_marker("further")
+    for item in items:
+        if not {"browser", "further", "network", "server", "slow"} & {mark.name for mark in item.iter_markers()}:
+            item.add_marker("quick")
 
 
 @pytest.hookimpl(wrapper=True)

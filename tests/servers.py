@@ -23,6 +23,8 @@ def require(program: str, package: str) -> str:
 
     :param package: Debian's name of the package that has it.
     """
+    if os.environ.get("WITHOUT_SERVERS"):
+        pytest.fail(f"a quick test runs {program}: let tests/conftest.py mark it as one that needs a server")
     # Debian keeps daemons out of the PATH of those who are not root.
     found = shutil.which(program) or shutil.which(program, path="/usr/sbin") or _postgresql_program(program)
     if found is None:
@@ -31,6 +33,7 @@ def require(program: str, package: str) -> str:
 
 
 def missing(finding: str) -> NoReturn:
+    """Skip the test, or fail it with REQUIRE_SERVERS set."""
     if os.environ.get("REQUIRE_SERVERS"):
         pytest.fail(finding)
     pytest.skip(finding)

@@ -277,7 +277,10 @@ def test_every_event_has_a_scenario() -> None:
     assert set().union(*SCENARIOS.values()) == {str(event) for event in Event}
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+@pytest.mark.parametrize(
+    "scenario",
+    [pytest.param(one, id=one.__name__, marks=[pytest.mark.server] if one is throttle else []) for one in SCENARIOS],
+)
 def test_a_record_has_the_documented_fields_and_no_others(
     bench: Bench, told: Told, scenario: Callable[[Bench], None]
 ) -> None:

@@ -193,6 +193,7 @@ def test_well_formed_whatever_the_names(path: Path, clock: Clock, key: SigningKe
         assert [one.text for one in root.iter(f"{{{MD}}}NameIDFormat")] == [name, name + "2"]
 
 
+@pytest.mark.server
 def test_simplesamlphp_reads_all_of_it(
     path: Path, clock: Clock, tmp_path: Path, key: SigningKey, other_key: SigningKey, third_key: SigningKey
 ) -> None:
