@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from werkzeug.serving import make_server
@@ -537,7 +538,7 @@ def test_copy_counts_only_under_the_configuration_it_was_made_with(
     site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
 ) -> None:
     site.document = signed(metadata_of(key), other_key)
-    pinned = {"metadata_certificate": other_key.certificate_pem}
+    pinned: dict[str, Any] = {"metadata_certificate": other_key.certificate_pem}
     with service_at(site.address, clock, state) as service:
         okta(service).current()
     with service_at(site.address, clock, state) as service:
@@ -555,7 +556,7 @@ def test_copy_counts_only_under_the_configuration_it_was_made_with(
 def test_pinned_signer_holds_for_an_address(
     site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
 ) -> None:
-    pinned = {"metadata_certificate": other_key.certificate_pem}
+    pinned: dict[str, Any] = {"metadata_certificate": other_key.certificate_pem}
     site.document = signed(metadata_of(key), other_key)
     with service_at(site.address, clock, state, **pinned) as service:
         assert keys_after_looking(okta(service)) == der(key)
@@ -572,7 +573,7 @@ def test_pinned_signer_holds_for_an_address(
 def test_metadata_by_plain_http_must_end_lest_old_ones_be_played_back_for_ever(
     site: Site, clock: Clock, key: SigningKey, other_key: SigningKey
 ) -> None:
-    pinned = {"metadata_certificate": other_key.certificate_pem}
+    pinned: dict[str, Any] = {"metadata_certificate": other_key.certificate_pem}
     # Another name of this machine that is none of those that count as loopback.
     in_the_open = site.address.replace("127.0.0.1", "0.0.0.0")
     for_good, ending = (metadata_of(key, valid_until=end) for end in (None, BEGIN + HOUR))
