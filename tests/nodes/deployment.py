@@ -181,6 +181,7 @@ url = "{guarded.url}"
 client_id = "{guarded.client_id}"
 client_secret = "{guarded.client_secret}"
 tenant = "{guarded.tenant}"
+timeout = 30
 ''' + "".join(
             f'''
 [GENESYS_AUTH.contact_centers.{fault}.salesforce]
@@ -523,6 +524,7 @@ iterations = {CHEAP.iterations}
 [GENESYS_AUTH.contact_centers.acme.salesforce]
 organizations = ["{outside.salesforce.organization}"]
 identity_hosts = ["{outside.salesforce.url}"]
+timeout = 30
 
 [GENESYS_AUTH.contact_centers.acme.configuration_server]
 url = "{outside.genesys.url}"
@@ -530,6 +532,7 @@ client_id = "{outside.genesys.client_id}"
 client_secret = "{outside.genesys.client_secret}"
 tenant = "{outside.genesys.tenant}"
 max_failures = "{self._max_failures}"
+timeout = 30
 
 [GENESYS_AUTH.contact_centers.acme.saml]
 signing_key = {{ file = "own.key" }}
