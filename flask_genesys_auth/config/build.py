@@ -70,7 +70,7 @@ class Build:
         self._check_databases()
         for name, table in self._centers.items():
             for step in _STEPS:
-                if step in table and not table[step].pop("enabled", True):
+                if step in table and not table[step].get("enabled", True):
                     del table[step]
             self._check_contact_center(dotted("contact_centers", name), table)
         self._check_default()
@@ -80,7 +80,7 @@ class Build:
             self._problems.add(path, finding)
 
     def _check_root(self) -> None:
-        allowed = self._data.pop("allow_http", False)
+        allowed = self._data.get("allow_http", False)
         self._checks.http("public_url", self._data.get("public_url", ""), allowed)
         if not self._data.get("state_namespace") and not self._problems.at("state_namespace"):
             try:
@@ -151,7 +151,7 @@ class Build:
             self._problems.add("contact_centers", "is required: a table for each contact center, at least one")
 
     def _check_contact_center(self, path: str, table: dict[str, Any]) -> None:
-        allowed = table.pop("allow_http", False)
+        allowed = table.get("allow_http", False)
         self._checks.http(f"{path}.public_url", table.get("public_url", ""), allowed)
         for origin in table.get("allowed_origins", ()):
             self._checks.http(f"{path}.allowed_origins", origin, allowed)
@@ -167,7 +167,7 @@ class Build:
                 )
 
     def _check_salesforce(self, path: str, table: dict[str, Any]) -> None:
-        allowed = table.pop("allow_http", False)
+        allowed = table.get("allow_http", False)
         self._check_way(path, table)
         self._checks.required(path, table, "organizations")
         if table.get("identity_hosts") == ():
@@ -178,7 +178,7 @@ class Build:
                 self._checks.http(f"{path}.{key}", url, allowed, leaves="proxy" in table)
 
     def _check_configuration_server(self, path: str, table: dict[str, Any]) -> None:
-        allowed = table.pop("allow_http", False)
+        allowed = table.get("allow_http", False)
         self._check_way(path, table)
         self._checks.http(f"{path}.url", table.get("url", ""), allowed, leaves="proxy" in table)
         self._checks.secret(path, table, "client_secret")
@@ -206,7 +206,7 @@ def _contact_center(name: str, table: dict[str, Any]) -> ContactCenterSettings:
         found = {"ldap": ldap_values(given["ldap"])} if "ldap" in given else {}
         table["configuration_server"] = ConfigurationServer(**{**given, **found})
     if "web_services" in table:
-        table["web_services"] = WebServices()
+        table["web_services"] = WebServices(**table["web_services"])
     if "saml" in table:
         given = table["saml"]["identity_providers"]
         providers = {key: IdentityProvider(**_with_sets(provider)) for key, provider in given.items()}

@@ -102,7 +102,7 @@ class LdapTable:
         self._check_roles(below, table)
 
     def _check_ways(self, path: str, table: dict[str, Any]) -> None:
-        allowed = table.pop("allow_plain", False)
+        allowed = table.get("allow_plain", False)
         self._checks.required(path, table, "servers")
         for one in table.get("servers", ()):
             if not (allowed or one.tls or table.get("start_tls", True) or one.loopback):

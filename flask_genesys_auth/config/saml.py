@@ -66,7 +66,7 @@ class SamlTables:
                 self._checks.required(path, pair, key)
 
     def _check_metadata(self, path: str, provider: dict[str, Any]) -> None:
-        allowed = provider.pop("allow_http", False)
+        allowed = provider.get("allow_http", False)
         self._checks.required(path, provider, "metadata")
         self._checks.certificate(path, provider, "metadata_certificate")
         given = provider.get("metadata")

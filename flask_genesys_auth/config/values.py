@@ -119,6 +119,8 @@ class Salesforce:
     ca_file: str = field(default="", repr=False)
     proxy: Proxy | None = None
     concurrent_calls: int = CONCURRENT_CALLS
+    enabled: bool = field(default=True, kw_only=True)
+    allow_http: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,7 @@ class Ldap:
     group_filter: str = "(member={dn})"
     role_map: Mapping[str, str] = field(default_factory=dict)
     sync_roles: bool = False
+    allow_plain: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "role_map", MappingProxyType(dict(self.role_map)))
@@ -216,11 +219,15 @@ class ConfigurationServer:
     proxy: Proxy | None = None
     concurrent_calls: int = CONCURRENT_CALLS
     ldap: Ldap | None = None
+    enabled: bool = field(default=True, kw_only=True)
+    allow_http: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class WebServices:
-    """The Web Services step of one contact center; the table itself is the switch."""
+    """The Web Services step of one contact center; the table enables it."""
+
+    enabled: bool = field(default=True, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +281,7 @@ class IdentityProvider:
     attributes: Mapping[str, str] = field(default_factory=dict)
     role_map: Mapping[str, str] = field(default_factory=dict)
     sync_roles: bool = False
+    allow_http: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
@@ -309,6 +317,7 @@ class Saml:
     request_lifetime: int = 600
     cross_check: bool = False
     force_authn_after_logout: bool = False
+    enabled: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "identity_providers", MappingProxyType(dict(self.identity_providers)))
@@ -335,6 +344,7 @@ class ContactCenterSettings:
     configuration_server: ConfigurationServer | None = None
     web_services: WebServices | None = None
     saml: Saml | None = None
+    allow_http: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +381,7 @@ class Settings:
     passwords: PasswordSettings = PasswordSettings()
     throttle: ThrottleSettings = ThrottleSettings()
     files: tuple[NamedFile, ...] = field(default=(), compare=False)
+    allow_http: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "contact_centers", MappingProxyType(dict(self.contact_centers)))

@@ -135,7 +135,7 @@ def test_files_are_known_by_their_keys_and_whether_they_are_secret(load: Load, f
 
 
 def test_the_full_configuration_of_these_tests_leaves_no_value_at_its_default(load: Load, full: Mapping) -> None:
-    settings = load(full)
+    settings = load({**full, "allow_http": True})  # false in the fixture, for the tests of addresses on plain http
     for value in (settings, settings.session, settings.passwords, settings.throttle, settings.salesforce_headers):
         for field in dataclasses.fields(value):
             assert getattr(value, field.name) != field.default, field.name
@@ -275,6 +275,7 @@ def test_plain_http_elsewhere_is_accepted_with_allow_http_beside_it(load: Load, 
     center = settings.contact_centers["acme"]
     assert (settings.public_url, center.public_url) == ("http://portal.example", "http://acme.example")
     assert center.salesforce is not None
+    assert (settings.allow_http, center.allow_http, center.salesforce.allow_http) == (True, True, True)
     assert center.salesforce.identity_hosts == (AllowedHost("sf.internal", "http", 8080),)
     assert center.salesforce.redirect_hosts == (AllowedHost("sf2.internal", "http", 80),)
 

@@ -71,7 +71,6 @@ LITERALS = [
     for table in reference.tables()
     for key, (_, default) in table.cells.items()
     if (literal := re.fullmatch(r"`([^`]+)`", default))
-    and key not in {"enabled", "allow_http", "allow_plain"}  # switches that the values no longer have
     and f"{table.path}.{key}" != "GENESYS_AUTH.public_url"  # which LEAST must have
 ]
 
