@@ -1,14 +1,19 @@
-"""Addresses in the configuration, taken apart strictly and brought into one form. Findings never quote one."""
+"""URLs, hosts and proxies in the configuration, parsed strictly and normalised. No error message quotes one."""
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from marshmallow import ValidationError
 
-from .values import LOOPBACK_HOSTS, AllowedHost
+from .secrets import Secret
+
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Names that cannot leave the machine: plain http is accepted there."""
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -17,6 +22,9 @@ _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{1,5}))?", re.ASCII)
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*", re.ASCII)
 _REST = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*", re.ASCII)
+_CREDENTIALS = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*", re.ASCII)
+_LDAP_PORTS = {"ldaps": 636, "ldap": 389}
+_PROXY_FORM = "must be http://host:port, or http://user:password@host:port"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +153,31 @@ def served_host(text: str) -> str:
     return bracketed(host) + (f":{port}" if port else "")
 
 
+def plain_http(url: str) -> bool:
+    """Tell whether an address (in its one form) is plain http and could leave the machine."""
+    return url.startswith("http://") and not _site(url)[0].loopback
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedHost:
+    """One entry of ``identity_hosts`` or ``redirect_hosts``.
+
+    :param host: lower case; a leading dot makes it a suffix at a label's border.
+    """
+
+    host: str
+    scheme: str = "https"
+    port: int = 443
+
+    def matches(self, scheme: str, host: str, port: int) -> bool:
+        """Tell whether this entry allows an address of exactly these parts (``host`` in lower case)."""
+        if (scheme, port) != (self.scheme, self.port):
+            return False
+        if self.host.startswith("."):
+            return host.endswith(self.host) and len(host) > len(self.host)
+        return host == self.host
+
+
 def allowed_host(text: str) -> AllowedHost:
     """Return an entry of ``identity_hosts``: a bare host (https on 443) or an origin."""
     if "://" not in text:
@@ -171,6 +204,79 @@ def allowed_suffix(text: str) -> AllowedHost:
     return AllowedHost(f".{suffix}")
 
 
-def plain_http(url: str) -> bool:
-    """Tell whether an address (in its one form) is plain http and could leave the machine."""
-    return url.startswith("http://") and not _site(url)[0].loopback
+@dataclass(frozen=True, slots=True)
+class LdapServer:
+    """One server of an LDAP directory.
+
+    :param tls: TLS from the first octet on (``ldaps``).
+    :param host: lower case, an IPv6 address without its brackets.
+    """
+
+    tls: bool
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        """Tell whether it cannot leave the machine."""
+        return self.host in LOOPBACK_HOSTS
+
+    def __str__(self) -> str:
+        return f"{'ldaps' if self.tls else 'ldap'}://{bracketed(self.host)}:{self.port}"
+
+
+def ldap_server(text: str) -> LdapServer:
+    """Return an address such as ``ldaps://ldap.acme.example``."""
+    scheme, separator, authority = text.partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in _LDAP_PORTS:
+        raise ValidationError("must be an address that begins with ldaps:// or ldap://")
+    host, port = split_authority(authority.removesuffix("/"))
+    return LdapServer(scheme == "ldaps", host, port or _LDAP_PORTS[scheme])
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """Where a proxy is, and what it is shown.
+
+    :param host: lower case, an IPv6 address without its brackets.
+    :param authorization: the value of its ``Proxy-Authorization`` header (RFC 9110 11.7.2), if it asks for one.
+    """
+
+    host: str
+    port: int
+    authorization: Secret | None = None
+
+    def __str__(self) -> str:
+        return f"http://{bracketed(self.host)}:{self.port}"
+
+
+def proxy_of(text: str) -> Proxy:
+    """Take the address of a proxy apart; no finding quotes it, for it may hold a password.
+
+    :param text: ``http://[user:password@]host:port``; in the user name and the password all that could be taken for
+        a part of the address is percent-encoded (RFC 3986 3.2.1).
+    :raises ValidationError: if it is of any other form.
+    """
+    scheme, separator, rest = text.partition("://")
+    if scheme.lower() == "https":
+        raise ValidationError(
+            f"{_PROXY_FORM}: the proxy itself is spoken to in plain http, the server behind it is not"
+        )
+    credentials, at, authority = rest.removesuffix("/").rpartition("@")
+    if scheme.lower() != "http" or not separator or not _CREDENTIALS.fullmatch(credentials):
+        raise ValidationError(_PROXY_FORM)
+    try:
+        host, port = split_authority(authority)
+    except ValidationError as error:
+        raise ValidationError(_PROXY_FORM) from error
+    if port is None:
+        raise ValidationError(f"{_PROXY_FORM}: it has no port")
+    return Proxy(host, port, _authorization(credentials) if at else None)
+
+
+def _authorization(credentials: str) -> Secret:
+    """Return Basic credentials (RFC 7617 2)."""
+    name, _, password = credentials.partition(":")
+    octets = unquote_to_bytes(name) + b":" + unquote_to_bytes(password)
+    return Secret(f"Basic {base64.b64encode(octets).decode('ascii')}")

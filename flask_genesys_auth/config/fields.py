@@ -1,20 +1,105 @@
-"""Fields of the configuration's schemas: strict, never a coercion, and no finding ever quotes a value."""
+"""How a table of the configuration is declared: its keys, each with a field that reads it, a default and its help.
+
+A field never coerces a value, and no error message quotes one.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import unicodedata
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from marshmallow import Schema, ValidationError, fields
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load, validates_schema
 
-from .problems import nearest
+from .names import nearest
 from .secrets import SecretSource
 from .texts import ENGLISH, language_tag, translation
 
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:
+
+    def dataclass_transform(**_: object) -> Callable[[T], T]:
+        """Do nothing: only a type checker reads the declaration, and Python 3.10 does not have it."""
+        return lambda decorator: decorator
+
+
 LONGEST = 1024
+T = TypeVar("T")
 V = TypeVar("V")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """The declaration of one key.
+
+    :param field: reads and validates the value.
+    :param help: the meaning of the key on the reference page, in Markdown.
+    :param shown_default: the default in words, for a default that depends on something else.
+    """
+
+    field: Value
+    help: str = ""
+    shown_default: str = ""
+
+
+def setting(
+    field: Value,
+    *,
+    help: str = "",  # noqa: A002 - argparse and click use this name, too
+    shown_default: str = "",
+    **options: Any,
+) -> Any:
+    """Declare a key as a field of the dataclass of its table.
+
+    :param options: those of ``dataclasses.field``; without ``default`` and ``default_factory`` the key is required.
+    """
+    return dataclasses.field(metadata={"setting": Setting(field, help, shown_default)}, **options)
+
+
+@dataclass_transform(field_specifiers=(setting, dataclasses.field), frozen_default=True)
+def table(declared: type[T]) -> type[T]:
+    """Make a frozen dataclass of a class that declares the keys of a table."""
+    return dataclasses.dataclass(frozen=True, slots=True)(declared)
+
+
+def settings_of(declared: type) -> dict[str, Setting]:
+    """Return the keys of a table in their order."""
+    known = {one.name: one.metadata.get("setting") for one in dataclasses.fields(declared)}
+    return {key: found for key, found in known.items() if found is not None}
+
+
+@cache
+def schema_of(declared: type) -> Schema:
+    """Return the schema of a table."""
+    return Table.from_dict({key: one.field for key, one in settings_of(declared).items()}, name=declared.__name__)()
+
+
+def table_at(declared: type, key: str) -> type:
+    """Return the dataclass of the table, or tables, below a key.
+
+    :raises TypeError: if the key has no table below it.
+    """
+    field = settings_of(declared)[key].field
+    if not isinstance(field, TableValue):
+        raise TypeError(f"{declared.__name__}.{key} is not a table")
+    return field.declared
+
+
+def default_of(declared: type, key: str) -> Any:
+    """Return the default of a key, or ``dataclasses.MISSING`` if the key is required."""
+    found = next(one for one in dataclasses.fields(declared) if one.name == key)
+    return found.default if found.default_factory is dataclasses.MISSING else found.default_factory()
+
+
+def value_of(declared: type[T], values: Mapping[str, Any]) -> T:
+    """Return the dataclass of a table whose values are valid."""
+    known = settings_of(declared)
+    return declared(**{key: known[key].field.finish(one) if key in known else one for key, one in values.items()})
 
 
 def kind(value: object) -> str:
@@ -48,21 +133,29 @@ def plain_text(value: object) -> str:
     return value
 
 
-class Strict(fields.Raw):
-    """The base of all: absent is the default, null is an error."""
+class Value(fields.Raw):
+    """The base of the fields. An absent key has its default; null is an error.
 
-    def __init__(self) -> None:
+    :param kind: the type of the value in words, for the reference page.
+    """
+
+    def __init__(self, kind: str) -> None:
         super().__init__(error_messages={"null": "must not be null: leave it out for the default"})
+        self.kind = kind
+
+    def finish(self, value: Any) -> Any:
+        """Return what the dataclass holds for a valid value."""
+        return value
 
 
-class Text(Strict):
+class Text(Value):
     """Text; empty text stands for the default unless ``needed``.
 
     :param parse: turns the text into the value, raising ``ValidationError``.
     """
 
-    def __init__(self, parse: Callable[[str], Any] = str, *, needed: bool = False) -> None:
-        super().__init__()
+    def __init__(self, parse: Callable[[str], Any] = str, *, needed: bool = False, kind: str = "text") -> None:
+        super().__init__(kind)
         self._parse = parse
         self._needed = needed
 
@@ -78,8 +171,8 @@ class Text(Strict):
 class Location(Text):
     """A path, as text or (from Python) as a path object."""
 
-    def __init__(self, parse: Callable[[str], Any]) -> None:
-        super().__init__(parse, needed=True)
+    def __init__(self, parse: Callable[[str], Any], *, kind: str = "path") -> None:
+        super().__init__(parse, needed=True, kind=kind)
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> Any:
         return super()._deserialize(_path_text(value), attr, data, **kwargs)
@@ -89,15 +182,23 @@ def _path_text(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-class Listing(Strict):
+class Listing(Value):
     """A list of texts.
 
     :param parse: turns one text into its value, raising ``ValidationError``.
+    :param made: what the dataclass holds the values in.
     """
 
-    def __init__(self, parse: Callable[[str], Any] = str) -> None:
-        super().__init__()
+    def __init__(
+        self, parse: Callable[[str], Any] = str, *, made: type[tuple[Any, ...]] | type[frozenset[Any]] = tuple
+    ) -> None:
+        super().__init__("list")
         self._parse = parse
+        self._made = made
+
+    def finish(self, value: Any) -> Any:
+        """Return the values in their collection."""
+        return self._made(value)
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> tuple[Any, ...]:
         if not isinstance(value, (list, tuple, set, frozenset)):
@@ -123,22 +224,25 @@ class Listing(Strict):
         return None
 
 
-class TextMap(Strict):
+class TextMap(Value):
     """A table from any text to text.
 
     :param parse: turns one of its values into what is kept, raising ``ValidationError``.
     """
 
     def __init__(self, parse: Callable[[str], Any] = str) -> None:
-        super().__init__()
+        super().__init__("table")
         self._value = Text(parse, needed=True)
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, Any]:
         return _collected(value, plain_text, lambda _, entry: self._value.deserialize(entry))
 
 
-class Translations(Strict):
+class Translations(Value):
     """A table for each language, by its tag, from names of texts to texts."""
+
+    def __init__(self) -> None:
+        super().__init__("table of tables")
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, dict[str, str]]:
         return _collected(value, lambda key: language_tag(plain_text(key)), lambda _, table: _texts(table))
@@ -183,8 +287,11 @@ def _collected(
     return found
 
 
-class Flag(Strict):
+class Flag(Value):
     """True or false."""
+
+    def __init__(self) -> None:
+        super().__init__("true or false")
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> bool:
         if not isinstance(value, bool):
@@ -192,11 +299,11 @@ class Flag(Strict):
         return value
 
 
-class Choice(Strict):
+class Choice(Value):
     """One of a few values."""
 
     def __init__(self, *choices: str | int) -> None:
-        super().__init__()
+        super().__init__(", ".join(f"`{json.dumps(choice)}`" for choice in choices))
         self._choices = choices
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> str | int:
@@ -207,11 +314,14 @@ class Choice(Strict):
         raise ValidationError(f"must be {', '.join(listed[:-1])} or {listed[-1]}")
 
 
-class Whole(Strict):
-    """A whole number within bounds, both included."""
+class Whole(Value):
+    """A whole number within bounds, both included.
 
-    def __init__(self, least: int, most: int) -> None:
-        super().__init__()
+    :param unit: such as ``"seconds"``.
+    """
+
+    def __init__(self, least: int, most: int, *, unit: str = "whole number") -> None:
+        super().__init__(f"{unit}, {least} to {most}")
         self._least = least
         self._most = most
 
@@ -225,14 +335,14 @@ class Whole(Strict):
         return value
 
 
-class Seconds(Strict):
+class Seconds(Value):
     """A number of seconds, whole or not.
 
     :param zero: whether 0 is allowed.
     """
 
     def __init__(self, most: int, *, zero: bool = False) -> None:
-        super().__init__()
+        super().__init__(f"seconds, {'0' if zero else 'above 0'} to {most}")
         self._most = most
         self._zero = zero
 
@@ -246,8 +356,11 @@ class Seconds(Strict):
         return float(value)
 
 
-class SecretField(Strict):
-    """Text, ``{file = "path"}`` or ``{env = "NAME"}``; where it is, is kept, and read later."""
+class SecretField(Value):
+    """Text, ``{file = "path"}`` or ``{env = "NAME"}``; the secret is read later."""
+
+    def __init__(self) -> None:
+        super().__init__("secret")
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> SecretSource:
         if isinstance(value, str):
@@ -265,17 +378,54 @@ class SecretField(Strict):
         return SecretSource("file", text) if key.lower() == "file" else SecretSource("env", text)
 
 
-class Tables(Strict):
-    """A table of tables, by names that can stand in an address.
+class TableValue(Value):
+    """The base of the fields that hold tables.
 
-    :param schema: of each table.
-    :param check_name: raises ``ValidationError`` where a name cannot be taken.
+    :param declared: the dataclass of each table.
     """
 
-    def __init__(self, schema: Schema, check_name: Callable[[str], object]) -> None:
-        super().__init__()
-        self._schema = schema
+    def __init__(self, kind: str, declared: type) -> None:
+        super().__init__(kind)
+        self.declared = declared
+        self.schema = schema_of(declared)
+
+
+class Section(TableValue):
+    """One table below another."""
+
+    def __init__(self, declared: type) -> None:
+        super().__init__("table", declared)
+
+    def _deserialize(self, value: Any, attr: str | None, data: object, **kwargs: Any) -> Any:
+        return self.schema.load(value)
+
+    def finish(self, value: Any) -> Any:
+        """Return the dataclass."""
+        return value_of(self.declared, value)
+
+
+class Names(Section):
+    """A table of names by names of ours, of which a mapping is made; an empty name is left out."""
+
+    def finish(self, value: Any) -> Any:
+        """Return the mapping."""
+        return {ours: theirs for ours, theirs in value.items() if theirs}
+
+
+class Tables(TableValue):
+    """A table of tables, by names that can stand in a URL.
+
+    :param declared: the dataclass of each table, which holds the name, too.
+    :param check_name: raises ``ValidationError`` if a name is not valid.
+    """
+
+    def __init__(self, declared: type, check_name: Callable[[str], object]) -> None:
+        super().__init__("table of tables", declared)
         self._check_name = check_name
+
+    def finish(self, value: Any) -> Any:
+        """Return the dataclasses by name."""
+        return {name: value_of(self.declared, {**one, "name": name}) for name, one in value.items()}
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping):
@@ -289,7 +439,7 @@ class Tables(Strict):
                 errors[name] = [f"this name {message}" for message in error.messages]
                 continue
             try:
-                tables[name] = self._schema.load(table)
+                tables[name] = self.schema.load(table)
             except ValidationError as error:
                 errors[name] = error.messages
                 tables[name] = error.valid_data
@@ -298,15 +448,18 @@ class Tables(Strict):
         return tables
 
 
-class TableList(Strict):
+class TableList(TableValue):
     """A list of tables.
 
-    :param schema: of each table.
+    :param declared: the dataclass of each table.
     """
 
-    def __init__(self, schema: Schema) -> None:
-        super().__init__()
-        self._schema = schema
+    def __init__(self, declared: type) -> None:
+        super().__init__("list of tables", declared)
+
+    def finish(self, value: Any) -> Any:
+        """Return the dataclasses in their order."""
+        return tuple(value_of(self.declared, one) for one in value)
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> list[dict[str, Any]]:
         if not isinstance(value, (list, tuple)):
@@ -323,8 +476,72 @@ class TableList(Strict):
 
     def _take(self, table: Any, tables: list[dict[str, Any]]) -> object:
         try:
-            tables.append(self._schema.load(table))
+            tables.append(self.schema.load(table))
         except ValidationError as error:
             tables.append(dict(error.valid_data) if isinstance(error.valid_data, Mapping) else {})
             return error.messages
         return None
+
+
+class Table(Schema):
+    """The base of the schemas: unknown keys are refused, an upper-case twin of a known key is taken as that key."""
+
+    class Meta:
+        """Unknown keys are refused by :meth:`check_keys`, which names the nearest known one."""
+
+        unknown = EXCLUDE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error_messages["type"] = "must be a table"
+
+    @pre_load
+    def take_twins(self, data: object, **kwargs: object) -> object:
+        """Take ``PUBLIC_URL``, as environment variables make it, for ``public_url``.
+
+        Below such a key the names of tables were spelled for the environment too: ``ACME`` is ``acme`` there.
+        """
+        if not isinstance(data, Mapping):
+            return data
+        taken = {}
+        for key, value in data.items():
+            known = self._known(key)
+            if known is None or (known != key and known in data):
+                continue
+            if known != key and isinstance(self.fields[known], Tables):
+                value = _lowered(value)
+            taken[known] = value
+        return taken
+
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def check_keys(self, data: object, original: object, **kwargs: object) -> None:
+        """Refuse what is unknown, and what is given twice."""
+        if not isinstance(original, Mapping):
+            return
+        errors = {}
+        for key in original:
+            known = self._known(key)
+            if known is None:
+                close = nearest(key, self.fields) if isinstance(key, str) else ""
+                errors[key] = [f"is not a known key{close}"]
+            elif known != key and known in original:
+                errors[known] = [f"is given twice, as {known} and as {key}"]
+        if errors:
+            raise ValidationError(errors)
+
+    def _known(self, key: object) -> str | None:
+        if not isinstance(key, str):
+            return None
+        if key in self.fields:
+            return key
+        lowered = key.lower()
+        return lowered if lowered in self.fields and key == lowered.upper() else None
+
+
+def _lowered(tables: object) -> object:
+    if not isinstance(tables, Mapping):
+        return tables
+    return {
+        key.lower() if isinstance(key, str) and key.isupper() and key.lower() not in tables else key: value
+        for key, value in tables.items()
+    }

@@ -1,13 +1,26 @@
-"""What the configuration says of its own health: what it relaxes, and who may read the files that it names."""
+"""Health of the configuration: relaxations, permissions of the files that it names, stores without verified TLS."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from sqlalchemy.engine import make_url
 
 from ..checks import Check, file_checks
-from .addresses import bracketed, plain_http
-from .in_the_open import store_checks
-from .values import ContactCenterSettings, Settings
+from .addresses import LOOPBACK_HOSTS, bracketed, plain_http
+from .settings import ContactCenterSettings, Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+_LIBPQ = {"psycopg", "psycopg2", "psycopg2cffi"}
+"""Drivers whose addresses have libpq's options."""
+
+_NETWORK = "or accept it where nobody else is on that network"
 
 
 def configuration_checks(settings: Settings) -> Iterator[Check]:
@@ -33,7 +46,7 @@ def configuration_checks(settings: Settings) -> Iterator[Check]:
             "mark what everybody may see with @unprotected, then remove protect_by_default = false",
         )
     yield from _http_checks(settings)
-    yield from store_checks(settings)
+    yield from _store_checks(settings)
 
 
 def files_checks(settings: Settings) -> Iterator[Check]:
@@ -69,3 +82,60 @@ def _addresses(center: ContactCenterSettings) -> Iterator[tuple[str, str]]:
 def _open(key: str, address: str) -> Check:
     finding = f"{address} is plain http (allow_http): who is on the way reads passwords and session ids"
     return Check(f"configuration.{key}.allow_http", "warning", finding, "give it an https address, remove allow_http")
+
+
+def _store_checks(settings: Settings) -> Iterator[Check]:
+    """Yield a warning for each store that is reached over a network without TLS that verifies the server."""
+    stores = {
+        "state_url": settings.state_url,
+        "accounts_url": settings.accounts_url,
+        "throttle.storage_url": settings.throttle.storage_url,
+    }
+    for key, url in stores.items():
+        if key != "state_url" and url == settings.state_url:
+            continue
+        name = f"configuration.{key}.tls"
+        if url.startswith("redis://"):
+            host = urlsplit(url).hostname or ""
+            if _leaves(host):
+                finding = f"{host} is spoken to in the open: who is on the way reads and changes what is kept"
+                yield Check(name, "warning", finding, f"let Redis speak TLS, and name it by rediss://; {_NETWORK}")
+        elif url.startswith("postgresql"):
+            yield from _postgresql(name, make_url(url))
+
+
+def _postgresql(name: str, url: URL) -> Iterator[Check]:
+    if url.get_driver_name() not in _LIBPQ:
+        return
+    mode = _option(url, "sslmode", "PGSSLMODE")
+    if mode == "verify-full" or ("service" in url.query and not mode):
+        return
+    # What libpq connects to is hostaddr, where that is given; without any it is a socket of this machine.
+    hosts = _option(url, "hostaddr", "PGHOSTADDR") or _option(url, "host", "PGHOST", url.host or "")
+    away = [host for host in map(_bare, hosts.split(",")) if _leaves(host)]
+    if away:
+        finding = f"{', '.join(away)}: the server is not verified (sslmode {mode or 'prefer'})"
+        advice = f"let PostgreSQL speak TLS, add sslmode=verify-full and sslrootcert=AUTHORITY.pem; {_NETWORK}"
+        yield Check(name, "warning", finding, advice)
+
+
+def _option(url: URL, name: str, variable: str, otherwise: str = "") -> str:
+    """Return what an address says of an option, else what libpq takes from the environment."""
+    given = url.query.get(name, otherwise)
+    return (given if isinstance(given, str) else ",".join(given)) or os.environ.get(variable, "")
+
+
+def _bare(host: str) -> str:
+    """Return a host without the port that SQLAlchemy lets stand behind it."""
+    name, separator, port = host.rpartition(":")
+    return name.strip("[]") if separator and port.isdigit() and (":" not in name or name[0] == "[") else host
+
+
+def _leaves(host: str) -> bool:
+    """Tell whether what is sent there leaves this machine: not by a socket, which has a path or no host."""
+    if not host or host.startswith(("/", "@")) or host.lower() in LOOPBACK_HOSTS:
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return True

@@ -1,8 +1,12 @@
-"""How names are compared: in the configuration, in what a request offers, and in the account store alike."""
+"""How names and ids are compared: in the configuration, in a request and in the account store alike."""
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
+from collections.abc import Iterable
+
+_CHECKSUM_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 
 
 def fold(name: str) -> str:
@@ -33,3 +37,31 @@ def fold_loosely(name: str) -> str:
         return " ".join(name.lower().split())
     bare = "".join(one for one in unicodedata.normalize("NFKD", fold(name)) if not unicodedata.combining(one))
     return fold(unicodedata.normalize("NFKC", " ".join(bare.split())))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean ...?"`` if a known name is similar, else nothing."""
+    found = difflib.get_close_matches(name[:80].lower(), list(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def short_id(identifier: str) -> str | None:
+    """Return the 15 case-sensitive characters of a Salesforce id, or ``None`` if it is not one.
+
+    An id of 18 characters is the same plus a checksum: one letter for each five characters, a bit for each
+    upper-case letter among them, the lowest first.
+    """
+    if not identifier.isascii() or not identifier.isalnum() or len(identifier) not in {15, 18}:
+        return None
+    short = identifier[:15]
+    if len(identifier) == 18 and identifier[15:] != _checksum(short):
+        return None
+    return short
+
+
+def _checksum(short: str) -> str:
+    letters = []
+    for start in (0, 5, 10):
+        bits = sum(1 << place for place, character in enumerate(short[start : start + 5]) if character.isupper())
+        letters.append(_CHECKSUM_LETTERS[bits])
+    return "".join(letters)

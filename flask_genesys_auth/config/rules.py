@@ -1,15 +1,20 @@
-"""What one text of the configuration may say: each rule returns its one form or raises ``ValidationError``."""
+"""Validates single texts of the configuration: each rule returns the normalised text or raises ``ValidationError``."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import cast
 
 from marshmallow import ValidationError
+from werkzeug.utils import import_string
 
-from . import addresses
-from .limits import parse_limit
-from .names import fold, lower_ascii
-from .salesforce_ids import short_id
+from ..errors import ConfigurationError
+from . import addresses, distinguished_names
+from .names import fold, lower_ascii, short_id
+
+USER = "{user}"
+DN = "{dn}"
 
 STEP_NAMES = frozenset({"salesforce", "configuration_server", "web_services", "login_session", "saml"})
 """The flow's own steps; no identity provider may be called so, for an account's identities are kept by provider."""
@@ -19,6 +24,15 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", re.ASCII)
 _LDAP_ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+", re.ASCII)
+_LIMIT = re.compile(r"\s*([0-9]+)\s*(?:/|per)\s*([0-9]*)\s*([a-z]+)\s*", re.ASCII | re.IGNORECASE)
+_SECONDS = {
+    "second": 1,
+    "minute": 60,
+    "hour": 60 * 60,
+    "day": 24 * 60 * 60,
+    "month": 30 * 24 * 60 * 60,
+    "year": 360 * 24 * 60 * 60,
+}
 _MOST = 1_000_000
 _LONGEST = 366 * 24 * 3600
 _LONGEST_ROLE = 100
@@ -55,6 +69,20 @@ def header_value(text: str) -> str:
     if not all(" " <= character <= "~" for character in text):
         raise ValidationError("must be ASCII, for a header carries it")
     return text
+
+
+def parse_limit(text: str) -> tuple[int, int]:
+    """Return the number and the seconds of a limit in the notation of the library ``limits``.
+
+    Importing that library would import asyncio and the clients of every store that it supports.
+
+    :raises ValueError: if it is not one limit in that notation.
+    """
+    found = _LIMIT.fullmatch(text)
+    unit = found[3].lower().removesuffix("s") if found else ""
+    if found is None or unit not in _SECONDS:
+        raise ValueError(f"{text!r} is no limit such as '10 per 5 minutes'")
+    return int(found[1]), _SECONDS[unit] * (int(found[2] or 1) or 1)
 
 
 def limit(text: str) -> str:
@@ -97,6 +125,20 @@ def dotted_name(text: str) -> str:
     if not _DOTTED_NAME.fullmatch(text):
         raise ValidationError('must be of the form "package.module:Class"')
     return text
+
+
+def imported(name: str, path: str) -> Callable[..., object]:
+    """Import what ``package.module:Class`` names.
+
+    :param path: the dotted path of the key.
+    :raises ConfigurationError: if it cannot be imported.
+    """
+    try:
+        return cast("Callable[..., object]", import_string(name))
+    except ImportError as error:
+        # Werkzeug's own error is a report of many lines; only the first line of its cause says what happened.
+        said = str(getattr(error, "exception", error)).partition("\n")[0]
+        raise ConfigurationError(f"{path}: {name!r} cannot be imported: {said}") from error
 
 
 def tenant(text: str) -> str:
@@ -166,3 +208,39 @@ def url_prefix(text: str) -> str:
     if not _PREFIX.fullmatch(prefix):
         raise ValidationError('must be a path such as "/saml", of letters, digits, hyphens, underscores and dots')
     return prefix
+
+
+def distinguished_name(text: str) -> str:
+    """Return a distinguished name."""
+    if distinguished_names.parse(text) is None:
+        raise ValidationError("must be a distinguished name such as ou=people,dc=acme,dc=example (RFC 4514)")
+    return text
+
+
+def user_dn_template(text: str) -> str:
+    """Return a distinguished name in which ``{user}`` stands for the whole of one value."""
+    steps = distinguished_names.parse(text) or ()
+    values = [value for step in steps for _, value in step]
+    if text.count(USER) != 1 or USER not in values:
+        raise ValidationError(
+            "must be a distinguished name with {user} for a whole value, such as uid={user},ou=people,dc=acme"
+        )
+    return text
+
+
+def user_filter(text: str) -> str:
+    """Return a filter (RFC 4515) that names the user."""
+    return _filter(text, USER)
+
+
+def group_filter(text: str) -> str:
+    """Return a filter (RFC 4515) that names the user, by distinguished name or by name."""
+    return _filter(text, DN if DN in text else USER)
+
+
+def _filter(text: str, needed: str) -> str:
+    if not text.startswith("(") or not text.endswith(")"):
+        raise ValidationError("must be a filter in parentheses, such as (uid={user}) (RFC 4515)")
+    if needed not in text:
+        raise ValidationError("must say where the name stands, as {user} does in (uid={user})")
+    return text

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from ..config.schemas import load_settings
+from ..config.build import load_settings
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from ..config.values import Settings
+    from ..config.settings import Settings
 
 CONFIG_KEY = "GENESYS_AUTH"
 

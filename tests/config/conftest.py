@@ -12,8 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from flask_genesys_auth.config.schemas import load_settings
-from flask_genesys_auth.config.values import Settings
+from flask_genesys_auth.config.build import load_settings
+from flask_genesys_auth.config.settings import Settings
 from flask_genesys_auth.errors import ConfigurationError
 
 Mapping = dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_genesys_auth.config.values import AllowedHost
+from flask_genesys_auth.config.addresses import AllowedHost
 
 
 @pytest.mark.parametrize(

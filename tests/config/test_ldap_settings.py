@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import ConfigurationServer, Ldap, LdapAttributes, LdapServer
+from flask_genesys_auth.config.settings import ConfigurationServer, Ldap, LdapAttributes
 
 from .conftest import Load, Mapping, Refused
 

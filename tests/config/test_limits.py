@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_genesys_auth.config.limits import parse_limit
+from flask_genesys_auth.config.rules import parse_limit
 
 
 def library_says(text: str) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flask_genesys_auth.config import rules
-from flask_genesys_auth.config.values import IdentityProvider, KeyPair, Saml
+from flask_genesys_auth.config.settings import IdentityProvider, KeyPair, Saml
 
 from .conftest import Load, Mapping, Refused
 

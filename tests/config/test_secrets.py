@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flask_genesys_auth.config.schemas import load_settings
+from flask_genesys_auth.config.build import load_settings
 from flask_genesys_auth.config.secrets import MAX_FILE, Secret, SecretSource, Unreadable, read_file
 from flask_genesys_auth.errors import ConfigurationError
 

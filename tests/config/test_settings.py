@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from flask_genesys_auth.config.schemas import load_settings
+from flask_genesys_auth.config.addresses import AllowedHost
+from flask_genesys_auth.config.build import load_settings
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import (
-    AllowedHost,
+from flask_genesys_auth.config.settings import (
     ConfigurationServer,
     ContactCenterSettings,
     IdentityProvider,

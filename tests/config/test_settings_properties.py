@@ -8,12 +8,11 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from marshmallow import Schema
 
-from flask_genesys_auth.config import schemas
-from flask_genesys_auth.config.fields import Tables
-from flask_genesys_auth.config.schemas import load_settings
-from flask_genesys_auth.config.values import AllowedHost, Settings
+from flask_genesys_auth.config.addresses import AllowedHost
+from flask_genesys_auth.config.build import load_settings
+from flask_genesys_auth.config.fields import Section, Tables, TableValue, settings_of
+from flask_genesys_auth.config.settings import Settings
 from flask_genesys_auth.errors import ConfigurationError
 
 from .conftest import Mapping
@@ -21,10 +20,14 @@ from .conftest import Mapping
 SECRET = "hunter2-hunter2"
 
 
-KNOWN = sorted(
-    {key for schema in schemas.Table.__subclasses__() for key in schema().fields}
-    | {"acme", "ACME", "beta", "okta", "file", "env", "PUBLIC_URL", "CONTACT_CENTERS"}
-)
+def keys_of(table: type) -> set[str]:
+    """Return the keys of a table and of all tables below it."""
+    declared = settings_of(table)
+    below = [one.field.declared for one in declared.values() if isinstance(one.field, TableValue)]
+    return set(declared).union(*map(keys_of, below))
+
+
+KNOWN = sorted(keys_of(Settings) | {"acme", "ACME", "beta", "okta", "file", "env", "PUBLIC_URL", "CONTACT_CENTERS"})
 TEXTS = ["", "acme", "memory://", "sqlite:///x.db", "https://a.example", "http://127.0.0.1:5000", "http://a.example"]
 TEXTS += [".my.salesforce.com", "00D000000000001", "1 per minute", "genesys", "a.b:C", "/saml", "username", "name_id"]
 TEXTS += ["idp.xml", "[::1]", "::1", "nul\0", "\ud800", "x" * 2000, "sqlite+json://", "postgresql+asyncpg://x", "://"]
@@ -54,16 +57,17 @@ def read(mapping: object, folder: Path) -> Settings | ConfigurationError:
     return found
 
 
-def shaped(table: type[Schema]) -> st.SearchStrategy[Mapping]:
+def shaped(table: type) -> st.SearchStrategy[Mapping]:
     """Tables with the right keys and anything below them."""
     fields: dict[str, st.SearchStrategy[Any]] = {}
-    for key, field in table().fields.items():
+    for key, declared in settings_of(table).items():
+        field = declared.field
         if isinstance(field, Tables):
             below: st.SearchStrategy[Any] = st.dictionaries(
-                st.sampled_from(["acme", "beta", "ACME", "okta", "a b"]), shaped(type(field._schema)), max_size=2
+                st.sampled_from(["acme", "beta", "ACME", "okta", "a b"]), shaped(field.declared), max_size=2
             )
-        elif hasattr(field, "schema"):
-            below = shaped(type(field.schema))
+        elif isinstance(field, Section):
+            below = shaped(field.declared)
         else:
             below = st.sampled_from(TEXTS) | st.lists(st.sampled_from(TEXTS), max_size=2) | leaves
         fields[key] = below | leaves if key != "contact_centers" else below
@@ -76,7 +80,7 @@ def test_any_value_gives_settings_or_a_configuration_error(folder: Path, mapping
     assert isinstance(read(mapping, folder), (Settings, ConfigurationError))
 
 
-@given(shaped(schemas._Root))
+@given(shaped(Settings))
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     deadline=None,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from flask_genesys_auth.config.schemas import load_settings
+from flask_genesys_auth.config.build import load_settings
 from flask_genesys_auth.errors import ConfigurationError
 
 from .conftest import Load, Mapping, Refused

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from flask_genesys_auth.config.schemas import load_settings
-from flask_genesys_auth.config.values import Settings
+from flask_genesys_auth.config.build import load_settings
+from flask_genesys_auth.config.settings import Settings
 from flask_genesys_auth.errors import ConfigurationError
 
 from .conftest import Mapping

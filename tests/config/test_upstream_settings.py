@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flask_genesys_auth.config.proxies import Proxy
-from flask_genesys_auth.config.values import CONCURRENT_CALLS, ConfigurationServer, Salesforce, Settings
+from flask_genesys_auth.config.addresses import Proxy
+from flask_genesys_auth.config.settings import CONCURRENT_CALLS, ConfigurationServer, Salesforce, Settings
 
 from .conftest import Load, Mapping, Refused
 

@@ -1,0 +1,81 @@
+"""How a key is declared: in one place, from which its schema, its default and its row on the page come."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flask_genesys_auth.config.fields import (
+    Choice,
+    Flag,
+    Seconds,
+    Section,
+    TableValue,
+    Text,
+    Whole,
+    default_of,
+    schema_of,
+    setting,
+    settings_of,
+    table,
+    table_at,
+    value_of,
+)
+from flask_genesys_auth.config.settings import Settings
+
+
+@table
+class Inner:
+    lanes: int = setting(Whole(1, 8), default=2, help="Lanes.")
+
+
+@table
+class Outer:
+    enabled: bool = setting(Flag(), default=True, kw_only=True)
+    name: str = setting(Text(kind="name"), help="A name.")
+    inner: Inner = setting(Section(Inner), default=Inner())
+    read: bool = dataclasses.field(default=False)
+
+
+def test_a_schema_has_the_declared_keys_and_nothing_else() -> None:
+    assert list(schema_of(Outer).fields) == ["enabled", "name", "inner"]
+    assert schema_of(Outer).load({"name": "x", "inner": {"LANES": 3}}) == {"name": "x", "inner": {"lanes": 3}}
+
+
+def test_a_valid_table_becomes_its_dataclass() -> None:
+    assert value_of(Outer, {"name": "x", "inner": {"lanes": 3}, "read": True}) == Outer("x", Inner(3), read=True)
+    with pytest.raises(TypeError, match="name"):
+        value_of(Outer, {})
+
+
+def test_a_declaration_is_known_by_its_key() -> None:
+    assert [(key, one.field.kind, one.help) for key, one in settings_of(Outer).items()] == [
+        ("enabled", "true or false", ""),
+        ("name", "name", "A name."),
+        ("inner", "table", ""),
+    ]
+    assert (default_of(Outer, "enabled"), default_of(Outer, "name")) == (True, dataclasses.MISSING)
+    assert table_at(Outer, "inner") is Inner
+    with pytest.raises(TypeError, match=r"Outer\.name is not a table"):
+        table_at(Outer, "name")
+
+
+def defaults(declared: type) -> Iterator[Any]:
+    """Yield each key with a default that is a value of its own."""
+    for key, one in settings_of(declared).items():
+        default = default_of(declared, key)
+        if isinstance(one.field, TableValue):
+            yield from defaults(one.field.declared)
+        elif isinstance(one.field, (Choice, Flag, Seconds, Whole)) or (isinstance(one.field, Text) and default):
+            yield pytest.param(one.field, default, id=f"{declared.__name__}.{key}")
+
+
+DEFAULTS = [one for one in defaults(Settings) if one.values[1] is not dataclasses.MISSING]
+
+
+@pytest.mark.parametrize(("field", "default"), DEFAULTS)
+def test_a_default_is_a_value_that_its_key_accepts(field: Any, default: object) -> None:
+    assert field.finish(field.deserialize(default)) == default
