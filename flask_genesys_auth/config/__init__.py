@@ -1,1 +1,1 @@
-"""The configuration: what it may say (``schemas``), what it is once read (``values``), and its secrets."""
+"""The configuration: the settings and their declarations (``settings``), and how they are read (``build``)."""

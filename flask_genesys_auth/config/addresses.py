@@ -13,7 +13,7 @@ from marshmallow import ValidationError
 from .secrets import Secret
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Names that cannot leave the machine: plain http is accepted there."""
+"""Host names that cannot leave the machine; plain http is accepted there."""
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -32,7 +32,7 @@ class Address:
     """``scheme://host[:port][/path]``.
 
     :param host: lower case, an IPv6 address without its brackets.
-    :param path: empty, or with a slash before and none behind.
+    :param path: empty, or with a leading slash and without a trailing one.
     """
 
     scheme: str
@@ -42,7 +42,7 @@ class Address:
 
     @property
     def loopback(self) -> bool:
-        """Tell whether it cannot leave the machine."""
+        """Tell whether requests cannot leave the machine."""
         return self.host in LOOPBACK_HOSTS
 
     @property
@@ -55,12 +55,12 @@ class Address:
 
 
 def bracketed(host: str) -> str:
-    """Return a host as it stands in an address (RFC 3986 3.2.2)."""
+    """Return a host as a URL contains it (RFC 3986 3.2.2)."""
     return f"[{host}]" if ":" in host else host
 
 
 def address(text: str) -> Address:
-    """Take an http or https address apart; white space, user info, query, fragment and dot segments are refused.
+    """Parse an http or https URL; white space, user info, query, fragment and dot segments are refused.
 
     :raises ValidationError: if it is of any other form.
     """
@@ -81,17 +81,17 @@ def address(text: str) -> Address:
 
 
 def base_url(text: str) -> str:
-    """Return an address in its one form: lower-case host, no default port, no slash behind."""
+    """Return a normalised URL: lower-case host, no default port, no trailing slash."""
     return str(address(text))
 
 
 def is_address(text: str) -> bool:
-    """Tell an address from the path of a file."""
+    """Tell whether a text is a URL and not the path of a file."""
     return "://" in text
 
 
 def document(text: str) -> str:
-    """Return the address of a document, with whatever path and query it has (RFC 3986 3.3, 3.4).
+    """Return the URL of a document with its path and query (RFC 3986 3.3, 3.4).
 
     :raises ValidationError: as :func:`address`, but for queries: Entra ID's metadata addresses have one.
     """
@@ -154,7 +154,7 @@ def served_host(text: str) -> str:
 
 
 def plain_http(url: str) -> bool:
-    """Tell whether an address (in its one form) is plain http and could leave the machine."""
+    """Tell whether a normalised URL is plain http and could leave the machine."""
     return url.startswith("http://") and not _site(url)[0].loopback
 
 
@@ -162,7 +162,7 @@ def plain_http(url: str) -> bool:
 class AllowedHost:
     """One entry of ``identity_hosts`` or ``redirect_hosts``.
 
-    :param host: lower case; a leading dot makes it a suffix at a label's border.
+    :param host: lower case; a leading dot makes it a suffix of whole labels.
     """
 
     host: str
@@ -170,7 +170,7 @@ class AllowedHost:
     port: int = 443
 
     def matches(self, scheme: str, host: str, port: int) -> bool:
-        """Tell whether this entry allows an address of exactly these parts (``host`` in lower case)."""
+        """Tell whether this entry allows a URL of exactly these parts (``host`` in lower case)."""
         if (scheme, port) != (self.scheme, self.port):
             return False
         if self.host.startswith("."):
@@ -195,7 +195,7 @@ def allowed_host(text: str) -> AllowedHost:
 
 
 def allowed_suffix(text: str) -> AllowedHost:
-    """Return an entry of ``redirect_hosts``: as :func:`allowed_host`, or a suffix at a label's border."""
+    """Return an entry of ``redirect_hosts``: as :func:`allowed_host`, or a suffix of whole labels."""
     if not text.startswith("."):
         return allowed_host(text)
     suffix = host_name(text[1:])
@@ -208,7 +208,7 @@ def allowed_suffix(text: str) -> AllowedHost:
 class LdapServer:
     """One server of an LDAP directory.
 
-    :param tls: TLS from the first octet on (``ldaps``).
+    :param tls: TLS from the first byte on (``ldaps``).
     :param host: lower case, an IPv6 address without its brackets.
     """
 
@@ -218,7 +218,7 @@ class LdapServer:
 
     @property
     def loopback(self) -> bool:
-        """Tell whether it cannot leave the machine."""
+        """Tell whether requests cannot leave the machine."""
         return self.host in LOOPBACK_HOSTS
 
     def __str__(self) -> str:
@@ -226,7 +226,7 @@ class LdapServer:
 
 
 def ldap_server(text: str) -> LdapServer:
-    """Return an address such as ``ldaps://ldap.acme.example``."""
+    """Parse a URL such as ``ldaps://ldap.acme.example``."""
     scheme, separator, authority = text.partition("://")
     scheme = scheme.lower()
     if not separator or scheme not in _LDAP_PORTS:
@@ -237,10 +237,10 @@ def ldap_server(text: str) -> LdapServer:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Where a proxy is, and what it is shown.
+    """The address of an HTTP proxy and our credentials there.
 
     :param host: lower case, an IPv6 address without its brackets.
-    :param authorization: the value of its ``Proxy-Authorization`` header (RFC 9110 11.7.2), if it asks for one.
+    :param authorization: the value of its ``Proxy-Authorization`` header (RFC 9110 11.7.2), if it requires one.
     """
 
     host: str
@@ -252,7 +252,7 @@ class Proxy:
 
 
 def proxy_of(text: str) -> Proxy:
-    """Take the address of a proxy apart; no finding quotes it, for it may hold a password.
+    """Parse the URL of a proxy; no error message quotes it, because it may hold a password.
 
     :param text: ``http://[user:password@]host:port``; in the user name and the password all that could be taken for
         a part of the address is percent-encoded (RFC 3986 3.2.1).
@@ -276,7 +276,7 @@ def proxy_of(text: str) -> Proxy:
 
 
 def _authorization(credentials: str) -> Secret:
-    """Return Basic credentials (RFC 7617 2)."""
+    """Return the header value of Basic credentials (RFC 7617 2)."""
     name, _, password = credentials.partition(":")
     octets = unquote_to_bytes(name) + b":" + unquote_to_bytes(password)
     return Secret(f"Basic {base64.b64encode(octets).decode('ascii')}")

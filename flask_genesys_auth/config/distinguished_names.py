@@ -1,4 +1,4 @@
-"""Distinguished names of LDAP as text (RFC 4514): taken apart, escaped, and brought into one form to be compared."""
+"""Distinguished names of LDAP as text (RFC 4514): parsed, escaped, and normalised for comparison."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SPECIAL = frozenset('"+,;<>\\=#')
 
 
 def escape_value(text: str) -> str:
-    """Return text as it stands for itself in a distinguished name (RFC 4514 2.4)."""
+    """Return text escaped for a distinguished name (RFC 4514 2.4)."""
     if _BARE.fullmatch(text):
         return text
     border = len(text) - len(text.lstrip(" ")), len(text.rstrip(" "))
@@ -30,7 +30,7 @@ def escape_value(text: str) -> str:
 
 
 def parse(text: str) -> tuple[Rdn, ...] | None:
-    """Return the steps of a distinguished name, the nearest first, or ``None`` where the text is none.
+    """Return the steps of a distinguished name, the nearest first, or ``None`` if the text is not one.
 
     Values in hexadecimal BER (``#04...``) are not read.
     """
@@ -53,7 +53,7 @@ def parse(text: str) -> tuple[Rdn, ...] | None:
 
 
 def normal(text: str) -> str:
-    """Return the form in which the names of groups are compared; what is no distinguished name is folded.
+    """Return the form in which names of groups are compared; a name that is not distinguished is folded.
 
     Case does not count, nor do spaces beyond one, as where ``caseIgnoreMatch`` compares (RFC 4517 4.2.11).
     """
@@ -68,7 +68,7 @@ def _folded(value: str) -> str:
 
 
 def _pair(text: str, place: int) -> tuple[str, str, int] | None:
-    """Return a type, its value and the place of what ends them."""
+    """Return a type, its value and the index after them."""
     kind, equals, _ = text[place:].partition("=")
     if not equals or not _TYPE.fullmatch(kind.strip(" ")):
         return None
@@ -77,7 +77,7 @@ def _pair(text: str, place: int) -> tuple[str, str, int] | None:
 
 
 def _value(text: str, place: int) -> tuple[str, int] | None:
-    """Return a value without the spaces around it, and the place of what ends it; ``None`` if it is empty or wrong."""
+    """Return a value without surrounding spaces, and the index after it; ``None`` if it is empty or not valid."""
     octets = bytearray()
     kept = 0
     while place < len(text) and text[place] not in ",+":

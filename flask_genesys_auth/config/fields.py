@@ -28,7 +28,7 @@ else:
         return lambda decorator: decorator
 
 
-LONGEST = 1024
+MAX_LENGTH = 1024
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -102,8 +102,8 @@ def value_of(declared: type[T], values: Mapping[str, Any]) -> T:
     return declared(**{key: known[key].field.finish(one) if key in known else one for key, one in values.items()})
 
 
-def kind(value: object) -> str:
-    """Return what a value is, in words."""
+def type_in_words(value: object) -> str:
+    """Return the type of a value in words."""
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, (int, float)):
@@ -123,9 +123,9 @@ def plain_text(value: object) -> str:
     :raises ValidationError: if it is anything else; a number is not coerced.
     """
     if not isinstance(value, str):
-        raise ValidationError(f"must be text, not {kind(value)}")
-    if len(value) > LONGEST:
-        raise ValidationError(f"must be at most {LONGEST} characters")
+        raise ValidationError(f"must be text, not {type_in_words(value)}")
+    if len(value) > MAX_LENGTH:
+        raise ValidationError(f"must be at most {MAX_LENGTH} characters")
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
         raise ValidationError("must not contain control characters")
     if value != value.strip():
@@ -149,7 +149,7 @@ class Value(fields.Raw):
 
 
 class Text(Value):
-    """Text; empty text stands for the default unless ``needed``.
+    """Text; empty text means the default, unless ``needed``.
 
     :param parse: turns the text into the value, raising ``ValidationError``.
     """
@@ -186,7 +186,7 @@ class Listing(Value):
     """A list of texts.
 
     :param parse: turns one text into its value, raising ``ValidationError``.
-    :param made: what the dataclass holds the values in.
+    :param made: the collection in the dataclass.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class Listing(Value):
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> tuple[Any, ...]:
         if not isinstance(value, (list, tuple, set, frozenset)):
-            raise ValidationError(f'must be a list such as ["..."], not {kind(value)}')
+            raise ValidationError(f'must be a list such as ["..."], not {type_in_words(value)}')
         entries: list[Any] = []
         errors: dict[str, Any] = {}
         for place, entry in enumerate(value):
@@ -227,7 +227,7 @@ class Listing(Value):
 class TextMap(Value):
     """A table from any text to text.
 
-    :param parse: turns one of its values into what is kept, raising ``ValidationError``.
+    :param parse: turns the text of a value into the value, raising ``ValidationError``.
     """
 
     def __init__(self, parse: Callable[[str], Any] = str) -> None:
@@ -255,7 +255,7 @@ def _texts(table: object) -> dict[str, str]:
 
 def _text_name(key: object) -> str:
     name = plain_text(key)
-    # In capitals, as environment variables make it.
+    # Environment variables are in upper case.
     name = name.lower() if name.isupper() else name
     if name not in ENGLISH:
         raise ValidationError(f"is not a known text{nearest(name, ENGLISH)}")
@@ -265,9 +265,9 @@ def _text_name(key: object) -> str:
 def _collected(
     table: object, read_key: Callable[[object], str], read_value: Callable[[str, object], V]
 ) -> dict[str, V]:
-    """Read a table of which no key is known beforehand, with every finding below its key."""
+    """Read a table of free keys; each error has its key."""
     if not isinstance(table, Mapping):
-        raise ValidationError(f"must be a table, not {kind(table)}")
+        raise ValidationError(f"must be a table, not {type_in_words(table)}")
     found: dict[str, V] = {}
     errors: dict[Any, Any] = {}
 
@@ -295,7 +295,7 @@ class Flag(Value):
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> bool:
         if not isinstance(value, bool):
-            raise ValidationError(f"must be true or false, not {kind(value)}")
+            raise ValidationError(f"must be true or false, not {type_in_words(value)}")
         return value
 
 
@@ -329,7 +329,7 @@ class Whole(Value):
         if isinstance(value, float):
             raise ValidationError("must be a whole number: no fraction, no infinity, no NaN")
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ValidationError(f"must be a whole number, not {kind(value)}")
+            raise ValidationError(f"must be a whole number, not {type_in_words(value)}")
         if not self._least <= value <= self._most:
             raise ValidationError(f"must be from {self._least} to {self._most}")
         return value
@@ -348,7 +348,7 @@ class Seconds(Value):
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValidationError(f"must be a number of seconds, not {kind(value)}")
+            raise ValidationError(f"must be a number of seconds, not {type_in_words(value)}")
         if value < 0 or (value == 0 and not self._zero):
             raise ValidationError("must not be negative" if self._zero else "must be greater than 0")
         if not value <= self._most:  # as NaN is not
@@ -366,10 +366,10 @@ class SecretField(Value):
         if isinstance(value, str):
             return SecretSource("text", value)
         if not isinstance(value, Mapping):
-            raise ValidationError(f'must be text, {{file = "path"}} or {{env = "NAME"}}, not {kind(value)}')
+            raise ValidationError(f'must be text, {{file = "path"}} or {{env = "NAME"}}, not {type_in_words(value)}')
         entries = list(value.items())
         if len(entries) != 1 or entries[0][0] not in {"file", "env", "FILE", "ENV"}:
-            # A key may be a secret in the wrong place: none is quoted.
+            # A key may be a misplaced secret, so it is not quoted.
             raise ValidationError('must be text, {file = "path"} or {env = "NAME"}, with exactly one of the two')
         key, place = entries[0]
         text = plain_text(_path_text(place))
@@ -405,7 +405,7 @@ class Section(TableValue):
 
 
 class Names(Section):
-    """A table of names by names of ours, of which a mapping is made; an empty name is left out."""
+    """A table of texts that becomes a mapping without the empty ones."""
 
     def finish(self, value: Any) -> Any:
         """Return the mapping."""
@@ -415,7 +415,7 @@ class Names(Section):
 class Tables(TableValue):
     """A table of tables, by names that can stand in a URL.
 
-    :param declared: the dataclass of each table, which holds the name, too.
+    :param declared: the dataclass of each table; it has a field ``name``, too.
     :param check_name: raises ``ValidationError`` if a name is not valid.
     """
 
@@ -429,7 +429,7 @@ class Tables(TableValue):
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping):
-            raise ValidationError(f"must be a table of tables, not {kind(value)}")
+            raise ValidationError(f"must be a table of tables, not {type_in_words(value)}")
         tables: dict[str, Any] = {}
         errors: dict[str, Any] = {}
         for name, table in value.items():
@@ -463,7 +463,7 @@ class TableList(TableValue):
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> list[dict[str, Any]]:
         if not isinstance(value, (list, tuple)):
-            raise ValidationError(f"must be a list of tables, not {kind(value)}")
+            raise ValidationError(f"must be a list of tables, not {type_in_words(value)}")
         tables: list[dict[str, Any]] = []
         errors: dict[str, Any] = {}
         for place, table in enumerate(value):
@@ -499,7 +499,7 @@ class Table(Schema):
     def take_twins(self, data: object, **kwargs: object) -> object:
         """Take ``PUBLIC_URL``, as environment variables make it, for ``public_url``.
 
-        Below such a key the names of tables were spelled for the environment too: ``ACME`` is ``acme`` there.
+        The names of tables below such a key are lowered, too: ``ACME`` is ``acme``.
         """
         if not isinstance(data, Mapping):
             return data
@@ -515,7 +515,7 @@ class Table(Schema):
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_keys(self, data: object, original: object, **kwargs: object) -> None:
-        """Refuse what is unknown, and what is given twice."""
+        """Refuse unknown keys and keys that are given twice."""
         if not isinstance(original, Mapping):
             return
         errors = {}

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 _LIBPQ = {"psycopg", "psycopg2", "psycopg2cffi"}
-"""Drivers whose addresses have libpq's options."""
+"""Drivers whose URLs have libpq's options."""
 
 _NETWORK = "or accept it where nobody else is on that network"
 
 
 def configuration_checks(settings: Settings) -> Iterator[Check]:
-    """Yield what is to be said of the settings themselves."""
+    """Yield the checks of the settings themselves."""
     names = ", ".join(settings.contact_centers)
     default = f"; the default is {settings.default_contact_center}" if settings.default_contact_center else ""
     yield Check("configuration.contact_centers", "ok", f"{len(settings.contact_centers)}: {names}{default}")
@@ -50,24 +50,24 @@ def configuration_checks(settings: Settings) -> Iterator[Check]:
 
 
 def files_checks(settings: Settings) -> Iterator[Check]:
-    """Yield who may read and change each file that the configuration names."""
-    told = set()
+    """Yield the checks of permissions, for each file that the configuration names."""
+    seen = set()
     for one in settings.files:
-        if (one.path, one.secret) not in told:
-            told.add((one.path, one.secret))
+        if (one.path, one.secret) not in seen:
+            seen.add((one.path, one.secret))
             yield from file_checks(f"files.{one.key}", one.path, secret=one.secret)
 
 
 def _http_checks(settings: Settings) -> Iterator[Check]:
     if plain_http(settings.public_url):
-        yield _open("public_url", settings.public_url)
+        yield _plain_http_check("public_url", settings.public_url)
     for center in settings.contact_centers.values():
-        for key, address in _addresses(center):
+        for key, address in _urls(center):
             if plain_http(address):
-                yield _open(f"contact_centers.{center.name}.{key}", address)
+                yield _plain_http_check(f"contact_centers.{center.name}.{key}", address)
 
 
-def _addresses(center: ContactCenterSettings) -> Iterator[tuple[str, str]]:
+def _urls(center: ContactCenterSettings) -> Iterator[tuple[str, str]]:
     yield "public_url", center.public_url
     for origin in sorted(center.allowed_origins):
         yield "allowed_origins", origin
@@ -79,7 +79,7 @@ def _addresses(center: ContactCenterSettings) -> Iterator[tuple[str, str]]:
         yield "configuration_server.url", center.configuration_server.url
 
 
-def _open(key: str, address: str) -> Check:
+def _plain_http_check(key: str, address: str) -> Check:
     finding = f"{address} is plain http (allow_http): who is on the way reads passwords and session ids"
     return Check(f"configuration.{key}.allow_http", "warning", finding, "give it an https address, remove allow_http")
 
@@ -97,7 +97,7 @@ def _store_checks(settings: Settings) -> Iterator[Check]:
         name = f"configuration.{key}.tls"
         if url.startswith("redis://"):
             host = urlsplit(url).hostname or ""
-            if _leaves(host):
+            if _is_remote(host):
                 finding = f"{host} is spoken to in the open: who is on the way reads and changes what is kept"
                 yield Check(name, "warning", finding, f"let Redis speak TLS, and name it by rediss://; {_NETWORK}")
         elif url.startswith("postgresql"):
@@ -110,9 +110,9 @@ def _postgresql(name: str, url: URL) -> Iterator[Check]:
     mode = _option(url, "sslmode", "PGSSLMODE")
     if mode == "verify-full" or ("service" in url.query and not mode):
         return
-    # What libpq connects to is hostaddr, where that is given; without any it is a socket of this machine.
+    # libpq connects to hostaddr if it is given, and to a local socket without any host.
     hosts = _option(url, "hostaddr", "PGHOSTADDR") or _option(url, "host", "PGHOST", url.host or "")
-    away = [host for host in map(_bare, hosts.split(",")) if _leaves(host)]
+    away = [host for host in map(_without_port, hosts.split(",")) if _is_remote(host)]
     if away:
         finding = f"{', '.join(away)}: the server is not verified (sslmode {mode or 'prefer'})"
         advice = f"let PostgreSQL speak TLS, add sslmode=verify-full and sslrootcert=AUTHORITY.pem; {_NETWORK}"
@@ -120,19 +120,19 @@ def _postgresql(name: str, url: URL) -> Iterator[Check]:
 
 
 def _option(url: URL, name: str, variable: str, otherwise: str = "") -> str:
-    """Return what an address says of an option, else what libpq takes from the environment."""
+    """Return an option of a URL, or what libpq reads from the environment instead."""
     given = url.query.get(name, otherwise)
     return (given if isinstance(given, str) else ",".join(given)) or os.environ.get(variable, "")
 
 
-def _bare(host: str) -> str:
-    """Return a host without the port that SQLAlchemy lets stand behind it."""
+def _without_port(host: str) -> str:
+    """Return a host without the port that SQLAlchemy leaves on it."""
     name, separator, port = host.rpartition(":")
     return name.strip("[]") if separator and port.isdigit() and (":" not in name or name[0] == "[") else host
 
 
-def _leaves(host: str) -> bool:
-    """Tell whether what is sent there leaves this machine: not by a socket, which has a path or no host."""
+def _is_remote(host: str) -> bool:
+    """Tell whether a connection leaves this machine; the host of a socket is a path or empty."""
     if not host or host.startswith(("/", "@")) or host.lower() in LOOPBACK_HOSTS:
         return False
     try:

@@ -17,7 +17,7 @@ USER = "{user}"
 DN = "{dn}"
 
 STEP_NAMES = frozenset({"salesforce", "configuration_server", "web_services", "login_session", "saml"})
-"""The flow's own steps; no identity provider may be called so, for an account's identities are kept by provider."""
+"""The names of our steps, which an identity provider cannot have: an account's identities are kept by provider."""
 
 _TABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
@@ -40,7 +40,7 @@ _TAKEN_HEADERS = frozenset({"authorization", "cookie", "contactcenterid", "host"
 
 
 def table_name(text: str) -> str:
-    """Return the name of a contact center, which stands in addresses."""
+    """Return the name of a contact center, which URLs contain."""
     if not _TABLE_NAME.fullmatch(text):
         raise ValidationError(
             "must be at most 64 letters, digits, hyphens, underscores and dots, and begin with a letter or digit"
@@ -142,14 +142,14 @@ def imported(name: str, path: str) -> Callable[..., object]:
 
 
 def tenant(text: str) -> str:
-    """Return a tenant's name, which a backslash parts from the user's."""
+    """Return a tenant's name, which a backslash separates from the user's."""
     if "\\" in text:
         raise ValidationError("must not contain a backslash")
     return text
 
 
 def metadata(text: str) -> str:
-    """Return the path of a metadata file, or an address in its one form."""
+    """Return the path of a metadata file, or a normalised URL."""
     return addresses.document(text) if addresses.is_address(text) else text
 
 
@@ -176,34 +176,34 @@ def saml_match(text: str) -> str:
 
 
 def domain(text: str) -> str:
-    """Return what stands after the ``@`` of a name, folded as names are."""
+    """Return the part of a user name after the ``@``, folded."""
     if any(character in "@\\" or character.isspace() for character in text):
         raise ValidationError("must be what stands after the @, such as acme.example")
     return fold(text)
 
 
 def email_domain(text: str) -> str:
-    """Return the domain of e-mail addresses that a provider may speak for: no other one is the same to it."""
+    """Return a domain of e-mail addresses in lower case, not folded: folding makes two domains equal that are not."""
     domain(text)
     return lower_ascii(text)
 
 
 def realm(text: str) -> str:
-    r"""Return what stands before the ``\`` of a name, folded as names are."""
+    r"""Return the part of a user name before the ``\``, folded."""
     if "\\" in text:
         raise ValidationError("must be what stands before the backslash, such as ACME")
     return fold(text)
 
 
 def namespace(text: str) -> str:
-    """Return the text that every key of the state carries; a colon ends it there."""
+    """Return the prefix of every key of the state; a colon ends it there."""
     if ":" in text or len(text) > 100:
         raise ValidationError("must be at most 100 characters without a colon")
     return text
 
 
 def url_prefix(text: str) -> str:
-    """Return a path with a slash before and none behind."""
+    """Return a path with a leading slash and without a trailing one."""
     prefix = "/" + text.strip("/")
     if not _PREFIX.fullmatch(prefix):
         raise ValidationError('must be a path such as "/saml", of letters, digits, hyphens, underscores and dots')
@@ -218,7 +218,7 @@ def distinguished_name(text: str) -> str:
 
 
 def user_dn_template(text: str) -> str:
-    """Return a distinguished name in which ``{user}`` stands for the whole of one value."""
+    """Return a distinguished name in which ``{user}`` is the whole of one value."""
     steps = distinguished_names.parse(text) or ()
     values = [value for step in steps for _, value in step]
     if text.count(USER) != 1 or USER not in values:

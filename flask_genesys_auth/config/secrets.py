@@ -1,4 +1,4 @@
-"""A secret that does not show: text, ``{file = "path"}`` or ``{env = "NAME"}``, read once at ``init_app``."""
+"""Secrets: text, ``{file = "path"}`` or ``{env = "NAME"}``, read once at ``init_app`` and never shown."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Why a file or a secret cannot be read, without a piece of it."""
+    """Why a file or a secret cannot be read; it quotes nothing of the content."""
 
     finding: str
 
 
 def read_file(path: Path) -> bytes | Unreadable:
-    """Return what a file of the configuration holds (at most 10 MiB)."""
+    """Return the content of a file (at most 10 MiB)."""
     try:
         if not path.exists():
             return Unreadable(f"there is no file {path}")
@@ -66,7 +66,7 @@ def read_file(path: Path) -> bytes | Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class SecretSource:
-    """Where the configuration says that a secret is.
+    """The place of a secret, as configured.
 
     :param value: the secret itself, a path, or the name of an environment variable.
     """
@@ -75,7 +75,7 @@ class SecretSource:
     value: str = field(repr=False)
 
     def read(self, base_path: Path) -> Secret | Unreadable:
-        """Return the secret; a file's last line end does not belong to it.
+        """Return the secret, without the line end at the end of a file.
 
         :param base_path: the folder that a relative path is relative to.
         """

@@ -1,4 +1,4 @@
-"""Every text of the pages, in English, by its name; what a translation of one may say."""
+"""The texts of the pages in English, by name, and the validation of translations."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         ),
     }
 )
-"""The texts by their names; what stands in braces is put in when a page is made."""
+"""The texts by name; a name in braces is replaced by its value when a page is rendered."""
 
 ENGLISH_TAG = "en"
 _TAG = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*", re.ASCII)
 
 
 def placeholders(text: str) -> frozenset[str]:
-    """Return the names that stand in braces in a text.
+    """Return the names in braces in a text.
 
     :raises ValidationError: if its braces are not those of plain names, or do not fit together.
     """
@@ -105,9 +105,9 @@ def placeholders(text: str) -> frozenset[str]:
 
 
 def translation(name: str, text: str) -> str:
-    """Return what stands for the text of this name in another language, or in other English words.
+    """Return a valid replacement of the text of this name, in another language or in other English words.
 
-    :raises ValidationError: unless it puts in what the English text puts in.
+    :raises ValidationError: unless it has the same names in braces as the English text.
     """
     wanted = placeholders(ENGLISH[name])
     if placeholders(text) != wanted:
@@ -119,7 +119,7 @@ def translation(name: str, text: str) -> str:
 def language_tag(text: str) -> str:
     """Return a language tag (RFC 5646) in its usual case: ``de``, ``de-CH``; underscores count as hyphens.
 
-    :raises ValidationError: if it is none.
+    :raises ValidationError: if it is not a language tag.
     """
     tag = text.replace("_", "-")
     if len(tag) > 35 or not _TAG.fullmatch(tag):
