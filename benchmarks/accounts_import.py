@@ -24,7 +24,7 @@ from flask import Flask
 
 from flask_genesys_auth import GenesysAuth, unprotected
 from flask_genesys_auth.accounts.passwords import PasswordHasher
-from flask_genesys_auth.config.values import PasswordSettings
+from flask_genesys_auth.config.settings import PasswordSettings
 
 FOLDER = "BENCHMARK_FOLDER"
 MOST_MEBIBYTES = 200

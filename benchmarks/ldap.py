@@ -27,8 +27,9 @@ from flask import Flask
 from flask_genesys_auth import GenesysAuth, current_user
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.chain.ports import DirectoryEntry
+from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import ConfigurationServer, Ldap, LdapServer
+from flask_genesys_auth.config.settings import ConfigurationServer, Ldap
 from flask_genesys_auth.directories.ldap import LdapDirectory
 from flask_genesys_auth.directories.ldap.library import ldap3
 from flask_genesys_auth.web.runtime import runtime

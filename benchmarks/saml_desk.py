@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flask_genesys_auth.chain.ports import StateStore
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import ContactCenterSettings, IdentityProvider, KeyPair, Saml
+from flask_genesys_auth.config.settings import ContactCenterSettings, IdentityProvider, KeyPair, Saml
 from flask_genesys_auth.saml import binding, gate, verify
 from flask_genesys_auth.saml.consumer import consume
 from flask_genesys_auth.saml.cross_check import agree

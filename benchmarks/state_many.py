@@ -15,7 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from flask_genesys_auth.config.values import SessionSettings
+from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.sessions import LoginSessions
 from flask_genesys_auth.state.postgresql import PostgresqlState
 from flask_genesys_auth.state.redis import RedisState

@@ -18,7 +18,7 @@ from .chain.contact_centers import ContactCenter, ContactCenters
 from .chain.order import in_order
 from .chain.ports import AccountStore, PasswordStore
 from .chain.walk import AuthenticationChain
-from .config.imports import imported
+from .config.rules import imported
 from .errors import ConfigurationError
 from .events import Event, tell
 from .recent import recent_accounts
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .accounts.models import Account
     from .chain.decision import Decision
     from .chain.ports import StateStore, Step
-    from .config.values import ContactCenterSettings, Settings
+    from .config.settings import ContactCenterSettings, Settings
     from .saml.settings import ServiceProvider
     from .sessions import SessionInfo
     from .upstream import Upstreams

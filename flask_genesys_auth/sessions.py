@@ -19,7 +19,7 @@ from .recent import Recent
 
 if TYPE_CHECKING:
     from .chain.ports import Json, StateStore
-    from .config.values import SessionSettings
+    from .config.settings import SessionSettings
 
 KEY = "session:"
 ID_BYTES = 32

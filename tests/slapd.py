@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.distinguished_names import escape_value
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import ConfigurationServer, Ldap, LdapAttributes, LdapServer
+from flask_genesys_auth.config.settings import ConfigurationServer, Ldap, LdapAttributes
 from tests.certificates import make_certificate
 from tests.servers import free_port, require, wait_for_server
 

@@ -28,7 +28,7 @@ from flask_genesys_auth.chain.evidence import BasicCredentials, Evidence, Malfor
 from flask_genesys_auth.chain.order import in_order
 from flask_genesys_auth.chain.ports import AccountState, Challenge, Step
 from flask_genesys_auth.chain.walk import AuthenticationChain
-from flask_genesys_auth.config.values import (
+from flask_genesys_auth.config.settings import (
     ContactCenterSettings,
     SalesforceHeaders,
     SessionSettings,

@@ -16,7 +16,7 @@ from ..events import Event, tell
 if TYPE_CHECKING:
     from ..chain.decision import Identity
     from ..chain.ports import AccountStore
-    from ..config.values import IdentityProvider, Settings
+    from ..config.settings import IdentityProvider, Settings
 
 
 def enrol(accounts: AccountStore[Any], identity: Identity, provider: IdentityProvider) -> None:

@@ -19,7 +19,7 @@ from ..events import Event, tell
 from ..forks import watch_forks
 
 if TYPE_CHECKING:
-    from ..config.values import PasswordSettings
+    from ..config.settings import PasswordSettings
 
 PATIENCE = 0.5
 """Seconds for which a verification waits for its turn."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ..config.values import ContactCenterSettings, Settings
+from ..config.settings import ContactCenterSettings, Settings
 from .decision import LoginSession, NotApplicable, Reason, Rejected, StepRecord
 from .evidence import BasicCredentials, Evidence, SalesforceCredentials
 

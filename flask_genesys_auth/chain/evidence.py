@@ -18,7 +18,7 @@ from .identity_url import IdentityUrl, parse_identity_url
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
-    from ..config.values import SalesforceHeaders
+    from ..config.settings import SalesforceHeaders
     from .ports import Reservation
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")

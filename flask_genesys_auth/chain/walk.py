@@ -29,7 +29,7 @@ from .inert import InertStep, is_inert
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
-    from ..config.values import SalesforceHeaders
+    from ..config.settings import SalesforceHeaders
     from .ports import (
         AccountState,
         AccountStore,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from ..config.imports import imported
+from ..config.rules import imported
 from .genesys import GenesysDirectory
 
 if TYPE_CHECKING:
     from ..chain.ports import Directory
-    from ..config.values import ConfigurationServer
+    from ..config.settings import ConfigurationServer
     from ..upstream import Upstreams
 
 

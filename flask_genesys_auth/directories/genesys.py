@@ -22,7 +22,7 @@ from .answers import AnswerSchema, Identifier, known_text, optional_text, read_a
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..config.values import ConfigurationServer
+    from ..config.settings import ConfigurationServer
 
 TOKEN_PATH = "/auth/v3/oauth/token"  # noqa: S105 - an address, not a token
 USERINFO_PATH = "/auth/v3/userinfo"

@@ -10,14 +10,15 @@ from urllib.parse import urljoin
 from ..chain.decision import Reason, Rejected, Unavailable
 from ..chain.identity_url import IdentityUrl, parse_identity_url
 from ..checks import Check
-from ..config.salesforce_ids import short_id
+from ..config.names import short_id
 from ..upstream import Answer, Deadline, Upstream, Upstreams, ask, reach_check
 from .answers import AnswerSchema, Flag, known_text, optional_text, read_answer, required_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ..config.values import AllowedHost, Salesforce
+    from ..config.addresses import AllowedHost
+    from ..config.settings import Salesforce
 
 MAX_REDIRECTS = 2
 _NOBODY = "005000000000000"

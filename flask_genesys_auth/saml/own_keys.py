@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import xmlsec
 from xmlsec import constants
 
-from ..config.values import KeyPair, Saml
+from ..config.settings import KeyPair, Saml
 from ..errors import ConfigurationError
 from .certificates import der_of, pem_of
 

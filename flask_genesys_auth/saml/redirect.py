@@ -16,7 +16,7 @@ from .errors import Fault, SamlError
 from .gate import LIMITS
 
 if TYPE_CHECKING:
-    from ..config.values import KeyPair
+    from ..config.settings import KeyPair
     from .trust import Trust
 
 Kind: TypeAlias = Literal["SAMLRequest", "SAMLResponse"]

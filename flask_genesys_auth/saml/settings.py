@@ -11,7 +11,7 @@ from urllib.parse import quote
 import xmlsec
 
 from ..checks import Check
-from ..config.values import ContactCenterSettings, IdentityProvider, KeyPair
+from ..config.settings import ContactCenterSettings, IdentityProvider, KeyPair
 from ..errors import ConfigurationError
 from .clock import provider_clock_checks
 from .health import own_checks

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 from ..chain.decision import Unavailable
-from ..config.values import LOOPBACK_HOSTS
+from ..config.addresses import LOOPBACK_HOSTS
 from ..upstream import Deadline, Upstream
 from .certificates import der_of
 from .copies import AHEAD, Copies, Copy
@@ -17,7 +17,7 @@ from .verify import load_key
 
 if TYPE_CHECKING:
     from ..chain.ports import StateStore
-    from ..config.values import IdentityProvider
+    from ..config.settings import IdentityProvider
 
 FETCH_TIMEOUT = 10.0
 """Seconds within which an address must have answered whole."""

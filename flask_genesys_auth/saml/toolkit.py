@@ -11,7 +11,7 @@ from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 from onelogin.saml2.errors import OneLogin_Saml2_Error
 from onelogin.saml2.settings import OneLogin_Saml2_Settings
 
-from ..config.values import IdentityProvider
+from ..config.settings import IdentityProvider
 from ..errors import ConfigurationError
 from .metadata import BINDINGS, Endpoint, ProviderMetadata
 from .own_keys import OwnKeys

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import xmlsec
 
 from ..checks import Check
-from ..config.values import IdentityProvider
+from ..config.settings import IdentityProvider
 from ..errors import ConfigurationError
 from ..events import Event, tell
 from ..forks import fork_safe_lock, watch_forks

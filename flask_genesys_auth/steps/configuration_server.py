@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..chain.evidence import BasicCredentials, Evidence
     from ..chain.ports import Challenge, Directory, DirectoryEntry, Reservation
     from ..checks import Check
-    from ..config.values import ConfigurationServer
+    from ..config.settings import ConfigurationServer
 
 
 class Limiter(Protocol):

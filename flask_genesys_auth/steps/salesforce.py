@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..chain.evidence import Evidence
     from ..chain.ports import Challenge
     from ..checks import Check
-    from ..config.values import Salesforce
+    from ..config.settings import Salesforce
     from ..directories.salesforce import SalesforceUser
     from ..upstream import Upstream
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..chain.contact_centers import ContactCenter
     from ..chain.evidence import Evidence
     from ..chain.ports import Challenge, PasswordStore
-    from ..config.values import PasswordSettings
+    from ..config.settings import PasswordSettings
 
 
 class WebServicesStep:

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 
 from werkzeug.wrappers import Request, Response
 
-from ..config.values import SalesforceHeaders
+from ..config.settings import SalesforceHeaders
 from .faults import Emulator
 from .messages import json_response
 

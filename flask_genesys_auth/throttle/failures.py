@@ -18,7 +18,7 @@ from .windows import Ledger, Limit, LocalLedger, Wanted
 
 if TYPE_CHECKING:
     from ..chain.ports import Reservation, StateStore
-    from ..config.values import ThrottleSettings
+    from ..config.settings import ThrottleSettings
 
 
 BEGUN_TO_A_FAILURE = 10

@@ -12,7 +12,7 @@ from typing import Protocol
 from ..chain.decision import Unavailable
 from ..chain.ports import Reservation
 from ..checks import Check
-from ..config.limits import parse_limit
+from ..config.rules import parse_limit
 from ..forks import fork_safe_lock
 
 MAX_KEYS = 50_000

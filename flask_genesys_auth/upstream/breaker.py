@@ -16,7 +16,7 @@ from threading import Condition
 from typing import TYPE_CHECKING
 
 from ..chain.decision import Reason, Unavailable
-from ..config.values import CONCURRENT_CALLS
+from ..config.settings import CONCURRENT_CALLS
 from ..events import Event, tell
 from ..forks import fork_safe_lock, watch_forks
 

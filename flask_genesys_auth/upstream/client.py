@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from ..config.proxies import Proxy
-    from ..config.values import ConfigurationServer, Salesforce
+    from ..config.addresses import Proxy
+    from ..config.settings import ConfigurationServer, Salesforce
     from .breaker import Passage
 
 _PORTS = {"https": 443, "http": 80}

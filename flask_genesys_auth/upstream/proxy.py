@@ -9,7 +9,7 @@ from .bounded import BoundedSocket, connect, exchange_under_way
 from .wording import explain
 
 if TYPE_CHECKING:
-    from ..config.proxies import Proxy
+    from ..config.addresses import Proxy
 
 _MAX_HEAD = 16 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?\r?\n")

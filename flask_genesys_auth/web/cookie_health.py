@@ -11,14 +11,13 @@ from flask import Flask
 from flask_login import COOKIE_DURATION
 
 from ..checks import Check
-from ..config.addresses import is_address
-from ..config.values import LOOPBACK_HOSTS
+from ..config.addresses import LOOPBACK_HOSTS, is_address
 from .health import public_urls
 from .login import OwnLoginManager
 from .runtime import Runtime
 
 if TYPE_CHECKING:
-    from ..config.values import Settings
+    from ..config.settings import Settings
 
 
 def cookie_checks(app: Flask, here: Runtime) -> Iterator[Check]:

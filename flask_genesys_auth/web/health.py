@@ -10,12 +10,12 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ..checks import Check
-from ..config.values import LOOPBACK_HOSTS
+from ..config.addresses import LOOPBACK_HOSTS
 from .access import policy_of, unknown_endpoints
 from .runtime import Runtime, without_steps
 
 if TYPE_CHECKING:
-    from ..config.values import Settings
+    from ..config.settings import Settings
 
 LEAST_SECRET = 32
 """Bytes of SECRET_KEY: as many as its HMAC can use the strength of (RFC 2104 3)."""

@@ -15,7 +15,7 @@ from .runtime import runtime
 
 if TYPE_CHECKING:
     from ..chain.contact_centers import ContactCenters
-    from ..config.values import ContactCenterSettings, Settings
+    from ..config.settings import ContactCenterSettings, Settings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 ALLOWED_METHODS = "GET, POST, PUT, DELETE, OPTIONS"

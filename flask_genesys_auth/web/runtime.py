@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..chain.contact_centers import ContactCenters
     from ..chain.ports import AccountStore, Describe, PasswordStore, StateStore
     from ..chain.walk import AuthenticationChain
-    from ..config.values import Settings
+    from ..config.settings import Settings
     from ..saml.settings import ServiceProvider
     from ..sessions import LoginSessions
     from ..throttle import BeginLimit, FailureThrottle, Ledger

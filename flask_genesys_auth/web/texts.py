@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from ..config.texts import ENGLISH, ENGLISH_TAG
 
 if TYPE_CHECKING:
-    from ..config.values import Settings
+    from ..config.settings import Settings
 
 ChooseLanguage: TypeAlias = Callable[[], object]
 """Returns the tag of the current request's language, as text or as something that is written so; or ``None``."""

@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 from flask_genesys_auth.accounts.database import metadata
 from flask_genesys_auth.accounts.passwords import PasswordHasher
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.config.values import PasswordSettings
+from flask_genesys_auth.config.settings import PasswordSettings
 from tests.servers import own_postgresql, postgresql
 
 __all__ = ["own_postgresql", "postgresql"]

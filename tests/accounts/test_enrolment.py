@@ -16,7 +16,7 @@ from flask_genesys_auth.accounts.models import Account
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.chain.decision import Identity
 from flask_genesys_auth.chain.ports import EnrollingStore
-from flask_genesys_auth.config.values import ContactCenterSettings, IdentityProvider, Saml, Settings
+from flask_genesys_auth.config.settings import ContactCenterSettings, IdentityProvider, Saml, Settings
 from flask_genesys_auth.errors import AccountsUnavailable, ConfigurationError
 
 ANN = "ann@acme.example"

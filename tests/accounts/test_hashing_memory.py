@@ -11,7 +11,7 @@ import pytest
 MEASURED = """
 import json, re, sys, threading
 from flask_genesys_auth.accounts.passwords import PasswordHasher
-from flask_genesys_auth.config.values import PasswordSettings
+from flask_genesys_auth.config.settings import PasswordSettings
 from flask_genesys_auth.errors import HasherBusy
 
 if sys.argv[1] == "whoever asks":

@@ -12,7 +12,7 @@ from flask_genesys_auth.accounts import health
 from flask_genesys_auth.accounts.health import memory_of_this_machine, password_checks
 from flask_genesys_auth.accounts.passwords import PasswordHasher
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.config.values import PasswordSettings
+from flask_genesys_auth.config.settings import PasswordSettings
 from tests.servers import free_port
 
 

@@ -15,7 +15,7 @@ import pytest
 from argon2.exceptions import HashingError, VerificationError, VerifyMismatchError
 
 from flask_genesys_auth.accounts.passwords import PasswordHasher, is_argon2
-from flask_genesys_auth.config.values import PasswordSettings
+from flask_genesys_auth.config.settings import PasswordSettings
 from flask_genesys_auth.errors import HasherBusy
 from tests.accounts.conftest import CHEAP
 

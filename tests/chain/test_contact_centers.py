@@ -15,7 +15,7 @@ from werkzeug.wrappers import Request
 from flask_genesys_auth.chain.contact_centers import RESOLUTION, ContactCenter, ContactCenters
 from flask_genesys_auth.chain.decision import LoginSession, Reason, Rejected, StepRecord
 from flask_genesys_auth.chain.evidence import Evidence, ResumeSession, collect
-from flask_genesys_auth.config.values import (
+from flask_genesys_auth.config.settings import (
     ContactCenterSettings,
     IdentityProvider,
     Salesforce,

@@ -27,7 +27,7 @@ from flask_genesys_auth.chain.evidence import (
     split_user_name,
 )
 from flask_genesys_auth.config.names import fold, fold_loosely
-from flask_genesys_auth.config.values import SalesforceHeaders
+from flask_genesys_auth.config.settings import SalesforceHeaders
 
 IDENTITY_URL = "https://login.salesforce.com/id/00D000000000001EAA/005000000000001AAA"
 

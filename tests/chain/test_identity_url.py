@@ -9,7 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from flask_genesys_auth.chain.identity_url import IdentityUrl, parse_identity_url
-from flask_genesys_auth.config.salesforce_ids import short_id
+from flask_genesys_auth.config.names import short_id
 
 ORGANIZATION = "00D000000000001"
 USER = "005000000000001"

@@ -12,8 +12,9 @@ from typing import Any
 
 from typing_extensions import Self
 
+from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import ConfigurationServer, Ldap, LdapServer
+from flask_genesys_auth.config.settings import ConfigurationServer, Ldap
 
 BIND, SEARCH, EXTENDED = 0x60, 0x63, 0x77
 _ANSWERS = {BIND: 0x61, SEARCH: 0x65, EXTENDED: 0x78}

@@ -12,8 +12,8 @@ from flask_genesys_auth import GenesysAuth
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.checks import Check
 from flask_genesys_auth.cli.rooms import rooms_of, run
+from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import LdapServer
 from flask_genesys_auth.directories.ldap import LdapDirectory
 from flask_genesys_auth.directories.ldap.health import directory_checks
 from flask_genesys_auth.web.runtime import runtime

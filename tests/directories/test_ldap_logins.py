@@ -10,8 +10,9 @@ import pytest
 
 from flask_genesys_auth.chain.decision import Reason, Rejected, Unavailable
 from flask_genesys_auth.chain.ports import DirectoryEntry
+from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import LdapAttributes, LdapServer
+from flask_genesys_auth.config.settings import LdapAttributes
 from flask_genesys_auth.directories.ldap import LdapDirectory
 from flask_genesys_auth.errors import ConfigurationError
 from tests.slapd import BASE, GROUPS, PASSWORD, PEOPLE, SECRET, SERVICE, SlapdServer

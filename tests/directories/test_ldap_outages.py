@@ -15,7 +15,8 @@ import pytest
 
 from flask_genesys_auth.chain.decision import Reason, Rejected, Unavailable
 from flask_genesys_auth.chain.ports import DirectoryEntry
-from flask_genesys_auth.config.values import LdapAttributes, LdapServer
+from flask_genesys_auth.config.addresses import LdapServer
+from flask_genesys_auth.config.settings import LdapAttributes
 from flask_genesys_auth.directories.ldap import LdapDirectory
 from flask_genesys_auth.directories.ldap.pool import LONGEST_IDLE, LONGEST_LIFE, Pool
 from flask_genesys_auth.upstream import Deadline, Guard, Upstreams

@@ -13,7 +13,7 @@ from flask_genesys_auth.chain.decision import Outcome, Reason, Rejected, Unavail
 from flask_genesys_auth.chain.evidence import BasicCredentials, Evidence
 from flask_genesys_auth.chain.ports import DirectoryEntry
 from flask_genesys_auth.config.names import fold
-from flask_genesys_auth.config.values import ConfigurationServer, LdapAttributes
+from flask_genesys_auth.config.settings import ConfigurationServer, LdapAttributes
 from flask_genesys_auth.directories.ldap import LdapDirectory
 from flask_genesys_auth.directories.ldap.results import policy_error
 from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep

@@ -15,7 +15,7 @@ import pytest
 
 from flask_genesys_auth import GenesysAuth, signals, unprotected
 from flask_genesys_auth.accounts.passwords import PasswordHasher
-from flask_genesys_auth.config.values import PasswordSettings
+from flask_genesys_auth.config.settings import PasswordSettings
 from flask_genesys_auth.errors import AccountsUnavailable, StateUnavailable
 from flask_genesys_auth.events import FIELDS, KINDS, Event, Outage, is_told, plain, tell
 from flask_genesys_auth.saml.copies import Copies, Copy

@@ -13,7 +13,7 @@ import pytest
 from onelogin.saml2.response import OneLogin_Saml2_Response
 from onelogin.saml2.utils import OneLogin_Saml2_Utils
 
-from flask_genesys_auth.config.values import ContactCenterSettings, IdentityProvider, Saml
+from flask_genesys_auth.config.settings import ContactCenterSettings, IdentityProvider, Saml
 from flask_genesys_auth.saml.binding import bind
 from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.gate import admit

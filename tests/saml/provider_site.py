@@ -11,7 +11,7 @@ from lxml import etree
 from werkzeug.wrappers import Request, Response
 
 from flask_genesys_auth.chain.ports import StateStore
-from flask_genesys_auth.config.values import ContactCenterSettings, IdentityProvider, Saml
+from flask_genesys_auth.config.settings import ContactCenterSettings, IdentityProvider, Saml
 from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
 from flask_genesys_auth.saml.sources import FETCH_TIMEOUT
 from flask_genesys_auth.saml.trust import PATIENCE, TrustedProvider

@@ -11,7 +11,7 @@ import pytest
 from lxml import etree
 
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import KeyPair
+from flask_genesys_auth.config.settings import KeyPair
 from flask_genesys_auth.saml.binding import bind
 from flask_genesys_auth.saml.documents import SAML
 from flask_genesys_auth.saml.errors import SamlError

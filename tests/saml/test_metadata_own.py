@@ -14,7 +14,7 @@ from lxml import etree
 from onelogin.saml2.settings import OneLogin_Saml2_Settings
 
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import IdentityProvider, KeyPair
+from flask_genesys_auth.config.settings import IdentityProvider, KeyPair
 from flask_genesys_auth.saml.certificates import der_of
 from flask_genesys_auth.saml.documents import DS, MD, as_instant
 from flask_genesys_auth.saml.own_metadata import OwnMetadata

@@ -17,7 +17,7 @@ from lxml import etree
 from xmlsec import constants
 
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import KeyPair
+from flask_genesys_auth.config.settings import KeyPair
 from flask_genesys_auth.errors import ConfigurationError
 from flask_genesys_auth.saml.certificates import der_of, fingerprint, not_after, pem_of
 from flask_genesys_auth.saml.documents import MD

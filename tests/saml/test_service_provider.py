@@ -16,7 +16,7 @@ from lxml import etree
 from xmlsec import constants
 
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import ContactCenterSettings
+from flask_genesys_auth.config.settings import ContactCenterSettings
 from flask_genesys_auth.errors import ConfigurationError
 from flask_genesys_auth.saml.documents import MD, SAML
 from flask_genesys_auth.saml.requests import (

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from flask_genesys_auth.checks import Check
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import KeyPair
+from flask_genesys_auth.config.settings import KeyPair
 from flask_genesys_auth.saml.certificates import der_of, pem_of, rsa_bits
 from flask_genesys_auth.saml.libraries import library_check
 from flask_genesys_auth.saml.settings import ServiceProvider

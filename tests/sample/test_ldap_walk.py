@@ -11,7 +11,7 @@ import urllib3
 
 from flask_genesys_auth.accounts.passwords import PasswordHasher
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.config.values import PasswordSettings
+from flask_genesys_auth.config.settings import PasswordSettings
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
 from tests.slapd import GROUPS, PASSWORD, PEOPLE, SECRET, SERVICE, SlapdServer, own_slapd
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from flask_genesys_auth.chain.decision import LoginSession, Reason, Rejected
 from flask_genesys_auth.chain.ports import SessionReader
-from flask_genesys_auth.config.values import SessionSettings
+from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.sessions import LoginSessions, _key
 from flask_genesys_auth.state.memory import MemoryState

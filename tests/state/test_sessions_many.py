@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from flask_genesys_auth.chain.decision import LoginSession, Reason, Rejected
-from flask_genesys_auth.config.values import SessionSettings
+from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.errors import RevokedInPart, StateUnavailable
 from flask_genesys_auth.sessions import LoginSessions, _key
 from flask_genesys_auth.state.memory import MemoryState

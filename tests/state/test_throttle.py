@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from flask_genesys_auth.chain.decision import Reason, Unavailable
 from flask_genesys_auth.chain.ports import Reservation, StateStore, Throttle
-from flask_genesys_auth.config.values import ThrottleSettings
+from flask_genesys_auth.config.settings import ThrottleSettings
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.state.sqlite import SqliteState

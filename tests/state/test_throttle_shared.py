@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from flask_genesys_auth.chain.decision import Reason, Unavailable
-from flask_genesys_auth.config.values import ThrottleSettings
+from flask_genesys_auth.config.settings import ThrottleSettings
 from flask_genesys_auth.errors import ConfigurationError
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.throttle import FailureLimit, FailureThrottle

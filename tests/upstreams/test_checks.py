@@ -9,8 +9,9 @@ import pytest
 
 from flask_genesys_auth.chain.decision import Unavailable
 from flask_genesys_auth.checks import Check
+from flask_genesys_auth.config.addresses import AllowedHost
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import AllowedHost, ConfigurationServer, Salesforce
+from flask_genesys_auth.config.settings import ConfigurationServer, Salesforce
 from flask_genesys_auth.directories.genesys import GenesysDirectory
 from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep
 from flask_genesys_auth.steps.salesforce import SalesforceStep

@@ -23,7 +23,7 @@ from flask_genesys_auth.chain.decision import (
 from flask_genesys_auth.chain.evidence import Evidence
 from flask_genesys_auth.chain.ports import Challenge, DirectoryEntry
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import ConfigurationServer
+from flask_genesys_auth.config.settings import ConfigurationServer
 from flask_genesys_auth.directories.genesys import TOKEN_PATH, USERINFO_PATH, GenesysDirectory
 from flask_genesys_auth.steps.basic import basic_challenge
 from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep

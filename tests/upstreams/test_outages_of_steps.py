@@ -16,7 +16,7 @@ from flask_genesys_auth.chain.contact_centers import ContactCenter
 from flask_genesys_auth.chain.decision import Authenticated, Outcome, Reason, Rejected, Unavailable
 from flask_genesys_auth.chain.evidence import Evidence
 from flask_genesys_auth.config.secrets import Secret
-from flask_genesys_auth.config.values import ConfigurationServer
+from flask_genesys_auth.config.settings import ConfigurationServer
 from flask_genesys_auth.directories.genesys import USERINFO_PATH, GenesysDirectory
 from flask_genesys_auth.directories.salesforce import SalesforceDirectory
 from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep

@@ -14,8 +14,8 @@ import pytest
 from marshmallow import ValidationError
 
 from flask_genesys_auth.chain.decision import Reason, Unavailable
-from flask_genesys_auth.config.proxies import Proxy, proxy_of
-from flask_genesys_auth.config.values import ConfigurationServer
+from flask_genesys_auth.config.addresses import Proxy, proxy_of
+from flask_genesys_auth.config.settings import ConfigurationServer
 from flask_genesys_auth.testing.faults import RawServer, unused_url
 from flask_genesys_auth.upstream import MAX_BODY, Answer, Deadline, Upstream, Upstreams
 from flask_genesys_auth.upstream.breaker import FAILURES

@@ -22,7 +22,8 @@ from flask_genesys_auth.chain.decision import (
     Unavailable,
 )
 from flask_genesys_auth.chain.evidence import Evidence
-from flask_genesys_auth.config.values import AllowedHost, Salesforce
+from flask_genesys_auth.config.addresses import AllowedHost
+from flask_genesys_auth.config.settings import Salesforce
 from flask_genesys_auth.steps.salesforce import SalesforceStep
 from flask_genesys_auth.testing.faults import RawServer, unused_url
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator

@@ -26,7 +26,7 @@ from .results import (
 if TYPE_CHECKING:
     import ssl
 
-    from ...config.values import LdapServer
+    from ...config.addresses import LdapServer
 
 START_TLS = "1.3.6.1.4.1.1466.20037"
 

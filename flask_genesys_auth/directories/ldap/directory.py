@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from ...chain.decision import Reason, Rejected, Unavailable
 from ...chain.ports import DirectoryEntry
 from ...config.distinguished_names import normal, parse
-from ...config.ldap import USER
 from ...config.names import fold
+from ...config.rules import USER
 from ...errors import ConfigurationError
 from ...upstream import Deadline, Guard, tls_context
 from .connection import Connection, Entry
@@ -23,7 +23,7 @@ from .server import Call, DirectoryServer
 
 if TYPE_CHECKING:
     from ...checks import Check
-    from ...config.values import ConfigurationServer, Ldap
+    from ...config.settings import ConfigurationServer, Ldap
 
 MOST_GROUPS = 1000
 """Groups that a search may find; with more, nobody could tell which roles are missing."""

@@ -12,7 +12,7 @@ from .connection import Connection
 from .results import NoAnswer
 
 if TYPE_CHECKING:
-    from ...config.values import Ldap
+    from ...config.settings import Ldap
     from .server import DirectoryServer
 
 _SAID = ("bind_dn is refused", "; ")

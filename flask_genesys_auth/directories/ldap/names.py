@@ -6,7 +6,7 @@ import re
 import secrets
 
 from ...config.distinguished_names import escape_value
-from ...config.ldap import DN, USER
+from ...config.rules import DN, USER
 
 _PLAIN = re.compile(r"[!-~]+", re.ASCII)
 _BARE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")

@@ -13,7 +13,8 @@ from .pool import Pool
 from .results import SUCCESS, policy_error, refused_service
 
 if TYPE_CHECKING:
-    from ...config.values import Ldap, LdapServer
+    from ...config.addresses import LdapServer
+    from ...config.settings import Ldap
 
 MAX_ANSWER = 256 * 1024
 """Octets that are read for one login: a person with a thousand groups has about a hundred thousand."""

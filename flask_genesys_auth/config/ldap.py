@@ -1,6 +1,0 @@
-"""A former place, until every import names the new one."""
-
-from __future__ import annotations
-
-from .rules import DN as DN
-from .rules import USER as USER

@@ -1,5 +1,0 @@
-"""A former place, until every import names the new one."""
-
-from __future__ import annotations
-
-from .rules import parse_limit as parse_limit
