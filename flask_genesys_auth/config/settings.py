@@ -390,7 +390,7 @@ class ConfigurationServer:
 
 @table
 class WebServices:
-    """The Web Services step of one contact center; the table itself is the switch."""
+    """The Web Services step of one contact center."""
 
     enabled: bool = setting(Flag(), default=True, kw_only=True, help="`false` switches the step off.")
 
