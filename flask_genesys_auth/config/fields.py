@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -133,6 +133,37 @@ def plain_text(value: object) -> str:
     return value
 
 
+def required_text(value: object, parse: Callable[[str], T]) -> T:
+    """Return the parsed text, which must not be empty."""
+    text = plain_text(value)
+    if not text:
+        raise ValidationError("must not be empty")
+    return parse(text)
+
+
+def each(
+    entries: Iterable[tuple[Any, Any]],
+    read: Callable[[Any, Any], None],
+    valid: dict[str, Any] | list[Any] | None = None,
+) -> None:
+    """Read every entry, given as a key and a value.
+
+    :param valid: what ``read`` collects, to be validated further in spite of errors.
+    :raises ValidationError: with the errors of all entries, by their keys, and with the valid ones.
+    """
+    errors = {key: messages for key, entry in entries if (messages := _messages_of(read, key, entry))}
+    if errors:
+        raise ValidationError(errors, valid_data=valid)
+
+
+def _messages_of(read: Callable[[Any, Any], None], key: object, entry: object) -> object:
+    try:
+        read(key, entry)
+    except ValidationError as error:
+        return error.messages
+    return None
+
+
 class Value(fields.Raw):
     """The base of the fields. An absent key has its default; null is an error.
 
@@ -160,12 +191,7 @@ class Text(Value):
         self._needed = needed
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> Any:
-        text = plain_text(value)
-        if text:
-            return self._parse(text)
-        if self._needed:
-            raise ValidationError("must not be empty")
-        return ""
+        return "" if value == "" and not self._needed else required_text(value, self._parse)
 
 
 class Location(Text):
@@ -203,25 +229,14 @@ class Listing(Value):
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> tuple[Any, ...]:
         if not isinstance(value, (list, tuple, set, frozenset)):
             raise ValidationError(f'must be a list such as ["..."], not {type_in_words(value)}')
-        entries: list[Any] = []
-        errors: dict[str, Any] = {}
-        for place, entry in enumerate(value):
-            finding = self._take(entry, entries)
-            if finding:
-                errors[str(place)] = finding
-        if errors:
-            raise ValidationError(errors)
-        return tuple(entries)
+        found: list[Any] = []
+        each(numbered(value), lambda _, entry: found.append(required_text(entry, self._parse)))
+        return tuple(found)
 
-    def _take(self, entry: object, entries: list[Any]) -> object:
-        try:
-            text = plain_text(entry)
-            if not text:
-                return ["must not be empty"]
-            entries.append(self._parse(text))
-        except ValidationError as error:
-            return error.messages
-        return None
+
+def numbered(entries: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the place of each entry, as a key, and the entry."""
+    return ((str(place), entry) for place, entry in enumerate(entries))
 
 
 class TextMap(Value):
@@ -232,10 +247,10 @@ class TextMap(Value):
 
     def __init__(self, parse: Callable[[str], Any] = str) -> None:
         super().__init__("table")
-        self._value = Text(parse, needed=True)
+        self._parse = parse
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, Any]:
-        return _collected(value, plain_text, lambda _, entry: self._value.deserialize(entry))
+        return _collected(value, plain_text, lambda _, entry: required_text(entry, self._parse))
 
 
 class Translations(Value):
@@ -249,8 +264,7 @@ class Translations(Value):
 
 
 def _texts(table: object) -> dict[str, str]:
-    words = Text(needed=True)
-    return _collected(table, _text_name, lambda name, text: translation(name, str(words.deserialize(text))))
+    return _collected(table, _text_name, lambda name, text: required_text(text, lambda given: translation(name, given)))
 
 
 def _text_name(key: object) -> str:
@@ -269,21 +283,14 @@ def _collected(
     if not isinstance(table, Mapping):
         raise ValidationError(f"must be a table, not {type_in_words(table)}")
     found: dict[str, V] = {}
-    errors: dict[Any, Any] = {}
 
-    def take(key: object, value: object) -> None:
-        try:
-            name = read_key(key)
-            if name in found:
-                raise ValidationError("is given twice")
-            found[name] = read_value(name, value)
-        except ValidationError as error:
-            errors[key] = error.messages
+    def read(key: object, value: object) -> None:
+        name = read_key(key)
+        if name in found:
+            raise ValidationError("is given twice")
+        found[name] = read_value(name, value)
 
-    for key, value in table.items():
-        take(key, value)
-    if errors:
-        raise ValidationError(errors, valid_data=found)
+    each(table.items(), read, found)
     return found
 
 
@@ -387,7 +394,18 @@ class TableValue(Value):
     def __init__(self, kind: str, declared: type) -> None:
         super().__init__(kind)
         self.declared = declared
-        self.schema = schema_of(declared)
+        self._schema = schema_of(declared)
+
+    def load_into(self, values: dict[str, Any], given: Any) -> None:
+        """Put the valid values of a table into a dictionary, also if other values are not valid.
+
+        :raises ValidationError: if any value is not valid.
+        """
+        try:
+            values.update(self._schema.load(given))
+        except ValidationError as error:
+            values.update(error.valid_data if isinstance(error.valid_data, Mapping) else {})
+            raise
 
 
 class Section(TableValue):
@@ -397,7 +415,7 @@ class Section(TableValue):
         super().__init__("table", declared)
 
     def _deserialize(self, value: Any, attr: str | None, data: object, **kwargs: Any) -> Any:
-        return self.schema.load(value)
+        return self._schema.load(value)
 
     def finish(self, value: Any) -> Any:
         """Return the dataclass."""
@@ -431,20 +449,15 @@ class Tables(TableValue):
         if not isinstance(value, Mapping):
             raise ValidationError(f"must be a table of tables, not {type_in_words(value)}")
         tables: dict[str, Any] = {}
-        errors: dict[str, Any] = {}
-        for name, table in value.items():
+
+        def read(name: object, table: Any) -> None:
             try:
                 self._check_name(plain_text(name))
             except ValidationError as error:
-                errors[name] = [f"this name {message}" for message in error.messages]
-                continue
-            try:
-                tables[name] = self.schema.load(table)
-            except ValidationError as error:
-                errors[name] = error.messages
-                tables[name] = error.valid_data
-        if errors:
-            raise ValidationError(errors, valid_data=tables)
+                raise ValidationError([f"this name {message}" for message in error.messages]) from None
+            self.load_into(tables.setdefault(str(name), {}), table)
+
+        each(value.items(), read, tables)
         return tables
 
 
@@ -465,22 +478,13 @@ class TableList(TableValue):
         if not isinstance(value, (list, tuple)):
             raise ValidationError(f"must be a list of tables, not {type_in_words(value)}")
         tables: list[dict[str, Any]] = []
-        errors: dict[str, Any] = {}
-        for place, table in enumerate(value):
-            finding = self._take(table, tables)
-            if finding:
-                errors[str(place)] = finding
-        if errors:
-            raise ValidationError(errors, valid_data=tables)
-        return tables
 
-    def _take(self, table: Any, tables: list[dict[str, Any]]) -> object:
-        try:
-            tables.append(self.schema.load(table))
-        except ValidationError as error:
-            tables.append(dict(error.valid_data) if isinstance(error.valid_data, Mapping) else {})
-            return error.messages
-        return None
+        def read(_: object, table: Any) -> None:
+            tables.append({})
+            self.load_into(tables[-1], table)
+
+        each(numbered(value), read, tables)
+        return tables
 
 
 class Table(Schema):
