@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,32 @@ start_tls = false
 base = "{base}"
 bind_dn = "{service}"
 bind_password = "{secret}"
+
+[GENESYS_AUTH.contact_centers.counted]
+domains = ["counted.example"]
+
+[GENESYS_AUTH.contact_centers.counted.configuration_server]
+url = "{genesys.url}"
+client_id = "{genesys.client_id}"
+client_secret = "{genesys.client_secret}"
+tenant = "{genesys.tenant}"
+reuse_verified_for = 86400
 """
+
+
+@dataclass(frozen=True)
+class Warmed:
+    """A node whose application has served requests before it forked.
+
+    :param credentials: good ones, by user name.
+    :param counted: the user whose verifications are counted.
+    :param verifications: how often this user's password is verified before each process remembers it.
+    """
+
+    node: Node
+    credentials: dict[str, dict[str, str]]
+    counted: str
+    verifications: int
 
 
 @pytest.fixture(
@@ -47,12 +73,10 @@ bind_password = "{secret}"
 def warmed(
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
     servers: Servers,
     outside: Outside,
     slapd: SlapdServer,
-) -> Iterator[tuple[Node, dict[str, dict[str, str]]]]:
-    """A node whose application has served requests before it forked, and good credentials by name."""
+) -> Iterator[Warmed]:
     worker_class, preload, kind = request.param
     stores = Stores(f"sqlite:///{tmp_path}/state.sqlite3", f"sqlite:///{tmp_path}/accounts.sqlite3", servers.redis.url)
     if kind != "sqlite":
@@ -62,7 +86,7 @@ def warmed(
         stores,
         outside,
         nodes=1,
-        tables=STAFF.format(port=slapd.port, base=PEOPLE, service=SERVICE, secret=SECRET),
+        tables=STAFF.format(port=slapd.port, base=PEOPLE, service=SERVICE, secret=SECRET, genesys=outside.guarded),
         application="tests.nodes.warmed:create_app()",
         worker_class=worker_class,
         preload_app=preload,
@@ -74,7 +98,10 @@ def warmed(
     lena = f"lena.{kind}.{worker_class}@staff.example"
     slapd.add_person(lena, PASSWORD)
     portal.add(lena, contact_center="staff", password_hash=None)
+    gina = f"gina.{kind}.{worker_class}@counted.example"
+    portal.add(gina, contact_center="counted", password_hash=None)
     credentials = {
+        gina: outside.guarded.add_user(gina, PASSWORD),
         lena: basic(lena, PASSWORD),
         sally: outside.salesforce.add_user(sally),
         carl: outside.genesys.add_user(carl, PASSWORD),
@@ -85,31 +112,33 @@ def warmed(
     node.tell_also({WARM: json.dumps(order)})
     try:
         node.start().wait()
-        yield node, credentials
+        # With preload_app the master has verified the password before it forked; without, only the workers do.
+        yield Warmed(node, credentials, gina, 3 if preload else 2)
     finally:
         node.kill()
         portal.accounts.close()
 
 
-def test_workers_share_the_port_and_nothing_else(warmed: tuple[Node, dict[str, dict[str, str]]]) -> None:
-    node, credentials = warmed
-    told: dict[int, dict[str, object]] = {}
+def test_workers_share_the_port_and_nothing_else(warmed: Warmed, outside: Outside) -> None:
+    node, seen = warmed.node, set()
 
-    def ask_everything() -> bool:
-        for name, headers in credentials.items():
+    def ask_everything() -> None:
+        for name, headers in warmed.credentials.items():
             with node.client() as client:
-                found = client.ask("/process").json
-                told.setdefault(found["pid"], found)
+                seen.add(client.ask("/process").json["pid"])
                 answer = client.ask(ME, headers=headers)
                 assert (answer.status, answer.json["user"]["userName"]) == (200, name)
-        return len(told) == 2
 
-    wait_until(ask_everything, "both workers answer")
+    def each_worker_remembers() -> bool:
+        ask_everything()
+        return len(seen) == 2 and outside.guarded.asked[warmed.counted] == warmed.verifications
+
+    wait_until(each_worker_remembers, "each worker has verified the password itself")
     for _ in range(10):
         ask_everything()
     one, other = node.workers
-    assert set(told) == {one, other}
-    assert len({str(found["key"]) for found in told.values()}) == 2
+    assert seen == {one, other}
+    assert outside.guarded.asked[warmed.counted] == warmed.verifications
     held = {process: set(open_files(process)) for process in (node.pid, one, other)}
     sockets = {process: {name for name in files if name.startswith("socket:")} for process, files in held.items()}
     shared = sockets[one] & sockets[other]
