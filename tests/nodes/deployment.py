@@ -259,6 +259,7 @@ class Node:
         self.log = folder / f"{name}.log"
         self._folder = folder
         self._application = application
+        self._settings = settings
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
         self._configuration = folder / f"{name}.conf.py"
         told = {"bind": f"127.0.0.1:{self.port}", **settings}
@@ -283,10 +284,9 @@ class Node:
 
     def start(self) -> Node:
         """Start it; :meth:`wait` waits until it answers."""
-        command = [sys.executable, "-m", "gunicorn", "--config", str(self._configuration), self._application]
         with self.log.open("ab") as log:
             self._master = subprocess.Popen(
-                command,
+                self._command(),
                 cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -295,6 +295,9 @@ class Node:
                 start_new_session=True,
             )
         return self
+
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", "gunicorn", "--config", str(self._configuration), self._application]
 
     def client(self) -> Client:
         """Return a client that asks it as nginx would."""
@@ -331,6 +334,18 @@ class Node:
         with Client(self.url, timeout=10) as client, suppress(OSError, HTTPException):
             return client.ask("/healthz").status == 200
         return False
+
+
+class UwsgiNode(Node):
+    """uWSGI instead of gunicorn, by its defaults: the master loads the application, then forks.
+
+    :param settings: its options; ``True`` stands for one without a value.
+    """
+
+    def _command(self) -> list[str]:
+        options = {"http-socket": f"127.0.0.1:{self.port}", "module": self._application, **self._settings}
+        told = [f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items()]
+        return [sys.executable, "-c", "import pyuwsgi; pyuwsgi.run()", *told]
 
 
 class Nginx:
@@ -421,8 +436,9 @@ class Deployment:
     :param outside: whom the nodes ask; it runs already.
     :param tables: TOML behind that of ``deploy/portal.toml`` and of the contact center's steps.
     :param max_failures: what may reach Configuration Server.
-    :param application: as gunicorn names it.
-    :param settings: of gunicorn, instead of those in ``deploy/gunicorn.conf.py``.
+    :param application: as gunicorn and uWSGI name it.
+    :param server: the kind of node.
+    :param settings: of gunicorn, instead of those in ``deploy/gunicorn.conf.py``; or uWSGI's options.
     """
 
     def __init__(
@@ -435,6 +451,7 @@ class Deployment:
         nodes: int = 2,
         max_failures: str = "1000 per minute",
         application: str = "sample_app:create_app()",
+        server: type[Node] = Node,
         **settings: Any,
     ) -> None:
         self.folder = folder
@@ -452,7 +469,7 @@ class Deployment:
             **stores.environment,
         }
         self.nodes = [
-            Node(folder, f"node{number}", environment, application=application, **settings)
+            server(folder, f"node{number}", environment, application=application, **settings)
             for number in range(1, nodes + 1)
         ]
         self.nginx = Balancer(folder, self.nodes)
