@@ -7,7 +7,8 @@ import secrets
 import unicodedata
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from threading import Barrier, BoundedSemaphore, Lock, current_thread, main_thread
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -16,7 +17,7 @@ from argon2.exceptions import HashingError, InvalidHashError, VerificationError,
 
 from ..errors import HasherBusy
 from ..events import Event, tell
-from ..forks import watch_forks
+from ..processes import PerProcess
 
 if TYPE_CHECKING:
     from ..config.settings import PasswordSettings
@@ -44,24 +45,22 @@ class PasswordHasher:
     of its threads, however few may hash at once.
 
     :param settings: its parameters, and how many hashes may run in this process at once.
+    :param patience: seconds for which a verification waits for its turn.
     """
 
-    def __init__(self, settings: PasswordSettings) -> None:
-        self._concurrent = settings.concurrent_hashes
+    def __init__(self, settings: PasswordSettings, *, patience: float = PATIENCE) -> None:
         self._argon2 = argon2.PasswordHasher(
             time_cost=settings.iterations, memory_cost=settings.memory_kib, parallelism=settings.lanes
         )
         self._dummy = self._argon2.hash(secrets.token_hex(16))
-        self._begin()
-        watch_forks(self)
+        self._workers = PerProcess(partial(_Workers, settings.concurrent_hashes, patience))
 
     def hash(self, password: str) -> str:
         """Return the PHC string of this password under a new salt.
 
         :raises HasherBusy: if too many passwords are being hashed.
         """
-        with self.slot():
-            return self._in_own_thread(self._argon2.hash, _bytes(password))
+        return self._workers.get().run(self._argon2.hash, _bytes(password))
 
     def verify(self, stored: str | None, password: str) -> bool:
         """Tell whether this is the password, by one call of argon2 whatever is stored.
@@ -75,45 +74,53 @@ class PasswordHasher:
                 Event.PASSWORD_HASH_UNREADABLE,
                 detail="a stored password hash is not one of argon2id: its account needs a new password",
             )
-        with self.slot():
-            try:
-                self._in_own_thread(self._argon2.verify, known or self._dummy, _bytes(password))
-            except VerifyMismatchError:
-                return False
+        try:
+            self._workers.get().run(self._argon2.verify, known or self._dummy, _bytes(password))
+        except VerifyMismatchError:
+            return False
         return known is not None
 
     def needs_rehash(self, stored: str) -> bool:
         """Tell whether this hash was made under other parameters than today's."""
         return is_argon2(stored) and self._argon2.check_needs_rehash(stored)
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
+    def slot(self) -> AbstractContextManager[None]:
         """Wait for a turn to hash, for a short time.
 
         :raises HasherBusy: if there is none.
         """
-        turns = self._turns
-        if not turns.acquire(timeout=PATIENCE):
+        return self._workers.get().slot()
+
+
+class _Workers:
+    """The threads of one process that hash, and the turns to use them."""
+
+    def __init__(self, concurrent: int, patience: float) -> None:
+        self._concurrent = concurrent
+        self._patience = patience
+        self._turns = BoundedSemaphore(concurrent)
+        self._starting = Lock()
+        self._threads: ThreadPoolExecutor | None = None
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Wait for a turn to hash.
+
+        :raises HasherBusy: if there is none in time.
+        """
+        if not self._turns.acquire(timeout=self._patience):
             raise HasherBusy(f"more than {self._concurrent} passwords are being hashed at once", retry_after=1)
         try:
             yield
         finally:
-            turns.release()
+            self._turns.release()
 
-    def before_fork(self) -> None:
-        """Do nothing: the parent goes on."""
+    def run(self, hashed: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
+        """Hash when it is this call's turn.
 
-    def after_fork(self) -> None:
-        """Begin with all turns free, and without the parent's threads: neither they nor who held a turn are here."""
-        self._begin()
-
-    def _begin(self) -> None:
-        self._turns = BoundedSemaphore(self._concurrent)
-        self._starting = Lock()
-        self._threads: ThreadPoolExecutor | None = None
-
-    def _in_own_thread(self, hashed: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
-        with _without_memory_busy():
+        :raises HasherBusy: if there is no turn in time, no thread or no memory.
+        """
+        with self.slot(), _without_memory_busy():
             if current_thread() is main_thread():
                 # It is one thread anyway; and a Ctrl-C, which comes here, must not meet a thread that is half begun.
                 return hashed(*arguments, **named)

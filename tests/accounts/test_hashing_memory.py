@@ -9,15 +9,16 @@ import sys
 import pytest
 
 MEASURED = """
-import json, re, sys, threading
+import argon2, json, re, sys, threading
 from flask_genesys_auth.accounts.passwords import PasswordHasher
 from flask_genesys_auth.config.settings import PasswordSettings
 from flask_genesys_auth.errors import HasherBusy
 
-if sys.argv[1] == "whoever asks":
-    PasswordHasher._in_own_thread = lambda self, hashed, *arguments: hashed(*arguments)
 hasher = PasswordHasher(PasswordSettings(memory_kib=16384, iterations=1, concurrent_hashes=2))
 stored = hasher.hash("right")
+verify, turns = hasher.verify, threading.BoundedSemaphore(8)
+if sys.argv[1] == "whoever asks":
+    verify, turns = argon2.PasswordHasher().verify, threading.BoundedSemaphore(2)
 
 def resident(field):
     found = re.search(field + r":\\s+(\\d+) kB", open("/proc/self/status").read())
@@ -34,7 +35,8 @@ def log_in():
 
 def verified():
     try:
-        return hasher.verify(stored, "right")
+        with turns:
+            return verify(stored, "right")
     except HasherBusy:
         return False
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from flask_genesys_auth.accounts.passwords import PasswordHasher, is_argon2
 from flask_genesys_auth.config.settings import PasswordSettings
 from flask_genesys_auth.errors import HasherBusy
 from tests.accounts.conftest import CHEAP
+from tests.forking import FORKS, holds_in_child
 
 DEARER = PasswordSettings(memory_kib=128, iterations=2, lanes=1)
 
@@ -82,9 +84,8 @@ def test_what_is_no_hash_matches_nothing_and_is_logged_without_a_piece_of_it(
     assert is_argon2(good)
 
 
-def test_not_more_than_so_many_hash_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flask_genesys_auth.accounts.passwords.PATIENCE", 0.05)
-    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=2))
+def test_not_more_than_so_many_hash_at_once() -> None:
+    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=2), patience=0.05)
     stored = hasher.hash("x")
     with hasher.slot(), hasher.slot():
         for ask in (lambda: hasher.hash("x"), lambda: hasher.verify(stored, "x"), lambda: hasher.verify(None, "x")):
@@ -106,21 +107,27 @@ def test_who_waits_a_little_gets_its_turn() -> None:
     assert results == [True] * 4
 
 
-def test_a_forked_child_has_all_its_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flask_genesys_auth.accounts.passwords.PATIENCE", 0.05)
-    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=1))
+@pytest.mark.parametrize("fork", sorted(FORKS))
+# From Python 3.12 on a fork warns where threads live: those that live here wait.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_child_hashes_while_parents_threads_are_busy(fork: str) -> None:
+    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=2), patience=0.05)
     stored = hasher.hash("x")
-    with hasher.slot():
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                code = 0 if hasher.verify(stored, "x") else 2
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        with pytest.raises(HasherBusy):
-            hasher.verify(stored, "x")
+    with ThreadPoolExecutor(2) as others, hasher.slot():
+        assert others.submit(hasher.verify, stored, "x").result()
+        with hasher.slot():
+
+            def check() -> bool:
+                verified: list[bool] = []
+                thread = threading.Thread(target=lambda: verified.append(hasher.verify(stored, "x")))
+                thread.start()
+                thread.join(60)
+                return verified == [True] and hasher.verify(stored, "x") and not hasher.verify(stored, "y")
+
+            assert holds_in_child(check, fork=fork)
+            with pytest.raises(HasherBusy):
+                hasher.verify(stored, "x")
+        assert others.submit(hasher.verify, stored, "x").result()
 
 
 def test_argon2_without_memory_is_busy_and_no_wrong_password(
@@ -144,20 +151,47 @@ def test_argon2_without_memory_is_busy_and_no_wrong_password(
     assert hasher.verify(hasher.hash("x"), "x")
 
 
+def hashing_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("argon2id")}
+
+
 def test_other_threads_hash_in_those_of_the_hasher() -> None:
+    before = hashing_threads()
     hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, lanes=1, concurrent_hashes=4))
     stored = hasher.hash("x")
-    assert hasher._threads is None
+    assert hashing_threads() <= before
     with ThreadPoolExecutor(4) as others:
         assert list(others.map(lambda password: hasher.verify(stored, password), ["x", "y"] * 8)) == [True, False] * 8
-        threads = hasher._threads
-        assert threads is not None
-        assert len(threads._threads) == 4
-        threads.shutdown()
-        with pytest.raises(HasherBusy, match="no password can be hashed: cannot schedule"):
-            others.submit(hasher.verify, stored, "x").result()
-        hasher.after_fork()
-        assert others.submit(hasher.verify, stored, "x").result()
+        assert len(hashing_threads() - before) == 4
+
+
+def test_hasher_is_busy_while_the_process_ends() -> None:
+    program = """
+import threading
+from flask_genesys_auth.accounts.passwords import PasswordHasher
+from flask_genesys_auth.config.values import PasswordSettings
+from flask_genesys_auth.errors import HasherBusy
+
+hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1))
+stored = hasher.hash("x")
+
+def work():
+    assert hasher.verify(stored, "x")
+    verified.set()
+    threading.main_thread().join()
+    try:
+        while True:
+            hasher.verify(stored, "x")
+    except HasherBusy as error:
+        print(error.finding)
+
+verified = threading.Event()
+threading.Thread(target=work).start()
+verified.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""
+    assert done.stdout.startswith("no password can be hashed: cannot schedule")
 
 
 def test_without_threads_no_password_waits_for_one(hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +204,6 @@ def test_without_threads_no_password_waits_for_one(hasher: PasswordHasher, monke
             with pytest.raises(HasherBusy, match=f"no password can be hashed: {error}"):
                 other.submit(hasher.verify, stored, "x").result()
             monkeypatch.undo()
-            assert hasher._threads is None
             # Nor does the one that has begun wait for ever for those that have not.
             (alone,) = begun
             alone.join(30)
