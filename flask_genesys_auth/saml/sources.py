@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from ..chain.decision import Unavailable
 from ..config.addresses import LOOPBACK_HOSTS
+from ..processes import PerProcess
 from ..upstream import Deadline, Upstream
 from .certificates import der_of
 from .copies import AHEAD, Copies, Copy
@@ -65,6 +66,12 @@ class Source(Protocol):
         ...
 
 
+class _LastRead:
+    """Which version of a file one process has read last, as far as it could be read."""
+
+    stamp: tuple[int, ...] | None = None
+
+
 class FileSource:
     """A file, read again when it has changed. Whoever may write it is trusted, unless a signer is pinned."""
 
@@ -76,11 +83,12 @@ class FileSource:
         self._path = Path(settings.metadata)
         self._entity_id = settings.entity_id
         self._signer = _signer(settings)
-        self._read: tuple[int, ...] | None = None
+        self._last_read = PerProcess(_LastRead)
 
     def newer(self, held: Copy | None, now: float, *, may_fetch: bool) -> Copy | None:
         """Return what the file holds if it is not what was read last, whether or not that could be used."""
-        return self.fetch(now) if held is None or self._read is None or self._stamp() != self._read else None
+        read = self._last_read.get().stamp
+        return self.fetch(now) if held is None or read is None or self._stamp() != read else None
 
     def is_old(self, held: Copy, now: float) -> bool:
         """Tell that it is not: to look is to ask."""
@@ -88,11 +96,12 @@ class FileSource:
 
     def fetch(self, now: float) -> Copy:
         """Return what the file holds now."""
-        self._read = None
+        last_read = self._last_read.get()
+        last_read.stamp = None
         # Taken first: what is written meanwhile makes another one.
         stamp = self._stamp()
         data = bytes_of(self._path)
-        self._read = stamp
+        last_read.stamp = stamp
         return Copy(parse_metadata(data, entity_id=self._entity_id, now=now, signer=self._signer), now)
 
     def kept(self, now: float) -> Copy | None:
@@ -136,6 +145,7 @@ class AddressSource:
         self._entity_id = settings.entity_id
         self._in_the_open = leaves_in_the_open(self.where)
         self._refresh = settings.metadata_refresh
+        self._timeout = timeout
         self._signer = _signer(settings)
         signer = "" if self._signer is None else self._signer.hex()
         self._copies = Copies(state, (contact_center, settings.name, self.where, self._entity_id, signer))

@@ -14,7 +14,7 @@ from ..checks import Check
 from ..config.settings import IdentityProvider
 from ..errors import ConfigurationError
 from ..events import Event, tell
-from ..forks import fork_safe_lock, watch_forks
+from ..processes import PerProcess
 from .copies import Copy
 from .errors import MetadataUnavailable
 from .health import provider_checks
@@ -85,12 +85,28 @@ class Change:
     shared: bool
 
 
+class _Known:
+    """What one process knows of an identity provider, and how its threads take turns.
+
+    :param loaded: what was read when the application started.
+    """
+
+    def __init__(self, loaded: tuple[Trust, Copy] | None) -> None:
+        self.held = loaded
+        self.failure: Failure | None = None
+        self.looked = -math.inf if loaded is None else loaded[1].fetched
+        self.worker: Thread | None = None
+        self.choosing = Lock()
+        self.arriving = Lock()
+
+
 class TrustedProvider:
     """One identity provider for as long as the application runs; its metadata may change meanwhile.
 
     What is newer is looked for in the background, at most one thread at a time, which :meth:`current` starts and
     does not wait for: a process without requests asks nobody. Only what has not been looked at for long is looked at
-    first, for a key may have been taken back meanwhile. What cannot be used leaves everything as it was.
+    first, for a key may have been taken back meanwhile. What cannot be used leaves everything as it was. A process
+    that was forked knows what was read when the application started, and looks for everything else itself.
 
     :param settings: its configuration.
     :param source: where its metadata come from.
@@ -116,13 +132,8 @@ class TrustedProvider:
         self._describe = describe
         self._clock = clock
         self._patience = patience
-        self._held: tuple[Trust, Copy] | None = None
-        self._failure: Failure | None = None
-        self._looked = -math.inf
-        self._worker: Thread | None = None
-        self._choosing = fork_safe_lock()
-        self._arriving = Lock()
-        watch_forks(self)
+        self._loaded: tuple[Trust, Copy] | None = None
+        self._processes = PerProcess(lambda: _Known(self._loaded))
 
     def __repr__(self) -> str:
         return f"TrustedProvider({self.settings.name!r})"
@@ -130,7 +141,7 @@ class TrustedProvider:
     @property
     def failure(self) -> Failure | None:
         """What has gone wrong with its metadata since they were last good."""
-        return self._failure
+        return self._known.failure
 
     def current(self) -> Trust:
         """Return what is known of the provider now.
@@ -140,20 +151,20 @@ class TrustedProvider:
 
         :raises MetadataUnavailable: if nothing is known of it yet.
         """
-        held = self._held or self._first()
+        held = self._known.held or self._first()
         if self._is_behind():
             self._catch_up()
-            held = self._held or held
+            held = self._known.held or held
         self._look_around()
         return held[0]
 
     def held(self) -> Trust | None:
         """Return what is known of the provider without asking anybody, or ``None`` while nothing is."""
-        return None if self._held is None else self._held[0]
+        return None if self._known.held is None else self._known.held[0]
 
     def held_since(self) -> float | None:
         """Return the unix time at which what is known was fetched, or ``None`` while nothing is known."""
-        return None if self._held is None else self._held[1].fetched
+        return None if self._known.held is None else self._known.held[1].fetched
 
     def load(self) -> None:
         """Read the metadata now, when the application starts.
@@ -163,6 +174,7 @@ class TrustedProvider:
         """
         now = self._clock()
         self._adopt(self.source.fetch(now), now)
+        self._loaded = self._known.held
 
     def refresh(self) -> Change:
         """Fetch the metadata now, whatever their age; what was known stays if that fails.
@@ -171,14 +183,14 @@ class TrustedProvider:
         :raises ConfigurationError: if they do not go with the configuration.
         """
         now = self._clock()
-        known = self.source.kept(now) if self._held is None else self._held[1]
+        before = self.source.kept(now) if self._known.held is None else self._known.held[1]
         try:
             copy = self.source.fetch(now)
             shared = self._adopt(copy, now)
         except (MetadataRefused, ConfigurationError) as error:
             self._note(error, self._clock())
             raise
-        return Change(None if known is None else known.metadata, copy.metadata, shared)
+        return Change(None if before is None else before.metadata, copy.metadata, shared)
 
     def checks(self, *, ask: bool = True) -> tuple[Check, ...]:
         """Return what is to be said of this provider.
@@ -189,29 +201,25 @@ class TrustedProvider:
 
     def wait(self, seconds: float) -> None:
         """Wait for what is under way in the background, if anything is."""
-        worker = self._worker
+        worker = self._known.worker
         if worker is not None:
             worker.join(seconds)
 
-    def before_fork(self) -> None:
-        """Keep everything: a look under way stays the parent's."""
-
-    def after_fork(self) -> None:
-        """Begin without the parent's thread, and with a lock that nobody holds."""
-        self._worker = None
-        self._arriving = Lock()
+    @property
+    def _known(self) -> _Known:
+        return self._processes.get()
 
     def _first(self) -> tuple[Trust, Copy]:
         """Bring the first metadata; of many threads one does, the others wait for it."""
-        arriving = self._arriving
+        arriving = self._known.arriving
         if arriving.acquire(timeout=self._patience):
             try:
                 # In a pause nobody is asked, not even the state: requests must not queue up here.
-                if self._held is None and self._may_fetch(self._clock()):
+                if self._known.held is None and self._may_fetch(self._clock()):
                     self._update()
             finally:
                 arriving.release()
-        held, failure = self._held, self._failure
+        held, failure = self._known.held, self._known.failure
         if held is not None:
             return held
         finding = "not fetched in time" if failure is None else failure.finding
@@ -223,18 +231,19 @@ class TrustedProvider:
 
     def _is_behind(self) -> bool:
         """Tell whether nobody has looked for long, or is about to, for want of requests."""
-        return self._worker is None and not 0 <= self._clock() - self._looked < 2 * self.source.look_every
+        return self._known.worker is None and not 0 <= self._clock() - self._known.looked < 2 * self.source.look_every
 
     def _catch_up(self) -> None:
         """Look for what is newer before anything is used; of many threads one does, the others wait for it."""
-        arriving = self._arriving
+        arriving = self._known.arriving
         if arriving.acquire(timeout=self._patience):
             try:
-                if self._held is not None and self._is_behind():
+                known = self._known
+                if known.held is not None and self._is_behind():
                     now = self._clock()
                     # After a failure the provider has had its turn: it is asked in the background.
-                    asks = self.source.at_hand or (self._failure is None and self.source.is_old(self._held[1], now))
-                    self._looked = now if asks else self._looked
+                    asks = self.source.at_hand or (known.failure is None and self.source.is_old(known.held[1], now))
+                    known.looked = now if asks else known.looked
                     self._update(may_fetch=asks)
             finally:
                 arriving.release()
@@ -242,30 +251,30 @@ class TrustedProvider:
     def _look_around(self) -> None:
         """Look for what is newer, in the background, if nobody has for a while."""
         now = self._clock()
-        if 0 <= now - self._looked < self.source.look_every:
+        if 0 <= now - self._known.looked < self.source.look_every:
             return
-        with self._choosing:
-            if self._worker is not None or 0 <= now - self._looked < self.source.look_every:
+        with self._known.choosing:
+            if self._known.worker is not None or 0 <= now - self._known.looked < self.source.look_every:
                 return
-            self._looked = now
-            worker = self._worker = Thread(
+            self._known.looked = now
+            worker = self._known.worker = Thread(
                 target=self._look, name=f"metadata of {self.contact_center}/{self.settings.name}", daemon=True
             )
         try:
             worker.start()
         except RuntimeError:
             # No thread is to be had, or the interpreter is on its way out: what is held goes on.
-            self._worker = None
+            self._known.worker = None
 
     def _look(self) -> None:
         try:
             self._update()
         finally:
-            self._worker = None
+            self._known.worker = None
 
     def _update(self, *, may_fetch: bool = True) -> None:
         now = self._clock()
-        held = None if self._held is None else self._held[1]
+        held = None if self._known.held is None else self._known.held[1]
         try:
             copy = self.source.newer(held, now, may_fetch=may_fetch and self._may_fetch(now))
             if copy is not None:
@@ -276,19 +285,19 @@ class TrustedProvider:
 
     def _may_fetch(self, now: float) -> bool:
         """Tell whether the provider may be asked, or has to be left alone for a while after a failure."""
-        failure = self._failure
+        failure = self._known.failure
         # A pause that is longer than any comes from a clock that was put back.
         return failure is None or not 0 < failure.again - now <= _PAUSES[1]
 
     def _adopt(self, copy: Copy, now: float) -> bool:
         """Go by this copy from now on; tell whether other nodes have it too."""
         trust = self._describe(self.settings, copy.metadata)
-        former = None if self._held is None else self._held[1]
-        self._held = (trust, copy)
+        former = None if self._known.held is None else self._known.held[1]
+        self._known.held = (trust, copy)
         fresh = copy.fetched >= now
         if fresh:
-            self._looked = now
-        good_again, self._failure = self._failure is not None, None
+            self._known.looked = now
+        good_again, self._known.failure = self._known.failure is not None, None
         if former is not None and former.metadata != copy.metadata:
             self._tell(Event.SAML_METADATA_REPLACED, "what the provider says of itself has changed")
         elif good_again:
@@ -297,7 +306,7 @@ class TrustedProvider:
 
     def _fail(self, error: Exception, now: float) -> None:
         """Note a failure; the operator is told once of each."""
-        former = self._failure
+        former = self._known.failure
         finding = self._note(error, now)
         if former is None or former.finding != finding:
             served = self._serves(now)
@@ -322,14 +331,14 @@ class TrustedProvider:
 
     def _serves(self, now: float) -> bool:
         """Tell whether what is held is still valid."""
-        if self._held is None:
+        if self._known.held is None:
             return False
-        ends = self._held[1].metadata.valid_until
+        ends = self._known.held[1].metadata.valid_until
         return ends is None or now < ends
 
     def _note(self, error: Exception, now: float) -> str:
-        finding, former = str(error), self._failure
+        finding, former = str(error), self._known.failure
         count = 1 if former is None else former.count + 1
         least, most = _PAUSES if self._serves(now) else _FIRST_PAUSES
-        self._failure = Failure(finding, now + min(least * 2 ** min(count - 1, 16), most), count)
+        self._known.failure = Failure(finding, now + min(least * 2 ** min(count - 1, 16), most), count)
         return finding

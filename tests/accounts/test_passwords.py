@@ -169,7 +169,7 @@ def test_hasher_is_busy_while_the_process_ends() -> None:
     program = """
 import threading
 from flask_genesys_auth.accounts.passwords import PasswordHasher
-from flask_genesys_auth.config.values import PasswordSettings
+from flask_genesys_auth.config.settings import PasswordSettings
 from flask_genesys_auth.errors import HasherBusy
 
 hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1))

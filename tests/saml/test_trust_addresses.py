@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,16 @@ import pytest
 from werkzeug.serving import make_server
 
 from flask_genesys_auth.chain.ports import Json
+from flask_genesys_auth.config.settings import IdentityProvider
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
 from flask_genesys_auth.saml.certificates import der_of
 from flask_genesys_auth.saml.copies import LIFETIME
 from flask_genesys_auth.saml.errors import MetadataUnavailable, SamlError
 from flask_genesys_auth.saml.gate import admit
-from flask_genesys_auth.saml.metadata import LIMITS, MetadataRefused
+from flask_genesys_auth.saml.metadata import LIMITS, MetadataRefused, ProviderMetadata
 from flask_genesys_auth.saml.settings import ServiceProvider
+from flask_genesys_auth.saml.sources import AddressSource
+from flask_genesys_auth.saml.trust import Trust, TrustedProvider
 from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.state.sqlite import SqliteState
@@ -30,6 +32,7 @@ from flask_genesys_auth.testing.faults import unused_url
 from flask_genesys_auth.testing.saml_messages import Message
 from flask_genesys_auth.testing.signing_keys import SigningKey
 from tests.certificates import make_certificate
+from tests.forking import FORKS, holds_in_child
 
 from .places import IDP
 from .provider_site import (
@@ -68,9 +71,19 @@ def clock() -> Clock:
     return Clock()
 
 
+class NotedState(MemoryState):
+    """A state that notes under which key something was put last."""
+
+    last = ""
+
+    def put(self, key: str, value: Json, ttl: float, *, index: object = ()) -> None:
+        self.last = key
+        super().put(key, value, ttl)
+
+
 @pytest.fixture
-def state() -> MemoryState:
-    return MemoryState("tests")
+def state() -> NotedState:
+    return NotedState("tests")
 
 
 def der(*keys: SigningKey) -> set[bytes]:
@@ -102,18 +115,6 @@ class BrokenState(MemoryState):
             raise StateUnavailable("the server is down, on purpose")
 
 
-class NotingState(MemoryState):
-    """A state that notes where values are put."""
-
-    def __init__(self, namespace: str) -> None:
-        super().__init__(namespace)
-        self.keys_put: set[str] = set()
-
-    def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
-        self.keys_put.add(key)
-        super().put(key, value, ttl, index=index)
-
-
 def test_nobody_is_asked_before_the_first_use_and_then_once(site: Site, clock: Clock, state: MemoryState) -> None:
     with service_at(site.address, clock, state) as service:
         assert site.asked == 0
@@ -132,8 +133,12 @@ def test_our_own_metadata_need_nothing_of_the_providers(clock: Clock) -> None:
 
 
 def outcome(service: ServiceProvider) -> str:
+    return current(okta(service))
+
+
+def current(provider: TrustedProvider) -> str:
     try:
-        return okta(service).current().entity_id
+        return provider.current().entity_id
     except MetadataUnavailable as error:
         return error.finding
 
@@ -153,13 +158,21 @@ def test_many_threads_at_the_first_use_ask_once(site: Site, clock: Clock) -> Non
 
 
 def test_waiting_for_another_threads_fetch_is_bounded(site: Site, clock: Clock) -> None:
-    with service_at(site.address, clock, patience=0.01) as service, ThreadPoolExecutor(1) as threads:
+    with service_at(site.address, clock) as service, ThreadPoolExecutor(1) as threads:
+        first = okta(service)
+        impatient = TrustedProvider(
+            first.settings, first.source, no_trust, contact_center="acme", clock=clock, patience=0.01
+        )
         site.fail(hang=True)
-        first = threads.submit(outcome, service)
+        asking = threads.submit(current, impatient)
         wait_for_requests(site, 1)
-        assert "not fetched in time" in outcome(service)
+        assert "not fetched in time" in current(impatient)
         site.repair()
-        assert "HTTP 503" in first.result()
+        assert "HTTP 503" in asking.result()
+
+
+def no_trust(settings: IdentityProvider, metadata: ProviderMetadata) -> Trust:
+    raise AssertionError("there are no metadata")
 
 
 def test_key_roll_over_needs_no_restart_and_a_removed_key_is_gone(
@@ -338,10 +351,11 @@ def test_answer_that_is_no_document_is_refused(
 
 
 def test_slow_answer_ends_by_the_deadline(site: Site, clock: Clock) -> None:
-    with service_at(site.address, clock, fetch_timeout=1.0) as service:
-        site.fail(200, body=metadata_of(), drip=0.05)
-        with pytest.raises(MetadataUnavailable, match="no whole answer in time"):
-            okta(service).current()
+    # Long enough for any machine to connect; the whole document would take minutes.
+    source = AddressSource(IdentityProvider("okta", site.address), "acme", None, timeout=3.0)
+    site.fail(200, body=metadata_of(), drip=0.5)
+    with pytest.raises(MetadataRefused, match="no whole answer in time"):
+        source.fetch(clock.now)
 
 
 def test_provider_that_was_never_reached_is_not_asked_by_every_request(clock: Clock, site: Site) -> None:
@@ -521,11 +535,12 @@ def test_answer_that_came_late_does_not_replace_a_newer_one(
 
 
 @pytest.mark.parametrize("value", [[], {"certificates": []}, {"single_sign_on": {"redirect": []}}, 7, "text", None])
-def test_copy_that_nobody_can_read_counts_as_none(site: Site, clock: Clock, key: SigningKey, value: Json) -> None:
-    state = NotingState("tests")
+def test_copy_that_nobody_can_read_counts_as_none(
+    site: Site, clock: Clock, state: NotedState, key: SigningKey, value: Json
+) -> None:
     with service_at(site.address, clock, state) as service:
         okta(service).current()
-        (name,) = [name for name in state.keys_put if name.startswith("saml-metadata:")]
+        name = state.last
         good = state.get(name)
         assert isinstance(good, dict)
         state.put(name, {**good, **value} if isinstance(value, dict) else value, LIFETIME)
@@ -539,12 +554,13 @@ def test_copy_counts_only_under_the_configuration_it_was_made_with(
 ) -> None:
     site.document = signed(metadata_of(key), other_key)
     pinned: dict[str, Any] = {"metadata_certificate": other_key.certificate_pem}
+    entity: dict[str, Any] = {"entity_id": IDP}
     with service_at(site.address, clock, state) as service:
         okta(service).current()
     with service_at(site.address, clock, state) as service:
         okta(service).current()
         assert site.asked == 1
-    for count, changed in enumerate([{"entity_id": IDP}, pinned, {**pinned, "entity_id": IDP}], start=2):
+    for count, changed in enumerate([entity, pinned, {**pinned, **entity}], start=2):
         with service_at(site.address, clock, state, **changed) as service:
             okta(service).current()
             assert site.asked == count
@@ -691,12 +707,11 @@ def test_copy_of_a_node_whose_clock_is_ahead_is_not_taken(
     ],
 )
 def test_copy_that_is_damaged_is_not_taken(
-    site: Site, clock: Clock, key: SigningKey, other_key: SigningKey, damage: dict[str, Json]
+    site: Site, clock: Clock, state: NotedState, key: SigningKey, other_key: SigningKey, damage: dict[str, Json]
 ) -> None:
-    state = NotingState("tests")
     with service_at(site.address, clock, state) as service:
         okta(service).current()
-    (name,) = state.keys_put
+    name = state.last
     value = state.get(name)
     assert isinstance(value, dict)
     site.document = metadata_of(other_key)
@@ -727,30 +742,51 @@ def test_provider_that_stops_offering_the_binding_is_kept_as_it_was(site: Site, 
 
 
 # From Python 3.12 on a fork warns where threads live: those that live here wait, and hold nothing.
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_forked_child_asks_for_itself(site: Site, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
+forked = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@forked
+@pytest.mark.parametrize("fork", sorted(FORKS))
+def test_child_asks_for_itself_while_the_parent_refreshes(
+    site: Site, clock: Clock, key: SigningKey, other_key: SigningKey, fork: str
+) -> None:
     with service_at(site.address, clock) as service:
         okta(service).current()
         site.document = metadata_of(other_key)
-        site.fail(hang=True)
+        site.fail(hang=True, times=1)
         clock.pass_(HOUR)
-        okta(service).current()  # begins a look that hangs in the parent
+        okta(service).current()  # begins a refresh that hangs in the parent
         wait_for_requests(site, 2)
-        child = os.fork()
-        if child == 0:
-            good = False
-            try:
-                clock.pass_(60)
-                okta(service).current()
-                settle(okta(service))
-                good = set(okta(service).current().metadata.certificates) == der(other_key)
-            finally:
-                os._exit(0 if good else 1)
-        wait_for_requests(site, 3)
+        assert holds_in_child(lambda: keys_after_looking(okta(service)) == der(other_key), fork=fork)
+        assert site.asked == 3
         site.repair()
         settle(okta(service))
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1  # it was let go with an error, too
         assert set(okta(service).current().metadata.certificates) == der(key)
+
+
+@forked
+@pytest.mark.parametrize("fork", sorted(FORKS))
+def test_child_does_not_wait_for_the_parents_first_fetch(site: Site, clock: Clock, key: SigningKey, fork: str) -> None:
+    with service_at(site.address, clock) as service, ThreadPoolExecutor(1) as threads:
+        site.fail(hang=True, times=1)
+        first = threads.submit(outcome, service)
+        wait_for_requests(site, 1)
+        assert holds_in_child(lambda: keys_after_looking(okta(service)) == der(key), fork=fork)
+        site.repair()
+        assert "HTTP 503" in first.result()
+
+
+@pytest.mark.parametrize("fork", sorted(FORKS))
+def test_child_goes_by_the_copy_in_the_state(
+    site: Site, clock: Clock, tmp_path: Path, key: SigningKey, fork: str
+) -> None:
+    state = SqliteState(f"sqlite:///{tmp_path / 'state.sqlite3'}", "tests", 5.0)
+    with service_at(site.address, clock, state) as service:
+        okta(service).current()
+        site.fail(503)
+        assert holds_in_child(lambda: keys_after_looking(okta(service)) == der(key), fork=fork)
+        assert site.asked == 1
+    state.close()
 
 
 def test_where_no_thread_can_begin_what_is_held_goes_on(

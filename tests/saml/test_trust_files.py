@@ -12,6 +12,7 @@ from flask_genesys_auth.errors import ConfigurationError
 from flask_genesys_auth.saml.certificates import der_of
 from flask_genesys_auth.saml.metadata import MetadataRefused
 from flask_genesys_auth.testing.signing_keys import SigningKey
+from tests.forking import FORKS, holds_in_child
 
 from .provider_site import Clock, keys_after_looking, metadata_of, okta, service_at, settle, signed
 
@@ -153,6 +154,25 @@ def test_one_look_at_a_time(path: Path, clock: Clock, key: SigningKey, other_key
         path.unlink()
         path.write_text(metadata_of(key, other_key))
         assert keys_after_looking(okta(service)) == der(key, other_key)
+
+
+@pytest.mark.parametrize("fork", sorted(FORKS))
+def test_child_begins_with_what_was_read_at_the_start(path: Path, clock: Clock, key: SigningKey, fork: str) -> None:
+    with service_at(path, clock) as service:
+        path.unlink()  # or the server has dropped the right to read it
+        clock.pass_(10)
+        assert holds_in_child(lambda: keys_after_looking(okta(service)) == der(key), fork=fork)
+
+
+@pytest.mark.parametrize("fork", sorted(FORKS))
+def test_child_reads_what_the_parent_has_read_since(
+    path: Path, clock: Clock, key: SigningKey, other_key: SigningKey, fork: str
+) -> None:
+    with service_at(path, clock) as service:
+        path.write_text(metadata_of(other_key))
+        clock.pass_(10)
+        assert keys_after_looking(okta(service)) == der(other_key)
+        assert holds_in_child(lambda: keys_after_looking(okta(service)) == der(other_key), fork=fork)
 
 
 def test_file_that_cannot_be_used_at_the_start_is_an_error(path: Path, clock: Clock) -> None:

@@ -47,8 +47,8 @@ def named(service: ServiceProvider, name: str) -> Check:
     return found
 
 
-def names(service: ServiceProvider, status: str) -> set[str]:
-    return {check.name.removeprefix("saml.acme.") for check in service.checks() if check.status == status}
+def names(service: ServiceProvider, status: str, *, ask: bool = True) -> set[str]:
+    return {check.name.removeprefix("saml.acme.") for check in service.checks(ask=ask) if check.status == status}
 
 
 def ending(when: float, bits: int = 2048) -> SigningKey:
