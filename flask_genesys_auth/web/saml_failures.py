@@ -10,11 +10,12 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StateUnavailable
 from ..events import LONGEST, plain
-from ..forks import fork_safe_lock
+from ..processes import PerProcess
 
 if TYPE_CHECKING:
     from ..chain.ports import StateStore
@@ -30,8 +31,7 @@ FROM_ANYBODY = (20, 60.0)
 _ATTEMPTS = 3
 
 
-def new_reference() -> str:
-    """Return a random reference, which people can read out."""
+def _new_reference() -> str:
     return secrets.token_hex(4)
 
 
@@ -45,7 +45,7 @@ class Allowance:
         self._most = most
         self._every = every
         self._clock = clock
-        self._lock = fork_safe_lock()
+        self._lock = Lock()
         self._left = float(most)
         self._then = clock()
 
@@ -64,27 +64,37 @@ class Allowance:
 class SamlFailures:
     """The failures that are kept in the state of one application.
 
+    Each process has allowances of its own.
+
     :param clock: unix time.
-    :param draw: returns a reference; one that is taken already is drawn again.
+    :param monotonic: seconds that never go back.
+    :param reference: returns a new reference.
     """
 
     def __init__(
-        self, state: StateStore, clock: Callable[[], float] = time.time, draw: Callable[[], str] = new_reference
+        self,
+        state: StateStore,
+        clock: Callable[[], float] = time.time,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        reference: Callable[[], str] = _new_reference,
     ) -> None:
         self._state = state
         self._clock = clock
-        self._draw = draw
-        self._from_logins = Allowance(*FROM_LOGINS)
-        self._from_anybody = Allowance(*FROM_ANYBODY)
+        self._reference = reference
+        # By whether a failure answers a login that was begun here.
+        self._allowances = PerProcess(
+            lambda: {True: Allowance(*FROM_LOGINS, monotonic), False: Allowance(*FROM_ANYBODY, monotonic)}
+        )
 
     def note(self, contact_center: str, error: SamlError, *, address: str, leaving: bool) -> str:
         """Keep a failure if there is room for it; return its reference in either case.
 
         :param leaving: the message was about logging out.
         """
-        allowance = self._from_logins if error.asked else self._from_anybody
+        allowance = self._allowances.get()[error.asked]
         if not allowance.take():
-            return self._draw()
+            return self._reference()
         value: Any = {
             "time": self._clock(),
             "about": "logout" if leaving else "login",
@@ -96,10 +106,10 @@ class SamlFailures:
         }
         with suppress(StateUnavailable):
             for _ in range(_ATTEMPTS):
-                reference = self._draw()
+                reference = self._reference()
                 if self._state.add(_key(reference), value, KEPT_FOR):
                     return reference
-        return self._draw()
+        return self._reference()
 
     def find(self, reference: str) -> dict[str, Any] | None:
         """Return what is kept under a reference.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.signing_keys import SigningKey
 from flask_genesys_auth.web.runtime import runtime
 from flask_genesys_auth.web.saml_failures import FROM_ANYBODY, FROM_LOGINS, KEPT_FOR, Allowance, SamlFailures
+from tests.forking import FORKS, holds_in_child
 from tests.saml.conftest import key, other_key
 from tests.saml.desk import BreakableState, Browser, MakeApp, accounts, app, browser, make_app
 
@@ -129,14 +131,13 @@ def test_a_state_that_is_down_changes_no_answer(
 
 
 def test_garbage_of_anybody_fills_nothing_and_logins_keep_their_room(app: Flask, browser: Browser) -> None:
-    state = runtime(app).state
-    assert isinstance(state, BreakableState)
-    before = len(state)
+    references = []
     for _ in range(3 * FROM_ANYBODY[0]):
         answer = browser.post("/saml/acme/acs", data={"SAMLResponse": "eA=="})
         assert answer.status_code == 400
-        assert reference_in(answer.text)
-    assert len(state) - before == FROM_ANYBODY[0]
+        references.append(reference_in(answer.text))
+    kept = [runtime(app).saml_failures.find(reference) is not None for reference in references]
+    assert kept == [True] * FROM_ANYBODY[0] + [False] * 2 * FROM_ANYBODY[0]
     assert resolved(app, failed(browser, audience="https://other.example"))["reason"] == "audience"
 
 
@@ -158,12 +159,47 @@ def test_what_is_kept_is_small_plain_and_ends() -> None:
 
 def test_a_reference_that_is_taken_is_not_given_again() -> None:
     drawn = iter(["aaaaaaaa", "aaaaaaaa", "bbbbbbbb"])
-    failures = SamlFailures(MemoryState("tests"), draw=lambda: next(drawn))
+    failures = SamlFailures(MemoryState("tests"), reference=lambda: next(drawn))
     first = failures.note("acme", SamlError(Fault.CODE, "one"), address="", leaving=False)
     second = failures.note("acme", SamlError(Fault.CODE, "two"), address="", leaving=False)
     assert (first, second) == ("aaaaaaaa", "bbbbbbbb")
     assert (failures.find(first) or {})["detail"] == "one"
     assert (failures.find(second) or {})["detail"] == "two"
+
+
+def keeps_one_more(failures: SamlFailures) -> bool:
+    reference = failures.note("acme", SamlError(Fault.CODE, "one"), address="", leaving=False)
+    return failures.find(reference) is not None
+
+
+@pytest.mark.parametrize("fork", sorted(FORKS))
+def test_child_has_an_allowance_of_its_own(fork: str) -> None:
+    failures = SamlFailures(MemoryState("tests"), monotonic=lambda: 0.0)
+    assert [keeps_one_more(failures) for _ in range(FROM_ANYBODY[0] + 1)] == [True] * FROM_ANYBODY[0] + [False]
+    assert holds_in_child(lambda: keeps_one_more(failures), fork=fork)
+    assert not keeps_one_more(failures)
+
+
+@pytest.mark.parametrize("fork", sorted(FORKS))
+# From Python 3.12 on a fork warns where threads live: the one that lives here waits.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_child_does_not_wait_for_a_thread_of_the_parent(fork: str) -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def monotonic() -> float:
+        if threading.current_thread() is counting:
+            inside.set()
+            leave.wait()
+        return 0.0
+
+    failures = SamlFailures(MemoryState("tests"), monotonic=monotonic)
+    counting = threading.Thread(target=keeps_one_more, args=(failures,), daemon=True)
+    assert keeps_one_more(failures)
+    counting.start()
+    inside.wait()
+    assert holds_in_child(lambda: keeps_one_more(failures), fork=fork)
+    leave.set()
+    counting.join()
 
 
 def test_an_allowance_comes_back_with_time() -> None:
