@@ -34,6 +34,7 @@ from .web import access, administration, configured, login, origin
 from .web.hooks import Hooks
 from .web.runtime import EXTENSION, Runtime, runtime, without_steps
 from .web.saml_failures import SamlFailures
+from .web.server import server_findings
 from .web.texts import Texts, untranslated
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class GenesysAuth(Generic[U]):
         app.extensions[EXTENSION] = here
         configured.set_cookie_defaults(app, settings)
         _register(app, here)
-        for finding in (*without_steps(here), *untranslated(settings)):
+        for finding in (*without_steps(here), *untranslated(settings), *server_findings()):
             tell(Event.CONFIGURATION_WARNING, detail=finding)
 
     @property

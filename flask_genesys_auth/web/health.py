@@ -13,6 +13,7 @@ from ..checks import Check
 from ..config.addresses import LOOPBACK_HOSTS
 from .access import policy_of, unknown_endpoints
 from .runtime import Runtime, without_steps
+from .server import server_check
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -73,6 +74,7 @@ def application_checks(app: Flask, here: Runtime) -> Iterator[Check]:
     """Yield what bites in the application's own configuration."""
     yield from secret_checks(app)
     yield _proxy_check(app, here.settings)
+    yield server_check()
     public = [address for address in public_urls(here.settings) if urlsplit(address).hostname not in LOOPBACK_HOSTS]
     for flag in ("DEBUG", "TESTING"):
         if app.config.get(flag) and public:

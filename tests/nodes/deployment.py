@@ -42,7 +42,8 @@ DEPLOY = ROOT / "deploy"
 PATIENCE = 90.0
 """Seconds that anything may take on a busy machine."""
 PASSWORD = "what only this person knows"
-CHEAP = PasswordSettings(memory_kib=8, iterations=1)
+CHEAP = PasswordSettings(memory_kib=8, iterations=1, concurrent_hashes=8)
+"""As many hashes at once as a node has threads: on a busy machine no login waits for its turn."""
 PROVIDER = "development"
 
 
@@ -259,7 +260,6 @@ class Node:
         self.log = folder / f"{name}.log"
         self._folder = folder
         self._application = application
-        self._settings = settings
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
         self._configuration = folder / f"{name}.conf.py"
         told = {"bind": f"127.0.0.1:{self.port}", **settings}
@@ -337,15 +337,14 @@ class Node:
 
 
 class UwsgiNode(Node):
-    """uWSGI instead of gunicorn, by its defaults: the master loads the application, then forks.
-
-    :param settings: its options; ``True`` stands for one without a value.
-    """
+    """uWSGI by ``deploy/uwsgi.ini``, instead of gunicorn."""
 
     def _command(self) -> list[str]:
-        options = {"http-socket": f"127.0.0.1:{self.port}", "module": self._application, **self._settings}
-        told = [f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items()]
-        return [sys.executable, "-c", "import pyuwsgi; pyuwsgi.run()", *told]
+        return [
+            *(sys.executable, "-c", "import pyuwsgi; pyuwsgi.run()"),
+            *("--ini", str(DEPLOY / "uwsgi.ini")),
+            *("--http-socket", f"127.0.0.1:{self.port}", "--module", self._application),
+        ]
 
 
 class Nginx:
@@ -438,7 +437,7 @@ class Deployment:
     :param max_failures: what may reach Configuration Server.
     :param application: as gunicorn and uWSGI name it.
     :param server: the kind of node.
-    :param settings: of gunicorn, instead of those in ``deploy/gunicorn.conf.py``; or uWSGI's options.
+    :param settings: of gunicorn, instead of those in ``deploy/gunicorn.conf.py``.
     """
 
     def __init__(
@@ -537,6 +536,7 @@ class Deployment:
 [GENESYS_AUTH.passwords]
 memory_kib = {CHEAP.memory_kib}
 iterations = {CHEAP.iterations}
+concurrent_hashes = {CHEAP.concurrent_hashes}
 
 [GENESYS_AUTH.contact_centers.acme.salesforce]
 organizations = ["{outside.salesforce.organization}"]

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -24,13 +23,6 @@ USERS = 6
 REQUESTS = 600
 AT_ONCE = 24
 PROCESSES = 4
-OPTIONS: dict[str, Any] = {
-    "master": True,
-    "processes": PROCESSES,
-    "enable-threads": True,
-    "need-app": True,
-    "die-on-term": True,
-}
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "redis"])
@@ -49,7 +41,6 @@ def portal(
         nodes=1,
         application="tests.nodes.warmed:create_app()",
         server=UwsgiNode,
-        **OPTIONS,
     )
     portal.make_tables()
     names = [f"user{number}.uwsgi.{kind}@acme.example" for number in range(USERS)]
@@ -87,5 +78,7 @@ def test_every_answer_is_the_asking_users_own(portal: tuple[Node, list[str]]) ->
     asked = [one for name in names for one in ((name, log_in(name)), (name, {}))]
     with ThreadPoolExecutor(AT_ONCE) as threads:
         answers = Counter(threads.map(ask, *zip(*islice(cycle(asked), REQUESTS), strict=True)))
-    assert answers == {"own": REQUESTS}, node.log.read_text("utf-8")
+    log = node.log.read_text("utf-8")
+    assert answers == {"own": REQUESTS}, log
+    assert "configuration_warning" not in log
     assert len(children(node.pid)) == PROCESSES
