@@ -1,7 +1,7 @@
-"""What an outage may cost: a bound on the calls at the same time, and a circuit that opens when nobody answers.
+"""Limits what an outage costs: a bulkhead for each server, and a circuit breaker for each part of it.
 
-It knows nothing of HTTP: whoever asks a server, by whatever protocol, enters, says how the call ended, and leaves.
-All of it is of one process; a forked child begins anew.
+It does not depend on HTTP: a caller of any protocol enters, reports how the call ended, and leaves. Counters and
+circuits belong to one process: a child starts with none.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Condition
+from threading import Condition, Lock
 from typing import TYPE_CHECKING
 
 from ..chain.decision import Reason, Unavailable
 from ..config.settings import CONCURRENT_CALLS
 from ..events import Event, tell
-from ..forks import fork_safe_lock, watch_forks
+from ..processes import PerProcess
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,38 +26,39 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 FAILURES = 5
-"""Failures in a row that open the circuit: more than one bad moment of a good server, and few users who wait."""
+"""Failures in a row that open a circuit."""
 FIRST_PAUSE = 5.0
-"""Seconds until an open circuit tries the server for the first time: a restart is over then, users have not left."""
+"""Seconds until an open circuit lets the first call try the server."""
 LONGEST_PAUSE = 30.0
-"""Seconds that the growing pauses end at: so long after the server is well, users notice it at the latest."""
+"""Upper limit in seconds of the growing pauses: users notice a recovery at the latest then."""
 JITTER = 0.2
-"""The part by which a pause differs at random: processes that saw the same outage do not come back together."""
+"""Random fraction of a pause, so that processes that saw the same outage do not try the server together."""
 MAX_CIRCUITS = 1024
-"""Circuits that are remembered; those without a failure and without a call are none."""
+"""Circuits that are kept. A circuit without a failure and without a call is dropped."""
 
 PATIENCE = 0.25
-"""Seconds that a call waits for one of those under way to end, where these are young: a few that come at once are not
-sent away by a server that is well."""
+"""Seconds that a call waits for its turn while the server answers."""
 YOUNG = 1.0
-"""Seconds for which a call under way is no sign that the server hangs."""
+"""Age in seconds from which a call under way suggests that the server hangs."""
 
 _BUSY_RETRY_AFTER = 1
 
 
 @dataclass(slots=True)
 class _Circuit:
-    """What is known of one part of one server.
+    """The state of one part of one server.
 
-    :param calls: under way.
-    :param failures: in a row.
-    :param why: the last of them.
-    :param opened: when, or ``None``: it is closed.
-    :param until: when the next call may try an open one.
-    :param probing: that call is under way.
-    :param epoch: counts openings and closings, so that a call which began before one has no say after it.
+    :param owner: the counters that it belongs to.
+    :param calls: calls under way.
+    :param failures: failures in a row.
+    :param why: the last failure.
+    :param opened: the time at which it opened, or ``None`` while it is closed.
+    :param until: the time from which the next call may try an open circuit.
+    :param probing: such a call is under way.
+    :param epoch: counts openings and closings: a call that began before one does not count after it.
     """
 
+    owner: _Calls
     server: str
     part: str
     calls: int = 0
@@ -68,7 +69,6 @@ class _Circuit:
     until: float = 0.0
     probing: bool = False
     epoch: int = 0
-    generation: int = 0
 
     @property
     def idle(self) -> bool:
@@ -79,9 +79,9 @@ class _Circuit:
 
 
 class Passage:
-    """One call, or several that belong together, to a server; a context, which is left however it ends.
+    """One call to a server, or several that belong together; a context manager, left however the call ends.
 
-    It has failed if any of its calls has. Where nothing was said it tells nothing of the server.
+    It has failed if any of its calls has. Without a report it changes nothing.
     """
 
     __slots__ = ("_circuit", "_epoch", "_failed", "_guard", "_why", "began", "probe")
@@ -96,12 +96,12 @@ class Passage:
         self.probe = probe
 
     def answered(self) -> None:
-        """Say that the server has answered, whatever it thinks of the question."""
+        """Report that the server has answered, whatever its answer."""
         if self._failed is None:
             self._failed = False
 
     def failed(self, why: str) -> None:
-        """Say that it has not.
+        """Report that the server has not answered.
 
         :param why: for the log: bounded, visible, without a secret.
         """
@@ -117,19 +117,37 @@ class Passage:
         self._guard._leave(self)
 
 
+class _Calls:
+    """What changes in a :class:`Guard`: one object for each process."""
+
+    __slots__ = ("circuits", "left", "lock", "under_way", "waiting")
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.left = Condition(self.lock)
+        self.forget()
+
+    def forget(self) -> None:
+        self.circuits: dict[tuple[str, str], _Circuit] = {}
+        self.under_way: defaultdict[str, set[Passage]] = defaultdict(set)
+        self.waiting: dict[str, list[object]] = {}
+
+
 class Guard:
     """Lets calls to servers pass while these answer, and only so many at the same time.
 
-    Half as many again may wait for their turn, for :data:`PATIENCE` seconds and only while all calls under way are
-    younger than :data:`YOUNG`: whoever asks a server that hangs is sent away at once.
+    Half as many again may wait for their turn, for ``patience`` seconds and only while all calls under way are younger
+    than :data:`YOUNG`: a caller of a server that hangs is refused at once.
 
-    A circuit opens after :data:`FAILURES` failures in a row. While it is open nobody is let through, but for one call
-    at a time after a pause: if that is answered the circuit closes, if it fails the pause grows, up to
-    :data:`LONGEST_PAUSE`, and if it says nothing the next call tries.
+    A circuit opens after :data:`FAILURES` failures in a row. While it is open no call passes, except one at a time
+    after a pause (half-open): its answer closes the circuit, its failure lengthens the pause, up to
+    :data:`LONGEST_PAUSE`.
 
-    :param concurrent: calls to one server at the same time.
+    :param concurrent: calls to one server at the same time, at least 1.
     :param patience: seconds that a call waits for its turn.
-    :param clock: seconds that never go back.
+    :param max_circuits: circuits that are kept.
+    :param clock: returns seconds that never go back.
+    :raises ValueError: if ``concurrent`` is less than 1.
     """
 
     def __init__(
@@ -137,128 +155,127 @@ class Guard:
         *,
         concurrent: int = CONCURRENT_CALLS,
         patience: float = PATIENCE,
+        max_circuits: int = MAX_CIRCUITS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if concurrent < 1:
             raise ValueError("concurrent is at least 1")
         self._concurrent = concurrent
         self._patience = patience
+        self._max_circuits = max_circuits
         self._clock = clock
-        self._lock = fork_safe_lock()
-        self._generation = 0
-        self._begin()
-        watch_forks(self)
+        self._calls = PerProcess(_Calls)
 
     def enter(self, server: str, part: str = "", *, within: float = math.inf) -> Passage | Unavailable:
-        """Return a passage, to be used as a context at once, or why there is none.
+        """Return a passage, to be used as a context manager at once, or the reason why there is none.
 
-        :param server: whose calls are bounded together, such as ``https://host:443``; it is shown in logs.
-        :param part: what can fail there while the rest is well: a tenant, an organization. Each has its own circuit.
-        :param within: seconds that whoever calls has; half of them are left for the call itself.
+        :param server: whose calls are limited together, such as ``https://host:443``; it is shown in logs.
+        :param part: what can fail there by itself: a tenant, an organization. Each has its own circuit.
+        :param within: seconds that the caller has; half of them are left for the call itself.
         """
-        with self._lock:
-            # Who waits already comes first.
-            found = self._entered(server, part, len(self._waiting.get(server, ())))
-            if found is None and self._may_wait(server):
-                found = self._entered_in_turn(server, part, min(self._patience, within / 2))
+        calls = self._calls.get()
+        with calls.lock:
+            # Callers that wait already come first.
+            found = self._entered(calls, server, part, len(calls.waiting.get(server, ())))
+            if found is None and self._may_wait(calls, server):
+                found = self._entered_in_turn(calls, server, part, min(self._patience, within / 2))
             return found if found is not None else _busy(server, self._concurrent)
 
-    def _entered_in_turn(self, server: str, part: str, patience: float) -> Passage | Unavailable | None:
-        generation, left, place = self._generation, self._left, object()
-        queue = self._waiting.setdefault(server, [])
+    def waiting(self, server: str) -> int:
+        """Return how many callers wait for their turn, in this process."""
+        calls = self._calls.get()
+        with calls.lock:
+            return len(calls.waiting.get(server, ()))
+
+    def clear(self) -> None:
+        """Start anew: every circuit is closed, and calls under way do not count any more."""
+        calls = self._calls.get()
+        with calls.lock:
+            calls.left.notify_all()
+            calls.forget()
+
+    def _entered_in_turn(self, calls: _Calls, server: str, part: str, patience: float) -> Passage | Unavailable | None:
+        place = object()
+        queue = calls.waiting.setdefault(server, [])
         queue.append(place)
 
         def has_turn() -> bool:
-            return generation != self._generation or self._has_room(server, queue.index(place))
+            # After clear() nobody waits in this queue any more.
+            return calls.waiting.get(server) is not queue or self._has_room(calls, server, queue.index(place))
 
         try:
-            left.wait_for(has_turn, patience)
-            return self._entered(server, part, queue.index(place))
+            calls.left.wait_for(has_turn, patience)
+            return self._entered(calls, server, part, queue.index(place))
         finally:
             queue.remove(place)
-            if not queue and self._waiting.get(server) is queue:
-                del self._waiting[server]
-            # Whoever stands behind may have a turn now.
-            left.notify_all()
+            if not queue and calls.waiting.get(server) is queue:
+                del calls.waiting[server]
+            # The next in the queue may have a turn now.
+            calls.left.notify_all()
 
-    def _has_room(self, server: str, ahead: int) -> bool:
-        return len(self._calls.get(server, ())) + ahead < self._concurrent
+    def _has_room(self, calls: _Calls, server: str, ahead: int) -> bool:
+        return len(calls.under_way.get(server, ())) + ahead < self._concurrent
 
-    def _entered(self, server: str, part: str, ahead: int) -> Passage | Unavailable | None:
-        """Return a passage, or that the circuit is open; ``None`` where it is not this call's turn.
+    def _entered(self, calls: _Calls, server: str, part: str, ahead: int) -> Passage | Unavailable | None:
+        """Return a passage, or that the circuit is open; ``None`` if it is not this call's turn.
 
         :param ahead: how many wait before it.
         """
         now = self._clock()
-        circuit = self._circuits.get((server, part))
+        circuit = calls.circuits.get((server, part))
         if circuit is not None and circuit.opened is not None and (circuit.probing or now < circuit.until):
             return _open(circuit, now)
-        if not self._has_room(server, ahead):
+        if not self._has_room(calls, server, ahead):
             return None
         if circuit is None:
-            circuit = self._remember(_Circuit(server, part, generation=self._generation))
+            circuit = self._added(_Circuit(calls, server, part))
         circuit.calls += 1
         circuit.probing = circuit.opened is not None
         passage = Passage(self, circuit, began=now, probe=circuit.probing)
-        self._calls[server].add(passage)
+        calls.under_way[server].add(passage)
         return passage
 
-    def _may_wait(self, server: str) -> bool:
+    def _may_wait(self, calls: _Calls, server: str) -> bool:
         now = self._clock()
-        oldest = min((passage.began for passage in self._calls.get(server, ())), default=now)
-        waiting = len(self._waiting.get(server, ()))
+        oldest = min((passage.began for passage in calls.under_way.get(server, ())), default=now)
+        waiting = len(calls.waiting.get(server, ()))
         return waiting < max(1, self._concurrent // 2) and now - oldest < YOUNG
 
-    def clear(self) -> None:
-        """Begin anew: every circuit is closed, and calls under way are not heard any more."""
-        with self._lock:
-            self._left.notify_all()
-            self.after_fork()
-
-    def before_fork(self) -> None:
-        """Keep everything: the parent's calls go on."""
-
-    def after_fork(self) -> None:
-        """Begin anew: the calls of the parent's threads never end here."""
-        self._generation += 1
-        self._begin()
-
-    def _begin(self) -> None:
-        self._circuits: dict[tuple[str, str], _Circuit] = {}
-        self._calls: defaultdict[str, set[Passage]] = defaultdict(set)
-        self._waiting: dict[str, list[object]] = {}
-        self._left = Condition(self._lock)
-
-    def _remember(self, circuit: _Circuit) -> _Circuit:
-        if len(self._circuits) >= MAX_CIRCUITS:
-            oldest = next((key for key, known in self._circuits.items() if not known.calls), None)
+    def _added(self, circuit: _Circuit) -> _Circuit:
+        circuits = circuit.owner.circuits
+        if len(circuits) >= self._max_circuits:
+            oldest = next((key for key, known in circuits.items() if not known.calls), None)
             if oldest is not None:
-                del self._circuits[oldest]
-        self._circuits[circuit.server, circuit.part] = circuit
+                del circuits[oldest]
+        circuits[circuit.server, circuit.part] = circuit
         return circuit
 
     def _leave(self, passage: Passage) -> None:
-        circuit = passage._circuit
-        with self._lock:
-            if circuit.generation != self._generation:
+        circuit, calls = passage._circuit, self._calls.get()
+        if circuit.owner is not calls:
+            # A call of the parent process: a child may find its lock held for ever.
+            return
+        with calls.lock:
+            under_way = calls.under_way.get(circuit.server, set())
+            if passage not in under_way:
+                # It began before clear().
                 return
-            calls = self._calls[circuit.server]
-            calls.discard(passage)
-            if not calls:
-                del self._calls[circuit.server]
-            self._left.notify_all()
+            under_way.discard(passage)
+            if not under_way:
+                del calls.under_way[circuit.server]
+            calls.left.notify_all()
             circuit.calls -= 1
             if passage.probe:
                 circuit.probing = False
             tell = self._settle(circuit, passage) if passage._epoch == circuit.epoch else None
             if circuit.idle:
-                del self._circuits[circuit.server, circuit.part]
+                del calls.circuits[circuit.server, circuit.part]
         if tell is not None:
-            # A handler may be slow: not while others wait for the lock.
+            # A log handler may be slow: other callers must not wait for it.
             tell()
 
     def _settle(self, circuit: _Circuit, passage: Passage) -> Callable[[], None] | None:
-        """Take a call's end into account; return what is to be told of it."""
+        """Count how a call ended; return what logs a change of the circuit."""
         now = self._clock()
         if passage._failed is None:
             return None

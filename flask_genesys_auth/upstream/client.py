@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,7 +12,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from ..chain.decision import Unavailable
-from ..forks import watch_forks
+from ..processes import PerProcess
 from .bounded import Deadline, Exchange, TooMuch, connect, exchanging, tls_context
 from .breaker import Guard
 from .proxy import tunnel
@@ -32,7 +30,9 @@ if TYPE_CHECKING:
 _PORTS = {"https": 443, "http": 80}
 
 
-def _pools(tls: ssl.SSLContext, proxy: Proxy | None, connections: int) -> urllib3.PoolManager:
+def _pools(certificates: str, proxy: Proxy | None, connections: int) -> urllib3.PoolManager:
+    tls = tls_context(certificates)
+
     def reach(host: str, port: int) -> socket.socket:
         try:
             return connect(host, port) if proxy is None else tunnel(proxy, host, port)
@@ -76,34 +76,14 @@ class Upstream:
         connections: int = 16,
         guard: Guard | None = None,
     ) -> None:
-        self._certificates = certificates
-        self._proxy = proxy
-        self._connections = connections
         self._guard = guard or Guard()
-        self._inherited: list[urllib3.PoolManager] = []
-        watch_forks(self)
-
-    @cached_property
-    def _tls(self) -> ssl.SSLContext:
-        return tls_context(self._certificates)
-
-    @cached_property
-    def _pools(self) -> urllib3.PoolManager:
-        return _pools(self._tls, self._proxy, self._connections)
-
-    def before_fork(self) -> None:
-        """Let go of what is idle, so that a child does not hold it open; what is in use is let go of after its use."""
-        self.__dict__.pop("_pools", None)
-
-    def after_fork(self) -> None:
-        """Begin with connections of the child's own; the parent's are kept unused, for their locks may be taken."""
-        inherited = self.__dict__.pop("_pools", None)
-        if inherited is not None:
-            self._inherited.append(inherited)
+        self._pools = PerProcess(lambda: _pools(certificates, proxy, connections))
 
     def close(self) -> None:
-        """Let go of idle connections; new ones are made when it is used again."""
-        self._pools.clear()
+        """Close the idle connections of this process. The next request opens new ones."""
+        pools = self._pools.made()
+        if pools is not None:
+            pools.clear()
 
     def visit(self, url: str, deadline: Deadline, *, part: str = "") -> Visit | Unavailable:
         """Return the way to a server for requests that belong together, to be used as a context at once.
@@ -144,7 +124,7 @@ class Upstream:
         try:
             with exchanging(exchange):
                 exchange.deadline.remaining()
-                response = self._pools.urlopen(
+                response = self._pools.get().urlopen(
                     method,
                     url,
                     body=body,

@@ -35,11 +35,12 @@ def text(value: str | bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: the tag of its operation, and all of its octets."""
+    """A request: the tag of its operation, all of its octets, and the number of its connection."""
 
     number: bytes
     operation: int
     octets: bytes
+    connection: int = 0
 
     def message(self, operation: bytes, controls: bytes = b"") -> bytes:
         return ber(0x30, self.number, operation, controls)
@@ -70,6 +71,7 @@ class ScriptedServer:
     """Answers each request by a function; ``None`` ends the connection, nothing is silence.
 
     :ivar asked: every request, in their order.
+    :ivar seen: is set by each request, before it is answered.
     :ivar hangs_up: after each answer to a bind it ends the connection.
     :ivar ended: gets something for each connection that it has ended.
     """
@@ -77,6 +79,7 @@ class ScriptedServer:
     def __init__(self, say: Say) -> None:
         self.say = say
         self.asked: list[Asked] = []
+        self.seen = threading.Event()
         self.connections = 0
         self.hangs_up = False
         self.ended: queue.Queue[None] = queue.Queue()
@@ -127,15 +130,16 @@ class ScriptedServer:
                 return
             self.connections += 1
             self._open.append(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            threading.Thread(target=self._serve, args=(connection, self.connections), daemon=True).start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, number: int) -> None:
         with suppress(OSError):
             for octets in _messages(connection):
-                asked = _read(octets)
+                asked = _read(octets, number)
                 if asked.operation == 0x42:  # an unbind
                     break
                 self.asked.append(asked)
+                self.seen.set()
                 said = self.say(asked)
                 if said is None:
                     break
@@ -156,10 +160,10 @@ def _messages(connection: socket.socket) -> Iterator[bytes]:
             yield head + more + stream.read(size)
 
 
-def _read(octets: bytes) -> Asked:
+def _read(octets: bytes, connection: int) -> Asked:
     start = 2 + (octets[1] & 0x7F if octets[1] & 0x80 else 0)
     end = start + 2 + octets[start + 1]
-    return Asked(octets[start:end], octets[end], octets)
+    return Asked(octets[start:end], octets[end], octets, connection)
 
 
 def finds_ann(bind: Say) -> Say:

@@ -15,7 +15,6 @@ from flask_genesys_auth.cli.rooms import rooms_of, run
 from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.directories.ldap import LdapDirectory
-from flask_genesys_auth.directories.ldap.health import directory_checks
 from flask_genesys_auth.web.runtime import runtime
 from tests.slapd import BASE, GROUPS, PEOPLE, SECRET, SERVICE, SlapdServer
 
@@ -120,10 +119,8 @@ def test_a_server_that_refuses_nobodys_questions_answers_all_the_same(slapd: Sla
 
 
 def test_passwords_in_the_open_are_warned_of(slapd: SlapdServer) -> None:
-    table = slapd.settings(servers=(LdapServer(False, "ldap.invalid", 389),)).ldap
-    assert table is not None
-    directory = LdapDirectory(slapd.settings(servers=table.servers))
-    found = list(directory_checks(NAME, table, directory._servers, 5))
+    directory = LdapDirectory(slapd.settings(servers=(LdapServer(False, "ldap.invalid", 389),)))
+    found = list(directory.checks())
     assert [check.status for check in found] == ["failure", "warning"]
     assert "in the open" in found[1].finding
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import queue
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +16,8 @@ from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.settings import LdapAttributes
 from flask_genesys_auth.directories.ldap import LdapDirectory
 from flask_genesys_auth.directories.ldap.pool import LONGEST_IDLE, LONGEST_LIFE, Pool
-from flask_genesys_auth.upstream import Deadline, Guard, Upstreams
+from flask_genesys_auth.directories.ldap.server import DirectoryServer
+from flask_genesys_auth.upstream import Deadline, Guard, Passage, Upstreams, Visit
 from flask_genesys_auth.upstream.breaker import FAILURES, LONGEST_PAUSE
 from tests.slapd import PASSWORD, PEOPLE, SlapdServer
 from tests.upstreams.test_guard import Clock
@@ -54,22 +52,21 @@ def well() -> Iterator[ScriptedServer]:
 
 def test_a_server_that_hangs_and_comes_back_needs_nobody(own_slapd: SlapdServer) -> None:
     own_slapd.add_person("ann")
-    clock = Clock()
-    directory = LdapDirectory(own_slapd.settings(timeout=0.3), Guard(clock=clock))
-    patient = LdapDirectory(own_slapd.settings(timeout=LONG), Guard(clock=clock))
+    guard = Guard(clock=(clock := Clock()))
+    hasty = LdapDirectory(own_slapd.settings(timeout=1), guard)
+    patient = LdapDirectory(own_slapd.settings(timeout=LONG), guard)
     assert patient.verify("ann", PASSWORD) == ANN
     with own_slapd.hanging():
-        outcomes = [directory.verify("ann", PASSWORD) for _ in range(FAILURES)]
+        outcomes = [hasty.verify("ann", PASSWORD) for _ in range(FAILURES)]
         assert {reason(found) for found in outcomes} <= {Reason.TIMED_OUT}
-        before = directory.verify("ann", PASSWORD)
+        before = hasty.verify("ann", PASSWORD)
         assert isinstance(before, Unavailable)
         assert before.reason is Reason.CIRCUIT_OPEN
         assert before.uncounted
     clock.now += 2 * LONGEST_PAUSE
-    directory._timeout = LONG
-    assert directory.verify("ann", PASSWORD) == ANN
     assert patient.verify("ann", PASSWORD) == ANN
-    directory.close()
+    assert patient.verify("ann", PASSWORD) == ANN
+    hasty.close()
     patient.close()
 
 
@@ -121,15 +118,13 @@ def test_a_wrong_password_is_the_last_word(well: ScriptedServer) -> None:
     assert well.asked == []
 
 
-def test_after_its_failures_a_dead_server_costs_nothing(silent: ScriptedServer, well: ScriptedServer) -> None:
-    directory = LdapDirectory(silent.settings(well.port, timeout=0.4))
-    for _ in range(FAILURES):
-        directory.verify("ann", PASSWORD)
-    asked = len(silent.asked)
-    directory._timeout = LONG
-    for _ in range(20):
-        assert directory.verify("ann", PASSWORD) == ANN
-    assert len(silent.asked) == asked == FAILURES
+def test_after_its_failures_a_dead_server_costs_nothing(well: ScriptedServer) -> None:
+    with ScriptedServer(lambda asked: None) as dead:
+        directory = LdapDirectory(dead.settings(well.port, timeout=LONG))
+        for _ in range(FAILURES + 20):
+            assert directory.verify("ann", PASSWORD) == ANN
+        assert len(dead.asked) == FAILURES
+        directory.close()
 
 
 def test_one_call_tries_a_dead_server_after_a_pause() -> None:
@@ -150,12 +145,11 @@ def test_one_call_tries_a_dead_server_after_a_pause() -> None:
         assert reason(directory.verify("ann", PASSWORD)) is Reason.CIRCUIT_OPEN
         down = False
         clock.now += 2 * LONGEST_PAUSE
-        asked = len(server.asked)
+        server.seen.clear()
         outcomes: queue.Queue[object] = queue.Queue()
         probe = threading.Thread(target=lambda: outcomes.put(directory.verify("ann", PASSWORD)))
         probe.start()
-        while len(server.asked) == asked:
-            pass
+        assert server.seen.wait(LONG)
         assert reason(directory.verify("ann", PASSWORD)) is Reason.CIRCUIT_OPEN
         held.set()
         assert outcomes.get(timeout=LONG) == ANN
@@ -220,7 +214,15 @@ def test_contact_centers_that_go_the_same_way_share_the_bound(well: ScriptedServ
     settings = well.settings()
     assert upstreams.guard(settings) is upstreams.guard(well.settings())
     assert upstreams.guard(settings) is not upstreams.guard(well.settings(timeout=7))
-    assert upstreams.of(settings)._guard is upstreams.guard(settings)
+    url = f"http://127.0.0.1:{well.port}"
+    bound = [upstreams.guard(settings).enter(url) for _ in range(settings.concurrent_calls)]
+    refused = upstreams.of(settings).visit(url, Deadline(0.01))
+    assert reason(refused) is Reason.UPSTREAM_BUSY
+    for passage in bound:
+        assert isinstance(passage, Passage)
+        with passage:
+            pass
+    assert isinstance(upstreams.of(settings).visit(url, Deadline(LONG)), Visit)
 
 
 # Nobody acts as the one before
@@ -231,37 +233,40 @@ def test_a_connection_is_used_again_and_never_as_the_person_before(own_slapd: Sl
     for name in ("ann", "bob"):
         own_slapd.add_person(name, mail=f"{name}@acme.example")
     template: dict[str, Any] = {"base": "", "bind_dn": "", "bind_password": None, "user_dn": f"uid={{user}},{PEOPLE}"}
-    directory = LdapDirectory(own_slapd.settings(attributes=LdapAttributes(email="mail"), **template))
-    (server,) = directory._servers
+    settings = own_slapd.settings(attributes=LdapAttributes(email="mail"), **template)
+    directory = LdapDirectory(settings)
     for name in ("ann", "bob", "ann"):
         found = directory.verify(name, PASSWORD)
         assert isinstance(found, DirectoryEntry)
         assert found.attributes["email"] == f"{name}@acme.example"
-        assert len(server.people) == 1
     assert reason(directory.verify("bob", "wrong")) is Reason.BAD_CREDENTIALS
-    with server.asked(Deadline(LONG)) as call, call.person() as connection:
-        with pytest.raises(RuntimeError, match="person before"):
-            connection.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline)
-        assert connection.bind(f"uid=bob,{PEOPLE}", "wrong").code == 49
-        with pytest.raises(RuntimeError, match="person before"):
-            connection.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline)
-        # Even without that bolt: who was refused is nobody (RFC 4511 4.2.1).
-        connection._sealed = False
-        assert connection.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline) is None
-        assert connection.bind(f"uid=ann,{PEOPLE}", PASSWORD).code == 0
-        assert connection.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline) is not None
     directory.close()
+    assert settings.ldap is not None
+    server = DirectoryServer(settings.ldap.servers[0], settings.ldap)
+    with server.asked(Deadline(LONG)) as call:
+        with call.person() as connection:
+            assert connection.bind(f"uid=ann,{PEOPLE}", PASSWORD).code == 0
+            assert connection.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline) is not None
+        with call.person() as again:
+            assert again is connection
+            with pytest.raises(RuntimeError, match="person before"):
+                again.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline)
+            assert again.bind(f"uid=bob,{PEOPLE}", "wrong").code == 49
+            with pytest.raises(RuntimeError, match="person before"):
+                again.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline)
+            assert again.bind(f"uid=bob,{PEOPLE}", PASSWORD).code == 0
+            assert again.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline) is None
+            assert again.read(f"uid=bob,{PEOPLE}", ["mail"], call.deadline) is not None
+    server.close()
 
 
-def test_people_are_never_bound_on_the_services_connection(slapd: SlapdServer) -> None:
-    slapd.add_person("ann")
-    directory = LdapDirectory(slapd.settings())
-    directory.verify("ann", PASSWORD)
-    (server,) = directory._servers
-    (people,), (service,) = server.people._idle, server.service._idle
-    for _ in range(3):
+def test_people_are_never_bound_on_the_services_connection(well: ScriptedServer) -> None:
+    directory = LdapDirectory(well.as_service())
+    for _ in range(4):
         assert directory.verify("ann", PASSWORD) == ANN
-        assert (server.people._idle, server.service._idle) == ([people], [service])
+    service = {asked.connection for asked in well.asked if asked.operation == SEARCH or b"cn=service" in asked.octets}
+    people = {asked.connection for asked in well.asked if asked.operation == BIND and b"uid=ann" in asked.octets}
+    assert (len(service), len(people), service & people) == (1, 1, set())
     directory.close()
 
 
@@ -294,55 +299,33 @@ def test_a_wrong_password_does_not_cost_the_connection() -> None:
 
 def test_connections_grow_old(well: ScriptedServer) -> None:
     clock = Clock()
-    directory = LdapDirectory(well.settings())
-    (server,) = directory._servers
-    pool = Pool(2, clock=clock)
-    with server.asked(Deadline(LONG)) as call:
-        connections = [server.open(call.deadline) for _ in range(3)]
-        for connection in connections:
-            connection.opened = clock()
-            pool.give(connection)
-        assert len(pool) == 2
-        first = pool.take()
-        assert first is connections[1]
-        clock.now += LONGEST_IDLE
-        assert pool.take() is None
-        for _ in range(int(LONGEST_LIFE // (LONGEST_IDLE - 1))):
-            pool.give(first)
-            clock.now += LONGEST_IDLE - 1
-            if clock() - first.opened < LONGEST_LIFE:
-                assert pool.take() is first
-        assert pool.take() is None
+    directory = LdapDirectory(well.by_template(), clock=clock)
 
+    def connections_after(seconds: float) -> int:
+        clock.now += seconds
+        assert directory.verify("ann", PASSWORD) == ANN
+        return well.connections
 
-def test_a_forked_child_has_connections_of_its_own(slapd: SlapdServer, tmp_path: Path) -> None:
-    slapd.add_person("ann")
-    directory = LdapDirectory(slapd.settings())
-    assert directory.verify("ann", PASSWORD) == ANN
-    (server,) = directory._servers
-    assert server.people._idle
-    child = os.fork()
-    if not child:
-        try:
-            alone = not server.people._idle and not server.service._idle
-            fine = alone and directory.verify("ann", PASSWORD) == ANN
-            directory.close()
-            (tmp_path / "child").write_text("fine" if fine else "not fine")
-        finally:
-            os._exit(0)
-    _reaped(child)
-    assert (tmp_path / "child").read_text() == "fine"
-    assert (server.people._idle, server.service._idle) == ([], [])  # the child would have held them open
-    assert directory.verify("ann", PASSWORD) == ANN
-    assert server.people._idle
+    assert [connections_after(seconds) for seconds in (0, LONGEST_IDLE - 1, LONGEST_IDLE)] == [1, 1, 2]
+    made = clock.now
+    while clock.now + LONGEST_IDLE - 1 < made + LONGEST_LIFE:
+        assert connections_after(LONGEST_IDLE - 1) == 2
+    assert connections_after(LONGEST_IDLE - 1) == 3
     directory.close()
 
 
-def _reaped(child: int) -> None:
-    timer = threading.Timer(LONG, os.kill, (child, signal.SIGKILL))
-    timer.start()
-    os.waitpid(child, 0)
-    timer.cancel()
+def test_only_so_many_idle_connections_are_kept(well: ScriptedServer) -> None:
+    settings = well.settings().ldap
+    assert settings is not None
+    server = DirectoryServer(settings.servers[0], settings)
+    pool = Pool(2)
+    with server.asked(Deadline(LONG)) as call:
+        connections = [server.open(call.deadline) for _ in range(3)]
+        for connection in connections:
+            pool.give(connection)
+        assert [pool.take() for _ in range(3)] == [connections[1], connections[0], None]
+    for connection in connections:
+        connection.close()
 
 
 def test_a_good_password_is_good_whatever_comes_after_it(well: ScriptedServer) -> None:

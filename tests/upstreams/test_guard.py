@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ import pytest
 
 from flask_genesys_auth.chain.decision import Reason, Unavailable
 from flask_genesys_auth.upstream import Guard, Passage
-from flask_genesys_auth.upstream.breaker import FAILURES, FIRST_PAUSE, JITTER, LONGEST_PAUSE, MAX_CIRCUITS, YOUNG
+from flask_genesys_auth.upstream.breaker import FAILURES, FIRST_PAUSE, JITTER, LONGEST_PAUSE, YOUNG
 
 SERVER = "https://one.example:443"
 OTHER = "https://other.example:443"
@@ -124,16 +123,30 @@ def test_pauses_grow_up_to_a_limit_and_begin_anew_after_recovery(guard: Guard, c
 
 
 def test_pauses_differ_between_processes(clock: Clock) -> None:
-    first, second = set(), set()
     guards = [Guard(clock=clock) for _ in range(20)]
     for guard in guards:
         fail(guard, FAILURES)
-        first.add(guard._circuits[SERVER, ""].until)
-    clock.now += LONGEST_PAUSE
-    for guard in guards:
-        fail(guard)
-        second.add(guard._circuits[SERVER, ""].until)
-    assert min(len(first), len(second)) > 1
+    for pause in (FIRST_PAUSE, 2 * FIRST_PAUSE):
+        opened, waiting, tried_at = clock.now, set(guards), set()
+        while waiting:
+            clock.now += pause * JITTER / 10
+            assert clock.now <= opened + pause * (MOST + JITTER / 10)
+            for guard in list(waiting):
+                outcome = guard.enter(SERVER)
+                if isinstance(outcome, Passage):
+                    with outcome:
+                        outcome.failed("still down")
+                    waiting.remove(guard)
+                    tried_at.add(clock.now)
+        assert len(tried_at) > 1
+        # The second pauses began at different times; to compare them they are begun anew at one.
+        clock.now += 2 * LONGEST_PAUSE
+        for guard in guards:
+            answer(guard)
+            fail(guard, FAILURES)
+        clock.now += FIRST_PAUSE * MOST
+        for guard in guards:
+            fail(guard)
 
 
 def test_a_probe_is_given_back_however_it_ends(guard: Guard, clock: Clock) -> None:
@@ -177,8 +190,7 @@ def test_only_so_many_calls_at_once_over_all_parts_of_a_server(guard: Guard) -> 
     leave(under_way.pop())
     answer(guard)
     leave(*under_way)
-    assert not guard._calls
-    assert not guard._circuits
+    all_are_free(guard, 3)
 
 
 def test_one_too_many_waits_for_a_call_that_ends_soon(clock: Clock) -> None:
@@ -194,8 +206,7 @@ def test_one_too_many_waits_for_a_call_that_ends_soon(clock: Clock) -> None:
             under_way[0].answered()
         with entered(waiting.result(LONG)), under_way[1]:
             pass
-    assert not guard._waiting
-    assert not guard._calls
+    all_are_free(guard, 2)
 
 
 def test_nobody_waits_for_a_server_that_seems_to_hang(clock: Clock) -> None:
@@ -227,7 +238,9 @@ def test_who_waits_while_the_circuit_opens_is_told_so(clock: Clock) -> None:
         with last:
             last.failed("it is down")
         refused(waiting.result(LONG))
-    assert not guard._calls
+    clock.now += FIRST_PAUSE * MOST
+    answer(guard)
+    all_are_free(guard, 1)
 
 
 def test_whoever_has_little_time_waits_for_half_of_it_at_most(clock: Clock) -> None:
@@ -250,8 +263,7 @@ def test_who_comes_later_does_not_overtake_who_waits(clock: Clock, concurrent: i
         refused(guard.enter(SERVER, within=0.1), Reason.UPSTREAM_BUSY)
         under_way.append(entered(waiting.result(LONG)))
     leave(*under_way)
-    assert not guard._waiting
-    assert not guard._calls
+    all_are_free(guard, concurrent)
 
 
 def test_who_waits_behind_somebody_that_gives_up_has_a_turn(clock: Clock) -> None:
@@ -267,7 +279,7 @@ def test_who_waits_behind_somebody_that_gives_up_has_a_turn(clock: Clock) -> Non
         leave(under_way.pop())
         under_way.append(entered(patient.result(LONG)))
     leave(*under_way)
-    assert not guard._waiting
+    all_are_free(guard, 4)
 
 
 def test_who_waits_while_all_is_forgotten_goes_on(clock: Clock) -> None:
@@ -279,15 +291,22 @@ def test_who_waits_while_all_is_forgotten_goes_on(clock: Clock) -> None:
         guard.clear()
         with entered(waiting.result(LONG)), forgotten:
             pass
-    assert not guard._waiting
-    answer(guard)
+    all_are_free(guard, 1)
 
 
 def until_so_many_wait(guard: Guard, number: int) -> None:
     end = time.monotonic() + LONG
-    while len(guard._waiting.get(SERVER, ())) != number:
+    while guard.waiting(SERVER) != number:
         assert time.monotonic() < end
         time.sleep(0.005)
+
+
+def all_are_free(guard: Guard, number: int) -> None:
+    """Nobody waits, and exactly so many calls may be under way at once."""
+    assert guard.waiting(SERVER) == 0
+    under_way = [entered(guard.enter(SERVER)) for _ in range(number)]
+    refused(guard.enter(SERVER, within=0), Reason.UPSTREAM_BUSY)
+    leave(*under_way)
 
 
 def leave(*passages: Passage) -> None:
@@ -311,26 +330,27 @@ def test_a_full_bound_takes_no_probe(clock: Clock) -> None:
     assert entered(guard.enter(SERVER)).probe
 
 
-def test_what_is_remembered_of_servers_is_bounded(guard: Guard) -> None:
+def test_what_is_remembered_of_servers_is_bounded(clock: Clock) -> None:
+    guard = Guard(concurrent=3, max_circuits=4, clock=clock)
     with entered(guard.enter("kept")):
+        fail(guard, FAILURES, "kept")
         fail(guard, FAILURES, "first")
-        for number in range(MAX_CIRCUITS - 2):
+        for number in range(2):
             fail(guard, server=f"{number}")
-        assert len(guard._circuits) == MAX_CIRCUITS
         refused(guard.enter("first"))
         fail(guard, server="one more")
-        assert len(guard._circuits) == MAX_CIRCUITS
         answer(guard, "first")
-    assert ("kept", "") not in guard._circuits
+        refused(guard.enter("kept"))
 
 
-def test_where_every_server_has_a_call_none_is_forgotten(monkeypatch: pytest.MonkeyPatch, guard: Guard) -> None:
-    monkeypatch.setattr("flask_genesys_auth.upstream.breaker.MAX_CIRCUITS", 2)
+def test_where_every_server_has_a_call_none_is_forgotten(clock: Clock) -> None:
+    guard = Guard(concurrent=2, max_circuits=2, clock=clock)
     passages = [entered(guard.enter(str(number))) for number in range(4)]
-    for passage in passages:
-        with passage:
-            passage.answered()
-    assert not guard._circuits
+    for number in range(4):
+        fail(guard, FAILURES, str(number))
+    for number in range(4):
+        refused(guard.enter(str(number)))
+    leave(*passages)
 
 
 def test_the_log_says_once_that_it_opens_and_once_that_it_closes(
@@ -384,36 +404,3 @@ def test_a_slow_log_holds_up_nobody(guard: Guard, monkeypatch: pytest.MonkeyPatc
         thread.join()
     finally:
         logger.removeHandler(handler)
-
-
-def test_a_forked_child_begins_anew_and_the_parent_goes_on(guard: Guard) -> None:
-    fail(guard, FAILURES, OTHER)
-    under_way = [entered(guard.enter(SERVER)) for _ in range(3)]
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        seen = [type(guard.enter(name)).__name__ for name in (OTHER, SERVER, SERVER, SERVER, SERVER)]
-        with under_way[0]:
-            pass  # the parent's: it frees no place here
-        seen.append(type(guard.enter(SERVER)).__name__)
-        os.write(writer, " ".join(seen).encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(reader, 1000).decode().split() == ["Passage"] * 4 + ["Unavailable"] * 2
-    os.close(reader)
-    os.close(writer)
-    refused(guard.enter(OTHER))
-    refused(guard.enter(SERVER), Reason.UPSTREAM_BUSY)
-    with under_way[0]:
-        pass
-    answer(guard)
-
-
-def test_what_the_parent_had_under_way_ends_in_a_child_without_effect(guard: Guard) -> None:
-    passage = entered(guard.enter(SERVER))
-    guard.before_fork()
-    guard.after_fork()
-    with passage:
-        passage.failed("never seen here")
-    assert not guard._calls
-    assert not guard._circuits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import socket
 import threading
@@ -270,21 +269,6 @@ def detail_when_down(upstream: Upstream, url: str) -> str:
     outcome = get(upstream, url)
     assert isinstance(outcome, Unavailable)
     return outcome.detail
-
-
-def test_a_forked_child_finds_out_for_itself(upstream: Upstream, desk: Desk) -> None:
-    desk.fail(500)
-    bring_down(upstream, desk.url)
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(writer, str(reason(get(upstream, desk.url))).encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(reader, 100) == b"server_error"
-    os.close(reader)
-    os.close(writer)
-    assert reason(get(upstream, desk.url)) is Reason.CIRCUIT_OPEN
 
 
 def test_an_interrupted_call_gives_its_place_back(upstream: Upstream, desk: Desk) -> None:

@@ -18,7 +18,6 @@ from flask_genesys_auth.chain.evidence import Evidence
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import ConfigurationServer
 from flask_genesys_auth.directories.genesys import USERINFO_PATH, GenesysDirectory
-from flask_genesys_auth.directories.salesforce import SalesforceDirectory
 from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep
 from flask_genesys_auth.steps.salesforce import SalesforceStep
 from flask_genesys_auth.testing.faults import RawServer
@@ -158,7 +157,6 @@ def test_contact_centers_that_go_the_same_way_share_a_client_and_others_have_the
     for changes in ({"timeout": 1.0}, {"concurrent_calls": 2}, {"ca_file": "PEM"}):
         other = salesforce_settings("https://login.salesforce.com:443", **changes)
         assert upstreams.of(other) is not upstreams.of(one)
-    assert SalesforceDirectory(one)._upstream is not upstreams.of(one)
 
 
 def application(genesys: str, salesforce: str) -> FlaskClient:

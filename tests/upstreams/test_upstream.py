@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import http.client
-import os
 import socket
 import threading
 import time
@@ -304,33 +303,13 @@ class KeepAlive:
         self.listener.close()
 
 
-def test_connections_are_reused_but_idle_ones_not_over_a_fork(upstream: Upstream) -> None:
+def test_connections_are_reused_until_they_are_closed(upstream: Upstream) -> None:
     server = KeepAlive()
     assert [answered(get(upstream, server.url)).body for _ in range(3)] == [b"1"] * 3
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        outcome = get(upstream, server.url)
-        os.write(writer, outcome.body if isinstance(outcome, Answer) else b"?")
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(reader, 10) == b"2"
-    os.close(reader)
-    os.close(writer)
-    # The parent has let go of its own, too: nobody holds it open.
-    assert [answered(get(upstream, server.url)).body for _ in range(2)] == [b"3"] * 2
     upstream.close()
-    assert answered(get(upstream, server.url)).body == b"4"
+    assert [answered(get(upstream, server.url)).body for _ in range(2)] == [b"2"] * 2
     upstream.close()
     server.stop()
-
-
-def test_a_client_that_has_asked_nobody_yet_forks_too() -> None:
-    fresh = Upstream()
-    fresh.before_fork()
-    fresh.after_fork()
-    fresh.close()
-    assert failed(get(fresh, unused_url())).reason is Reason.UNREACHABLE
 
 
 def test_requests_at_the_same_time_keep_their_own_deadlines(upstream: Upstream, echo: Echo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -13,7 +14,7 @@ from ...config.distinguished_names import normal, parse
 from ...config.names import fold
 from ...config.rules import USER
 from ...errors import ConfigurationError
-from ...upstream import Deadline, Guard, tls_context
+from ...upstream import Deadline, Guard
 from .connection import Connection, Entry
 from .health import directory_checks
 from .library import LDAPInvalidFilterError, ldap3, search_operation
@@ -38,13 +39,19 @@ class LdapDirectory:
     """Implements :class:`~flask_genesys_auth.chain.ports.Directory` over LDAP (RFC 4511, 4513).
 
     :param settings: of the Configuration Server step, with its ``ldap`` table.
-    :param guard: what calls must pass; default: one of its own.
-    :param contact_center: whose it is, for errors.
-    :raises ConfigurationError: if ldap3 cannot read a filter.
+    :param guard: limits the calls to its servers; default: one of its own.
+    :param contact_center: the contact center's name, for error messages.
+    :param clock: returns seconds that never go back; the age of idle connections is measured by it.
+    :raises ConfigurationError: if there is no ``ldap`` table, or ldap3 cannot read a filter.
     """
 
     def __init__(
-        self, settings: ConfigurationServer, guard: Guard | None = None, *, contact_center: str = "NAME"
+        self,
+        settings: ConfigurationServer,
+        guard: Guard | None = None,
+        *,
+        contact_center: str = "NAME",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._contact_center = contact_center
         if settings.ldap is None:
@@ -54,9 +61,14 @@ class LdapDirectory:
         self._guard = guard or Guard(concurrent=settings.concurrent_calls)
         self._check_filters()
         self._person = _Person(settings.ldap)
-        tls = tls_context(settings.ca_file)
         self._servers = [
-            DirectoryServer(address, settings.ldap, tls, connections=settings.concurrent_calls)
+            DirectoryServer(
+                address,
+                settings.ldap,
+                certificates=settings.ca_file,
+                connections=settings.concurrent_calls,
+                clock=clock,
+            )
             for address in settings.ldap.servers
         ]
 

@@ -1,42 +1,42 @@
-"""Connections to one server that are kept for the next one who needs them.
+"""Idle connections to one server, kept for the next request.
 
-Two kinds never meet: those bound as the service account, which search and read, and those on which people are bound.
-Whoever takes one of the latter binds before anything else, so that nobody acts as the one before.
+Connections of two kinds are never mixed: those bound as the service account, which search and read, and those on which
+users are bound. A caller that takes one of the latter binds before anything else, so that no request acts as the user
+before.
 """
 
 from __future__ import annotations
 
+import os
 import time
 import weakref
 from collections.abc import Callable
+from threading import Lock
 from typing import TYPE_CHECKING
-
-from ...forks import fork_safe_lock, watch_forks
 
 if TYPE_CHECKING:
     from .connection import Connection
 
 LONGEST_IDLE = 60.0
-"""Seconds after which an idle connection is not trusted any more: firewalls forget them without a word."""
+"""Seconds after which an idle connection is not used any more: firewalls drop idle connections silently."""
 LONGEST_LIFE = 600.0
-"""Seconds after which a connection is made anew, so that names that moved and rights that changed are noticed."""
+"""Seconds after which a connection is replaced, so that changed addresses and access rights take effect."""
 
 
 class Pool:
-    """Idle connections of one kind to one server; the last that came is the first to go.
+    """The idle connections of one kind to one server, in one process; the last returned is the first taken.
 
     :param most: how many are kept.
-    :param clock: seconds that never go back, as connections are timed by.
+    :param clock: returns seconds that never go back, as connections are timed by.
     """
 
     def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._clock = clock
-        self._lock = fork_safe_lock()
+        self._lock = Lock()
         self._idle: list[Connection] = []
-        self._inherited: list[Connection] = []
-        weakref.finalize(self, _close, self._idle)
-        watch_forks(self)
+        # Not at exit: a child must not end connections that its parent uses.
+        weakref.finalize(self, _close_own, self._idle, os.getpid()).atexit = False
 
     def __len__(self) -> int:
         return len(self._idle)
@@ -53,7 +53,7 @@ class Pool:
             connection.close()
 
     def give(self, connection: Connection) -> None:
-        """Keep a connection, on which nothing has gone wrong."""
+        """Keep a connection on which nothing has failed."""
         connection.used = self._clock()
         with self._lock:
             kept = len(self._idle) < self._most
@@ -63,26 +63,20 @@ class Pool:
             connection.close()
 
     def clear(self) -> None:
-        """Close what is idle."""
+        """Close the idle connections."""
         with self._lock:
             idle = self._idle[:]
             self._idle.clear()
-        _close(idle)
-
-    def before_fork(self) -> None:
-        """Close what is idle: a child must not hold the parent's connections open."""
-        self.clear()
-
-    def after_fork(self) -> None:
-        """Begin empty; what came back at that very moment is kept unused, for closing it would end it there as well."""
-        self._inherited += self._idle
-        self._idle.clear()
+        for connection in idle:
+            connection.close()
 
     def _good(self, connection: Connection) -> bool:
         now = self._clock()
         return now - connection.used < LONGEST_IDLE and now - connection.opened < LONGEST_LIFE
 
 
-def _close(connections: list[Connection]) -> None:
-    for connection in connections:
-        connection.close()
+def _close_own(connections: list[Connection], process: int) -> None:
+    """Close what this process has opened: to close a connection ends it in the parent process, too."""
+    if os.getpid() == process:
+        for connection in connections:
+            connection.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ...upstream import Deadline, Exchange, exchanging
+from ...config.values import CONCURRENT_CALLS
+from ...processes import PerProcess
+from ...upstream import Deadline, Exchange, exchanging, tls_context
 from .connection import Connection
 from .pool import Pool
 from .results import SUCCESS, policy_error, refused_service
@@ -20,22 +22,41 @@ MAX_ANSWER = 256 * 1024
 """Octets that are read for one login: a person with a thousand groups has about a hundred thousand."""
 
 
+class _Connections:
+    """What a process has of one server: its idle connections, and the TLS context with its session cache.
+
+    :param certificates: as :func:`~flask_genesys_auth.upstream.tls_context` has it.
+    """
+
+    def __init__(self, certificates: str, most: int, clock: Callable[[], float]) -> None:
+        self.tls = tls_context(certificates)
+        self.people = Pool(most, clock=clock)
+        self.service = Pool(most, clock=clock)
+
+
 class DirectoryServer:
     """One of the servers of a directory.
 
-    :param address: which.
     :param settings: of the directory.
-    :param tls: verifies the server.
-    :param connections: how many of each kind are kept.
+    :param certificates: in PEM form, the authorities to trust instead of the system's; empty: the system's.
+    :param connections: how many idle connections of each kind are kept.
+    :param clock: returns seconds that never go back; the age of connections is measured by it.
     """
 
-    def __init__(self, address: LdapServer, settings: Ldap, tls: ssl.SSLContext, *, connections: int) -> None:
+    def __init__(
+        self,
+        address: LdapServer,
+        settings: Ldap,
+        *,
+        certificates: str = "",
+        connections: int = CONCURRENT_CALLS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.address = address
         self.name = str(address)
         self._settings = settings
-        self._tls = tls
-        self.people = Pool(connections)
-        self.service = Pool(connections)
+        self._clock = clock
+        self._connections = PerProcess(lambda: _Connections(certificates, connections, clock))
 
     def __repr__(self) -> str:
         return f"DirectoryServer({self.name!r})"
@@ -51,7 +72,10 @@ class DirectoryServer:
 
         :raises NoAnswer: if there is none to be had.
         """
-        return Connection.open(self.address, deadline, self._tls, start_tls=self._settings.start_tls)
+        tls = self._connections.get().tls
+        connection = Connection.open(self.address, deadline, tls, start_tls=self._settings.start_tls)
+        connection.opened = self._clock()
+        return connection
 
     def open_for_service(self, deadline: Deadline) -> Connection:
         """Return a new connection bound as the service account, or as nobody where there is none.
@@ -71,10 +95,17 @@ class DirectoryServer:
             raise
         return connection
 
+    def idle(self) -> tuple[Pool, Pool]:
+        """Return the idle connections of this process: those of users, and those of the service account."""
+        connections = self._connections.get()
+        return connections.people, connections.service
+
     def close(self) -> None:
-        """Let go of idle connections; new ones are made when it is asked again."""
-        self.people.clear()
-        self.service.clear()
+        """Close the idle connections of this process. The next login opens new ones."""
+        connections = self._connections.made()
+        if connections is not None:
+            connections.people.clear()
+            connections.service.clear()
 
 
 class Call:
@@ -90,18 +121,18 @@ class Call:
     @contextmanager
     def service(self) -> Iterator[Connection]:
         """Return a connection on which to search and read, as the service account or as nobody."""
-        server = self._server
-        connection = server.service.take() or server.open_for_service(self.deadline)
-        with _kept(connection, server.service):
+        _, pool = self._server.idle()
+        connection = pool.take() or self._server.open_for_service(self.deadline)
+        with _kept(connection, pool):
             yield connection
 
     @contextmanager
     def person(self) -> Iterator[Connection]:
         """Return a connection on which to bind, before anything else."""
-        server = self._server
-        connection = server.people.take() or server.open(self.deadline)
+        pool, _ = self._server.idle()
+        connection = pool.take() or self._server.open(self.deadline)
         connection.seal()
-        with _kept(connection, server.people):
+        with _kept(connection, pool):
             yield connection
 
 
