@@ -77,7 +77,7 @@ def test_advice_is_about_what_was_found(own_slapd: SlapdServer) -> None:
     assert "look at ldap.bind_dn and ldap.bind_password" in wrong_password.finding
     assert wrong_password.advice.startswith("do what it says")
     with own_slapd.hanging():
-        assert "look there" in look(own_slapd, timeout=0.5)[str(plain)].advice
+        assert "look there" in look(own_slapd, timeout=1)[str(plain)].advice
     own_slapd.stop()
     assert "nothing listens there" in look(own_slapd)[str(plain)].advice
 
@@ -96,7 +96,7 @@ def test_a_service_that_must_use_tls_is_told_so(own_slapd: SlapdServer, tmp_path
 
 def test_a_server_that_says_nothing_is_one_failure(own_slapd: SlapdServer) -> None:
     with own_slapd.hanging():
-        (check,) = look(own_slapd, timeout=0.5).values()
+        (check,) = look(own_slapd, timeout=1).values()
     assert (check.status, check.finding) == ("failure", "no whole answer in time")
 
 

@@ -194,7 +194,7 @@ def test_a_drip_ends_at_the_deadline() -> None:
 
     never = threading.Event()
     with ScriptedServer(drip) as server:
-        found = LdapDirectory(server.settings(timeout=0.3)).verify("ann", PASSWORD)
+        found = LdapDirectory(server.settings(timeout=1)).verify("ann", PASSWORD)
     assert reason(found) is Reason.TIMED_OUT
 
 

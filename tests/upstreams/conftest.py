@@ -9,12 +9,12 @@ from werkzeug.test import EnvironBuilder
 
 from flask_genesys_auth.chain.contact_centers import ContactCenter
 from flask_genesys_auth.chain.evidence import Evidence, collect
-from flask_genesys_auth.config.settings import ContactCenterSettings, SalesforceHeaders
-from flask_genesys_auth.testing.faults import Emulator
+from flask_genesys_auth.config.values import ContactCenterSettings, SalesforceHeaders
+from flask_genesys_auth.testing.faults import Emulator, unused_url
 from flask_genesys_auth.testing.genesys import GenesysEmulator
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
 from flask_genesys_auth.testing.server import LoopbackServer
-from flask_genesys_auth.upstream import Upstream
+from flask_genesys_auth.upstream import Deadline, Guard, Upstream
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -22,11 +22,25 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Emulator)
 
 
+class Client(Upstream):
+    """A client for many tests, which has read the trusted authorities: no test's deadline pays for that."""
+
+    def __init__(self) -> None:
+        self.guard = Guard()
+        super().__init__(guard=self.guard)
+        self.send("GET", unused_url(), headers={}, deadline=Deadline(60))
+
+
+@pytest.fixture(scope="session")
+def shared_client() -> Client:
+    return Client()
+
+
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    client = Upstream()
-    yield client
-    client.close()
+def upstream(shared_client: Client) -> Iterator[Upstream]:
+    shared_client.guard.clear()
+    yield shared_client
+    shared_client.close()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 from urllib.parse import urlencode
 
 import pytest
+import werkzeug.test
 
 from flask_genesys_auth.chain.identity_url import parse_identity_url
 from flask_genesys_auth.directories.genesys import TOKEN_PATH, USERINFO_PATH
@@ -101,18 +102,20 @@ def test_genesys_checks_client_and_person(
         assert ask(upstream, genesys.url + "/other", {})[0] == 404
 
 
-def test_genesys_forgets_old_tokens_and_requests(genesys: GenesysEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert genesys.requests.maxlen is not None
-    monkeypatch.setattr("flask_genesys_auth.testing.genesys._MAX_TOKENS", 1)
-    genesys.add_user("ann", "secret")
-    upstream = Upstream()
-    headers = {"Authorization": "Basic " + base64.b64encode(b"flask-genesys-auth:client-secret").decode()}
+def test_genesys_forgets_old_tokens_and_requests() -> None:
+    emulator = GenesysEmulator()
+    emulator.add_user("ann", "secret")
+    client = werkzeug.test.Client(emulator)
+    basic = {"Authorization": "Basic " + base64.b64encode(b"flask-genesys-auth:client-secret").decode()}
     form = {"grant_type": "password", "client_id": "flask-genesys-auth", "password": "secret"}
     form["username"] = "Environment\\ann"
-    tokens = [json.loads(ask(upstream, genesys.url + TOKEN_PATH, headers, form)[1])["access_token"] for _ in range(2)]
-    found = [ask(upstream, genesys.url + USERINFO_PATH, {"Authorization": f"Bearer {token}"})[0] for token in tokens]
-    assert found == [401, 200]
-    upstream.close()
+
+    def status(token: str) -> int:
+        return client.get(USERINFO_PATH, headers={"Authorization": f"Bearer {token}"}).status_code
+
+    tokens = [client.post(TOKEN_PATH, data=form, headers=basic).get_json()["access_token"] for _ in range(1001)]
+    assert [status(token) for token in tokens[:2]] == [401, 200]
+    assert emulator.count > len(emulator.requests)
 
 
 def test_an_emulator_that_plays_nobody_says_so() -> None:

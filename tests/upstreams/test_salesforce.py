@@ -28,6 +28,8 @@ from flask_genesys_auth.steps.salesforce import SalesforceStep
 from flask_genesys_auth.testing.faults import RawServer, unused_url
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
 
+from .conftest import Client
+
 Build = Callable[..., Evidence]
 ORGANIZATION = "00D000000000001"
 
@@ -47,7 +49,8 @@ def settings(*hosts: str, **changes: Any) -> Salesforce:
 class Asked:
     """A step that asks one emulator, and its person ann."""
 
-    def __init__(self, emulator: SalesforceEmulator, build: Build, center: ContactCenter) -> None:
+    def __init__(self, emulator: SalesforceEmulator, build: Build, center: ContactCenter, client: Client) -> None:
+        self.client = client
         self.emulator = emulator
         self.build = build
         self.center = center
@@ -56,7 +59,8 @@ class Asked:
         self.path = urlsplit(self.ann["surl"]).path
 
     def __call__(self, headers: dict[str, str] | None = None, **changes: Any) -> Outcome:
-        step = SalesforceStep(replace(self.settings, **changes))
+        self.client.guard.clear()
+        step = SalesforceStep(replace(self.settings, **changes), self.client)
         return step.authenticate(self.build(self.ann if headers is None else headers), self.center)
 
     def accepted(self, headers: dict[str, str] | None = None, **changes: Any) -> Identity:
@@ -76,8 +80,8 @@ class Asked:
 
 
 @pytest.fixture
-def ask(salesforce: SalesforceEmulator, evidence: Build, center: ContactCenter) -> Asked:
-    return Asked(salesforce, evidence, center)
+def ask(salesforce: SalesforceEmulator, evidence: Build, center: ContactCenter, shared_client: Client) -> Asked:
+    return Asked(salesforce, evidence, center, shared_client)
 
 
 def test_a_session_proves_its_user(ask: Asked) -> None:
@@ -228,7 +232,7 @@ def test_hanging_dripping_and_absent_services_are_unavailable(ask: Asked) -> Non
     ask.emulator.fail(hang=True)
     assert ask.unavailable(timeout=1.0).reason is Reason.TIMED_OUT
     ask.emulator.fail(body=json.dumps({"user_id": "x" * 1000}), drip=0.02)
-    assert ask.unavailable(timeout=0.3).reason is Reason.TIMED_OUT
+    assert ask.unavailable(timeout=1.0).reason is Reason.TIMED_OUT
     ask.emulator.repair()
     assert ask.accepted(timeout=5).subject
     nobody = unused_url()
@@ -396,7 +400,7 @@ def test_redirects_share_one_deadline(ask: Asked) -> None:
         assert ask.accepted(redirect_hosts=hosts).subject
     with RawServer(hold=True) as mute:
         ask.emulator.instance_url = mute.url
-        assert ask.unavailable(redirect_hosts=(host(mute.url),), timeout=0.3).reason is Reason.TIMED_OUT
+        assert ask.unavailable(redirect_hosts=(host(mute.url),), timeout=1.5).reason is Reason.TIMED_OUT
 
 
 def test_no_outcome_shows_the_session(ask: Asked) -> None:
