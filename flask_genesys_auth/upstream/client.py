@@ -210,10 +210,10 @@ class Visit:
         """Send one request, once, and return what came of it.
 
         :param url: an address of the server that is visited, which has been checked: http or https, an ASCII host.
-        :param max_body: bytes of the answer's body that are read, before and after its content coding is undone.
+        :param max_body: bytes of the answer's body that are read.
         :returns: ``Unavailable`` with ``unreachable`` where nothing was sent; ``timed_out`` or ``server_error`` where
             the request went out and no answer came, also for HTTP 408, 429 and 5xx (with ``Retry-After``, RFC 9110
-            10.2.3, between 1 and 300 s); ``unreadable_answer`` where it is too large or broken.
+            10.2.3, between 1 and 300 s); ``unreadable_answer`` where it is too large, encoded or broken.
         """
         outcome, status = self._client._ask(method, url, headers, body, Exchange(self._deadline, max_body))
         if isinstance(outcome, Answer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..chain.decision import Reason, Unavailable
 from .bounded import Exchange, TooMuch
-from .wording import TIMEOUTS, explain
+from .wording import TIMEOUTS, explain, printable
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -24,7 +23,6 @@ NOT_NOW = frozenset({408, 429})
 _PIECE = 16 * 1024
 _DEFAULT_RETRY_AFTER = 5
 _MAX_RETRY_AFTER = 300
-_DECODERS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Answer:
 
     :param status: any but 408, 429 and 5xx.
     :param headers: by name, without regard to case.
-    :param body: within the limit of whoever asked, its content coding undone.
+    :param body: within the caller's limit, without a content coding.
     """
 
     status: int
@@ -44,8 +42,10 @@ class Answer:
 def read(response: BaseHTTPResponse, max_body: int) -> Answer | Unavailable:
     """Return what a server answered.
 
-    :param max_body: bytes that are read, before and after the content coding is undone.
-    :raises TooMuch: if it is more; what urllib3 and the sockets raise, too.
+    Requests ask for ``Accept-Encoding: identity``; an answer with another content coding is not decoded but refused.
+
+    :param max_body: bytes of the body that are read.
+    :raises TooMuch: if the body is longer. What urllib3 and the sockets raise passes, too.
     """
     status = response.status
     if status in NOT_NOW or status >= 500:
@@ -53,32 +53,16 @@ def read(response: BaseHTTPResponse, max_body: int) -> Answer | Unavailable:
         return Unavailable(
             Reason.SERVER_ERROR, wait, f"the server answered HTTP {status}{_phrase(status)}", uncounted=True
         )
-    pieces = bytearray()
+    coding = response.headers.get("Content-Encoding", "").strip().lower()
+    if coding not in {"", "identity"}:
+        detail = f"the answer is encoded ({printable(coding, 40)}), although identity was requested"
+        return Unavailable(Reason.UNREADABLE_ANSWER, detail=detail)
+    body = bytearray()
     while piece := response.read(_PIECE, decode_content=False):
-        pieces += piece
-        if len(pieces) > max_body:
+        body += piece
+        if len(body) > max_body:
             raise TooMuch
-    body = _decode(bytes(pieces), response.headers.get("Content-Encoding", ""), max_body)
-    if body is None:
-        return Unavailable(Reason.UNREADABLE_ANSWER, detail="the answer's content coding cannot be undone")
-    return Answer(status, response.headers, body)
-
-
-def _decode(body: bytes, coding: str, max_body: int) -> bytes | None:
-    """Undo a content coding that nobody asked for, without inflating more than the limit."""
-    name = coding.strip().lower()
-    if name in {"", "identity"}:
-        return body
-    if name not in _DECODERS:
-        return None
-    decoder = zlib.decompressobj(_DECODERS[name])
-    try:
-        plain = decoder.decompress(body, max_body + 1)
-    except zlib.error:
-        return None
-    if len(plain) > max_body:
-        raise TooMuch
-    return plain if decoder.eof else None
+    return Answer(status, response.headers, bytes(body))
 
 
 def _retry_after(header: str | None) -> int:

@@ -6,8 +6,7 @@ import gzip
 import http.client
 import socket
 import threading
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
@@ -211,26 +210,22 @@ def test_endless_headers_are_not_read(upstream: Upstream) -> None:
         assert failed(get(upstream, server.url)).reason is Reason.UNREADABLE_ANSWER
 
 
-@pytest.mark.parametrize(
-    ("coding", "encode"), [("gzip", gzip.compress), ("X-GZIP", gzip.compress), ("deflate", zlib.compress)]
-)
-def test_a_coding_nobody_asked_for_is_undone_within_the_limit(
-    upstream: Upstream, echo: Echo, coding: str, encode: Callable[[bytes], bytes]
-) -> None:
-    echo.fail(200, body=encode(b"x" * MAX_BODY), headers={"Content-Encoding": coding})
-    assert answered(get(upstream, echo.url)).body == b"x" * MAX_BODY
-    echo.fail(200, body=encode(b"x" * 30_000_000), headers={"Content-Encoding": coding})
-    assert failed(get(upstream, echo.url)).detail == f"the answer is larger than {MAX_BODY} bytes"
-    echo.fail(200, body=encode(b"x" * 1000)[:-6], headers={"Content-Encoding": coding})
-    assert failed(get(upstream, echo.url)).reason is Reason.UNREADABLE_ANSWER
+@pytest.mark.parametrize("coding", ["gzip", "X-GZIP", "deflate", "br", "gzip, gzip", "\x01" * 1000])
+def test_an_encoded_answer_is_refused(upstream: Upstream, coding: str) -> None:
+    body = gzip.compress(b"plain")
+    head = HEAD + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (coding.encode(), len(body))
+    with RawServer([head + body]) as server:
+        outcome = failed(get(upstream, server.url))
+    assert outcome.reason is Reason.UNREADABLE_ANSWER
+    assert outcome.detail.startswith("the answer is encoded (")
+    assert len(outcome.detail) < 120
 
 
-def test_an_unknown_or_broken_coding_is_unreadable(upstream: Upstream, echo: Echo) -> None:
-    for coding in ("br", "gzip", "gzip, gzip"):
-        echo.fail(200, body=b"plain", headers={"Content-Encoding": coding})
-        assert failed(get(upstream, echo.url)).reason is Reason.UNREADABLE_ANSWER
-    echo.fail(200, body=b"plain", headers={"Content-Encoding": "identity"})
+@pytest.mark.parametrize("coding", ["", "identity", " IDENTITY "])
+def test_an_answer_without_a_coding_is_read(upstream: Upstream, echo: Echo, coding: str) -> None:
+    echo.fail(200, body=b"plain", headers={"Content-Encoding": coding})
     assert answered(get(upstream, echo.url)).body == b"plain"
+    assert echo.requests[-1].headers["Accept-Encoding"] == "identity"
 
 
 @pytest.mark.parametrize(
