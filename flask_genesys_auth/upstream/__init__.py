@@ -1,17 +1,23 @@
-"""The one HTTP client for the servers a step asks: one deadline, one size limit, no surprises.
+"""The one way to servers that steps ask: one deadline, one size limit, a bulkhead and a circuit breaker.
 
-It follows no redirect, repeats no request, reads no proxy from the environment, verifies certificates, and answers
-with values: an :class:`Answer`, or :class:`~flask_genesys_auth.chain.decision.Unavailable`. A server that does not
-answer is spared, and so are those who wait for it: see :class:`Guard`, which serves other protocols as well, as do the
-sockets (:class:`BoundedSocket`).
+The HTTP client follows no redirect, repeats no request, reads no proxy from the environment and verifies certificates.
+Its outcome is a value: an :class:`Answer`, or :class:`~flask_genesys_auth.chain.decision.Unavailable`. Other protocols
+use the :class:`Guard` and the sockets (:class:`BoundedSocket`) as well.
 """
 
-from .bounded import BoundedSocket, Deadline, Exchange, TooMuch, connect, exchanging, tls_context
 from .breaker import Guard, Passage
-from .client import Upstream, Upstreams, Visit
-from .reach import ask, reach_check
-from .reading import MAX_BODY, Answer
-from .wording import advice, explain, printable
+from .client import MAX_BODY, Answer, Upstream, Upstreams, Visit, advice, ask, reach_check
+from .connections import (
+    BoundedSocket,
+    Deadline,
+    Exchange,
+    TooMuch,
+    connect,
+    exchanging,
+    explain,
+    printable,
+    tls_context,
+)
 
 __all__ = [
     "MAX_BODY",

@@ -1,62 +1,70 @@
-"""The client itself: pools of bounded connections, behind a guard for each server."""
+"""The HTTP client for the servers that steps ask: one deadline, one size limit, a value for every outcome."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from time import perf_counter
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from ..chain.decision import Unavailable
+from ..chain.decision import Reason, Unavailable
+from ..checks import Check
 from ..processes import PerProcess
-from .bounded import Deadline, Exchange, TooMuch, connect, exchanging, tls_context
 from .breaker import Guard
-from .proxy import tunnel
-from .reading import MAX_BODY, NOT_NOW, Answer, failure, read
+from .connections import TIMEOUTS, Deadline, Exchange, TooMuch, exchanging, explain, pools, printable
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
+    from urllib3 import BaseHTTPResponse
 
     from ..config.addresses import Proxy
     from ..config.settings import ConfigurationServer, Salesforce
     from .breaker import Passage
 
+MAX_BODY = 64 * 1024
+NOT_NOW = frozenset({408, 429})
+"""What a server that is well may answer instead of an answer: it says nothing of its health."""
+
+_PIECE = 16 * 1024
+_DEFAULT_RETRY_AFTER = 5
+_MAX_RETRY_AFTER = 300
 _PORTS = {"https": 443, "http": 80}
+_ADVICE = {
+    "certificate is refused": "let it show a certificate for its name, of an authority that is trusted here; or name "
+    "that authority's own in ca_file",
+    "TLS failed": "it speaks no TLS 1.2 there, or none at all: check its port, and whether its address is to ask for "
+    "TLS",
+    "does not resolve": "check the host's name in its address, and this machine's name servers",
+    "the proxy": "check proxy: its address, what it lets through, its user and password",
+    "refused": "nothing listens there: check the host and port of its address, and whether it runs",
+    "ended the connection": "check its port, whether it wants TLS there from the beginning, and its own log",
+    "no whole answer": "it takes connections and says nothing: look there, or raise timeout",
+    "in time": "check this machine's way to it (firewall, proxy), or raise timeout",
+    "time allowed": "check this machine's way to it (firewall, proxy), or raise timeout",
+    "answered HTTP": "the server itself has a fault: look there",
+}
 
 
-def _pools(certificates: str, proxy: Proxy | None, connections: int) -> urllib3.PoolManager:
-    tls = tls_context(certificates)
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered, whatever it thinks of the question.
 
-    def reach(host: str, port: int) -> socket.socket:
-        try:
-            return connect(host, port) if proxy is None else tunnel(proxy, host, port)
-        except OSError as error:
-            # A bare ECONNRESET or EPIPE urllib3 would pass over, and go on to read from no socket at all.
-            raise urllib3.exceptions.ProtocolError("no connection", error) from error
+    :param status: any but 408, 429 and 5xx.
+    :param headers: by name, without regard to case.
+    :param body: within the caller's limit, without a content coding.
+    """
 
-    class Connection(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return reach(self.host, self.port or self.default_port)
-
-    class TlsConnection(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return reach(self.host, self.port or self.default_port)
-
-    class Pool(HTTPConnectionPool):
-        ConnectionCls = Connection
-
-    class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = TlsConnection
-
-    pools = urllib3.PoolManager(num_pools=16, maxsize=connections, cert_reqs="CERT_REQUIRED", ssl_context=tls)
-    pools.pool_classes_by_scheme = {"http": Pool, "https": TlsPool}
-    return pools
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Upstream:
@@ -77,7 +85,7 @@ class Upstream:
         guard: Guard | None = None,
     ) -> None:
         self._guard = guard or Guard()
-        self._pools = PerProcess(lambda: _pools(certificates, proxy, connections))
+        self._pools = PerProcess(lambda: pools(certificates, proxy, connections))
 
     def close(self) -> None:
         """Close the idle connections of this process. The next request opens new ones."""
@@ -228,3 +236,120 @@ def _server(url: str) -> str:
     found = urlsplit(url)
     host = found.hostname or ""
     return f"{found.scheme}://{f'[{host}]' if ':' in host else host}:{found.port or _PORTS[found.scheme]}"
+
+
+def ask(
+    client: Upstream,
+    method: str,
+    url: str,
+    *,
+    seconds: float,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+    max_body: int = MAX_BODY,
+) -> tuple[Answer | Unavailable, int | None, float]:
+    """Send one request past the guard, whose business are users.
+
+    :param seconds: within which the answer must have come.
+    :returns: what came of it, the status that was answered, if any, and how many seconds it took.
+    """
+    began = perf_counter()
+    exchange = Exchange(Deadline(seconds), max_body)
+    outcome, status = client._ask(method, url, headers or {}, body, exchange)
+    return outcome, status, perf_counter() - began
+
+
+def reach_check(
+    name: str, server: str, outcome: Answer | Unavailable, status: int | None, taken: float, seconds: float
+) -> Check:
+    """Say whether a server was reached: whatever it answered below HTTP 500 shows that it was.
+
+    :param server: its address, as it is shown.
+    :param taken: seconds; half of the ``seconds`` allowed is slow.
+    """
+    if status is None or status >= 500:
+        detail = outcome.detail if isinstance(outcome, Unavailable) else ""
+        return Check(name, "failure", f"{server}: {detail}", advice(detail))
+    finding = f"{server} answered HTTP {status} after {1000 * taken:.0f} ms"
+    if taken > seconds / 2:
+        return Check(name, "warning", f"{finding}, and has {seconds:g} s", "look why it is slow, or raise timeout")
+    return Check(name, "ok", finding)
+
+
+def advice(detail: str) -> str:
+    """Return what an operator can do about a server that was not reached.
+
+    :param detail: as :func:`explain` and its callers word it.
+    """
+    for words, what_to_do in _ADVICE.items():
+        if words in detail:
+            return what_to_do
+    return "check its address, and this machine's way to it (firewall, proxy)"
+
+
+def read(response: BaseHTTPResponse, max_body: int) -> Answer | Unavailable:
+    """Return what a server answered.
+
+    Requests ask for ``Accept-Encoding: identity``; an answer with another content coding is not decoded but refused.
+
+    :param max_body: bytes of the body that are read.
+    :raises TooMuch: if the body is longer. What urllib3 and the sockets raise passes, too.
+    """
+    status = response.status
+    if status in NOT_NOW or status >= 500:
+        wait = _retry_after(response.headers.get("Retry-After")) if status in {429, 503} else _DEFAULT_RETRY_AFTER
+        return Unavailable(
+            Reason.SERVER_ERROR, wait, f"the server answered HTTP {status}{_phrase(status)}", uncounted=True
+        )
+    coding = response.headers.get("Content-Encoding", "").strip().lower()
+    if coding not in {"", "identity"}:
+        detail = f"the answer is encoded ({printable(coding, 40)}), although identity was requested"
+        return Unavailable(Reason.UNREADABLE_ANSWER, detail=detail)
+    body = bytearray()
+    while piece := response.read(_PIECE, decode_content=False):
+        body += piece
+        if len(body) > max_body:
+            raise TooMuch
+    return Answer(status, response.headers, bytes(body))
+
+
+def _retry_after(header: str | None) -> int:
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text[:9])
+    else:
+        try:
+            moment = parsedate_to_datetime(text)
+        except (ValueError, OverflowError):
+            return _DEFAULT_RETRY_AFTER
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=timezone.utc)
+        seconds = (moment - datetime.now(timezone.utc)).total_seconds()
+    return round(min(max(seconds, 1), _MAX_RETRY_AFTER))
+
+
+def failure(raised: BaseException, exchange: Exchange) -> Unavailable:
+    """Return what an error of urllib3 or of the sockets means for the request it ended."""
+    error = _root(raised)
+    if isinstance(error, TooMuch):
+        return Unavailable(Reason.UNREADABLE_ANSWER, detail=f"the answer is larger than {exchange.max_body} bytes")
+    if not exchange.sent:
+        return Unavailable(Reason.UNREACHABLE, detail=f"no connection: {explain(error)}")
+    if isinstance(error, TIMEOUTS):
+        return Unavailable(Reason.TIMED_OUT, detail="no whole answer in time")
+    if isinstance(error, OSError):
+        return Unavailable(Reason.SERVER_ERROR, detail=f"the connection broke: {explain(error)}")
+    return Unavailable(Reason.UNREADABLE_ANSWER, detail=f"the answer is broken off or no HTTP ({type(error).__name__})")
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return what an error of urllib3 was made from."""
+    inner = next((part for part in error.args if isinstance(part, BaseException)), None)
+    return error if inner is None or inner is error else _root(inner)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return f" ({HTTPStatus(status).phrase})"
+    except ValueError:
+        return ""

@@ -1,7 +1,11 @@
-"""Sockets whose every operation ends by the deadline of the exchange they serve, and read no more than its budget."""
+"""Connections to servers, each operation of which ends by the deadline of the exchange that it serves.
+
+An exchange also limits what is read. The sockets serve every protocol; the pools at the end are urllib3's for HTTP.
+"""
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -10,9 +14,21 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING
 
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+    from ..config.proxies import Proxy
+
+TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError)
+
+_MAX_PROXY_HEAD = 16 * 1024
+_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?\r?\n")
+_END = re.compile(rb"\r?\n\r?\n")
+_MAX_DETAIL = 120
 _MAX_HEAD = 64 * 1024
 
 
@@ -186,3 +202,119 @@ def connect(host: str, port: int) -> BoundedSocket:
         else:
             return sock
     raise failure
+
+
+def explain(error: BaseException) -> str:
+    """Return why there is no connection."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is refused, {printable(error.verify_message)}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed, {printable(error.reason or '')}"
+    if isinstance(error, socket.gaierror):
+        return "its name does not resolve"
+    if isinstance(error, TIMEOUTS):
+        return "not within the time allowed"
+    return printable(getattr(error, "strerror", None) or type(error).__name__)
+
+
+def printable(text: str, limit: int = _MAX_DETAIL) -> str:
+    """Return text from outside as a log may hold it: visible ASCII and single spaces, of bounded length.
+
+    :param limit: characters.
+    """
+    shown = "".join(character if " " <= character <= "~" else " " for character in text[: 4 * limit])
+    squeezed = " ".join(shown.split())
+    return squeezed if len(squeezed) <= limit else squeezed[: limit - 3] + "..."
+
+
+class ProxyRefused(OSError):
+    """The proxy makes no tunnel; why, in words of our own.
+
+    :param finding: its ``strerror``.
+    """
+
+    def __init__(self, finding: str) -> None:
+        super().__init__(0, finding)
+
+
+def tunnel(proxy: Proxy, host: str, port: int) -> BoundedSocket:
+    """Return a connection to a server through a proxy, on which nothing has been said yet.
+
+    :param host: the server's; an IPv6 address with its brackets or without.
+    :raises OSError: if the proxy cannot be reached, or makes no tunnel (:class:`ProxyRefused`).
+    """
+    try:
+        sock = connect(proxy.host, proxy.port)
+    except OSError as error:
+        raise ProxyRefused(f"the proxy is not reached, {explain(error)}") from error
+    try:
+        bare = host.strip("[]")
+        _ask(sock, proxy, f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}")
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _ask(sock: BoundedSocket, proxy: Proxy, target: str) -> None:
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}", "User-Agent: flask-genesys-auth"]
+    if proxy.authorization is not None:
+        lines.append(f"Proxy-Authorization: {proxy.authorization.reveal()}")
+    try:
+        sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+        head = _head(sock)
+    finally:
+        # What has gone out has gone to the proxy: the server itself has been sent nothing.
+        exchange_under_way.get().sent = False
+    status = _STATUS.match(head)
+    if status is None:
+        raise ProxyRefused("the proxy answers no HTTP")
+    if not status[1].startswith(b"2"):
+        raise ProxyRefused(f"the proxy refuses with HTTP {status[1].decode()}")
+
+
+def _head(sock: BoundedSocket) -> bytes:
+    """Read the head of the answer and nothing behind it, for that is the server's."""
+    head = bytearray()
+    octet = bytearray(1)
+    while not _END.search(head, max(0, len(head) - 4)):
+        if len(head) >= _MAX_PROXY_HEAD:
+            raise ProxyRefused("the proxy's answer does not end")
+        if not sock.recv_into(octet):
+            raise ProxyRefused("the proxy breaks off")
+        head += octet
+    return bytes(head)
+
+
+def pools(certificates: str, proxy: Proxy | None, connections: int) -> urllib3.PoolManager:
+    """Return pools of bounded connections.
+
+    :param certificates: as :func:`tls_context` has it.
+    :param connections: how many idle connections are kept for each server.
+    """
+    tls = tls_context(certificates)
+
+    def reach(host: str, port: int) -> socket.socket:
+        try:
+            return connect(host, port) if proxy is None else tunnel(proxy, host, port)
+        except OSError as error:
+            # A bare ECONNRESET or EPIPE urllib3 would pass over, and go on to read from no socket at all.
+            raise urllib3.exceptions.ProtocolError("no connection", error) from error
+
+    class Connection(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return reach(self.host, self.port or self.default_port)
+
+    class TlsConnection(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return reach(self.host, self.port or self.default_port)
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = TlsConnection
+
+    made = urllib3.PoolManager(num_pools=16, maxsize=connections, cert_reqs="CERT_REQUIRED", ssl_context=tls)
+    made.pool_classes_by_scheme = {"http": Pool, "https": TlsPool}
+    return made
