@@ -21,6 +21,7 @@ from .settings import NamedFile
 
 _SHOWN = 80
 _PLAIN_HTTP = "is plain http and could leave the machine: use https, or set allow_http = true beside it"
+_PROXIED_HTTP = "is plain http, and proxy is for https only: use https, or remove proxy beside it"
 _CERTIFICATE = re.compile(r"\s*-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*", re.ASCII)
 _AUTHORITY = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII)
 _SEQUENCE = b"\x30"
@@ -143,9 +144,11 @@ class TableReader:
     def require_https(self, key: str, url: str, *, proxied: bool = False) -> None:
         """Find a URL on plain http that could leave the machine, unless ``allow_http`` stands beside it.
 
-        :param proxied: through a proxy every URL leaves the machine, a loopback one included.
+        :param proxied: the table names a proxy, which is used for https only.
         """
-        if not self.get("allow_http") and (plain_http(url) or (proxied and url.startswith("http://"))):
+        if proxied and url.startswith("http://"):
+            self.add(key, _PROXIED_HTTP)
+        elif not self.get("allow_http") and plain_http(url):
             self.add(key, _PLAIN_HTTP)
 
     def read_metadata_file(self, key: str) -> None:

@@ -200,7 +200,7 @@ class Salesforce:
         default=None,
         help=(
             "`http://host:port`, or `http://user:password@host:port`: the HTTP proxy that every request goes "
-            "through, by `CONNECT`. Proxies named in the environment are not used."
+            "through, by `CONNECT`; for https addresses only. Proxies named in the environment are not used."
         ),
     )
     concurrent_calls: int = setting(
@@ -373,7 +373,7 @@ class ConfigurationServer:
         default=None,
         help=(
             "`http://host:port`, or `http://user:password@host:port`: the HTTP proxy that every request goes "
-            'through, by `CONNECT`. Not with `"ldap"`.'
+            'through, by `CONNECT`; for https addresses only. Not with `"ldap"`.'
         ),
     )
     concurrent_calls: int = setting(

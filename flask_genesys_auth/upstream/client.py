@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import urllib3
+from urllib3.exceptions import ProxyError
 
 from ..chain.decision import Reason, Unavailable
 from ..checks import Check
 from ..processes import PerProcess
 from .breaker import Guard
-from .connections import TIMEOUTS, Deadline, Exchange, TooMuch, exchanging, explain, pools, printable
+from .connections import TIMEOUTS, USER_AGENT, Deadline, Exchange, TooMuch, exchanging, explain, pools, printable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -35,9 +37,12 @@ NOT_NOW = frozenset({408, 429})
 
 _PIECE = 16 * 1024
 _DEFAULT_RETRY_AFTER = 5
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: ([0-9]{3})\b")
+"""How http.client words that a proxy refuses; the rest of its message is the proxy's."""
 _MAX_RETRY_AFTER = 300
 _PORTS = {"https": 443, "http": 80}
 _ADVICE = {
+    "proxy is for https only": "use https there, or remove proxy",
     "certificate is refused": "let it show a certificate for its name, of an authority that is trusted here; or name "
     "that authority's own in ca_file",
     "TLS failed": "it speaks no TLS 1.2 there, or none at all: check its port, and whether its address is to ask for "
@@ -71,7 +76,7 @@ class Upstream:
     """A pool of connections to the servers that steps ask, and what is known of the health of these.
 
     :param certificates: in PEM form, the authorities to trust instead of the system's; empty: the system's.
-    :param proxy: through which every server is reached.
+    :param proxy: the proxy through which every server is reached. It is used for https addresses only.
     :param connections: how many idle connections are kept for each server.
     :param guard: what its calls must pass; default: one of its own.
     """
@@ -85,6 +90,7 @@ class Upstream:
         guard: Guard | None = None,
     ) -> None:
         self._guard = guard or Guard()
+        self._proxied = proxy is not None
         self._pools = PerProcess(lambda: pools(certificates, proxy, connections))
 
     def close(self) -> None:
@@ -126,8 +132,10 @@ class Upstream:
 
     def _ask(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, exchange: Exchange
-    ) -> tuple[Answer | Unavailable, int | None]:
-        """Return what came of a request, and the status that was answered, if any."""
+    ) -> _Result:
+        if self._proxied and urlsplit(url).scheme != "https":
+            detail = f"no connection: {_server(url)} is not https, and proxy is for https only"
+            return _Result(Unavailable(Reason.UNREACHABLE, detail=detail))
         status = None
         try:
             with exchanging(exchange):
@@ -136,7 +144,7 @@ class Upstream:
                     method,
                     url,
                     body=body,
-                    headers={"User-Agent": "flask-genesys-auth", "Accept-Encoding": "identity", **headers},
+                    headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},
                     redirect=False,
                     retries=False,
                     preload_content=False,
@@ -145,12 +153,27 @@ class Upstream:
                 )
                 status = response.status
                 try:
-                    return read(response, exchange.max_body), status
+                    outcome = read(response, exchange.max_body)
                 finally:
                     # A connection whose answer was read to its end is back in the pool by now; any other is closed.
                     response.close()
+        except ProxyError as error:
+            return _Result(Unavailable(Reason.UNREACHABLE, detail=f"no connection: {_of_proxy(error)}"))
         except (urllib3.exceptions.HTTPError, OSError, TooMuch) as error:
-            return failure(error, exchange), status
+            return _Result(failure(error, exchange), status, healthy=False)
+        return _Result(outcome, status, healthy=None if status in NOT_NOW else isinstance(outcome, Answer))
+
+
+class _Result(NamedTuple):
+    """What came of a request.
+
+    :param status: that the server has answered, if any.
+    :param healthy: whether the server is well; ``None`` if the request does not show it.
+    """
+
+    outcome: Answer | Unavailable
+    status: int | None = None
+    healthy: bool | None = None
 
 
 class Upstreams:
@@ -219,16 +242,17 @@ class Visit:
 
         :param url: an address of the server that is visited, which has been checked: http or https, an ASCII host.
         :param max_body: bytes of the answer's body that are read.
-        :returns: ``Unavailable`` with ``unreachable`` where nothing was sent; ``timed_out`` or ``server_error`` where
+        :returns: ``Unavailable`` with ``unreachable`` where nothing was sent to the server, also because of a proxy,
+            which says nothing of the server's health; ``timed_out`` or ``server_error`` where
             the request went out and no answer came, also for HTTP 408, 429 and 5xx (with ``Retry-After``, RFC 9110
             10.2.3, between 1 and 300 s); ``unreadable_answer`` where it is too large, encoded or broken.
         """
-        outcome, status = self._client._ask(method, url, headers, body, Exchange(self._deadline, max_body))
-        if isinstance(outcome, Answer):
+        result = self._client._ask(method, url, headers, body, Exchange(self._deadline, max_body))
+        if result.healthy:
             self._passage.answered()
-        elif status not in NOT_NOW and (self._had_time or not self._deadline.spent):
-            self._passage.failed(outcome.detail)
-        return outcome
+        elif result.healthy is False and (self._had_time or not self._deadline.spent):
+            self._passage.failed(result.outcome.detail if isinstance(result.outcome, Unavailable) else "")
+        return result.outcome
 
 
 def _server(url: str) -> str:
@@ -255,8 +279,8 @@ def ask(
     """
     began = perf_counter()
     exchange = Exchange(Deadline(seconds), max_body)
-    outcome, status = client._ask(method, url, headers or {}, body, exchange)
-    return outcome, status, perf_counter() - began
+    result = client._ask(method, url, headers or {}, body, exchange)
+    return result.outcome, result.status, perf_counter() - began
 
 
 def reach_check(
@@ -340,6 +364,12 @@ def failure(raised: BaseException, exchange: Exchange) -> Unavailable:
     if isinstance(error, OSError):
         return Unavailable(Reason.SERVER_ERROR, detail=f"the connection broke: {explain(error)}")
     return Unavailable(Reason.UNREADABLE_ANSWER, detail=f"the answer is broken off or no HTTP ({type(error).__name__})")
+
+
+def _of_proxy(error: ProxyError) -> str:
+    cause = error.original_error
+    refused = _TUNNEL_REFUSED.match(str(cause))
+    return f"the proxy refuses with HTTP {refused[1]}" if refused else f"{error.args[0]}, {explain(cause)}"
 
 
 def _root(error: BaseException) -> BaseException:

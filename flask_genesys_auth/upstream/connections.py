@@ -5,29 +5,28 @@ An exchange also limits what is read. The sockets serve every protocol; the pool
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from http.client import HTTPException
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ProtocolError, ProxyError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
     from ..config.proxies import Proxy
 
+USER_AGENT = "flask-genesys-auth"
 TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError)
 
-_MAX_PROXY_HEAD = 16 * 1024
-_STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})(?: [^\r\n]*)?\r?\n")
-_END = re.compile(rb"\r?\n\r?\n")
 _MAX_DETAIL = 120
 _MAX_HEAD = 64 * 1024
 
@@ -81,7 +80,7 @@ class TooMuch(Exception):
 class Exchange:
     """What the sockets must know of the request under way.
 
-    :param sent: whether something went out to the server itself, a proxy on the way to it apart.
+    :ivar sent: something has been sent to the server itself, not only to a proxy on the way.
     """
 
     __slots__ = ("_budget", "deadline", "max_body", "sent")
@@ -227,94 +226,68 @@ def printable(text: str, limit: int = _MAX_DETAIL) -> str:
     return squeezed if len(squeezed) <= limit else squeezed[: limit - 3] + "..."
 
 
-class ProxyRefused(OSError):
-    """The proxy makes no tunnel; why, in words of our own.
-
-    :param finding: its ``strerror``.
-    """
-
-    def __init__(self, finding: str) -> None:
-        super().__init__(0, finding)
-
-
-def tunnel(proxy: Proxy, host: str, port: int) -> BoundedSocket:
-    """Return a connection to a server through a proxy, on which nothing has been said yet.
-
-    :param host: the server's; an IPv6 address with its brackets or without.
-    :raises OSError: if the proxy cannot be reached, or makes no tunnel (:class:`ProxyRefused`).
-    """
-    try:
-        sock = connect(proxy.host, proxy.port)
-    except OSError as error:
-        raise ProxyRefused(f"the proxy is not reached, {explain(error)}") from error
-    try:
-        bare = host.strip("[]")
-        _ask(sock, proxy, f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}")
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _ask(sock: BoundedSocket, proxy: Proxy, target: str) -> None:
-    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}", "User-Agent: flask-genesys-auth"]
-    if proxy.authorization is not None:
-        lines.append(f"Proxy-Authorization: {proxy.authorization.reveal()}")
-    try:
-        sock.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
-        head = _head(sock)
-    finally:
-        # What has gone out has gone to the proxy: the server itself has been sent nothing.
-        exchange_under_way.get().sent = False
-    status = _STATUS.match(head)
-    if status is None:
-        raise ProxyRefused("the proxy answers no HTTP")
-    if not status[1].startswith(b"2"):
-        raise ProxyRefused(f"the proxy refuses with HTTP {status[1].decode()}")
-
-
-def _head(sock: BoundedSocket) -> bytes:
-    """Read the head of the answer and nothing behind it, for that is the server's."""
-    head = bytearray()
-    octet = bytearray(1)
-    while not _END.search(head, max(0, len(head) - 4)):
-        if len(head) >= _MAX_PROXY_HEAD:
-            raise ProxyRefused("the proxy's answer does not end")
-        if not sock.recv_into(octet):
-            raise ProxyRefused("the proxy breaks off")
-        head += octet
-    return bytes(head)
-
-
 def pools(certificates: str, proxy: Proxy | None, connections: int) -> urllib3.PoolManager:
-    """Return pools of bounded connections.
+    """Return pools of bounded connections for HTTP.
+
+    Through a proxy they reach https servers only, by ``CONNECT`` (RFC 9110 9.3.6): TLS is between us and the server.
+    A failure up to the end of ``CONNECT`` is a :class:`urllib3.exceptions.ProxyError`.
 
     :param certificates: as :func:`tls_context` has it.
     :param connections: how many idle connections are kept for each server.
     """
-    tls = tls_context(certificates)
-
-    def reach(host: str, port: int) -> socket.socket:
-        try:
-            return connect(host, port) if proxy is None else tunnel(proxy, host, port)
-        except OSError as error:
-            # A bare ECONNRESET or EPIPE urllib3 would pass over, and go on to read from no socket at all.
-            raise urllib3.exceptions.ProtocolError("no connection", error) from error
-
-    class Connection(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return reach(self.host, self.port or self.default_port)
-
-    class TlsConnection(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            return reach(self.host, self.port or self.default_port)
-
-    class Pool(HTTPConnectionPool):
-        ConnectionCls = Connection
-
-    class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = TlsConnection
-
-    made = urllib3.PoolManager(num_pools=16, maxsize=connections, cert_reqs="CERT_REQUIRED", ssl_context=tls)
-    made.pool_classes_by_scheme = {"http": Pool, "https": TlsPool}
+    keywords: dict[str, Any] = {
+        "num_pools": 16,
+        "maxsize": connections,
+        "cert_reqs": "CERT_REQUIRED",
+        "ssl_context": tls_context(certificates),
+    }
+    if proxy is None:
+        made = urllib3.PoolManager(**keywords)
+    else:
+        headers = {"User-Agent": USER_AGENT}
+        if proxy.authorization is not None:
+            headers["Proxy-Authorization"] = proxy.authorization.reveal()
+        made = urllib3.ProxyManager(str(proxy), proxy_headers=headers, use_forwarding_for_https=False, **keywords)
+    made.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
     return made
+
+
+class _Connection(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        return _connected(self)
+
+
+class _TlsConnection(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return _connected(self)
+
+    def _tunnel(self) -> None:
+        # http.client's; it is the only place that knows where CONNECT ends and TLS begins.
+        try:
+            super()._tunnel()
+        except TooMuch:
+            endless = OSError(0, "its answer does not end")
+            raise ProxyError("the proxy makes no tunnel", endless) from None
+        except (OSError, HTTPException) as error:
+            raise ProxyError("the proxy makes no tunnel", error) from error
+        finally:
+            # Until here everything has been sent to the proxy, and nothing to the server.
+            exchange_under_way.get().sent = False
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+def _connected(connection: HTTPConnection) -> socket.socket:
+    try:
+        return connect(connection.host, connection.port or connection.default_port)
+    except OSError as error:
+        if connection.proxy is not None:
+            raise ProxyError("the proxy is not reached", error) from error
+        # urllib3 would pass over a bare ECONNRESET or EPIPE, and go on to read without a socket.
+        raise ProtocolError("no connection", error) from error

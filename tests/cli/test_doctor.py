@@ -368,7 +368,7 @@ def test_no_configured_secret_is_ever_shown(tmp_path: Path) -> None:
     closed = unused_url()
     host = closed.removeprefix("http://")
     table = {
-        "url": "http://127.0.0.1:9",
+        "url": "https://127.0.0.1:9",
         "client_id": "portal",
         "client_secret": {"file": str(tmp_path / "client-secret")},
         "proxy": f"http://proxyuser:{marks[1]}@{host}",
@@ -380,7 +380,7 @@ def test_no_configured_secret_is_ever_shown(tmp_path: Path) -> None:
             state_url=f"redis://user:{marks[2]}@{host}/0",
             accounts_url=f"postgresql+psycopg://user:{marks[3]}@{host}/portal",
             throttle={"storage_url": f"redis://:{marks[4]}@{host}/1"},
-            contact_centers={"acme": {"configuration_server": {**table, "allow_http": True}, "web_services": {}}},
+            contact_centers={"acme": {"configuration_server": table, "web_services": {}}},
         )
         made.secret_key = marks[5]
         return made

@@ -127,16 +127,15 @@ def test_a_proxy_that_cannot_be_read_is_refused(refused: Refused, step: str, fol
     assert problem == f"{path(step, 'proxy')}: there is no file {folder / 'no-proxy'}"
 
 
-def test_through_a_proxy_plain_http_leaves_the_machine_wherever_it_goes(
-    refused: Refused, load: Load, step: str
-) -> None:
+def test_plain_http_through_a_proxy_is_refused(refused: Refused, load: Load, step: str) -> None:
     key = {"salesforce": "identity_hosts", "configuration_server": "url"}[step]
     url = "http://127.0.0.1:5002"
     given: object = [url] if step == "salesforce" else url
     plain = {key: given, "proxy": "http://proxy:3128"}
-    (problem,) = refused(with_way(step, **plain))
-    assert problem.startswith(f"{path(step, key)}: is plain http and could leave the machine")
-    load(with_way(step, **plain, allow_http=True))
+    for allowed in (False, True):
+        (problem,) = refused(with_way(step, **plain, allow_http=allowed))
+        finding = "is plain http, and proxy is for https only: use https, or remove proxy beside it"
+        assert problem == f"{path(step, key)}: {finding}"
     load(with_way(step, **{key: given}))
     load(with_way(step, proxy="http://proxy:3128"))
 

@@ -1,10 +1,12 @@
-"""An HTTP proxy on real sockets that makes tunnels (RFC 9110 9.3.6), and notes what it is asked and what it sees."""
+"""An HTTP proxy on real sockets that makes tunnels (RFC 9110 9.3.6) and records them, and TLS in front of a server."""
 
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -101,3 +103,28 @@ class ConnectProxy:
                 sink.sendall(octets)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
+
+
+class TlsFront(ConnectProxy):
+    """Serves TLS, sends each request on to a server that speaks plain HTTP, and its answer back.
+
+    :param certificate: file of the certificate and its key.
+    :param server: the address of the server behind it, ``http://127.0.0.1:port``.
+    """
+
+    def __init__(self, certificate: Path, server: str) -> None:
+        super().__init__()
+        self.url = f"https://127.0.0.1:{self.port}"
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate)
+        self._behind = ("127.0.0.1", int(server.rpartition(":")[2]))
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, suppress(OSError), self._context.wrap_socket(client, server_side=True) as secured:
+            while head := secured.recv(65536):
+                with socket.create_connection(self._behind, timeout=_LONGEST) as server:
+                    self._open.append(server)
+                    server.sendall(head)
+                    while octets := server.recv(65536):
+                        secured.sendall(octets)
+                secured.unwrap()
