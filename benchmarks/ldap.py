@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ldap3
 from flask import Flask
 
 from flask_genesys_auth import GenesysAuth, current_user
@@ -31,7 +32,6 @@ from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import ConfigurationServer, Ldap
 from flask_genesys_auth.directories.ldap import LdapDirectory
-from flask_genesys_auth.directories.ldap.library import ldap3
 from flask_genesys_auth.web.runtime import runtime
 
 BASE = "dc=acme,dc=example"

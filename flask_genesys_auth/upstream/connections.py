@@ -22,7 +22,7 @@ from urllib3.exceptions import ProtocolError, ProxyError
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-    from ..config.proxies import Proxy
+    from ..config.addresses import Proxy
 
 USER_AGENT = "flask-genesys-auth"
 TIMEOUTS = (TimeoutError, urllib3.exceptions.TimeoutError)

@@ -8,7 +8,8 @@ import pytest
 
 from flask_genesys_auth.chain.decision import Reason, Unavailable
 from flask_genesys_auth.chain.ports import DirectoryEntry
-from flask_genesys_auth.config.values import LdapAttributes, LdapServer
+from flask_genesys_auth.config.addresses import LdapServer
+from flask_genesys_auth.config.settings import LdapAttributes
 from flask_genesys_auth.directories.ldap import LdapDirectory
 from flask_genesys_auth.upstream.breaker import FAILURES
 from tests.forking import FORKS, holds_in_child

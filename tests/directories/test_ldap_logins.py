@@ -7,6 +7,7 @@ import logging
 import threading
 from typing import Any
 
+import ldap3
 import pytest
 
 from flask_genesys_auth.chain.decision import Reason, Rejected, Unavailable
@@ -15,7 +16,6 @@ from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import LdapAttributes
 from flask_genesys_auth.directories.ldap import LdapDirectory
-from flask_genesys_auth.directories.ldap.library import ldap3
 from flask_genesys_auth.errors import ConfigurationError
 from tests.slapd import BASE, GROUPS, PASSWORD, PEOPLE, SECRET, SERVICE, SlapdServer
 

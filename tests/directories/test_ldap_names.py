@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import ldap3
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from ldap3.operation.search import search_operation
 from ldap3.utils.dn import parse_dn
 
 from flask_genesys_auth.chain.decision import Reason, Rejected
@@ -14,8 +16,7 @@ from flask_genesys_auth.chain.ports import DirectoryEntry
 from flask_genesys_auth.config.distinguished_names import escape_value, normal, parse
 from flask_genesys_auth.config.names import fold
 from flask_genesys_auth.directories.ldap import LdapDirectory
-from flask_genesys_auth.directories.ldap.library import ldap3, search_operation
-from flask_genesys_auth.directories.ldap.names import fill_filter, fill_name, filter_value, nobody, spells_itself
+from flask_genesys_auth.directories.ldap.directory import fill_filter, fill_name, filter_value, nobody, spells_itself
 from tests.slapd import PASSWORD, PEOPLE, SlapdServer
 
 SPECIAL = "\"\\+,;<>=#*()&|!~:/'@{}%$?[]^`. -_"

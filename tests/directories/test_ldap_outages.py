@@ -15,8 +15,7 @@ from flask_genesys_auth.chain.ports import DirectoryEntry
 from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.settings import LdapAttributes
 from flask_genesys_auth.directories.ldap import LdapDirectory
-from flask_genesys_auth.directories.ldap.pool import LONGEST_IDLE, LONGEST_LIFE, Pool
-from flask_genesys_auth.directories.ldap.server import DirectoryServer
+from flask_genesys_auth.directories.ldap.server import LONGEST_IDLE, LONGEST_LIFE, DirectoryServer, Pool
 from flask_genesys_auth.upstream import Deadline, Guard, Passage, Upstreams, Visit
 from flask_genesys_auth.upstream.breaker import FAILURES, LONGEST_PAUSE
 from tests.slapd import PASSWORD, PEOPLE, SlapdServer

@@ -9,7 +9,7 @@ from werkzeug.test import EnvironBuilder
 
 from flask_genesys_auth.chain.contact_centers import ContactCenter
 from flask_genesys_auth.chain.evidence import Evidence, collect
-from flask_genesys_auth.config.values import ContactCenterSettings, SalesforceHeaders
+from flask_genesys_auth.config.settings import ContactCenterSettings, SalesforceHeaders
 from flask_genesys_auth.testing.faults import Emulator, unused_url
 from flask_genesys_auth.testing.genesys import GenesysEmulator
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator

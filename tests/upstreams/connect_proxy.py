@@ -121,10 +121,11 @@ class TlsFront(ConnectProxy):
 
     def _serve(self, client: socket.socket) -> None:
         with client, suppress(OSError), self._context.wrap_socket(client, server_side=True) as secured:
+            self._open.append(secured)
             while head := secured.recv(65536):
                 with socket.create_connection(self._behind, timeout=_LONGEST) as server:
                     self._open.append(server)
                     server.sendall(head)
                     while octets := server.recv(65536):
                         secured.sendall(octets)
-                secured.unwrap()
+                return

@@ -1,18 +1,23 @@
-"""One connection to an LDAP server: opened, secured, and asked, all of it by the deadline of the exchange under way."""
+"""One connection to an LDAP server: opened, secured and used by the deadline of the exchange under way.
+
+ldap3 writes and reads the messages. This is the only file that uses it, and all that ldap3 does not document stands
+here: it opens sockets by itself and bounds only single waits, so it is given a socket of ours that is already open.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...chain.decision import Reason, Unavailable
+from ...errors import ConfigurationError
 from ...upstream import BoundedSocket, Deadline, TooMuch, connect, explain
-from .library import Control, LDAPSessionTerminatedByServerError, ldap3
 from .results import (
     NO_SUCH_OBJECT,
     PASSWORD_POLICY,
@@ -28,7 +33,22 @@ if TYPE_CHECKING:
 
     from ...config.addresses import LdapServer
 
+try:
+    with warnings.catch_warnings():
+        # ldap3 2.9.1 imports pyasn1's tables by their old names; nobody here can do anything about it.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import ldap3
+        from ldap3.core.exceptions import LDAPInvalidFilterError, LDAPSessionTerminatedByServerError
+        from ldap3.operation.search import search_operation
+        from ldap3.protocol.rfc4511 import Control
+except ImportError as error:
+    raise ConfigurationError(
+        f'directory = "ldap" needs ldap3 ({error}): pip install "flask-genesys-auth[ldap]"'
+    ) from error
+
 START_TLS = "1.3.6.1.4.1.1466.20037"
+
+SUBTREE, ONE_LEVEL = ldap3.SUBTREE, ldap3.LEVEL
 
 # Made once, for that takes as long as a tenth of a bind; it is only read.
 _ASK_FOR_POLICY = Control()
@@ -64,8 +84,19 @@ class Found:
     more: bool = False
 
 
+def check_filter(text: str) -> None:
+    """Check a filter (RFC 4515) as ldap3 reads it.
+
+    :raises ValueError: if ldap3 cannot read it.
+    """
+    try:
+        search_operation("", text, ldap3.SUBTREE, ldap3.DEREF_NEVER, [], 0, 0, False, False, True)
+    except LDAPInvalidFilterError as error:
+        raise ValueError(str(error)) from None
+
+
 class _Server(ldap3.Server):
-    """A server for one connection: ldap3 numbers the messages of all servers under one lock, which no fork respects."""
+    """A server for one connection: ldap3's own lock for the numbers of messages may be held in a forked child."""
 
     def __init__(self, address: LdapServer) -> None:
         super().__init__(address.host, port=address.port, get_info=ldap3.NONE, allowed_referral_hosts=[])
@@ -97,11 +128,12 @@ class Connection:
             auto_escape=False,
             read_only=True,
         )
-        # What open() would do, which looks up names, connects and shakes hands without an end.
+        # open() makes no connection for what ldap3 calls a server that is not real. Ours is connected already.
+        self._wire.strategy.no_real_dsa = True
+        self._wire.open(read_server_info=False)
+        self._wire.strategy.no_real_dsa = False
         self._wire.socket = sock
-        self._wire.closed = False
-        self._wire.strategy._outstanding = {}
-        self._wire.strategy._start_listen()
+        self._wire.closed, self._wire.listening = False, True
         self._sealed = False
         self.opened = self.used = time.monotonic()
 
@@ -109,19 +141,27 @@ class Connection:
         return f"Connection({self._wire.server.name!r})"
 
     @classmethod
-    def open(cls, address: LdapServer, deadline: Deadline, tls: ssl.SSLContext, *, start_tls: bool) -> Connection:
+    def open(
+        cls, address: LdapServer, deadline: Deadline, tls: ssl.SSLContext | None, *, start_tls: bool
+    ) -> Connection:
         """Connect; with TLS, verify the server's certificate and name.
+
+        :param tls: required with ``ldaps://`` and with ``start_tls``.
+        :param start_tls: begin TLS on a plain connection (RFC 4511 4.14).
+        :raises ValueError: if ``tls`` is missing.
 
         :raises NoAnswer: if that is not to be had in time.
         """
+        if tls is None and (address.tls or start_tls):
+            raise ValueError(f"{address} needs TLS")
         try:
             sock = connect(address.host, address.port)
         except OSError as error:
             raise _unreachable(error) from error
         try:
-            if not address.tls and start_tls:
+            if start_tls and not address.tls:
                 sock = cls(address, sock)._released_for_tls()
-            if address.tls or start_tls:
+            if tls is not None:
                 sock.settimeout(deadline.remaining())
                 sock = tls.wrap_socket(sock, server_hostname=address.host)  # type: ignore[assignment]  # sslsocket_class
         except OSError as error:
@@ -167,7 +207,6 @@ class Connection:
                 return result
             finally:
                 wire.user = wire.password = wire.request = wire.result = None
-                wire.strategy._outstanding = {}
 
     def search(
         self, base: str, filter_: str, *, scope: str, attributes: Sequence[str], limit: int, deadline: Deadline

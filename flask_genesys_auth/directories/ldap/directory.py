@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -10,17 +12,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ...chain.decision import Reason, Rejected, Unavailable
 from ...chain.ports import DirectoryEntry
-from ...config.distinguished_names import normal, parse
+from ...config.distinguished_names import escape_value, normal, parse
 from ...config.names import fold
-from ...config.rules import USER
+from ...config.rules import DN, USER
 from ...errors import ConfigurationError
 from ...upstream import Deadline, Guard
-from .connection import Connection, Entry
-from .health import directory_checks
-from .library import LDAPInvalidFilterError, ldap3, search_operation
-from .names import fill_filter, fill_name, nobody, spells_itself
+from .connection import ONE_LEVEL, SUBTREE, Connection, Entry, check_filter
 from .results import NoAnswer, of_user_bind
-from .server import Call, DirectoryServer
+from .server import Call, DirectoryServer, directory_checks
 
 if TYPE_CHECKING:
     from ...checks import Check
@@ -32,7 +31,9 @@ MOST_GROUPS = 1000
 Verdict: TypeAlias = "DirectoryEntry | Rejected"
 _FOR_DISPLAY = frozenset({"email", "first_name", "last_name"})
 _NOT_ASKED = frozenset({Reason.CIRCUIT_OPEN, Reason.UPSTREAM_BUSY})
-_SCOPES = {"subtree": ldap3.SUBTREE, "one_level": ldap3.LEVEL}
+_PLAIN = re.compile(r"[!-~]+", re.ASCII)
+_BARE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_SCOPES = {"subtree": SUBTREE, "one_level": ONE_LEVEL}
 
 
 class LdapDirectory:
@@ -136,8 +137,8 @@ class LdapDirectory:
         for key in ("filter", "group_filter"):
             sample = fill_filter(getattr(self._settings, key), user="ann", dn="uid=ann")
             try:
-                search_operation("", sample, ldap3.SUBTREE, ldap3.DEREF_NEVER, [], 0, 0, False, False, True)
-            except LDAPInvalidFilterError as error:
+                check_filter(sample)
+            except ValueError as error:
                 raise ConfigurationError(f"{self._path}.{key}: is no filter (RFC 4515): {error}") from None
 
 
@@ -219,7 +220,7 @@ class _Person:
         found = connection.search(
             settings.group_base,
             fill_filter(settings.group_filter, user=name, dn=entry.dn),
-            scope=ldap3.SUBTREE,
+            scope=SUBTREE,
             attributes=[],
             limit=MOST_GROUPS,
             deadline=call.deadline,
@@ -283,3 +284,39 @@ def _of_all(missed: Sequence[Unavailable]) -> Unavailable:
         detail="; ".join(one.detail for one in missed),
         uncounted=all(one.uncounted for one in missed),
     )
+
+
+def filter_value(text: str) -> str:
+    r"""Return text as it stands for itself in a filter: every octet but letters and digits as ``\xx`` (RFC 4515 3).
+
+    More than must be escaped, for ldap3 strips spaces and counts parentheses.
+    """
+    return "".join(chr(octet) if octet in _BARE else f"\\{octet:02x}" for octet in text.encode())
+
+
+def fill_filter(template: str, *, user: str, dn: str = "") -> str:
+    """Return a filter with the names put in."""
+    # What was put in first holds no brace that is not escaped.
+    return template.replace(USER, filter_value(user)).replace(DN, filter_value(dn))
+
+
+def fill_name(template: str, user: str) -> str:
+    """Return a distinguished name with the user's put in."""
+    return template.replace(USER, escape_value(user))
+
+
+def nobody(base: str) -> str:
+    """Return a distinguished name that no entry has, below a base.
+
+    Whoever is not found is bound as nobody, so that they take as long as those with a wrong password.
+    """
+    return f"cn={secrets.token_hex(16)},{base}"
+
+
+def spells_itself(name: str) -> bool:
+    """Tell whether a directory that compares loosely (RFC 4518) can only mean this very name by it.
+
+    It takes wide letters for narrow ones and many spaces for one; so a name with such characters counts as it
+    stands in the directory, not as it was typed.
+    """
+    return _PLAIN.fullmatch(name) is not None

@@ -1,0 +1,57 @@
+"""What we use of ldap3 beyond its documentation is in the installed version; the lowest and the newest are tested."""
+
+from __future__ import annotations
+
+import socket
+
+import ldap3
+import pytest
+from ldap3.core.exceptions import LDAPInvalidFilterError, LDAPSessionTerminatedByServerError
+from ldap3.operation.search import search_operation
+from ldap3.protocol.rfc4511 import Control
+from ldap3.strategy.base import BaseStrategy
+
+from flask_genesys_auth.config.addresses import LdapServer
+from flask_genesys_auth.directories.ldap.connection import Connection, check_filter
+from flask_genesys_auth.upstream import Deadline, Exchange, connect, exchanging
+
+from .scripted import ScriptedServer
+
+
+def test_a_connection_takes_a_socket_that_is_open() -> None:
+    wire = ldap3.Connection(ldap3.Server("ldap.invalid", get_info=ldap3.NONE), client_strategy=ldap3.SYNC)
+    strategy = wire.strategy
+    assert isinstance(strategy, BaseStrategy)
+    assert (strategy.no_real_dsa, wire.socket, wire.closed, wire.listening) == (False, None, True, False)
+    strategy.no_real_dsa = True
+    wire.open(read_server_info=False)
+    assert wire.socket is None
+
+
+def test_ldap3_opens_no_connection_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("ldap3 has opened a socket")
+
+    with ScriptedServer(lambda asked: asked.result(0)) as server, exchanging(Exchange(Deadline(60), 65536)):
+        sock = connect("127.0.0.1", server.port)
+        monkeypatch.setattr(socket.socket, "connect", refuse)
+        connection = Connection(LdapServer(False, "127.0.0.1", server.port), sock)
+        assert connection.bind("cn=ann", "secret").code == 0
+        connection.close()
+        assert server.connections == 1
+
+
+def test_each_server_numbers_its_own_messages() -> None:
+    assert callable(ldap3.Server.next_message_id)
+
+
+def test_controls_and_filters_are_read_as_we_use_them() -> None:
+    control = Control()
+    control["controlType"], control["criticality"] = "1.2", False
+    assert bytes(control["controlType"]) == b"1.2"
+    search_operation("", "(a=b)", ldap3.SUBTREE, ldap3.DEREF_NEVER, [], 0, 0, False, False, True)
+    assert issubclass(LDAPInvalidFilterError, Exception)
+    assert issubclass(LDAPSessionTerminatedByServerError, Exception)
+    check_filter("(a=b)")
+    with pytest.raises(ValueError, match="invalid filter"):
+        check_filter("(a=b")
