@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from enum import Enum
+from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -187,11 +188,21 @@ class Desk:
             },
         }
         (folder / "client-secret").write_text(genesys.client_secret, "utf-8")
-        self.run("saml", "keygen", "--out-key", str(folder / "sp.key"), "--out-cert", str(folder / "sp.crt"), app=Flask)
-        self.app = self.portal()
-        self.run("init-db")
-        self.run("accounts", "add", "acme", "ann", "--role", "ROLE_AGENT", "--password-stdin", stdin=PASSWORD)
-        self.client: AuthClient = self.app.test_client(user="ann")  # type: ignore[assignment]  # the class set below
+        for name, user_name in (("people.json", "bob"), ("bad.json", "")):
+            (folder / name).write_text(json.dumps([{"contact_center": "acme", "user_name": user_name}]), "utf-8")
+
+    @cached_property
+    def app(self) -> Flask:
+        """The application, with an account that has a login session."""
+        key, certificate = str(self.folder / "sp.key"), str(self.folder / "sp.crt")
+        keygen = ("saml", "keygen", "--out-key", key, "--out-cert", certificate, "--bits", "2048")
+        self.run(*keygen, app=lambda: Flask("bare"))
+        app = self.portal()
+        self.run("init-db", app=app)
+        add = ("accounts", "add", "acme", "ann", "--role", "ROLE_AGENT", "--password-stdin")
+        self.run(*add, app=app, stdin=PASSWORD)
+        app.test_client(user="ann")
+        return app
 
     def portal(self, prepare: Callable[[Flask], object] = lambda app: None, /, **settings: Any) -> Flask:
         """Return an application with this configuration."""
@@ -207,13 +218,14 @@ class Desk:
 
     def run(self, *arguments: str, app: Any = None, stdin: str = "") -> Result:
         """Run a command, as ``flask`` does."""
-        made = app if callable(app) and not isinstance(app, Flask) else lambda: app or self.app
-        create = (lambda: Flask("bare")) if made is Flask else made
+        made = app or self.app
+        create = made if callable(made) and not isinstance(made, Flask) else lambda: made
         group = FlaskGroup(create_app=create, load_dotenv=False, set_debug_flag=False)
         return CliRunner().invoke(group, ["genesys-auth", *arguments], input=stdin)
 
     def json(self, *arguments: str, app: Any = None) -> Any:
         done = self.run(*arguments, "--json", app=app)
+        assert done.stdout.startswith(("{", "[")), f"{' '.join(arguments)} --json: {done.output}"
         return json.loads(done.stdout)
 
 
@@ -235,8 +247,6 @@ def _all_keys(*values: Any) -> list[str]:
 def command_keys(desk: Desk) -> dict[str, list[str]]:
     """Return the keys of what each ``--json`` prints, from runs that are well and runs that are not."""
     import_file, bad_file = desk.folder / "people.json", desk.folder / "bad.json"
-    import_file.write_text(json.dumps([{"contact_center": "acme", "user_name": "bob"}]), "utf-8")
-    bad_file.write_text(json.dumps([{"contact_center": "acme", "user_name": ""}]), "utf-8")
     wrong = ("-H", "Authorization: Basic YW5uOndyb25n")
     api = desk.app.test_client()
     explained = [desk.json("explain", "GET", "/"), desk.json("explain", "GET", "/", *wrong)]
@@ -292,6 +302,7 @@ def _without_metadata(desk: Desk) -> Flask:
 
 def api_keys(desk: Desk) -> dict[str, list[str]]:
     """Return the keys of the envelope of a refusal, and of the sample application's answers."""
+    refusal = desk.app.test_client().get("/").json
     configuration = {
         "SECRET_KEY": "a secret key of the tests, long enough",
         "SAMPLE_DEMONSTRATION": True,
@@ -300,7 +311,7 @@ def api_keys(desk: Desk) -> dict[str, list[str]]:
     client = build_app(configuration, desk.folder).test_client()
     auth = ("ann", PASSWORD.strip())
     return {
-        "refusal": _all_keys(desk.app.test_client().get("/").json),
+        "refusal": _all_keys(refusal),
         "GET /api/v2/diagnostics/walk": _all_keys(
             client.get("/api/v2/diagnostics/walk", auth=auth).json, client.get("/api/v2/diagnostics/walk").json
         ),
@@ -401,35 +412,38 @@ def exit_statuses(desk: Desk) -> dict[str, int]:
     return found
 
 
-def collected() -> dict[str, Any]:
-    """Return all of them, by what they are."""
+KINDS: Mapping[str, Callable[[Desk], Any]] = {
+    "reason codes": lambda desk: reason_codes(),
+    "reason codes of SAML messages": lambda desk: saml_reason_codes(),
+    "log events, with their level and fields": lambda desk: log_events(),
+    "log fields": lambda desk: log_fields(),
+    "signals": lambda desk: signals(),
+    "values of signals": lambda desk: signal_values(),
+    "configuration keys": lambda desk: configuration_keys(),
+    "public names": lambda desk: public_names(),
+    "commands": lambda desk: commands(),
+    "keys of --json": command_keys,
+    "keys of HTTP answers": api_keys,
+    "addresses": addresses,
+    "check names": check_names,
+    "exit statuses": exit_statuses,
+}
+"""What kinds of names there are, and what collects them from a deployment that nothing has used yet."""
+
+
+def collect(kind: str) -> Any:
+    """Return the names of one kind."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())).resolve()
         salesforce, genesys = SalesforceEmulator(), GenesysEmulator()
         for emulator in (salesforce, genesys):
             stack.enter_context(emulator.serve())
-        desk = Desk(folder, salesforce, genesys)
-        return {
-            "reason codes": reason_codes(),
-            "reason codes of SAML messages": saml_reason_codes(),
-            "log events, with their level and fields": log_events(),
-            "log fields": log_fields(),
-            "signals": signals(),
-            "values of signals": signal_values(),
-            "configuration keys": configuration_keys(),
-            "public names": public_names(),
-            "commands": commands(),
-            "keys of --json": command_keys(desk),
-            "keys of HTTP answers": api_keys(desk),
-            "addresses": addresses(desk),
-            "check names": check_names(desk),
-            "exit statuses": exit_statuses(desk),
-        }
+        return KINDS[kind](Desk(folder, salesforce, genesys))
 
 
 def main() -> None:
     """Write the list anew."""
-    NAMES.write_text(json.dumps(collected(), indent=1) + "\n", "utf-8")
+    NAMES.write_text(json.dumps({kind: collect(kind) for kind in KINDS}, indent=1) + "\n", "utf-8")
     sys.stdout.write(f"{NAMES.name} is written\n")
 
 
