@@ -412,33 +412,38 @@ def exit_statuses(desk: Desk) -> dict[str, int]:
     return found
 
 
-KINDS: Mapping[str, Callable[[Desk], Any]] = {
-    "reason codes": lambda desk: reason_codes(),
-    "reason codes of SAML messages": lambda desk: saml_reason_codes(),
-    "log events, with their level and fields": lambda desk: log_events(),
-    "log fields": lambda desk: log_fields(),
-    "signals": lambda desk: signals(),
-    "values of signals": lambda desk: signal_values(),
-    "configuration keys": lambda desk: configuration_keys(),
-    "public names": lambda desk: public_names(),
-    "commands": lambda desk: commands(),
+FROM_CODE_AND_PAGES: Mapping[str, Callable[[], Any]] = {
+    "reason codes": reason_codes,
+    "reason codes of SAML messages": saml_reason_codes,
+    "log events, with their level and fields": log_events,
+    "log fields": log_fields,
+    "signals": signals,
+    "values of signals": signal_values,
+    "configuration keys": configuration_keys,
+    "public names": public_names,
+    "commands": commands,
+}
+FROM_A_DEPLOYMENT: Mapping[str, Callable[[Desk], Any]] = {
     "keys of --json": command_keys,
     "keys of HTTP answers": api_keys,
     "addresses": addresses,
     "check names": check_names,
     "exit statuses": exit_statuses,
 }
-"""What kinds of names there are, and what collects them from a deployment that nothing has used yet."""
+KINDS = (*FROM_CODE_AND_PAGES, *FROM_A_DEPLOYMENT)
+"""What kinds of names there are; each deployment is one that nothing has used yet."""
 
 
 def collect(kind: str) -> Any:
     """Return the names of one kind."""
+    if kind in FROM_CODE_AND_PAGES:
+        return FROM_CODE_AND_PAGES[kind]()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())).resolve()
         salesforce, genesys = SalesforceEmulator(), GenesysEmulator()
         for emulator in (salesforce, genesys):
             stack.enter_context(emulator.serve())
-        return KINDS[kind](Desk(folder, salesforce, genesys))
+        return FROM_A_DEPLOYMENT[kind](Desk(folder, salesforce, genesys))
 
 
 def main() -> None:
