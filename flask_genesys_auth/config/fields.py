@@ -68,9 +68,10 @@ def table(declared: type[T]) -> type[T]:
 
 
 def settings_of(declared: type) -> dict[str, Setting]:
-    """Return the keys of a table in their order."""
-    known = {one.name: one.metadata.get("setting") for one in dataclasses.fields(declared)}
-    return {key: found for key, found in known.items() if found is not None}
+    """Return the keys of a table: single values first, then tables, then tables of tables, as in TOML."""
+    known = {one.name: one.metadata["setting"] for one in dataclasses.fields(declared) if "setting" in one.metadata}
+    ranks = {Section: 1, Names: 1, Tables: 2}
+    return dict(sorted(known.items(), key=lambda item: ranks.get(type(item[1].field), 0)))
 
 
 @cache
@@ -247,10 +248,10 @@ class TextMap(Value):
 
     def __init__(self, parse: Callable[[str], Any] = str) -> None:
         super().__init__("table")
-        self._parse = parse
+        self._value = Text(parse, needed=True)
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, Any]:
-        return _collected(value, plain_text, lambda _, entry: required_text(entry, self._parse))
+        return _collected(value, plain_text, lambda _, entry: self._value.deserialize(entry))
 
 
 class Translations(Value):
@@ -264,7 +265,8 @@ class Translations(Value):
 
 
 def _texts(table: object) -> dict[str, str]:
-    return _collected(table, _text_name, lambda name, text: required_text(text, lambda given: translation(name, given)))
+    words = Text(needed=True)
+    return _collected(table, _text_name, lambda name, text: translation(name, str(words.deserialize(text))))
 
 
 def _text_name(key: object) -> str:
