@@ -63,6 +63,7 @@ class SharedLedger:
     :param timeout: seconds to wait for a connection, and for an answer.
     :param fallback: go on in this process when the server does not answer; else nobody gets a slot meanwhile.
     :param clock: seconds that never go back.
+    :param max_notes: how many refusals are remembered.
     :raises ConfigurationError: if the address cannot be read.
     """
 
@@ -74,12 +75,14 @@ class SharedLedger:
         *,
         fallback: bool = True,
         clock: Callable[[], float] = time.monotonic,
+        max_notes: int = MAX_NOTES,
     ) -> None:
         scripts = {"reserve": _RESERVE, "give_back": _GIVE_BACK, "look": _LOOK}
         self._client = RedisClient(url, timeout, scripts, purpose="the throttle", key="throttle.storage_url")
         self._prefix = f"genesys-auth:{len(namespace)}:{namespace}:f:"
         self._fallback = fallback
         self._clock = clock
+        self._max_notes = max_notes
         self._local = LocalLedger(clock)
         self._lock = fork_safe_lock()
         self._down = False
@@ -216,7 +219,7 @@ class SharedLedger:
                 if wait > 0:
                     self._refused[one] = now + wait
                     self._refused.move_to_end(one)
-            while self._refused and (len(self._refused) > MAX_NOTES or next(iter(self._refused.values())) <= now):
+            while self._refused and (len(self._refused) > self._max_notes or next(iter(self._refused.values())) <= now):
                 self._refused.popitem(last=False)
 
 

@@ -28,6 +28,14 @@ class SlowWire:
         """Seconds before each byte of an answer."""
         self.silent = False
         """Nothing is passed on."""
+        self.accepted = 0
+        """Connections taken so far."""
+        self.asked = 0
+        """Requests read so far: a client that sends one and waits for its answer has waited as often."""
+        self.clients = 0
+        """Connections that clients hold open now."""
+        self.stray = b""
+        """An answer that is sent unasked, once, together with the next answer."""
         self._tls: ssl.SSLContext | None = None
         if certificate is not None:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -54,6 +62,7 @@ class SlowWire:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self.accepted += 1
                 self._open.append(client)
                 self._start(self._serve, client)
 
@@ -69,16 +78,29 @@ class SlowWire:
             self._start(self._ask, client, server)
             while answer := server.recv(65536):
                 time.sleep(self.before_answer)
+                stray, self.stray = self.stray, b""
+                answer += stray
                 for start in range(len(answer)) if self.before_byte else (0,):
                     time.sleep(self.before_byte)
                     client.sendall(answer[start : start + 1] if self.before_byte else answer)
 
     def _ask(self, client: socket.socket, server: socket.socket) -> None:
+        self.clients += 1
         with suppress(OSError):
             while asked := client.recv(65536):
+                self.asked += 1
                 while self.silent and not self._closed:
                     time.sleep(0.01)  # and take no more: what is sent stands still
                 server.sendall(asked)
+        self.clients -= 1
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Return when the condition holds."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.01)
 
 
 @contextmanager

@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,16 @@ from flask import Flask
 from flask_genesys_auth import GenesysAuth, current_user
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
-from flask_genesys_auth.state import redis_client
 from flask_genesys_auth.state.redis import RedisState
 from flask_genesys_auth.state.values import BATCH
 from flask_genesys_auth.testing import AuthClient
 from flask_genesys_auth.web.runtime import runtime
+from tests.forking import holds_in_child
 from tests.servers import RedisServer
 
 from . import racers as racers_module
 from .contract import Clock, StateContract
-from .test_forks import in_child
+from .slow_wire import SlowWire, slow_wire, until
 
 PATIENCE = 30.0
 
@@ -75,6 +76,13 @@ class RedisBackend:
 
     def keys(self) -> set[str]:
         return set(redis.Redis.from_url(self.url, decode_responses=True).scan_iter())
+
+
+@pytest.fixture
+def wire(redis_server: RedisServer) -> Iterator[SlowWire]:
+    redis.Redis.from_url(redis_server.url).flushall()
+    with slow_wire(redis_server.url) as made:
+        yield made
 
 
 @pytest.fixture
@@ -138,7 +146,7 @@ def test_data_of_another_version_are_refused_and_of_another_namespace_are_not(
 def test_a_forked_child_has_connections_of_its_own(backend: RedisBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
-    assert in_child(lambda: store.get("key") == 1 and store.add("child", 2, 60))
+    assert holds_in_child(lambda: store.get("key") == 1 and store.add("child", 2, 60), fork="python")
     assert store.get("child") == 2
 
 
@@ -206,17 +214,16 @@ def test_a_connection_that_was_closed_while_it_was_idle_costs_nobody_anything(ow
     store.close()
 
 
-def test_an_answer_that_nobody_waited_for_is_not_taken_for_another(backend: RedisBackend) -> None:
-    store = backend.open("one")
-    store.put("mine", "mine", 60)
-    store.put("another", "another's", 60)
-    assert store.get("mine") == "mine"
-    (connection,) = store._client._idle
-    connection.send_command("GET", store._at("k", "another"))
-    assert connection.can_read(timeout=PATIENCE)
-    for _ in range(3):
-        assert store.get("mine") == "mine"
-    assert connection not in store._client._idle
+def test_an_answer_nobody_waited_for_is_not_taken_for_another(wire: SlowWire) -> None:
+    with closing(RedisState(wire.url, "one", PATIENCE)) as store:
+        store.put("mine", "mine", 60)
+        store.put("another", "another's", 60)
+        text = redis.Redis.from_url(wire.url).get("genesys-auth:3:one:k:another")
+        assert isinstance(text, bytes)
+        wire.stray = b"$%d\r\n%s\r\n" % (len(text), text)
+        for _ in range(3):
+            assert store.get("mine") == "mine"
+        assert not wire.stray
 
 
 def test_a_server_that_has_forgotten_the_scripts_learns_them_again(backend: RedisBackend) -> None:
@@ -227,42 +234,34 @@ def test_a_server_that_has_forgotten_the_scripts_learns_them_again(backend: Redi
     assert store.take("key") is None
 
 
-def test_who_finds_no_connection_free_waits_as_long_as_for_an_answer(
-    backend: RedisBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis_client, "CONNECTIONS", 1)
-    store = RedisState(backend.url, "one", 0.2)
-    with store._client._places, pytest.raises(StateUnavailable, match="all 1 connections"):
-        store.get("key")
-    assert store.add("key", 1, 60)
-    store.close()
-
-
-def test_connections_are_not_more_than_those_who_ask_at_once(backend: RedisBackend) -> None:
-    store = backend.open("one")
-    for _ in range(20):
+def test_connections_are_no_more_than_concurrent_calls(wire: SlowWire) -> None:
+    with closing(RedisState(wire.url, "one", PATIENCE)) as store:
         store.put("key", 1, 60)
-        assert store.get("key") == 1
-    assert len(store._client._idle) == 1
-    store.close()
-    assert len(store._client._idle) == 0
-    assert store.get("key") == 1
-
-
-def test_a_connection_that_comes_back_after_a_close_is_closed(backend: RedisBackend) -> None:
-    store = backend.open("one")
-    store.put("key", 1, 60)
-    (connection,) = store._client._idle
-
-    def closing(*command: Any) -> None:
-        type(connection).send_command(connection, *command)
+        until(lambda: wire.clients == 1)
+        for _ in range(20):
+            store.put("key", 1, 60)
+            assert store.get("key") == 1
+        assert wire.clients == 1
         store.close()
+        until(lambda: wire.clients == 0)
+        assert store.get("key") == 1
 
-    connection.send_command = closing
-    assert store.get("key") == 1
-    assert len(store._client._idle) == 0
-    assert connection._sock is None
-    assert store.get("key") == 1
+
+def test_a_call_under_way_outlives_a_close(wire: SlowWire) -> None:
+    with closing(RedisState(wire.url, "one", PATIENCE)) as store:
+        store.put("key", 1, 60)
+        found: list[Any] = []
+        asked = wire.asked
+        wire.silent = True
+        caller = threading.Thread(target=lambda: found.append(store.get("key")))
+        caller.start()
+        until(lambda: wire.asked > asked)
+        store.close()
+        wire.silent = False
+        caller.join()
+        assert found == [1]
+        until(lambda: wire.clients == 0)
+        assert store.get("key") == 1
 
 
 def test_a_store_may_be_made_before_its_server(own_redis_server: RedisServer) -> None:
