@@ -18,6 +18,7 @@ from .chain.contact_centers import ContactCenter, ContactCenters
 from .chain.order import in_order
 from .chain.ports import AccountStore, PasswordStore
 from .chain.walk import AuthenticationChain
+from .config.databases import is_redis
 from .config.rules import imported
 from .errors import ConfigurationError
 from .events import Event, tell
@@ -313,7 +314,7 @@ def _state(settings: Settings) -> StateStore:
         from .state.memory import MemoryState
 
         return MemoryState(settings.state_namespace)
-    if settings.state_url.startswith("redis"):
+    if is_redis(settings.state_url):
         from .state.redis import RedisState
 
         return RedisState(settings.state_url, settings.state_namespace, settings.state_timeout)
@@ -328,7 +329,7 @@ def _state(settings: Settings) -> StateStore:
 
 def _ledger(settings: Settings) -> Ledger:
     url = settings.throttle.storage_url
-    if not url.startswith("redis"):
+    if not is_redis(url):
         return LocalLedger()
     from .throttle.shared import SharedLedger
 

@@ -10,12 +10,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import redis
 
 
 def require(program: str, package: str) -> str:
@@ -168,17 +169,21 @@ def own_postgresql() -> Iterator[PostgresqlServer]:
 
 
 class RedisServer:
-    """A Redis on a port of its own.
+    """A Redis on a port and a Unix socket of its own.
 
     :param persistent: what it has confirmed is in its file (``appendonly``); else it keeps nothing.
+    :param options: of its command line.
     """
 
-    def __init__(self, folder: Path, *, persistent: bool = False) -> None:
+    def __init__(self, folder: Path, *, persistent: bool = False, options: Sequence[str] = ()) -> None:
         self._program = require("redis-server", "redis-server")
         self._folder = folder
-        self._appendonly = "yes" if persistent else "no"
-        self._port = free_port()
-        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self._options = ["--appendonly", "yes" if persistent else "no", *options]
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        # The path of a Unix socket has at most 107 characters, and pytest's folders are deep.
+        self._socket = Path(tempfile.gettempdir()) / f"redis-{self.port}.sock"
+        self.socket_url = f"unix://{self._socket}?db=0"
         self._running: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -189,11 +194,13 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = ("--bind", "127.0.0.1", "--port", str(self._port), "--save", "", "--appendonly", self._appendonly)
+        options = ["--bind", "127.0.0.1", "--port", str(self.port), "--unixsocket", str(self._socket), "--save", ""]
         self._running = subprocess.Popen(
-            [self._program, *options, "--dir", str(self._folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [self._program, *options, *self._options, "--dir", str(self._folder)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
-        wait_for_server(self._running, self._port)
+        wait_for_server(self._running, self.port)
 
     def stop(self) -> None:
         """Kill it, as a bad day does."""
@@ -201,6 +208,7 @@ class RedisServer:
             self._running.kill()
             self._running.wait(30)
             self._running = None
+            self._socket.unlink(missing_ok=True)
 
     def hang(self) -> None:
         """Stop it in its tracks: it takes connections and says nothing."""
@@ -209,6 +217,73 @@ class RedisServer:
     def go_on(self) -> None:
         """Let it go on after :meth:`hang`."""
         os.kill(self.pid, signal.SIGCONT)
+
+
+class SentinelServers:
+    """A Redis master with one replica, and Sentinels that make the replica the master when it is down.
+
+    :param sentinels: how many.
+    :param down_after: seconds without an answer after which the master counts as down.
+    """
+
+    SERVICE = "portal"
+
+    def __init__(self, folder: Path, *, sentinels: int = 1, down_after: float = 60.0) -> None:
+        self._running: list[subprocess.Popen[bytes]] = []
+        self.master = RedisServer(_made(folder / "master"), options=["--repl-diskless-sync-delay", "0"])
+        replica_of = ["--replicaof", "127.0.0.1", str(self.master.port)]
+        self.replica = RedisServer(_made(folder / "replica"), options=replica_of)
+        ports = [self._start_sentinel(_made(folder / str(n)), sentinels // 2 + 1, down_after) for n in range(sentinels)]
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+        self.url = f"redis+sentinel://{hosts}/{self.SERVICE}/0"
+        for port in ports:
+            self._wait_until_ready(port, sentinels)
+
+    def stop(self) -> None:
+        """Kill all of them."""
+        for process in self._running:
+            process.kill()
+            process.wait(30)
+        self.master.stop()
+        self.replica.stop()
+
+    def _start_sentinel(self, folder: Path, quorum: int, down_after: float) -> int:
+        port, config, name = free_port(), folder / "sentinel.conf", self.SERVICE
+        config.write_text(
+            f"bind 127.0.0.1\nport {port}\ndir {folder}\n"
+            f"sentinel monitor {name} 127.0.0.1 {self.master.port} {quorum}\n"
+            f"sentinel down-after-milliseconds {name} {round(down_after * 1000)}\n"
+            f"sentinel failover-timeout {name} 10000\n"
+        )
+        command = [require("redis-server", "redis-server"), str(config), "--sentinel"]
+        self._running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        wait_for_server(self._running[-1], port)
+        return port
+
+    def _wait_until_ready(self, port: int, sentinels: int) -> None:
+        deadline = time.monotonic() + 120
+        with redis.Redis(port=port) as sentinel:
+            while time.monotonic() < deadline:
+                state = sentinel.sentinel_master(self.SERVICE)
+                replicas = sentinel.sentinel_slaves(self.SERVICE)
+                known = len(replicas) == 1 and replicas[0]["flags"] == "slave"
+                if known and state["num-other-sentinels"] == sentinels - 1:
+                    return
+                time.sleep(0.1)
+        raise AssertionError(f"Sentinel does not know the replica and the other Sentinels: {state} {replicas}")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sentinel_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelServers]:
+    """A Redis behind Sentinel for all tests that only use it."""
+    servers = SentinelServers(tmp_path_factory.mktemp("sentinel"))
+    yield servers
+    servers.stop()
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..accounts.health import password_checks
 from ..accounts.store import SqlAccounts
 from ..checks import Check
+from ..config.databases import is_redis
 from ..config.health import configuration_checks, files_checks
 from ..errors import GenesysAuthError
 from ..web.cookie_health import cookie_checks, flask_login_checks
@@ -76,7 +77,7 @@ def rooms_of(app: Flask, here: Runtime, *, ask: bool = True) -> list[Room]:
         *_by_convention("state", here.state, asks=not local_state),
         *_by_convention("accounts", here.accounts, asks=not local_accounts),
         Room(_ACCOUNTS, lambda: _account_checks(here), asks=not local_accounts),
-        *_by_convention("throttle", here.ledger, asks=settings.throttle.storage_url.startswith("redis")),
+        *_by_convention("throttle", here.ledger, asks=is_redis(settings.throttle.storage_url)),
         *_saml_rooms(here, ask=ask),
         *_step_rooms(here),
     ]

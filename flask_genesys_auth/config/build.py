@@ -114,7 +114,7 @@ def _check_throttle(throttle: TableReader, state: str) -> None:
     """Count in the Redis of the state by default; a database is too slow for that."""
     if throttle.wrong("storage_url"):
         return
-    wanted = throttle.values.get("storage_url") or (state if state.startswith("redis") else databases.MEMORY)
+    wanted = throttle.values.get("storage_url") or (state if databases.is_redis(state) else databases.MEMORY)
     try:
         throttle.values["storage_url"] = databases.throttle_url(wanted)
     except ValidationError as error:

@@ -1,13 +1,14 @@
-"""SQLAlchemy addresses in the configuration: what is accepted, and SQLite files made absolute."""
+"""Addresses of databases in the configuration: what is accepted, and SQLite files made absolute."""
 
 from __future__ import annotations
 
 import re
 import ssl
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from marshmallow import ValidationError
 from sqlalchemy.engine import make_url
@@ -26,12 +27,50 @@ _STATE = (
 )
 _INSTALL = "needs a package that is not installed: pip install 'flask-genesys-auth[{}]'"
 _THROTTLE = 'must be "memory://", or the address of a Redis server such as "redis://redis.internal:6379/0"'
+_SERVER = 'must be of the form "redis://user:password@redis.internal:6379/0"'
+_SOCKET = (
+    'must be of the form "unix:///run/redis/redis.sock?db=0"; user and password may stand before the path, as in '
+    '"unix://user:password@/run/redis/redis.sock?db=0"'
+)
+_SENTINEL = (
+    'must be of the form "redis+sentinel://user:password@sentinel1.internal:26379,sentinel2.internal:26379/SERVICE/0": '
+    "SERVICE is the name that the Sentinels monitor the master by, user and password are those of the Redis servers, "
+    "percent-encoded, and an IPv6 address stands in brackets"
+)
+_REDIS = ("redis://", "rediss://", "redis+sentinel://", "unix://")
 _AUTHORITIES = "ssl_ca_certs"
 _OPTIONS = (
     f'takes one option, with rediss:// only: "?{_AUTHORITIES}=" with the absolute path (without % and +) of '
     "authorities to trust beside the system's"
 )
 _DATABASE = re.compile(r"/?|/[0-9]{1,4}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,4}", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+_SERVICE = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+"""The names that Sentinel accepts."""
+SENTINEL_PORT = 26379
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """The address of a Redis or Valkey server.
+
+    :param url: as it was given; of ``redis://``, ``rediss://`` and ``unix://`` redis-py reads the rest.
+    :param shown: without user and password.
+    :param hosts: of the server, or of the Sentinels; none for a Unix socket.
+    :param secrets: what an error must not show, as it may be spelled.
+    :param service: the name that the Sentinels monitor the master by; empty without Sentinel.
+    :param database: user and password: of the Redis servers, where Sentinel tells their addresses.
+    """
+
+    url: str = field(repr=False)
+    shown: str
+    hosts: tuple[tuple[str, int], ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    service: str = ""
+    database: int = 0
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
 
 
 def state_url(text: str, base_path: Path) -> str:
@@ -43,7 +82,7 @@ def state_url(text: str, base_path: Path) -> str:
     """
     if text == MEMORY:
         return text
-    if text.startswith(("redis://", "rediss://")):
+    if is_redis(text):
         return _redis(text, _STATE)
     url = _parsed(text)
     if url is not None and url.drivername == "postgresql+psycopg" and url.database:
@@ -62,24 +101,102 @@ def throttle_url(text: str) -> str:
     """
     if text == MEMORY:
         return text
-    if text.startswith(("redis://", "rediss://")):
+    if is_redis(text):
         return _redis(text, _THROTTLE)
     raise ValidationError(_THROTTLE)
 
 
 def _redis(text: str, finding: str) -> str:
-    try:
-        parts = urlsplit(text)
-        named = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        named = False
-    if not named or not _DATABASE.fullmatch(parts.path) or parts.fragment:
-        raise ValidationError(finding)
-    if parts.query:
+    redis_address(text, finding)
+    parts = urlsplit(text)
+    if text.startswith(("redis://", "rediss://")) and parts.query:
         _check_authorities(parts)
     if find_spec("redis") is None:
         raise ValidationError(_INSTALL.format("redis"))
     return text
+
+
+def redis_address(text: str, finding: str = _SERVER) -> RedisAddress:
+    """Read the address of a Redis or Valkey server.
+
+    :param finding: the error for what is neither a Unix socket nor Sentinels.
+    :raises ValidationError: if it is not valid; never shows the address.
+    """
+    if text.startswith("redis+sentinel://"):
+        return _sentinel_address(text)
+    if text.startswith("unix://"):
+        return _socket_address(text)
+    parts, place = _parts(text, 6379)
+    fitting = text.startswith(("redis://", "rediss://")) and _DATABASE.fullmatch(parts.path) and not parts.fragment
+    if place is None or not fitting:
+        raise ValidationError(finding)
+    shown = f"{parts.scheme}://{_host_and_port(*place)}{parts.path}"
+    return RedisAddress(text, shown, hosts=(place,), secrets=_spellings(parts.password))
+
+
+def _socket_address(text: str) -> RedisAddress:
+    parts, _ = _parts(text, 0)
+    options = parse_qs(parts.query, keep_blank_values=True)
+    known = set(options) <= {"db", "username", "password"} and all(len(values) == 1 for values in options.values())
+    database = options.get("db", ["0"])[0]
+    away = parts.netloc.rpartition("@")[2] or parts.path in {"", "/"} or parts.fragment
+    if away or not known or not _NUMBER.fullmatch(database):
+        raise ValidationError(_SOCKET)
+    secrets = _spellings(parts.password, *options.get("password", ()))
+    return RedisAddress(text, f"unix://{parts.path}?db={database}", secrets=secrets)
+
+
+def _sentinel_address(text: str) -> RedisAddress:
+    place, _, path = text.removeprefix("redis+sentinel://").partition("/")
+    login, at, hosts = place.rpartition("@")
+    user, _, password = login.partition(":")
+    service, _, database = path.partition("/")
+    named = _SERVICE.fullmatch(service) and _NUMBER.fullmatch(database or "0") and not set(text) & set("?#")
+    if not named or bool(at) != bool(password):
+        raise ValidationError(_SENTINEL)
+    found = tuple(_sentinel_place(one) for one in hosts.split(","))
+    shown = ",".join(_host_and_port(*one) for one in found)
+    return RedisAddress(
+        text,
+        f"redis+sentinel://{shown}/{service}/{database or 0}",
+        hosts=found,
+        secrets=_spellings(password),
+        service=service,
+        database=int(database or 0),
+        user=unquote(user) or None,
+        password=unquote(password) or None,
+    )
+
+
+def _sentinel_place(text: str) -> tuple[str, int]:
+    parts, place = _parts(f"//{text}", SENTINEL_PORT)
+    if place is None or parts.netloc != text or not (":" in place[0] or _HOST.fullmatch(place[0])):
+        raise ValidationError(_SENTINEL)
+    return place
+
+
+def _parts(text: str, port: int) -> tuple[SplitResult, tuple[str, int] | None]:
+    """Split an address; return its host and port as well, if they are valid.
+
+    :param port: the default.
+    """
+    try:
+        parts = urlsplit(text)
+        port = port if parts.port is None else parts.port
+    except ValueError:
+        # No error is raised in here: it would hold this one, which shows a part of the address.
+        return SplitResult("", "", "", "", ""), None
+    return parts, (parts.hostname, port) if parts.hostname and port else None
+
+
+def _host_and_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _spellings(*secrets: str | None) -> tuple[str, ...]:
+    """Return each secret as it stands in the address and as it is sent, the longest first."""
+    found = {spelling for secret in secrets if secret for spelling in (secret, unquote(secret))}
+    return tuple(sorted(found, key=len, reverse=True))
 
 
 def _check_authorities(parts: SplitResult) -> None:
@@ -98,6 +215,11 @@ def authorities_of(url: str) -> Path | None:
     """Return the file of authorities that a checked address of Redis names."""
     query = urlsplit(url).query if url.startswith("rediss://") else ""
     return Path(query.removeprefix(f"{_AUTHORITIES}=")) if query else None
+
+
+def is_redis(url: str) -> bool:
+    """Return whether a ``state_url`` or ``throttle.storage_url`` is a Redis or Valkey server."""
+    return url.startswith(_REDIS)
 
 
 def is_sql(url: str) -> bool:

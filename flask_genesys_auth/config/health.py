@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 
 from ..checks import Check, file_checks
 from .addresses import LOOPBACK_HOSTS, bracketed, plain_http
+from .databases import is_redis, redis_address
 from .settings import ContactCenterSettings, Settings
 
 if TYPE_CHECKING:
@@ -95,10 +95,13 @@ def _store_checks(settings: Settings) -> Iterator[Check]:
         if key != "state_url" and url == settings.state_url:
             continue
         name = f"configuration.{key}.tls"
-        if url.startswith("redis://"):
-            host = urlsplit(url).hostname or ""
-            if _is_remote(host):
-                finding = f"{host} is spoken to in the open: who is on the way reads and changes what is kept"
+        if is_redis(url):
+            # A Unix socket has no host, so that nothing leaves the machine.
+            hosts = () if url.startswith("rediss:") else redis_address(url).hosts
+            away = [host for host, _ in hosts if _is_remote(host)]
+            if away:
+                names = f"{', '.join(away)} is" if len(away) == 1 else f"{', '.join(away)} are"
+                finding = f"{names} spoken to in the open: who is on the way reads and changes what is kept"
                 yield Check(name, "warning", finding, f"let Redis speak TLS, and name it by rediss://; {_NETWORK}")
         elif url.startswith("postgresql"):
             yield from _postgresql(name, make_url(url))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, StateUnavailable
 from ..events import Outage
-from ..forks import watch_forks
+from ..processes import PerProcess
 from .health import round_trip_check
 from .redis_client import RedisClient, beginning_with
 from .redis_health import persistence_check, server_checks
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from ..chain.ports import Json
     from ..checks import Check
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LONGEST_TTL = 100 * 365 * 86400.0
 
-# What is kept is the end (unix time of the callers' clock), a line feed, and the JSON. Redis' own end of a key is there
-# so that nothing piles up. The index of a term is a sorted set of keys by their end; a key's own terms are a set.
+# A value is its end (unix time of the callers' clock), the JSON and its key, a line feed between them: JSON has none.
+# Redis' own end of a key is there so that nothing piles up. The index of a term is a sorted set of keys by their end; a
+# key's own terms are a set.
 _FUNCTIONS = """
 local function living(text, now)
   return text and tonumber(string.sub(text, 1, string.find(text, '\\n') - 1)) > tonumber(now)
@@ -65,14 +66,19 @@ _REPLACE = _HEAD + (
 _TAKE = _HEAD + (
     "local text = redis.call('GET', key) redis.call('DEL', key) forget(key, labels, index, name) return text"
 )
-_SWEEP = _HEAD + (
-    "local text = redis.call('GET', key) if not text or living(text, now) then return 0 end "
-    "redis.call('DEL', key) forget(key, labels, index, name) return 1"
+_GET = "return redis.call('MGET', unpack(KEYS))"
+_PURGE_PAGE = _FUNCTIONS + (
+    "local keys, labels, index, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4] "
+    "local page, gone = redis.call('SCAN', ARGV[5], 'MATCH', ARGV[6], 'COUNT', ARGV[7]), 0 "
+    "for _, key in ipairs(page[2]) do local text, name = redis.call('GET', key), string.sub(key, #keys + 1) "
+    "if text and not living(text, now) then "
+    "redis.call('DEL', key) forget(key, labels .. name, index, name) gone = gone + 1 end end return {page[1], gone}"
 )
 _FIND = (
     "local found = {} for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf')) do "
     "if redis.call('EXISTS', ARGV[2] .. name) == 1 then found[#found + 1] = name end end return found"
 )
+_FIND_PAGE = "return redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])"
 # Of those that have gone by themselves nothing may stay behind, or they would be found for ever.
 _DELETE_FOUND = _FUNCTIONS + (
     "local set, keys, labels, index, now, most = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] "
@@ -81,29 +87,41 @@ _DELETE_FOUND = _FUNCTIONS + (
     "gone = gone + redis.call('DEL', keys .. name) forget(keys .. name, labels .. name, index, name) "
     "redis.call('ZREM', set, name) end return {#names, gone}"
 )
+_VERSION = "redis.call('SET', KEYS[1], ARGV[1], 'NX') return redis.call('GET', KEYS[1])"
 _SCRIPTS = {
+    "version": _VERSION,
+    "get": _GET,
     "add": _ADD,
     "put": _PUT,
     "replace": _REPLACE,
     "take": _TAKE,
-    "sweep": _SWEEP,
+    "purge_page": _PURGE_PAGE,
     "find": _FIND,
+    "find_page": _FIND_PAGE,
     "delete_found": _DELETE_FOUND,
 }
+
+
+class _Seen:
+    """What one process knows of the server."""
+
+    def __init__(self, name: str) -> None:
+        self.version_checked = False
+        self.outage = Outage(f"the state in {name}")
 
 
 class RedisState:
     """Implements :class:`~flask_genesys_auth.chain.ports.StateStore` in Redis 6.2 or later, or Valkey.
 
-    A failed call is not tried again: nobody could tell whether the first one counted. A cluster is not supported, for
-    one change touches keys of several slots. Redis must not evict (``maxmemory-policy noeviction``): what it throws
-    away is a login session, or the memory that an assertion was used.
+    A failed call is not tried again: it may have counted. Redis Cluster is not supported: a change touches keys of
+    several slots, and a script that fails on the way is not rolled back. Redis must not evict (``maxmemory-policy
+    noeviction``): what it throws away is a login session, or the memory that an assertion was used.
 
-    :param url: ``redis://`` or ``rediss://``, perhaps with user, password and the number of the database.
+    :param url: ``redis://``, ``rediss://``, ``unix://`` or ``redis+sentinel://``.
     :param namespace: whose keys these are: stores of other namespaces in the same database never see them.
-    :param timeout: seconds for a call, whatever it takes: a free connection, a new one, the answer.
+    :param timeout: seconds for each wait of a call, see :class:`~flask_genesys_auth.state.redis_client.RedisClient`.
     :param clock: unix time, which all nodes share.
-    :raises ConfigurationError: if the address cannot be read, or the data there are of another version.
+    :raises ConfigurationError: if the address is not valid; at the first use, if the data there are of another version.
     """
 
     def __init__(self, url: str, namespace: str, timeout: float, *, clock: Callable[[], float] = time.time) -> None:
@@ -112,14 +130,7 @@ class RedisState:
         self._prefix = f"genesys-auth:{len(check_key(namespace))}:{namespace}:"
         self._namespace = namespace
         self._client = RedisClient(url, timeout, _SCRIPTS, purpose="the state", key="state_url")
-        self._ready = False
-        self._outage = Outage(f"the state in {self._client.name}")
-        watch_forks(self)
-        try:
-            self._check_version(self._client.deadline())
-        except StateUnavailable:
-            # Whether it can be used is seen at its first use.
-            self.close()
+        self._seen = PerProcess(lambda: _Seen(self._client.name))
 
     def __repr__(self) -> str:
         return f"RedisState({self._client.name!r}, {self._namespace!r})"
@@ -138,23 +149,21 @@ class RedisState:
 
     def get(self, key: str) -> Json:
         """Return the value, or ``None`` where there is none or it has expired."""
-        return self._living(self._ask("GET", self._at("k", check_key(key))))
+        return self.get_many([key])[0]
 
     def get_many(self, keys: Sequence[str]) -> list[Json]:
         """Return the value of each key, as :meth:`get` would, in few round trips."""
         places = [self._at("k", check_key(key)) for key in keys]
-        found: list[bytes | None] = []
-        for start in range(0, len(places), BATCH):
-            found += self._ask("MGET", *places[start : start + BATCH])
-        return [self._living(text) for text in found]
+        found = [text for batch in batches(places) for text in self._run("get", batch, [])]
+        return [self._living(key, text) for key, text in zip(keys, found, strict=True)]
 
     def take(self, key: str) -> Json:
         """Return the value and delete it (atomic: of many callers one gets it), or ``None``."""
-        return self._living(self._remove(key))
+        return self._living(key, self._remove(key))
 
     def delete(self, key: str) -> bool:
         """Delete the key; tell whether it was there."""
-        return _is_living(self._remove(key), self._clock())
+        return self._text(key, self._remove(key)) is not None
 
     def find(self, term: str) -> list[str]:
         """Return the living keys that carry this index term."""
@@ -166,7 +175,7 @@ class RedisState:
         """Yield the living keys that carry this index term in batches, each looked for by itself."""
         place, cursor = self._at("i", check_key(term)), b"0"
         while True:
-            cursor, pairs = self._ask("ZSCAN", place, cursor.decode(), "COUNT", BATCH)
+            cursor, pairs = self._run("find_page", [place], [cursor.decode(), BATCH])
             now = self._clock()
             # ZSCAN may show more than it is asked for.
             found = [name.decode() for name, end in zip(pairs[::2], pairs[1::2], strict=True) if float(end) > now]
@@ -185,14 +194,14 @@ class RedisState:
 
     def purge(self) -> int:
         """Delete what has expired and Redis has not deleted by itself; return how many."""
-        start = self._at("k", "")
-        gone = 0
-        cursor = b"0"
+        places = [self._at(kind, "") for kind in ("k", "t", "i")]
+        total, cursor = 0, b"0"
         while True:
-            cursor, names = self._ask("SCAN", cursor.decode(), "MATCH", beginning_with(start), "COUNT", BATCH)
-            gone += sum(int(self._script("sweep", name.decode()[len(start) :], repr(self._clock()))) for name in names)
+            page = (repr(self._clock()), cursor.decode(), beginning_with(places[0]), str(BATCH))
+            cursor, gone = self._run("purge_page", [], [*places, *page])
+            total += int(gone)
             if cursor == b"0":
-                return gone
+                return total
 
     def clear(self) -> None:
         """Delete everything of this namespace, for tests."""
@@ -200,7 +209,7 @@ class RedisState:
             self._client.delete_all(self._at(kind, ""))
 
     def close(self) -> None:
-        """Let go of connections; the store opens them anew when it is used again."""
+        """Close the connections of this process; the store opens new ones when it is used again."""
         self._client.close()
 
     def checks(self) -> Iterator[Check]:
@@ -211,19 +220,12 @@ class RedisState:
             yield persistence_check(self._client, "state.persistence")
             yield round_trip_check(self)
 
-    def before_fork(self) -> None:
-        """Do nothing: the parent goes on with its connections."""
-
-    def after_fork(self) -> None:
-        """Look at the version anew; the connections are the client's matter."""
-        self._ready = False
-
     def _change(self, script: str, key: str, value: Json, ttl: float, labels: Iterable[str]) -> Any:
         now = self._clock()
         lasts = min(check_ttl(ttl), LONGEST_TTL)
         stop = repr(now + lasts)
-        text = f"{stop}\n{dump(value)}"
-        return self._script(script, check_key(key), repr(now), text, stop, str(math.ceil(lasts * 1000)), *labels)
+        text = f"{stop}\n{dump(value)}\n{check_key(key)}"
+        return self._script(script, key, repr(now), text, stop, str(math.ceil(lasts * 1000)), *labels)
 
     def _remove(self, key: str) -> bytes | None:
         found: bytes | None = self._script("take", check_key(key), repr(self._clock()))
@@ -233,46 +235,45 @@ class RedisState:
         keys = [self._at("k", key), self._at("t", key)]
         return self._run(script, keys, [self._at("i", ""), key, *arguments])
 
-    def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str]) -> Any:
-        return self._guarded(lambda deadline: self._client.run(script, keys, arguments, deadline))
-
-    def _ask(self, *command: str | float) -> Any:
-        return self._guarded(lambda deadline: self._client.ask(*command, deadline=deadline))
-
-    def _guarded(self, call: Callable[[float], Any]) -> Any:
-        deadline = self._client.deadline()
+    def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str | float]) -> Any:
+        seen = self._seen.get()
         try:
-            if not self._ready:
-                self._check_version(deadline)
-            found = call(deadline)
+            if not seen.version_checked:
+                self._check_version()
+                seen.version_checked = True
+            found = self._client.run(script, keys, arguments)
         except StateUnavailable as error:
             # Another server may stand there when one does again.
-            self._ready = False
-            self._outage.failed(error.finding)
+            seen.version_checked = False
+            seen.outage.failed(error.finding)
             raise
-        self._outage.answered()
+        seen.outage.answered()
         return found
 
-    def _check_version(self, deadline: float) -> None:
-        key = self._prefix + "schema"
-        self._client.ask("SET", key, SCHEMA_VERSION, "NX", deadline=deadline)
-        found: bytes | None = self._client.ask("GET", key, deadline=deadline)
+    def _check_version(self) -> None:
+        found: bytes | None = self._client.run("version", [self._prefix + "schema"], [SCHEMA_VERSION])
         if found != str(SCHEMA_VERSION).encode():
             raise ConfigurationError(
                 f"state_url: what {self._client.name} keeps for {self._namespace!r} is of version "
                 f"{(found or b'?').decode('utf-8', 'replace')}, this release needs {SCHEMA_VERSION}; "
                 "set another state_namespace: people log in anew"
             )
-        self._ready = True
 
     def _at(self, kind: str, key: str) -> str:
         return f"{self._prefix}{kind}:{key}"
 
-    def _living(self, text: bytes | None) -> Json:
-        if text is None or not _is_living(text, self._clock()):
+    def _living(self, key: str, text: bytes | None) -> Json:
+        living = self._text(key, text)
+        return None if living is None else load(living)
+
+    def _text(self, key: str, text: bytes | None) -> str | None:
+        """Return the JSON of a value that has not expired.
+
+        :raises StateUnavailable: if it is the value of another key.
+        """
+        if text is None:
             return None
-        return load(text.partition(b"\n")[2].decode())
-
-
-def _is_living(text: bytes | None, now: float) -> bool:
-    return text is not None and float(text.partition(b"\n")[0]) > now
+        stop, value, name = text.decode().split("\n", 2)
+        if name != key:
+            raise StateUnavailable(f"the state in {self._client.name} keeps the value of another key under a key")
+        return value if float(stop) > self._clock() else None

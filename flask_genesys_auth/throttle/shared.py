@@ -6,13 +6,14 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
 
 from ..chain.decision import Reason, Unavailable
 from ..chain.ports import Reservation
 from ..checks import Check
 from ..errors import StateUnavailable
 from ..events import Event, tell
-from ..forks import fork_safe_lock
+from ..processes import PerProcess
 from ..state.redis_client import RedisClient
 from ..state.redis_health import server_checks
 from .windows import Limit, LocalLedger, Wanted
@@ -51,6 +52,16 @@ _LOOK = f"{_WAITS}\nreturn waits"
 _GIVE_BACK = "for _, key in ipairs(KEYS) do redis.call('ZREM', key, ARGV[1]) end"
 
 
+class _Notes:
+    """What one process knows: whether the server answers, and which limits were full when it was asked."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.down = False
+        self.ask_again = 0.0
+        self.refused: OrderedDict[Wanted, float] = OrderedDict()
+
+
 class SharedLedger:
     """Implements :class:`~flask_genesys_auth.throttle.windows.Ledger` in Redis 6.2 or later, or Valkey.
 
@@ -58,9 +69,9 @@ class SharedLedger:
     the server does not answer, the limits go on as limits of this process: loudly, for an attacker then has them once
     in each process.
 
-    :param url: ``redis://`` or ``rediss://``.
+    :param url: ``redis://``, ``rediss://``, ``unix://`` or ``redis+sentinel://``.
     :param namespace: whose counts these are.
-    :param timeout: seconds to wait for a connection, and for an answer.
+    :param timeout: seconds for each wait: for a connection, and for an answer.
     :param fallback: go on in this process when the server does not answer; else nobody gets a slot meanwhile.
     :param clock: seconds that never go back.
     :param max_notes: how many refusals are remembered.
@@ -84,10 +95,7 @@ class SharedLedger:
         self._clock = clock
         self._max_notes = max_notes
         self._local = LocalLedger(clock)
-        self._lock = fork_safe_lock()
-        self._down = False
-        self._ask_again = 0.0
-        self._refused: OrderedDict[Wanted, float] = OrderedDict()
+        self._notes = PerProcess(_Notes)
 
     def __repr__(self) -> str:
         return f"SharedLedger({self._client.name!r})"
@@ -95,7 +103,7 @@ class SharedLedger:
     @property
     def degraded(self) -> bool:
         """Tell whether the server did not answer when it was last asked."""
-        return self._down
+        return self._notes.get().down
 
     def reserve(self, wanted: Sequence[Wanted]) -> Reservation | list[float] | Unavailable:
         """Take one slot of each (atomic over all nodes), or none and return the seconds until each has one."""
@@ -117,7 +125,7 @@ class SharedLedger:
 
     def wait(self, limit: Limit, key: bytes) -> float:
         """Return the seconds until there is a slot as far as this process knows; 0 if there is one. Takes none."""
-        until = self._refused.get((limit, key), 0.0)
+        until = self._notes.get().refused.get((limit, key), 0.0)
         return max(until - self._clock(), self._local.wait(limit, key), 0.0)
 
     def look(self, wanted: Sequence[Wanted]) -> list[float] | Unavailable:
@@ -130,7 +138,7 @@ class SharedLedger:
     @property
     def shared(self) -> bool:
         """Tell whether what other processes have taken counts: while the server answers."""
-        return not self._down
+        return not self._notes.get().down
 
     def give_back(self, keys: Sequence[str], slot: str) -> None:
         """Return what was taken under this name; if the server does not answer, it expires like a failure."""
@@ -153,12 +161,13 @@ class SharedLedger:
         :raises StateUnavailable: if it does not answer.
         """
         self._local.clear()
-        with self._lock:
-            self._refused.clear()
+        notes = self._notes.get()
+        with notes.lock:
+            notes.refused.clear()
         self._client.delete_all(self._prefix)
 
     def close(self) -> None:
-        """Let go of connections; they are made anew when it is used again."""
+        """Close the connections of this process; new ones are opened when they are needed."""
         self._client.close()
 
     def _key(self, limit: Limit, key: bytes) -> str:
@@ -186,41 +195,44 @@ class SharedLedger:
         return waits
 
     def _may_ask(self) -> bool:
-        if not self._down:
+        notes = self._notes.get()
+        if not notes.down:
             return True
-        with self._lock:
+        with notes.lock:
             now = self._clock()
-            if now < self._ask_again:
+            if now < notes.ask_again:
                 return False
-            self._ask_again = now + PAUSE
+            notes.ask_again = now + PAUSE
             return True
 
     def _note_outage(self, error: StateUnavailable) -> None:
-        with self._lock:
-            first, self._down = not self._down, True
-            self._ask_again = self._clock() + PAUSE
+        notes = self._notes.get()
+        with notes.lock:
+            first, notes.down = not notes.down, True
+            notes.ask_again = self._clock() + PAUSE
         if first:
             meanwhile = "each process counts for itself" if self._fallback else "nobody can log in by password"
             tell(Event.THROTTLE_LOST, detail=f"{error}; until it does, {meanwhile} (throttle.fallback)")
 
     def _note_health(self) -> None:
-        if not self._down:
+        notes = self._notes.get()
+        if not notes.down:
             return
-        with self._lock:
-            back, self._down = self._down, False
+        with notes.lock:
+            back, notes.down = notes.down, False
         if back:
             tell(Event.THROTTLE_REGAINED, detail=f"the throttle in {self._client.name} answers again")
 
     def _note_refusal(self, wanted: Sequence[Wanted], waits: list[float]) -> None:
         """Keep in mind who was over a limit, so that it is known without asking (remembered credentials)."""
-        now = self._clock()
-        with self._lock:
+        notes, now = self._notes.get(), self._clock()
+        with notes.lock:
             for one, wait in zip(wanted, waits, strict=True):
                 if wait > 0:
-                    self._refused[one] = now + wait
-                    self._refused.move_to_end(one)
-            while self._refused and (len(self._refused) > self._max_notes or next(iter(self._refused.values())) <= now):
-                self._refused.popitem(last=False)
+                    notes.refused[one] = now + wait
+                    notes.refused.move_to_end(one)
+            while notes.refused and (len(notes.refused) > self._max_notes or next(iter(notes.refused.values())) <= now):
+                notes.refused.popitem(last=False)
 
 
 class _SharedSlots:

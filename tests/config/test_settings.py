@@ -353,7 +353,10 @@ def test_postgresql_needs_its_package(load: Load, monkeypatch: pytest.MonkeyPatc
         ("memory://", None, "memory://"),
         ("sqlite:///state.sqlite3", None, "memory://"),
         ("redis://127.0.0.1/3", None, "redis://127.0.0.1/3"),
+        ("unix:///run/redis.sock?db=3", None, "unix:///run/redis.sock?db=3"),
+        ("redis+sentinel://127.0.0.1/portal/3", None, "redis+sentinel://127.0.0.1/portal/3"),
         ("redis://127.0.0.1/3", "memory://", "memory://"),
+        ("sqlite:///state.sqlite3", "redis+sentinel://127.0.0.1/portal/3", "redis+sentinel://127.0.0.1/portal/3"),
         ("memory://", "redis://127.0.0.1/4", "redis://127.0.0.1/4"),
     ],
 )

@@ -1,6 +1,6 @@
 """The servers that states are kept in."""
 
-from tests.servers import own_postgresql, own_redis_server, postgresql, redis_server
+from tests.servers import own_postgresql, own_redis_server, postgresql, redis_server, sentinel_servers
 
 from .postgresql_backend import empty_database, postgresql_backend
 
@@ -11,4 +11,5 @@ __all__ = [
     "postgresql",
     "postgresql_backend",
     "redis_server",
+    "sentinel_servers",
 ]

@@ -36,6 +36,8 @@ class SlowWire:
         """Connections that clients hold open now."""
         self.stray = b""
         """An answer that is sent unasked, once, together with the next answer."""
+        self.late = b""
+        """An answer that is sent unasked, once, before the next answer."""
         self._tls: ssl.SSLContext | None = None
         if certificate is not None:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -79,10 +81,12 @@ class SlowWire:
             while answer := server.recv(65536):
                 time.sleep(self.before_answer)
                 stray, self.stray = self.stray, b""
-                answer += stray
-                for start in range(len(answer)) if self.before_byte else (0,):
-                    time.sleep(self.before_byte)
-                    client.sendall(answer[start : start + 1] if self.before_byte else answer)
+                late, self.late = self.late, b""
+                answer = late + answer + stray
+                pause = self.before_byte
+                for start in range(len(answer)) if pause else (0,):
+                    time.sleep(pause)
+                    client.sendall(answer[start : start + 1] if pause else answer)
 
     def _ask(self, client: socket.socket, server: socket.socket) -> None:
         self.clients += 1

@@ -1,4 +1,4 @@
-"""RedisState against the contract on a real server, in several processes, and with a server that hangs or is gone."""
+"""RedisState against the contract on real servers, in several processes, and with a server that hangs or is gone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import redis
@@ -21,28 +21,33 @@ from flask import Flask
 from flask_genesys_auth import GenesysAuth, current_user
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
-from flask_genesys_auth.state.redis import RedisState
+from flask_genesys_auth.state.redis import SCHEMA_VERSION, RedisState
 from flask_genesys_auth.state.values import BATCH
 from flask_genesys_auth.testing import AuthClient
 from flask_genesys_auth.web.runtime import runtime
-from tests.forking import holds_in_child
-from tests.servers import RedisServer
+from tests.forking import FORKS, holds_in_child
+from tests.servers import RedisServer, SentinelServers
 
 from . import racers as racers_module
 from .contract import Clock, StateContract
 from .slow_wire import SlowWire, slow_wire, until
 
 PATIENCE = 30.0
+STRAY_VALUE = b'9999999999.0\n"others"\nothers'
 
 
 class RedisBackend:
-    """Stores of one server, whose data are this test's alone."""
+    """Stores of one server, whose data are this test's alone.
 
-    def __init__(self, server: RedisServer) -> None:
-        self.url = server.url
+    :param url: what the stores are given.
+    :param server: the same server's address, for redis-py.
+    """
+
+    def __init__(self, url: str, server: str) -> None:
+        self.url, self.server = url, server
         self.clock = Clock()
         self._opened: list[RedisState] = []
-        redis.Redis.from_url(self.url).flushall()
+        redis.Redis.from_url(server).flushall()
 
     def open(self, namespace: str) -> RedisState:
         self._opened.append(RedisState(self.url, namespace, PATIENCE, clock=self.clock))
@@ -75,7 +80,7 @@ class RedisBackend:
             store.close()
 
     def keys(self) -> set[str]:
-        return set(redis.Redis.from_url(self.url, decode_responses=True).scan_iter())
+        return set(redis.Redis.from_url(self.server, decode_responses=True).scan_iter())
 
 
 @pytest.fixture
@@ -87,13 +92,29 @@ def wire(redis_server: RedisServer) -> Iterator[SlowWire]:
 
 @pytest.fixture
 def backend(redis_server: RedisServer) -> Iterator[RedisBackend]:
-    made = RedisBackend(redis_server)
+    made = RedisBackend(redis_server.url, redis_server.url)
     yield made
     made.close()
 
 
 class TestRedisState(StateContract):
     pass
+
+
+class TestBySocket(StateContract):
+    @pytest.fixture
+    def backend(self, redis_server: RedisServer) -> Iterator[RedisBackend]:
+        made = RedisBackend(redis_server.socket_url, redis_server.url)
+        yield made
+        made.close()
+
+
+class TestBySentinel(StateContract):
+    @pytest.fixture
+    def backend(self, sentinel_servers: SentinelServers) -> Iterator[RedisBackend]:
+        made = RedisBackend(sentinel_servers.url, sentinel_servers.master.url)
+        yield made
+        made.close()
 
 
 def test_inherited_stores_race_as_well_as_new_ones(backend: RedisBackend) -> None:
@@ -136,18 +157,57 @@ def test_what_redis_has_deleted_by_itself_does_not_hide_the_rest_from_deletion(b
 def test_data_of_another_version_are_refused_and_of_another_namespace_are_not(
     backend: RedisBackend, version: int
 ) -> None:
-    backend.open("one")
+    backend.open("one").put("key", 1, 60)
     redis.Redis.from_url(backend.url).set("genesys-auth:3:one:schema", version)
-    with pytest.raises(ConfigurationError, match=f"version {version}, this release needs 1; set another state_names"):
-        backend.open("one")
+    needed = f"version {version}, this release needs {SCHEMA_VERSION}; set another state_namespace"
+    with pytest.raises(ConfigurationError, match=needed):
+        backend.open("one").get("key")
     assert backend.open("two").add("key", 1, 60)
 
 
-def test_a_forked_child_has_connections_of_its_own(backend: RedisBackend) -> None:
+@pytest.mark.parametrize("fork", ["python", "libc"])
+def test_a_forked_child_has_connections_of_its_own(wire: SlowWire, fork: str) -> None:
+    with closing(RedisState(wire.url, "one", PATIENCE)) as store:
+        store.put("key", 1, 60)
+        assert wire.accepted == 1
+        assert holds_in_child(lambda: store.get("key") == 1 and store.add("child", 2, 60), fork=fork)
+        assert wire.accepted == 2
+        assert store.get("child") == 2
+        assert wire.accepted == 2
+
+
+@pytest.mark.parametrize("fork", ["python", "libc"])
+def test_parent_and_children_at_once_read_their_own_values(backend: RedisBackend, fork: str) -> None:
     store = backend.open("one")
-    store.put("key", 1, 60)
-    assert holds_in_child(lambda: store.get("key") == 1 and store.add("child", 2, 60), fork="python")
-    assert store.get("child") == 2
+    for number in range(5):
+        store.put(f"key-{number}", f"key-{number}", 600)
+
+    def reads(number: int) -> bool:
+        return [store.get(f"key-{number}") for _ in range(200)] == [f"key-{number}"] * 200
+
+    children = [FORKS[fork]() or reads_and_exits(reads, number) for number in range(1, 5)]
+    assert reads(0)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+    assert reads(0)
+
+
+def reads_and_exits(reads: Callable[[int], bool], number: int) -> NoReturn:
+    try:
+        os._exit(0 if reads(number) else 1)
+    finally:
+        os._exit(2)
+
+
+def test_nothing_is_opened_before_the_first_use(wire: SlowWire, tmp_path: Path) -> None:
+    store = RedisState(wire.url, "one", PATIENCE)
+    app = Flask("node", instance_path=str(tmp_path))
+    app.secret_key = "k"
+    app.config["GENESYS_AUTH"] = {"state_url": wire.url, "contact_centers": {"acme": {"web_services": {}}}}
+    GenesysAuth(app)
+    assert wire.accepted == 0
+    assert store.get("key") is None
+    assert wire.accepted == 1
+    store.close()
 
 
 def test_neither_repr_nor_error_shows_the_password() -> None:
@@ -214,16 +274,82 @@ def test_a_connection_that_was_closed_while_it_was_idle_costs_nobody_anything(ow
     store.close()
 
 
-def test_an_answer_nobody_waited_for_is_not_taken_for_another(wire: SlowWire) -> None:
+STRAYS = {
+    "value": b"$%d\r\n%s\r\n" % (len(STRAY_VALUE), STRAY_VALUE),
+    "nothing": b"$-1\r\n",
+    "number": b":1\r\n",
+    "names": b"*1\r\n$6\r\nothers\r\n",
+    "another call": b"*2\r\n$16\r\n0123456789abcdef\r\n:1\r\n",
+    "another call's value": b"*2\r\n$16\r\n0123456789abcdef\r\n*1\r\n$%d\r\n%s\r\n" % (len(STRAY_VALUE), STRAY_VALUE),
+    "error": b"-ERR of another call\r\n",
+}
+CALLS: dict[str, Callable[[RedisState], object]] = {
+    "get": lambda store: store.get("mine"),
+    "get_many": lambda store: store.get_many(["mine"]),
+    "add": lambda store: store.add("mine", "new", 60),
+    "put": lambda store: store.put("mine", "mine", 60),
+    "replace": lambda store: store.replace("mine", "mine", 60),
+    "take": lambda store: store.take("none"),
+    "delete": lambda store: store.delete("none"),
+    "find": lambda store: store.find("term"),
+    "find_each": lambda store: list(store.find_each("term")),
+    "delete_found": lambda store: store.delete_found("none"),
+    "purge": lambda store: store.purge(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("stray", STRAYS)
+def test_a_late_answer_to_another_call_is_refused(wire: SlowWire, call: str, stray: str) -> None:
     with closing(RedisState(wire.url, "one", PATIENCE)) as store:
         store.put("mine", "mine", 60)
-        store.put("another", "another's", 60)
-        text = redis.Redis.from_url(wire.url).get("genesys-auth:3:one:k:another")
-        assert isinstance(text, bytes)
-        wire.stray = b"$%d\r\n%s\r\n" % (len(text), text)
+        CALLS[call](store)
+        accepted = wire.accepted
+        CALLS[call](store)
+        assert wire.accepted == accepted, "the same connection, if no answer is stray"
+        wire.late = STRAYS[stray]
+        with pytest.raises(StateUnavailable, match=r"another call"):
+            CALLS[call](store)
+        assert store.get("mine") == "mine"
+        assert wire.accepted == accepted + 1
+
+
+def test_a_late_error_does_not_spoil_the_script(wire: SlowWire) -> None:
+    with closing(RedisState(wire.url, "one", PATIENCE)) as store:
+        store.put("mine", "mine", 60)
+        assert store.get("mine") == "mine"
+        wire.late = b"-NOSCRIPT of another call\r\n"
+        for _ in range(3):
+            assert store.get("mine") == "mine"
+
+
+def test_an_unread_answer_on_an_idle_connection_is_refused(wire: SlowWire) -> None:
+    with closing(RedisState(wire.url, "one", PATIENCE)) as store:
+        store.put("mine", "mine", 60)
+        assert store.get("mine") == "mine"
+        accepted = wire.accepted
+        wire.stray = STRAYS["another call's value"]
         for _ in range(3):
             assert store.get("mine") == "mine"
         assert not wire.stray
+        assert wire.accepted == accepted + 1
+
+
+def test_a_value_under_the_key_of_another_is_refused(backend: RedisBackend) -> None:
+    store, server = backend.open("one"), redis.Redis.from_url(backend.server)
+    for key in ("ann", "bob"):
+        store.put(key, key, 60)
+    assert store.get_many(["ann", "bob"]) == ["ann", "bob"]
+    server.copy("genesys-auth:3:one:k:bob", "genesys-auth:3:one:k:ann", replace=True)
+    calls: list[Callable[[], object]] = [
+        lambda: store.get("ann"),
+        lambda: store.get_many(["bob", "ann"]),
+        lambda: store.take("ann"),
+    ]
+    for call in calls:
+        with pytest.raises(StateUnavailable, match="the value of another key"):
+            call()
+    assert store.get("bob") == "bob"
 
 
 def test_a_server_that_has_forgotten_the_scripts_learns_them_again(backend: RedisBackend) -> None:

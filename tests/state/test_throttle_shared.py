@@ -20,6 +20,7 @@ from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.throttle import FailureLimit, FailureThrottle
 from flask_genesys_auth.throttle.shared import PAUSE, SharedLedger
 from flask_genesys_auth.throttle.windows import Limit
+from tests.forking import holds_in_child
 from tests.servers import RedisServer
 
 from .contract import Clock
@@ -228,6 +229,44 @@ def test_a_hanging_server_holds_up_one_request_at_a_time(redis_server: RedisServ
         for _ in range(10):
             taken(limit.reserve("ann"))
         until(lambda: wire.accepted == tried + 1)
+
+
+def test_an_answer_to_another_call_counts_as_no_answer(redis_server: RedisServer, make_node: MakeNode) -> None:
+    make_node()
+    clock, limit, keys = Clock(), Limit("account", 1, 3600.0), [b"ann", b"bob"]
+    with slow_wire(redis_server.url) as wire, closing(SharedLedger(wire.url, "one", 10.0, clock=clock)) as ledger:
+        for key in keys:
+            assert ledger.look([(limit, key)]) == [0.0]
+        for stray in (b"*2\r\n$16\r\n0123456789abcdef\r\n*0\r\n", b"*0\r\n", b":1\r\n", b"$-1\r\n"):
+            accepted = wire.accepted
+            wire.late = stray
+            assert ledger.look([(limit, keys[0])]) == [0.0]
+            assert ledger.degraded
+            clock.advance(PAUSE + 0.1)
+            assert ledger.look([(limit, keys[0])]) == [0.0]
+            assert not ledger.degraded
+            assert wire.accepted == accepted + 1
+        # What was reserved under a stray "yes" is known to this process alone.
+        wire.late = b"*2\r\n$16\r\n0123456789abcdef\r\n*0\r\n"
+        assert not isinstance(ledger.reserve([(limit, keys[1])]), list)
+        assert ledger.degraded
+        assert isinstance(ledger.reserve([(limit, keys[1])]), list)
+
+
+@pytest.mark.parametrize("fork", ["python", "libc"])
+def test_a_forked_child_counts_over_connections_of_its_own(
+    redis_server: RedisServer, make_node: MakeNode, fork: str
+) -> None:
+    make_node()
+    with slow_wire(redis_server.url) as wire, closing(SharedLedger(wire.url, "one", 10.0)) as ledger:
+        limit = FailureLimit("4 per hour", ledger)
+        assert passed(lambda: limit.reserve("ann"), 2) == 2
+        assert wire.accepted == 1
+        assert holds_in_child(lambda: passed(lambda: limit.reserve("ann"), 1) == 1, fork=fork)
+        assert wire.accepted == 2
+        assert passed(lambda: limit.reserve("ann"), 20) == 1
+        assert wire.accepted == 2
+        assert not ledger.degraded
 
 
 def test_no_secret_of_the_address_shows(caplog: pytest.LogCaptureFixture) -> None:
