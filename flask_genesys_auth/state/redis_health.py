@@ -19,7 +19,7 @@ _SLOW = 0.1
 
 
 def server_checks(client: RedisClient, name: str) -> Iterator[Check]:
-    """Yield what is to be said of the server: reachable, its version, its clock, what it forgets and when.
+    """Yield checks of the server: reachable, its version, its clock, what it forgets and when, what a fail-over loses.
 
     :param name: the room: ``state`` or ``throttle``.
     """
@@ -38,6 +38,8 @@ def server_checks(client: RedisClient, name: str) -> Iterator[Check]:
     yield clock_check(f"{name}.clock", "Redis", ahead, allowed=_CLOCKS_MAY_DIFFER)
     yield _memory_check(info, f"{name}.maxmemory_policy")
     yield _role_check(info, f"{name}.role")
+    if client.fails_over or info.get("connected_slaves"):
+        yield _failover_check(info, f"{name}.failover")
 
 
 def persistence_check(client: RedisClient, name: str) -> Check:
@@ -94,3 +96,20 @@ def _role_check(info: dict[str, Any], name: str) -> Check:
     if info.get("role") == "master":
         return Check(name, "ok", "it takes changes")
     return Check(name, "failure", "it is a replica, which takes no changes", "name the master in the address")
+
+
+def _failover_check(info: dict[str, Any], name: str) -> Check:
+    """Report what a fail-over loses: Redis confirms a write before a replica has it."""
+    # INFO has this field only where both min-replicas-to-write and min-replicas-max-lag are set.
+    if "min_slaves_good_slaves" in info:
+        finding = (
+            "a fail-over can lose the last writes (a revocation, a used assertion), but no more than those of "
+            "min-replicas-max-lag seconds: min-replicas-to-write is set"
+        )
+        return Check(name, "ok", finding)
+    return Check(
+        name,
+        "warning",
+        "a fail-over can lose the last writes: a revoked session is valid again, a SAML assertion can be used again",
+        "set min-replicas-to-write 1 and min-replicas-max-lag 10 in redis.conf of each server, to bound what is lost",
+    )

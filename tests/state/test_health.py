@@ -164,6 +164,7 @@ class _Told:
     """Stands for a server that cannot be had here: what it says is what it is told to say."""
 
     name = "redis://told:6379"
+    fails_over = False
 
     def __init__(self, version: str, ahead: float) -> None:
         self._info = {"redis_version": version, "role": "master", "maxmemory_policy": "noeviction"}
