@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import redis
 from marshmallow import ValidationError
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -58,8 +58,8 @@ class _Client(redis.Redis):
         call = options.pop("call", None)
         try:
             answer = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]  # redis-py's
-        except ResponseError:
-            # An error carries no name: it may belong to another call, and the answer to this one may still come.
+        except BaseException:
+            # An error carries no name: it may belong to another call. And the answer to this call may still come.
             connection.disconnect()
             raise
         if call is None:
@@ -86,8 +86,16 @@ class _Opened:
 
     def run(self, script: str, keys: Sequence[str], arguments: Sequence[str | float]) -> Any:
         """Run one script under a new name."""
+        registered = self._scripts[script]
+        client: Any = registered.registered_client
+        given = (registered.sha, len(keys), *keys, secrets.token_hex(8), *arguments)
         with self._place():
-            return self._scripts[script](keys, (secrets.token_hex(8), *arguments))
+            try:
+                return client.evalsha(*given)
+            except NoScriptError:
+                # Not by calling it: redis-py would replace its digest by whatever answer comes.
+                client.script_load(registered.script)
+                return client.evalsha(*given)
 
     def call(self, command: Callable[[Any], Result]) -> Result:
         """Call a function with redis-py's client."""

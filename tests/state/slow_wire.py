@@ -38,6 +38,8 @@ class SlowWire:
         """An answer that is sent unasked, once, together with the next answer."""
         self.late = b""
         """An answer that is sent unasked, once, before the next answer."""
+        self.on_loading = b""
+        """What is :attr:`late` when a script is loaded."""
         self._tls: ssl.SSLContext | None = None
         if certificate is not None:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -93,6 +95,8 @@ class SlowWire:
         with suppress(OSError):
             while asked := client.recv(65536):
                 self.asked += 1
+                if b"SCRIPT" in asked and self.on_loading:
+                    self.late, self.on_loading = self.on_loading, b""
                 while self.silent and not self._closed:
                     time.sleep(0.01)  # and take no more: what is sent stands still
                 server.sendall(asked)

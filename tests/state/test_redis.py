@@ -323,6 +323,17 @@ def test_a_late_error_does_not_spoil_the_script(wire: SlowWire) -> None:
             assert store.get("mine") == "mine"
 
 
+def test_a_stray_answer_to_loading_does_not_spoil_the_script(wire: SlowWire, redis_server: RedisServer) -> None:
+    with closing(RedisState(wire.url, "one", PATIENCE)) as store:
+        store.put("mine", "mine", 60)
+        assert store.get("mine") == "mine"
+        redis.Redis.from_url(redis_server.url).script_flush()
+        wire.on_loading = b"$40\r\n%s\r\n" % (b"0" * 40)
+        for _ in range(3):
+            assert store.get("mine") == "mine"
+        assert not wire.on_loading
+
+
 def test_an_unread_answer_on_an_idle_connection_is_refused(wire: SlowWire) -> None:
     with closing(RedisState(wire.url, "one", PATIENCE)) as store:
         store.put("mine", "mine", 60)
