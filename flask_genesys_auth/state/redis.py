@@ -273,7 +273,8 @@ class RedisState:
         """
         if text is None:
             return None
-        stop, value, name = text.decode().split("\n", 2)
+        stop, _, rest = text.decode("utf-8", "replace").partition("\n")
+        value, _, name = rest.partition("\n")
         if name != key:
-            raise StateUnavailable(f"the state in {self._client.name} keeps the value of another key under a key")
+            raise StateUnavailable(f"the state in {self._client.name} keeps under a key what is not its value")
         return value if float(stop) > self._clock() else None

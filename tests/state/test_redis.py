@@ -24,6 +24,7 @@ from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
 from flask_genesys_auth.state.redis import SCHEMA_VERSION, RedisState
 from flask_genesys_auth.state.values import BATCH
 from flask_genesys_auth.testing import AuthClient
+from flask_genesys_auth.throttle.shared import SharedLedger
 from flask_genesys_auth.web.runtime import runtime
 from tests.forking import FORKS, holds_in_child
 from tests.servers import RedisServer, SentinelServers
@@ -358,8 +359,11 @@ def test_a_value_under_the_key_of_another_is_refused(backend: RedisBackend) -> N
         lambda: store.take("ann"),
     ]
     for call in calls:
-        with pytest.raises(StateUnavailable, match="the value of another key"):
+        with pytest.raises(StateUnavailable, match="what is not its value"):
             call()
+    server.set("genesys-auth:3:one:k:eve", b"9999999999.0 \xff")
+    with pytest.raises(StateUnavailable, match="what is not its value"):
+        store.get("eve")
     assert store.get("bob") == "bob"
 
 
@@ -409,13 +413,23 @@ def test_a_store_may_be_made_before_its_server(own_redis_server: RedisServer) ->
     store.close()
 
 
-def test_an_application_keeps_its_login_sessions_there(redis_server: RedisServer, tmp_path: Path) -> None:
+@pytest.fixture(params=["tcp", "socket", "sentinel"])
+def state_url(request: pytest.FixtureRequest) -> str:
+    if request.param == "sentinel":
+        servers: SentinelServers = request.getfixturevalue("sentinel_servers")
+        return servers.url
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return server.url if request.param == "tcp" else server.socket_url
+
+
+def test_an_application_keeps_its_login_sessions_there(state_url: str, tmp_path: Path) -> None:
     def node() -> Flask:
         app = Flask("node", instance_path=str(tmp_path))
         app.secret_key = "k"
         app.testing = True
         app.config["GENESYS_AUTH"] = {
-            "state_url": redis_server.url,
+            "state_url": state_url,
+            "state_timeout": PATIENCE,
             "contact_centers": {"acme": {"web_services": {}}},
             "passwords": {"memory_kib": 8, "iterations": 1},
         }
@@ -438,5 +452,6 @@ def test_an_application_keeps_its_login_sessions_there(redis_server: RedisServer
     with two.app_context():
         assert runtime(two).sessions.revoke(account_id=ann.id) == 1
     assert client.get("/").status_code == 401
+    assert isinstance(runtime(one).ledger, SharedLedger)
     for app in (one, two):
         runtime(app).state.close()
