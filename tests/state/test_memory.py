@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import tracemalloc
 from typing import Any
 
 import pytest
 
 from flask_genesys_auth.chain.ports import StateStore
 from flask_genesys_auth.state.memory import MemoryState
+from tests.forking import FORKS, holds_in_child
 
 from .contract import Clock, StateContract
 from .racers import race_threads
-from .test_forks import in_child
 
 
 class MemoryBackend:
@@ -49,11 +52,24 @@ def test_expired_entries_go_in_passing_at_writes() -> None:
 
 def test_rewriting_one_key_for_ever_takes_no_memory() -> None:
     store = MemoryState("one", clock=Clock())
-    for number in range(10_000):
-        store.put("key", number, 1000, index=["term"])
-        assert store.replace("key", number, 1000 + number)
+
+    def rewrite(times: int) -> None:
+        for number in range(times):
+            store.put("key", number, 1000, index=["term"])
+            assert store.replace("key", number, 1000 + number)
+
+    rewrite(1000)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        rewrite(10_000)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert len(store) == 1
-    assert len(store._ends) <= 66
+    # 20,000 ends would be more than a mebibyte.
+    assert after - before < 100_000
 
 
 def test_its_repr_shows_no_value() -> None:
@@ -62,8 +78,31 @@ def test_its_repr_shows_no_value() -> None:
     assert repr(store) == "MemoryState('one')"
 
 
-def test_a_forked_child_goes_its_own_way() -> None:
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_forked_child_begins_with_nothing_and_goes_its_own_way(fork: str) -> None:
     store = MemoryState("one")
     store.put("key", 1, 60)
-    assert in_child(lambda: store.take("key") == 1 and store.add("key", 2, 60))
+    assert holds_in_child(lambda: store.get("key") is None and store.add("key", 2, 60), fork=fork)
     assert store.get("key") == 1
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_lock_that_a_thread_holds_at_the_fork_is_free_in_the_child(fork: str) -> None:
+    inside, leave = threading.Event(), threading.Event()
+    clock = Clock()
+
+    def slow_clock() -> float:
+        if threading.current_thread() is busy:
+            inside.set()
+            leave.wait()
+        return clock()
+
+    store = MemoryState("one", clock=slow_clock)
+    busy = threading.Thread(target=store.purge)
+    busy.start()
+    inside.wait()
+    try:
+        assert holds_in_child(lambda: store.add("key", 1, 60), fork=fork)
+    finally:
+        leave.set()
+        busy.join()
