@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from flask_genesys_auth.saml.settings import ServiceProvider
-from flask_genesys_auth.state.sqlite import SqliteState
+from flask_genesys_auth.state.sql import SqlState
 
 from .saml_desk import (
     USER,
@@ -102,9 +102,9 @@ class closing:  # noqa: N801 - it reads as contextlib's own
     """A state in a SQLite file, closed in the end."""
 
     def __init__(self, path: Path) -> None:
-        self.state = SqliteState(f"sqlite:///{path}", "benchmark", 5.0)
+        self.state = SqlState(f"sqlite:///{path}", "benchmark", 5.0)
 
-    def __enter__(self) -> SqliteState:
+    def __enter__(self) -> SqlState:
         return self.state
 
     def __exit__(self, *_: object) -> None:
@@ -112,7 +112,7 @@ class closing:  # noqa: N801 - it reads as contextlib's own
 
 
 def of_centers(
-    name: str, services: dict[str, ServiceProvider], state: SqliteState, responses: dict[str, str]
+    name: str, services: dict[str, ServiceProvider], state: SqlState, responses: dict[str, str]
 ) -> Contender:
     """Return the complete way, the contact center looked up among the others."""
     way = Rewinding(services, state, responses)

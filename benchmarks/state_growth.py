@@ -23,7 +23,7 @@ import psycopg
 from flask_genesys_auth.chain.decision import LoginSession
 from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.sessions import LoginSessions, _key, _terms
-from flask_genesys_auth.state.postgresql import PostgresqlState
+from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.state.values import dump
 from tests.servers import PostgresqlServer
 
@@ -136,7 +136,7 @@ def contenders(few: int, many: int, *, memory: str) -> Iterator[list[Contender]]
             urls = {server.url: few, server.url.rpartition("/")[0] + "/many": many}
             made = []
             for url, count in urls.items():
-                state = PostgresqlState(url, NAMESPACE, PATIENCE)
+                state = SqlState(url, NAMESPACE, PATIENCE)
                 state.create_tables()
                 fill(url, count)
                 made.append((state, count))

@@ -17,9 +17,8 @@ from typing import Any
 
 from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.sessions import LoginSessions
-from flask_genesys_auth.state.postgresql import PostgresqlState
 from flask_genesys_auth.state.redis import RedisState
-from flask_genesys_auth.state.sqlite import SqliteState
+from flask_genesys_auth.state.sql import SqlState
 from tests.servers import PostgresqlServer, RedisServer
 
 TIMEOUT = 1.0
@@ -31,7 +30,7 @@ def _postgresql(folder: Path) -> Iterator[Any]:
     with ExitStack() as stack:
         server = PostgresqlServer(folder)
         stack.callback(server.stop)
-        state = stack.enter_context(closing(PostgresqlState(server.url, "portal", TIMEOUT)))
+        state = stack.enter_context(closing(SqlState(server.url, "portal", TIMEOUT)))
         state.create_tables()
         yield state
 
@@ -48,7 +47,7 @@ def _redis(folder: Path) -> Iterator[Any]:
 
 @contextmanager
 def _sqlite(folder: Path) -> Iterator[Any]:
-    with closing(SqliteState(f"sqlite:///{folder / 'state.sqlite3'}", "portal", TIMEOUT)) as state:
+    with closing(SqlState(f"sqlite:///{folder / 'state.sqlite3'}", "portal", TIMEOUT)) as state:
         yield state
 
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .config.settings import ContactCenterSettings, Settings
     from .saml.settings import ServiceProvider
     from .sessions import SessionInfo
+    from .state.database import Database
     from .upstream import Upstreams
     from .web.texts import ChooseLanguage
 
@@ -193,13 +194,14 @@ class GenesysAuth(Generic[U]):
         return administration.revoke(account_id, contact_center, session)
 
     def _put_together(self, app: Flask, settings: Settings) -> Runtime:
-        state = _state(settings) if self._state is None else check_methods(self._state)
+        shared = _shared_database(settings) if self._state is None and self._accounts is None else None
+        state = _state(settings, shared) if self._state is None else check_methods(self._state)
         hasher = PasswordHasher(settings.passwords)
         accounts = self._accounts
         if accounts is None:
             from .accounts.store import SqlAccounts
 
-            accounts = SqlAccounts(settings.accounts_url, timeout=settings.state_timeout)
+            accounts = SqlAccounts(settings.accounts_url, timeout=settings.state_timeout, database=shared)
         check_enrolment(accounts, settings)
         passwords = accounts if isinstance(accounts, PasswordStore) else None
         extra = _steps((*self._extra_steps, *settings.extra_steps))
@@ -309,7 +311,7 @@ class _StepParts:
         return self.upstreams
 
 
-def _state(settings: Settings) -> StateStore:
+def _state(settings: Settings, database: Database | None) -> StateStore:
     if settings.state_url.startswith("memory:"):
         from .state.memory import MemoryState
 
@@ -318,13 +320,18 @@ def _state(settings: Settings) -> StateStore:
         from .state.redis import RedisState
 
         return RedisState(settings.state_url, settings.state_namespace, settings.state_timeout)
-    if settings.state_url.startswith("postgresql"):
-        from .state.postgresql import PostgresqlState
+    from .state.sql import SqlState
 
-        return PostgresqlState(settings.state_url, settings.state_namespace, settings.state_timeout)
-    from .state.sqlite import SqliteState
+    return SqlState(settings.state_url, settings.state_namespace, settings.state_timeout, database=database)
 
-    return SqliteState(settings.state_url, settings.state_namespace, settings.state_timeout)
+
+def _shared_database(settings: Settings) -> Database | None:
+    """Return the database of state and accounts, if one address is of both."""
+    if settings.accounts_url != settings.state_url:
+        return None
+    from .state.sql import state_database
+
+    return state_database(settings.state_url, settings.state_timeout, durable=True)
 
 
 def _ledger(settings: Settings) -> Ledger:

@@ -16,8 +16,8 @@ from ..errors import AccountsUnavailable, ConfigurationError
 from .database import metadata
 
 if TYPE_CHECKING:
-    from ..config.settings import PasswordSettings
-    from .database import Database
+    from ..config.values import PasswordSettings
+    from .database import AccountDatabase
     from .passwords import PasswordHasher
 
 # OWASP's Password Storage Cheat Sheet: argon2id with at least one of these pairs, memory in KiB and iterations.
@@ -28,7 +28,7 @@ _MOST_OF_MEMORY = 0.25
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
-def database_checks(database: Database) -> Iterator[Check]:
+def database_checks(database: AccountDatabase) -> Iterator[Check]:
     """Yield whether the database answers, how fast, and whether it has the tables and lets them be read."""
     name = "accounts.tables"
     try:
@@ -50,7 +50,7 @@ def database_checks(database: Database) -> Iterator[Check]:
         yield from file_checks("accounts.file", database.path, secret=True)
 
 
-def _read(database: Database) -> None:
+def _read(database: AccountDatabase) -> None:
     """Ask each table for all of its columns and for no row: whoever may not read one is told here.
 
     :raises AccountsUnavailable: if one cannot be read.

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from ..checks import Check
 from ..config.names import fold
 from . import rows
-from .database import Database, accounts, identities, storable
+from .database import AccountDatabase, accounts, identities, storable
 from .health import database_checks
 from .models import (
     Account,
@@ -36,7 +36,7 @@ class AccountManagement:
     :param database: where the tables are.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: AccountDatabase) -> None:
         self._database = database
         self._listeners: list[Callable[[], None]] = []
 

@@ -7,24 +7,30 @@ from sqlalchemy import bindparam, select, update
 from ..chain.decision import Identity
 from ..chain.ports import AccountState
 from ..config.names import fold, lower_ascii
-from .database import Database, accounts, identities
+from ..state.database import Database
+from .database import AccountDatabase, accounts, echoing, identities
 from .management import AccountManagement
 from .models import Account, AccountError
 from .rows import ACCOUNT, display_name_fits, to_account
 
 _NAMED = (accounts.c.contact_center == bindparam("center"), accounts.c.user_key == bindparam("name"))
-_BY_ID = select(*ACCOUNT).where(accounts.c.id == bindparam("id"))
-_BY_NAME = select(*ACCOUNT, accounts.c.user_key).where(*_NAMED)
-_BY_IDENTITY = (
+_BY_ID = echoing(select(*ACCOUNT).where(accounts.c.id == bindparam("id")), "id")
+_BY_NAME = echoing(select(*ACCOUNT, accounts.c.user_key).where(*_NAMED), "center", "name")
+_BY_IDENTITY = echoing(
     select(*ACCOUNT, identities.c.provider, identities.c.value)
     .join(identities, identities.c.account_id == accounts.c.id)
     .where(
         identities.c.contact_center == bindparam("center"),
         identities.c.provider == bindparam("provider"),
         identities.c.value == bindparam("value"),
-    )
+    ),
+    "center",
+    "provider",
+    "value",
 )
-_HASH = select(accounts.c.password_hash, accounts.c.user_key).where(*_NAMED)
+_HASH = echoing(
+    select(accounts.c.password_hash, accounts.c.contact_center, accounts.c.user_key).where(*_NAMED), "center", "name"
+)
 _REPLACE_HASH = (
     update(accounts).where(*_NAMED, accounts.c.password_hash == bindparam("old")).values(password_hash=bindparam("new"))
 )
@@ -37,12 +43,14 @@ class SqlAccounts(AccountManagement):
     (``userName`` is an e-mail address): an identity matched by e-mail is compared with it too.
 
     :param url: a SQLAlchemy address.
-    :param timeout: seconds to wait for the database.
+    :param timeout: seconds to wait for a free connection, for another writer, and (PostgreSQL) for each statement.
+        With the driver psycopg they hold against a server that hangs; psycopg2 may take two seconds and more.
+    :param database: the connections, where they are shared (default: the store's own).
     :raises ConfigurationError: if the address cannot be used. Whether the database answers is seen at its first use.
     """
 
-    def __init__(self, url: str, *, timeout: float = 1.0) -> None:
-        super().__init__(Database(url, timeout=timeout))
+    def __init__(self, url: str, *, timeout: float = 1.0, database: Database | None = None) -> None:
+        super().__init__(AccountDatabase(database or Database(url, timeout, setting="accounts_url"), timeout))
 
     def __repr__(self) -> str:
         return f"SqlAccounts({self._database.name!r})"
@@ -70,7 +78,8 @@ class SqlAccounts(AccountManagement):
         :raises AccountsUnavailable: if the database does not answer.
         """
         row = self._database.first(_BY_ID, {"id": account_id})
-        return None if row is None else to_account(row)
+        # Some databases compare text loosely (MySQL: without accents); ids, names and linked values never are.
+        return to_account(row) if row is not None and row.id == account_id else None
 
     def get_by_name(self, contact_center: str, user_name: str) -> Account | None:
         """Return the account of this user name, whatever its case, or ``None``.
@@ -79,9 +88,9 @@ class SqlAccounts(AccountManagement):
         """
         name = fold(user_name)
         row = self._database.first(_BY_NAME, {"center": contact_center, "name": name})
-        # Some databases compare text loosely (MySQL: without accents); names and linked values never are.
-        exact = row is not None and row[-1] == name and row[1] == contact_center
-        return to_account(row) if row is not None and exact else None
+        if row is None or (row.contact_center, row.user_key) != (contact_center, name):
+            return None
+        return to_account(row)
 
     def describe(self, user: Account) -> AccountState:
         """Return what the chain must know of this account."""
@@ -100,9 +109,9 @@ class SqlAccounts(AccountManagement):
         """
         name = fold(user_name)
         row = self._database.first(_HASH, {"center": contact_center, "name": name})
-        if row is None or row[1] != name:
+        if row is None or (row.contact_center, row.user_key) != (contact_center, name):
             return None
-        stored: str | None = row[0]
+        stored: str | None = row.password_hash
         return stored
 
     def replace_password_hash(self, contact_center: str, user_name: str, old: str, new: str) -> None:
@@ -171,7 +180,8 @@ class SqlAccounts(AccountManagement):
             _BY_IDENTITY,
             {"center": identity.contact_center, "provider": identity.provider, "value": identity.subject},
         )
-        if row is None or (row[-2], row[-1]) != (identity.provider, identity.subject):
+        wanted = (identity.contact_center, identity.provider, identity.subject)
+        if row is None or (row.contact_center, row.provider, row.value) != wanted:
             return None
         return to_account(row)
 

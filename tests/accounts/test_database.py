@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import socket
 import sqlite3
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, NoReturn, cast
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from flask_genesys_auth.accounts import postgresql as psycopg_module
+from flask_genesys_auth.accounts.passwords import PasswordHasher
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.chain.decision import Identity
 from flask_genesys_auth.errors import AccountsUnavailable, ConfigurationError
+from tests.forking import FORKS, holds_in_child
 from tests.servers import PostgresqlServer, free_port
+from tests.state.another_answer import answering, listening
+from tests.state.postgresql_backend import OURS, WAITING, address, run_sql, wait_until
 
 ANN = Identity("web_services", "acme", "ann")
 NOBODY = 65534
@@ -201,21 +208,29 @@ def test_postgresql_that_hangs_is_unavailable_in_time_and_well_again_by_itself(
 def test_postgresql_that_hangs_amid_a_transaction_is_unavailable_and_nothing_has_counted(
     own_postgresql: PostgresqlServer,
 ) -> None:
-    store = SqlAccounts(own_postgresql.url, timeout=30)
-    store.create_tables()
-    ann = store.add("acme", "ann")
+    patient = SqlAccounts(own_postgresql.url, timeout=30)
+    patient.create_tables()
+    ann = patient.add("acme", "ann", identities=[("okta", "1")])
+    hasty = SqlAccounts(own_postgresql.url, timeout=2)
+    assert hasty.find(ANN) == ann
+    seen: list[str] = []
 
-    def change() -> None:
-        with store._database.transaction() as connection:
-            connection.execute(text("UPDATE genesys_auth_accounts SET first_name = 'Ann'"))
-            cast("Any", connection.connection.driver_connection).deadline = time.monotonic() + 0.2
-            with own_postgresql.hanging():
-                connection.execute(text("UPDATE genesys_auth_accounts SET last_name = 'Lee'"))
+    def hang(_: object, __: object, statement: str, *___: object) -> None:
+        seen.append(statement)
+        if len(seen) == 2:
+            resume.enter_context(own_postgresql.hanging())
 
-    with pytest.raises(AccountsUnavailable, match="no answer in time"):
-        change()
-    assert store.find(ANN) == ann
-    store.close()
+    with (
+        ExitStack() as resume,
+        listening(Engine, "before_cursor_execute", hang),
+        pytest.raises(AccountsUnavailable, match="no answer in time"),
+    ):
+        hasty.delete(ann.id)
+    assert len(seen) == 2
+    assert patient.find(ANN) == ann
+    assert patient.details(ann.id).identities == (("okta", "1"),)
+    hasty.close()
+    patient.close()
 
 
 def test_postgresql_that_takes_connections_and_never_answers_is_unavailable_in_time() -> None:
@@ -243,19 +258,24 @@ def test_postgresql_that_restarts_while_nobody_asks_is_noticed_by_nobody(own_pos
     store.close()
 
 
-def test_an_interrupted_statement_closes_its_connection(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_statement_closes_its_connection(postgresql: str) -> None:
     store = SqlAccounts(postgresql, timeout=30)
     store.create_tables()
+    store.close()
     assert store.find(ANN) is None
 
-    def interrupted(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
+    def interrupt() -> None:
+        wait_until(lambda: run_sql(postgresql, WAITING) != [])
+        os.kill(os.getpid(), signal.SIGINT)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(psycopg_module, "ready", interrupted)
+    with psycopg.connect(address(postgresql)) as other:
+        other.execute("LOCK TABLE genesys_auth_accounts")
+        interrupting = threading.Thread(target=interrupt)
+        interrupting.start()
         with pytest.raises(KeyboardInterrupt):
             store.find(ANN)
-        assert not store._database._idle
+        interrupting.join()
+    wait_until(lambda: run_sql(postgresql, OURS) == [])
     assert store.find(ANN) is None
     store.close()
 
@@ -266,40 +286,98 @@ def test_an_option_that_libpq_does_not_know_is_refused_at_once() -> None:
     assert "geheim" not in str(refused.value)
 
 
-def test_a_forked_child_opens_connections_of_its_own(store: SqlAccounts) -> None:
-    ann = store.add("acme", "ann")
-    assert store.find(ANN) == ann
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        # No exception, assertion or cleanup of the test run may happen in the child.
-        try:
-            os.write(writing, b"yes" if store.find(ANN) == ann else b"no")
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        assert pipe.read() == b"yes"
-    os.waitpid(child, 0)
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_forked_child_opens_connections_of_its_own(store: SqlAccounts, fork: str) -> None:
+    ann, bob = store.add("acme", "ann"), store.add("acme", "bob")
     assert store.find(ANN) == ann
 
+    def child() -> bool:
+        held = store.get(bob.id) == bob and store.find(ANN) == ann
+        gc.collect()
+        store.set_roles(bob.id, ["R"])
+        return held
 
-def test_a_fork_amid_a_transaction_leaves_its_connection_alone(sqlite_store: SqlAccounts) -> None:
-    sqlite_store.add("acme", "ann")
-    with sqlite_store._database.transaction() as connection:
-        connection.execute(text("UPDATE genesys_auth_accounts SET first_name = 'Ann'"))
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                found = sqlite_store.find(ANN)
-                code = 0 if found is not None and found.first_name == "" else 2
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert holds_in_child(child, fork=fork)
+    assert store.find(ANN) == ann
+    changed = store.get(bob.id)
+    assert changed is not None
+    assert changed.roles == {"R"}
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_fork_amid_a_transaction_leaves_its_connection_alone(sqlite_store: SqlAccounts, fork: str) -> None:
+    ann = sqlite_store.add("acme", "ann")
+    held: list[bool] = []
+
+    def look(*_: object) -> None:
+        # The change is made and not committed: the child sees the account as it was.
+        held.append(holds_in_child(lambda: sqlite_store.find(ANN) == ann, fork=fork))
+
+    with listening(Engine, "commit", look, once=True):
+        sqlite_store.set_enabled(ann.id, False)
+    assert held == [True]
     changed = sqlite_store.find(ANN)
     assert changed is not None
-    assert changed.first_name == "Ann"
+    assert not changed.enabled
+
+
+@pytest.mark.parametrize("by", ["id", "name", "identity", "password_hash"])
+def test_an_answer_to_another_question_is_unavailable(store: SqlAccounts, hasher: PasswordHasher, by: str) -> None:
+    ann = store.add("acme", "ann", identities=[("okta", "of ann")])
+    bob = store.add("acme", "bob", identities=[("okta", "of bob")], password_hash=hasher.hash("bob's"))
+    asked: dict[str, Callable[[], object]] = {
+        "id": lambda: store.get(ann.id),
+        "name": lambda: store.find(ANN),
+        "identity": lambda: store.find(Identity("saml", "acme", "of ann", matched_by="identity", provider="okta")),
+        "password_hash": lambda: store.password_hash("acme", "ann"),
+    }
+    with (
+        answering({ann.id: bob.id, "ann": "bob", "of ann": "of bob"}),
+        pytest.raises(AccountsUnavailable, match="answered another question"),
+    ):
+        asked[by]()
+    assert asked[by]() == (None if by == "password_hash" else ann)
+
+
+def test_what_a_database_takes_for_equal_is_not_the_same(sqlite_url: str) -> None:
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    made = SqlAccounts(sqlite_url)
+    made.create_tables()
+    made.close()
+    # As MySQL does: text is compared without regard to case.
+    with closing(sqlite3.connect(path)) as connection:
+        (schema,) = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE name = 'genesys_auth_identities'"
+        ).fetchone()
+        connection.execute("DROP TABLE genesys_auth_identities")
+        connection.execute(schema.replace("value VARCHAR(512)", "value VARCHAR(512) COLLATE NOCASE"))
+    store = SqlAccounts(sqlite_url)
+    ann = store.add("acme", "ann", identities=[("okta", "Ann")])
+    for value, expected in (("Ann", ann), ("ann", None)):
+        assert store.find(Identity("saml", "acme", value, matched_by="identity", provider="okta")) == expected
+    store.close()
+
+
+def test_a_file_that_is_moved_away_is_unavailable_until_it_is_back(sqlite_url: str, tmp_path: Path) -> None:
+    path, aside = Path(sqlite_url.removeprefix("sqlite:///")), tmp_path / "aside"
+    store = SqlAccounts(sqlite_url)
+    store.create_tables()
+    ann = store.add("acme", "ann")
+    path.rename(aside)
+    asked: list[Callable[[], object]] = [lambda: store.find(ANN), lambda: store.set_enabled(ann.id, False)]
+    for ask in asked:
+        with pytest.raises(AccountsUnavailable, match="was moved away or deleted"):
+            ask()
+    assert not path.exists()
+    aside.rename(path)
+    assert store.find(ANN) == ann
+    path.rename(aside)
+    path.touch()
+    for ask in asked:
+        with pytest.raises(AccountsUnavailable, match="was replaced"):
+            ask()
+    assert path.read_bytes() == b""
+    store.close()
 
 
 @pytest.fixture

@@ -207,7 +207,8 @@ def test_of_ten_first_logins_of_one_person_one_makes_the_account(store: SqlAccou
 
 
 def store_url(store: SqlAccounts) -> str:
-    return str(store._database._engine.url.render_as_string(hide_password=False))
+    name = store.name
+    return name.replace("://", "://postgres@") if "://" in name else f"sqlite:///{name}"
 
 
 class ReadOnlyStore:

@@ -20,7 +20,7 @@ from flask_genesys_auth.errors import AccountsUnavailable, StateUnavailable
 from flask_genesys_auth.events import FIELDS, KINDS, Event, Outage, is_told, plain, tell
 from flask_genesys_auth.saml.copies import Copies, Copy
 from flask_genesys_auth.saml.metadata import parse_metadata
-from flask_genesys_auth.state.sqlite import SqliteState
+from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing.saml_messages import provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey
 from flask_genesys_auth.throttle.shared import SharedLedger
@@ -173,7 +173,7 @@ def circuits(bench: Bench) -> None:
 
 def state(bench: Bench) -> None:
     path = bench.folder / "state.sqlite3"
-    store = SqliteState(f"sqlite:///{path}", "tests", 1.0)
+    store = SqlState(f"sqlite:///{path}", "tests", 1.0)
     store.put("key", 1, 60)
     store.close()
     for file in bench.folder.glob("state.sqlite3*"):
@@ -190,11 +190,12 @@ def state(bench: Bench) -> None:
 
 def purging(bench: Bench) -> None:
     path, now = bench.folder / "state.sqlite3", [1e9]
-    store = SqliteState(f"sqlite:///{path}", "tests", 1.0, clock=lambda: now[0])
+    store = SqlState(f"sqlite:///{path}", "tests", 1.0, clock=lambda: now[0])
     store.put("old", 1, 60)
     with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TRIGGER no BEFORE DELETE ON genesys_auth_state BEGIN SELECT RAISE(ABORT, 'no'); END")
     now[0] += 61
+    store.put("new", 1, 60)
     store.close()
     # The first thing that a process writes purges in passing.
     again = SqliteState(f"sqlite:///{path}", "tests", 1.0, clock=lambda: now[0])

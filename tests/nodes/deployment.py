@@ -23,8 +23,8 @@ from werkzeug.wrappers import Request, Response
 
 from flask_genesys_auth.accounts.passwords import PasswordHasher
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.config.settings import PasswordSettings
-from flask_genesys_auth.state.postgresql import PostgresqlState
+from flask_genesys_auth.config.values import PasswordSettings
+from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing import GenesysEmulator, LoopbackServer, SalesforceEmulator
 from flask_genesys_auth.testing.faults import Emulator
 from flask_genesys_auth.testing.identity_provider import DevelopmentIdentityProvider
@@ -523,7 +523,7 @@ class Deployment:
         """Do what ``init-db`` does, without a process of its own."""
         self.accounts.create_tables()
         if self.stores.state_url.startswith("postgresql"):
-            state = PostgresqlState(self.stores.state_url, "portal", 30.0)
+            state = SqlState(self.stores.state_url, "portal", 30.0)
             state.create_tables()
             state.close()
 

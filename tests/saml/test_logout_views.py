@@ -21,7 +21,7 @@ from flask_genesys_auth import GenesysAuth, current_user, logged_out, session_re
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.saml.documents import SAML, SAMLP
 from flask_genesys_auth.saml.name_ids import NameId
-from flask_genesys_auth.state.sqlite import SqliteState
+from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage
 from flask_genesys_auth.testing.saml_messages import EMAIL, PERSISTENT, SUCCESS, provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey
@@ -446,8 +446,8 @@ def test_login_that_another_node_has_made_ends_on_both(
     build: Build, tmp_path: Path, key: SigningKey, binding: str
 ) -> None:
     address = f"sqlite:///{tmp_path}/state.sqlite3"
-    here = build(state=SqliteState(address, "desk", 5.0))
-    there = second_node(here, tmp_path, SqliteState(address, "desk", 5.0))
+    here = build(state=SqlState(address, "desk", 5.0))
+    there = second_node(here, tmp_path, SqlState(address, "desk", 5.0))
     browser = logged_in(here, key)
     on_the_other = Browser(there, key)
     with browser.client.session_transaction(base_url=PUBLIC_URL) as kept:
@@ -467,7 +467,7 @@ def test_login_that_another_node_has_made_ends_on_both(
     runtime(there).state.close()
 
 
-def second_node(first: Flask, tmp_path: Path, state: SqliteState) -> Flask:
+def second_node(first: Flask, tmp_path: Path, state: SqlState) -> Flask:
     app = Flask("desk", instance_path=str(tmp_path / "second"))
     app.secret_key = first.secret_key
     app.config["GENESYS_AUTH"] = first.config["GENESYS_AUTH"]

@@ -27,7 +27,7 @@ from flask_genesys_auth.saml.sources import AddressSource
 from flask_genesys_auth.saml.trust import Trust, TrustedProvider
 from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.state.sqlite import SqliteState
+from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing.faults import unused_url
 from flask_genesys_auth.testing.saml_messages import Message
 from flask_genesys_auth.testing.signing_keys import SigningKey
@@ -389,13 +389,13 @@ def test_restart_with_the_provider_down_goes_by_the_copy_in_sqlite(
     site: Site, clock: Clock, tmp_path: Path, key: SigningKey, other_key: SigningKey
 ) -> None:
     address = f"sqlite:///{tmp_path / 'state.sqlite3'}"
-    before = SqliteState(address, "tests", 5.0)
+    before = SqlState(address, "tests", 5.0)
     with service_at(site.address, clock, before) as service:
         okta(service).current()
     before.close()
     site.fail(503)
     clock.pass_(5 * HOUR)
-    after = SqliteState(address, "tests", 5.0)
+    after = SqlState(address, "tests", 5.0)
     with service_at(site.address, clock, after) as service:
         assert set(okta(service).current().metadata.certificates) == der(key)
         assert site.asked == 2  # it is old, so the provider was asked first, in vain

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from flask_genesys_auth.chain.ports import StateStore
 from flask_genesys_auth.errors import StateUnavailable
+from flask_genesys_auth.state.sql import PURGE_INTERVAL
 
 
 def check_a_purge_that_fails(
-    store: Any, allow: Callable[[], object], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    store: StateStore, allow: Callable[[], object], advance: Callable[[float], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Change things while what has expired cannot be deleted (the database says "not this one"), and when it can.
 
     :param allow: lets it be deleted.
+    :param advance: lets time pass for the store.
     """
     for number in range(3):
-        monkeypatch.setattr(store, "_next_purge", 0.0)
+        advance(PURGE_INTERVAL)
         assert store.add(f"new-{number}", 1, 60)
     assert store.take("new-1") == 1
     (record,) = caplog.records
@@ -30,7 +32,7 @@ def check_a_purge_that_fails(
     assert events(caplog) == ["state_not_purged", "state_lost"]
     allow()
     caplog.clear()
-    monkeypatch.setattr(store, "_next_purge", 0.0)
+    advance(PURGE_INTERVAL)
     assert store.add("newer", 1, 60)
     assert events(caplog) == ["state_regained"]
     assert store.purge() == 0

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from flask_genesys_auth.state.postgresql import PostgresqlState
+from flask_genesys_auth.state.sql import SqlState
 
 from . import racers as racers_module
 from .contract import Clock
@@ -49,10 +49,10 @@ class PostgresqlBackend:
     def __init__(self, url: str) -> None:
         self.url = url
         self.clock = Clock()
-        self._opened: list[PostgresqlState] = []
+        self._opened: list[SqlState] = []
 
-    def open(self, namespace: str) -> PostgresqlState:
-        self._opened.append(PostgresqlState(self.url, namespace, PATIENCE, clock=self.clock))
+    def open(self, namespace: str) -> SqlState:
+        self._opened.append(SqlState(self.url, namespace, PATIENCE, clock=self.clock))
         return self._opened[-1]
 
     def advance(self, seconds: float) -> None:
@@ -60,7 +60,7 @@ class PostgresqlBackend:
 
     def race(self, operation: str, *, racers: int, inherit: bool = False) -> list[Any]:
         order = {
-            "store": "flask_genesys_auth.state.postgresql:PostgresqlState",
+            "store": "flask_genesys_auth.state.sql:SqlState",
             "arguments": [self.url, "one", PATIENCE],
             "operation": operation,
             "racers": racers,
@@ -92,7 +92,9 @@ class PostgresqlBackend:
 def postgresql_backend(postgresql: str) -> Iterator[PostgresqlBackend]:
     """The database that all tests share, with tables, and nothing in them."""
     made = PostgresqlBackend(postgresql)
-    made.open("one").create_tables()
+    store = made.open("one")
+    store.create_tables()
+    store.close()
     made.sql("TRUNCATE genesys_auth_state CASCADE")
     yield made
     made.close()

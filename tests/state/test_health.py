@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,9 @@ from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.state import health, redis_health
 from flask_genesys_auth.state.health import round_trip_check
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.state.postgresql import PostgresqlState
 from flask_genesys_auth.state.redis import RedisState
 from flask_genesys_auth.state.redis_health import server_checks
-from flask_genesys_auth.state.sqlite import SqliteState
+from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.throttle import LocalLedger
 from flask_genesys_auth.throttle.shared import SharedLedger
 from tests.servers import RedisServer, free_port, own_postgresql, own_redis_server, postgresql, redis_server
@@ -55,7 +56,7 @@ def test_memory_is_warned_of() -> None:
 
 def test_a_file_of_sqlite_is_used_and_nothing_is_left(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite3"
-    store = SqliteState(f"sqlite:///{path}", "portal", PATIENCE)
+    store = SqlState(f"sqlite:///{path}", "portal", PATIENCE)
     assert statuses(store.checks()) == {"state.file": "ok"}
     assert not path.exists()
     store.create_tables()
@@ -67,7 +68,7 @@ def test_a_file_of_sqlite_is_used_and_nothing_is_left(tmp_path: Path) -> None:
 
 def test_a_file_of_sqlite_that_cannot_be_used_is_a_failure(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite3"
-    store = SqliteState(f"sqlite:///{path}", "portal", PATIENCE)
+    store = SqlState(f"sqlite:///{path}", "portal", PATIENCE)
     path.write_text("this is no database, but a text of some length" * 100)
     path.chmod(0o600)
     assert statuses(store.checks()) == {"state.round_trip": "failure", "state.file": "ok"}
@@ -75,10 +76,11 @@ def test_a_file_of_sqlite_that_cannot_be_used_is_a_failure(tmp_path: Path) -> No
 
 def test_a_file_of_sqlite_of_another_version_is_a_failure(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'state.sqlite3'}"
-    store, other = SqliteState(url, "portal", PATIENCE), SqliteState(url, "portal", PATIENCE)
+    store, other = SqlState(url, "portal", PATIENCE), SqlState(url, "portal", PATIENCE)
     store.create_tables()
-    with store._transaction() as cursor:
-        cursor.execute("UPDATE genesys_auth_state_schema SET version = 99")
+    with closing(sqlite3.connect(tmp_path / "state.sqlite3")) as connection:
+        connection.execute("UPDATE genesys_auth_state_schema SET version = 99")
+        connection.commit()
     check = round_trip_check(other)
     assert (check.status, "version 99" in check.finding) == ("failure", True)
     store.close()
@@ -212,8 +214,9 @@ class TestPostgresql:
 
     @pytest.fixture
     def url(self, postgresql: str) -> Iterator[str]:
-        store = PostgresqlState(postgresql, "portal", PATIENCE)
+        store = SqlState(postgresql, "portal", PATIENCE)
         store.create_tables()
+        store.close()
         run_sql(postgresql, "DROP ROLE IF EXISTS clerk")
         run_sql(postgresql, "CREATE ROLE clerk LOGIN")
         yield postgresql.replace("postgres@", "clerk@")
@@ -225,7 +228,7 @@ class TestPostgresql:
         run_sql(postgresql, "GRANT SELECT ON genesys_auth_state_schema TO clerk")
 
     def look(self, url: str) -> dict[str, str]:
-        store = PostgresqlState(url, "portal", PATIENCE)
+        store = SqlState(url, "portal", PATIENCE)
         try:
             return statuses(store.checks())
         finally:

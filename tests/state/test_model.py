@@ -1,4 +1,4 @@
-"""MemoryState and SqliteState do, step by step, what a dictionary with ends would do."""
+"""MemoryState and SqlState do, step by step, what a dictionary with ends would do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.state.sqlite import SqliteState
+from flask_genesys_auth.state.sql import SqlState
 
 from .contract import Clock
 
@@ -36,8 +36,8 @@ class StoresAndModel(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.clock = Clock()
         self.memory = MemoryState("one", clock=self.clock)
-        self.sql = SqliteState(f"sqlite:///{Path(self.folder.name) / 'state'}", "one", 30, clock=self.clock)
-        self.other = SqliteState(f"sqlite:///{Path(self.folder.name) / 'state'}", "two", 30, clock=self.clock)
+        self.sql = SqlState(f"sqlite:///{Path(self.folder.name) / 'state'}", "one", 30, clock=self.clock)
+        self.other = SqlState(f"sqlite:///{Path(self.folder.name) / 'state'}", "two", 30, clock=self.clock)
         self.other.put("a", "other", 1e9, index=["x"])
         self.stores = (self.memory, self.sql)
         self.model: dict[str, tuple[Any, float, frozenset[str]]] = {}

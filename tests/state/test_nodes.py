@@ -8,14 +8,14 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.state.postgresql import PostgresqlState
+from flask_genesys_auth.state.sql import SqlState
 
 from . import node as node_module
 from .postgresql_backend import run_sql
@@ -74,7 +74,8 @@ def stores(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield _made(f"sqlite:///{folder / 'state'}", accounts)
     else:
         with database(request.getfixturevalue("postgresql")) as url:
-            PostgresqlState(url, "one", 30).create_tables()
+            with closing(SqlState(url, "one", 30)) as state:
+                state.create_tables()
             yield _made(url, url)
 
 

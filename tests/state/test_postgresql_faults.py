@@ -1,28 +1,33 @@
-"""PostgresqlState in bad company: a server that is slow, hangs, dies, restarts or is another one; forks."""
+"""SqlState in bad company: a server that is slow, hangs, dies, restarts or is another one; forks."""
 
 from __future__ import annotations
 
+import gc
+import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from typing import Any, NoReturn
+from contextlib import ExitStack, closing, suppress
+from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import Pool
 
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
-from flask_genesys_auth.libpq import Pipeline
-from flask_genesys_auth.state import postgresql as postgresql_module
-from flask_genesys_auth.state import postgresql_statements
-from flask_genesys_auth.state.postgresql import CONNECTIONS, PostgresqlState
+from flask_genesys_auth.state.database import CONNECTIONS
+from flask_genesys_auth.state.sql import PURGE_INTERVAL, SqlState
+from tests.forking import FORKS, holds_in_child
 from tests.servers import PostgresqlServer, free_port
 
+from .another_answer import check_another_answer, listening
 from .failing_purge import check_a_purge_that_fails
 from .postgresql_backend import OURS, PATIENCE, TERMINATE, WAITING, PostgresqlBackend, address, run_sql, wait_until
-from .test_forks import in_child
 
 
 @pytest.fixture
@@ -34,7 +39,7 @@ def test_whoever_holds_the_table_makes_it_unavailable_in_time_and_what_failed_do
     backend: PostgresqlBackend,
 ) -> None:
     backend.open("one").put("key", 1, 60)
-    store = PostgresqlState(backend.url, "one", 0.3, clock=backend.clock)
+    store = SqlState(backend.url, "one", 0.3, clock=backend.clock)
     with psycopg.connect(address(backend.url)) as other:
         other.execute("LOCK TABLE genesys_auth_state")
         calls: list[Callable[[], object]] = [
@@ -52,10 +57,10 @@ def test_whoever_holds_the_table_makes_it_unavailable_in_time_and_what_failed_do
                 call()
             assert refused.value.retry_after >= 1
         wait_until(lambda: backend.sql(WAITING) == [])
-    store._timeout = PATIENCE
-    assert store.take("key") == 1
-    assert store.get("other") is None
     store.close()
+    patient = backend.open("one")
+    assert patient.take("key") == 1
+    assert patient.get("other") is None
 
 
 def test_a_connection_that_was_closed_while_idle_costs_nobody_anything(backend: PostgresqlBackend) -> None:
@@ -78,84 +83,125 @@ def test_one_process_has_a_bounded_number_of_connections_and_close_gives_them_ba
 
 
 def test_who_finds_no_connection_free_is_told_in_time(backend: PostgresqlBackend) -> None:
-    store = PostgresqlState(backend.url, "one", 0.05)
-    for _ in range(CONNECTIONS):
-        assert store._places.acquire()
-    with pytest.raises(StateUnavailable, match="all 8 connections"):
+    backend.open("one").put("key", 1, 60)
+    store = SqlState(backend.url, "one", 2.0, clock=backend.clock)
+    connected = threading.Barrier(CONNECTIONS + 1)
+    leave = threading.Event()
+
+    def hold(*_: object) -> None:
+        connected.wait()
+        leave.wait()
+
+    with listening(Pool, "checkout", hold), ThreadPoolExecutor(CONNECTIONS) as pool:
+        held = [pool.submit(store.get, "key") for _ in range(CONNECTIONS)]
+        connected.wait()
+        with pytest.raises(StateUnavailable, match="all 8 connections"):
+            store.get("key")
+        leave.set()
+    # Those that had a connection have waited so long that they may be told, too.
+    assert {type(one.exception()) for one in held} <= {type(None), StateUnavailable}
+    store.close()
+    assert backend.open("one").get("key") == 1
+
+
+def answers(store: SqlState) -> bool:
+    try:
         store.get("key")
-    store._places.release()
-    store._timeout = PATIENCE
-    assert store.get("key") is None
+    except StateUnavailable:
+        return False
+    return True
+
+
+def test_a_server_without_a_free_connection_is_unavailable_and_used_again_when_it_has_one(
+    own_postgresql: PostgresqlServer,
+) -> None:
+    store = SqlState(own_postgresql.url, "one", PATIENCE)
+    store.create_tables()
+    store.put("key", 1, 60)
+    store.close()
+    with ExitStack() as others:
+        with suppress(psycopg.OperationalError):
+            while True:
+                others.enter_context(psycopg.connect(address(own_postgresql.url)))
+        with pytest.raises(StateUnavailable, match="too many clients"):
+            store.get("key")
+    wait_until(lambda: answers(store))
+    assert store.get("key") == 1
     store.close()
 
 
-def test_a_connection_that_is_out_while_the_store_closes_is_closed_when_it_returns(
-    backend: PostgresqlBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_that_is_out_while_the_store_closes_is_closed_when_it_returns(backend: PostgresqlBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
-    run = Pipeline.run
-
-    def closing(self: Pipeline, *arguments: Any) -> Any:
-        store.close()
-        return run(self, *arguments)
-
-    monkeypatch.setattr(Pipeline, "run", closing)
-    assert store.get("key") == 1
-    assert not store._idle
+    with listening(Engine, "before_cursor_execute", lambda *_: store.close()):
+        assert store.get("key") == 1
     wait_until(lambda: backend.sql(OURS) == [])
 
 
-def test_a_child_neither_uses_nor_closes_what_was_in_use_at_the_fork(
-    backend: PostgresqlBackend, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_child_leaves_a_call_that_its_parent_is_in_alone(backend: PostgresqlBackend, fork: str) -> None:
+    store = backend.open("one")
+    store.put("key", 1, 60)
+    held: list[bool] = []
+
+    def look(*_: object) -> None:
+        if not held:
+            held.append(True)
+            held.append(holds_in_child(lambda: store.get("key") == 1 and store.add("child", 2, 60), fork=fork))
+
+    with listening(Engine, "before_cursor_execute", look):
+        assert store.get("key") == 1
+    assert held == [True, True]
+    assert store.get("child") == 2
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_child_opens_connections_of_its_own_and_leaves_its_parents_alone(
+    backend: PostgresqlBackend, fork: str
 ) -> None:
     store = backend.open("one")
-    store.put("key", 1, 60)
-    run = Pipeline.run
-    held = []
+    store.put("parent", "of the parent", 60)
+    before = backend.sql(OURS)
 
-    def forking(self: Pipeline, *arguments: Any) -> Any:
-        monkeypatch.setattr(Pipeline, "run", run)
-        held.append(in_child(lambda: store.get("key") == 1 and store.add("child", 2, 60) and self in store._inherited))
-        return run(self, *arguments)
+    def child() -> bool:
+        held = store.get("parent") == "of the parent" and store.add("child", "of the child", 60)
+        gc.collect()
+        return held and store.take("child") == "of the child" and len(backend.sql(OURS)) == len(before) + 1
 
-    monkeypatch.setattr(Pipeline, "run", forking)
-    assert store.get("key") == 1
-    assert held == [True]
-    assert store.get("child") == 2
-    assert not store._inherited
-
-
-def test_a_child_begins_with_no_connection_of_its_parent(backend: PostgresqlBackend) -> None:
-    store = backend.open("one")
-    store.put("key", 1, 60)
-    (lent,) = store._idle
-    # What os.fork() does in the child, here where coverage sees it.
-    store.after_fork()
-    assert store._inherited == [lent]
-    assert store.get("key") == 1
-    assert lent not in store._idle
-    assert not lent.is_stale()
-    lent.close()
+    assert holds_in_child(child, fork=fork)
+    assert store.get("parent") == "of the parent"
+    wait_until(lambda: backend.sql(OURS) == before)
 
 
 def test_a_connection_that_broke_without_a_word_is_not_used(backend: PostgresqlBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
-    (idle,) = store._idle
-    idle.close()
+    with listening(Pool, "checkin", lambda connection, _: connection.pgconn.finish()):
+        assert store.get("key") == 1
     assert store.get("key") == 1
-    (idle,) = store._idle
-    with pytest.raises(psycopg.OperationalError, match="the connection was lost"):
-        idle._result(time.monotonic() + PATIENCE)
 
 
-def test_what_comes_back_while_much_is_being_sent_is_read_lest_both_sides_wait(backend: PostgresqlBackend) -> None:
+def test_an_unread_reply_on_a_pooled_connection_never_reaches_the_next_call(backend: PostgresqlBackend) -> None:
     store = backend.open("one")
-    store.put("key", "x" * 30_000_000, 60)
-    read, much = ({"of": "one", "at": at, "now": backend.clock()} for at in ("key", "k" * 30_000_000))
-    large, none = store._run(postgresql_statements.READ(**read), postgresql_statements.READ(**much))
-    assert (large.ntuples, none.ntuples) == (1, 0)
+    store.put("mine", "my value", 60)
+    left: list[object] = []
+
+    def leave_unread(connection: Any, _: object) -> None:
+        connection.pgconn.send_query(b"SELECT 'mine' AS key, '\"value of another\"' AS value")
+        left.append(connection)
+
+    with listening(Pool, "checkin", leave_unread):
+        assert store.get("mine") == "my value"
+    assert len(left) == 1
+    with suppress(StateUnavailable):
+        assert store.get("mine") == "my value"
+    assert store.get("mine") == "my value"
+    assert left[0].closed  # type: ignore[attr-defined]  # a connection of psycopg
+
+
+@pytest.mark.parametrize("operation", ["get", "get_many", "find", "take", "replace", "add"])
+def test_an_answer_to_another_question_is_unavailable(backend: PostgresqlBackend, operation: str) -> None:
+    check_another_answer(backend.open("one"), operation)
 
 
 def test_an_error_of_an_extension_s_own_is_unavailable(empty_database: PostgresqlBackend) -> None:
@@ -171,80 +217,90 @@ def test_an_error_of_an_extension_s_own_is_unavailable(empty_database: Postgresq
     assert store.get("key") is None
 
 
-def test_an_interrupted_call_leaves_no_connection_amid_an_answer(
-    backend: PostgresqlBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_call_leaves_no_connection_amid_an_answer(backend: PostgresqlBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
 
-    def interrupted(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
+    def interrupt() -> None:
+        wait_until(lambda: backend.sql(WAITING) != [])
+        os.kill(os.getpid(), signal.SIGINT)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Pipeline, "_result", interrupted)
+    with psycopg.connect(address(backend.url)) as other:
+        other.execute("LOCK TABLE genesys_auth_state")
+        interrupting = threading.Thread(target=interrupt)
+        interrupting.start()
         with pytest.raises(KeyboardInterrupt):
             store.get("key")
-    assert not store._idle
-    assert not store._in_use
+        interrupting.join()
+    wait_until(lambda: backend.sql(OURS) == [])
     assert store.get("key") == 1
 
 
 def test_a_server_that_hangs_is_unavailable_in_time_and_well_again_by_itself(own_postgresql: PostgresqlServer) -> None:
-    store = PostgresqlState(own_postgresql.url, "one", PATIENCE)
-    store.create_tables()
-    store.put("key", 1, 60)
-    with ThreadPoolExecutor(2) as pool:
+    patient = SqlState(own_postgresql.url, "one", PATIENCE)
+    patient.create_tables()
+    patient.put("key", 1, 60)
+    store = SqlState(own_postgresql.url, "one", 2.0)
+    barrier = threading.Barrier(2)
+    with listening(Pool, "checkout", lambda *_: barrier.wait()), ThreadPoolExecutor(2) as pool:
         # Two connections that wait: the first call that fails lets go of the other one.
-        pool.map(lambda _: store.get("key"), range(10))
-    store._timeout = 0.5
+        assert list(pool.map(store.get, ["key"] * 2)) == [1, 1]
     with own_postgresql.hanging():
         began = time.monotonic()
-        with pytest.raises(StateUnavailable, match=r"nothing came within 0\.5 s"):
+        with pytest.raises(StateUnavailable, match="nothing came within 2 s"):
             store.take("key")
-        assert not store._idle
-        with pytest.raises(StateUnavailable, match=r"nothing came within 0\.5 s"):
-            PostgresqlState(own_postgresql.url, "one", 0.5).get("key")
+        with pytest.raises(StateUnavailable, match="nothing came within 2 s"):
+            SqlState(own_postgresql.url, "one", 0.5).get("key")
         assert time.monotonic() - began < 20
-    store._timeout = PATIENCE
     # What nobody waited for may have happened meanwhile: a key that counts once is gone or given now, never twice.
-    taken = [store.take("key"), store.take("key")]
+    taken = [patient.take("key"), patient.take("key")]
     assert taken in ([None, None], [1, None])
-    assert store.add("key", 2, 60)
+    assert patient.add("key", 2, 60)
     store.close()
+    patient.close()
 
 
 def test_more_than_the_way_takes_is_sent_bit_by_bit_and_no_longer_than_the_time_out(
     own_postgresql: PostgresqlServer,
 ) -> None:
-    store = PostgresqlState(own_postgresql.url, "one", PATIENCE)
-    store.create_tables()
-    store.put("key", "x" * 30_000_000, 60)
-    assert store.get("key") == "x" * 30_000_000
-    store._timeout = 0.5
-    with own_postgresql.hanging(), pytest.raises(StateUnavailable, match=r"nothing came within 0\.5 s"):
+    patient = SqlState(own_postgresql.url, "one", PATIENCE)
+    patient.create_tables()
+    patient.put("key", "x" * 30_000_000, 60)
+    assert patient.get("key") == "x" * 30_000_000
+    store = SqlState(own_postgresql.url, "one", 3.0)
+    assert store.get("nothing") is None
+
+    def hang(*_: object) -> None:
+        if not hanging:
+            hanging.append(resume.enter_context(own_postgresql.hanging()))
+
+    hanging: list[None] = []
+    with (
+        ExitStack() as resume,
+        listening(Engine, "before_cursor_execute", hang),
+        pytest.raises(StateUnavailable, match="nothing came within 3 s"),
+    ):
         store.put("key", "y" * 30_000_000, 60)
-    store._timeout = PATIENCE
-    assert store.get("key") == "x" * 30_000_000
+    assert patient.get("key") == "x" * 30_000_000
     store.close()
+    patient.close()
 
 
-def test_a_server_that_takes_connections_and_never_answers_is_unavailable_in_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_server_that_takes_connections_and_never_answers_is_unavailable_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        store = PostgresqlState(f"postgresql+psycopg://ann:s3cr3t@127.0.0.1:{port}/db", "one", 0.2)
+        store = SqlState(f"postgresql+psycopg://ann:s3cr3t@127.0.0.1:{port}/db", "one", 0.2)
         began = time.monotonic()
-        monkeypatch.setattr(postgresql_module, "TABLES_PATIENCE", 0.2)
         calls: list[Callable[[], object]] = [lambda: store.get("key"), store.create_tables]
         for call in calls:
-            with pytest.raises(StateUnavailable, match=r"nothing came within 0\.2 s"):
+            # The least that libpq allows for a connection.
+            with pytest.raises(StateUnavailable, match=r"nothing came within 2 s"):
                 call()
         assert time.monotonic() - began < 20
 
 
 def test_a_server_that_is_gone_is_unavailable_and_used_again_when_it_is_back(own_postgresql: PostgresqlServer) -> None:
-    store = PostgresqlState(own_postgresql.url, "one", PATIENCE)
+    store = SqlState(own_postgresql.url, "one", PATIENCE)
     store.create_tables()
     store.put("key", 1, 60, index=["term"])
     own_postgresql.stop()
@@ -261,7 +317,7 @@ def test_a_server_that_is_gone_is_unavailable_and_used_again_when_it_is_back(own
 
 
 def test_a_server_that_dies_amid_a_statement_is_unavailable(own_postgresql: PostgresqlServer) -> None:
-    store = PostgresqlState(own_postgresql.url, "one", PATIENCE)
+    store = SqlState(own_postgresql.url, "one", PATIENCE)
     store.create_tables()
     with closing(psycopg.connect(address(own_postgresql.url))) as other, ThreadPoolExecutor(1) as pool:
         other.execute("LOCK TABLE genesys_auth_state")
@@ -277,7 +333,7 @@ def test_a_server_that_dies_amid_a_statement_is_unavailable(own_postgresql: Post
 
 def test_a_store_may_be_made_before_its_server(own_postgresql: PostgresqlServer) -> None:
     own_postgresql.stop()
-    store = PostgresqlState(own_postgresql.url, "one", PATIENCE)
+    store = SqlState(own_postgresql.url, "one", PATIENCE)
     own_postgresql.start()
     store.create_tables()
     assert store.add("key", 1, 60)
@@ -286,21 +342,22 @@ def test_a_store_may_be_made_before_its_server(own_postgresql: PostgresqlServer)
 
 def test_neither_repr_nor_error_shows_a_secret() -> None:
     url = f"postgresql+psycopg://ann:s3cr3t-word@127.0.0.1:{free_port()}/db?sslpassword=s3cr3t-key&application_name=x-y"
-    store = PostgresqlState(url, "one", 5.0)
+    store = SqlState(url, "one", 5.0)
     with pytest.raises(StateUnavailable) as refused:
         store.get("key")
     for shown in (repr(store), str(refused.value)):
         assert not [secret for secret in ("s3cr3t", "ann", "x-y") if secret in shown]
         assert "127.0.0.1" in shown
     assert refused.value.__cause__ is None
-    assert "s3cr3t-word" not in str(store._trouble(psycopg.OperationalError("with s3cr3t-word in it")))
 
 
 @pytest.mark.parametrize(
     ("url", "finding"),
     [
-        ("postgresql+psycopg2://ann:s3cr3t@host/db", r"must be of the form \"postgresql\+psycopg://"),
-        ("sqlite:///file", "must be of the form"),
+        (
+            "postgresql+psycopg2://ann:s3cr3t@host/db",
+            r"postgresql\+psycopg2 is not supported; use one",
+        ),
         ("no address with s3cr3t", "is not a database's address"),
         ("postgresql+psycopg://ann:s3cr3t@host:port/db", "is not a database's address"),
         ("postgresql+psycopg://ann:s3cr3t@host/db?nosuch=s3cr3t", "has an option that libpq does not know"),
@@ -308,26 +365,39 @@ def test_neither_repr_nor_error_shows_a_secret() -> None:
 )
 def test_what_is_no_address_of_postgresql_is_refused(url: str, finding: str) -> None:
     with pytest.raises(ConfigurationError, match=f"state_url: {finding}") as refused:
-        PostgresqlState(url, "one", 1.0)
+        SqlState(url, "one", 1.0)
     assert "s3cr3t" not in str(refused.value)
 
 
 def test_a_database_or_a_host_that_does_not_exist_is_unavailable(postgresql: str) -> None:
     for url in (postgresql + "_not_there", "postgresql+psycopg://postgres@host.invalid/db"):
         with pytest.raises(StateUnavailable, match="did not answer"):
-            PostgresqlState(url, "one", PATIENCE).get("key")
+            SqlState(url, "one", PATIENCE).get("key")
 
 
 def test_of_two_hosts_the_one_that_answers_is_used(backend: PostgresqlBackend) -> None:
     here = make_url(backend.url)
     both = f"postgresql+psycopg://postgres@/{here.database}?host=127.0.0.1:{free_port()}&host=127.0.0.1:{here.port}"
-    store = PostgresqlState(both, "one", PATIENCE)
+    store = SqlState(both, "one", PATIENCE)
     assert store.add("key", 1, 60)
     store.close()
 
 
+@pytest.mark.parametrize("wanted", ["read-write", "read-only"])
+def test_which_of_two_hosts_is_used_is_libpq_s_to_say(backend: PostgresqlBackend, wanted: str) -> None:
+    here = make_url(backend.url)
+    hosts = f"host=127.0.0.1:{free_port()}&host=127.0.0.1:{here.port}&target_session_attrs={wanted}"
+    store = SqlState(f"postgresql+psycopg://postgres@/{here.database}?{hosts}", "one", PATIENCE)
+    if wanted == "read-write":
+        assert store.add("key", 1, 60)
+    else:
+        with pytest.raises(StateUnavailable, match="session is not read-only"):
+            store.get("key")
+    store.close()
+
+
 def test_a_purge_in_passing_that_fails_fails_no_change_and_is_no_outage(
-    empty_database: PostgresqlBackend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    empty_database: PostgresqlBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = empty_database.open("one")
     store.create_tables()
@@ -339,19 +409,30 @@ def test_a_purge_in_passing_that_fails_fails_no_change_and_is_no_outage(
         " EXECUTE FUNCTION no()"
     )
     check_a_purge_that_fails(
-        store, lambda: empty_database.sql("DROP TRIGGER no ON genesys_auth_state"), caplog, monkeypatch
+        store, lambda: empty_database.sql("DROP TRIGGER no ON genesys_auth_state"), empty_database.advance, caplog
     )
     assert empty_database.rows("genesys_auth_state") == 3
 
 
 def test_nobody_waits_for_a_purge_when_their_own_change_was_slow(
-    backend: PostgresqlBackend, caplog: pytest.LogCaptureFixture
+    empty_database: PostgresqlBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = backend.open("one")
-    store.put("old", 1, 10)
-    backend.advance(11)
-    store._purge_in_passing(time.monotonic() + PATIENCE / 3)
-    assert backend.rows("genesys_auth_state") == 1
-    store._purge_in_passing(time.monotonic() + PATIENCE)
-    assert backend.rows("genesys_auth_state") == 0
+    timeout = 4.0
+    patient = empty_database.open("one")
+    patient.create_tables()
+    patient.put("old", 1, 10)
+    empty_database.advance(11)
+    empty_database.sql(
+        f"CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep({timeout * 0.55}); "
+        "RETURN NEW; END $$;"
+        "CREATE TRIGGER wait BEFORE INSERT ON genesys_auth_state FOR EACH ROW WHEN (NEW.key = 'slow')"
+        " EXECUTE FUNCTION wait()"
+    )
+    store = SqlState(empty_database.url, "one", timeout, clock=empty_database.clock)
+    store.put("slow", 1, 60)
+    assert empty_database.rows("genesys_auth_state") == 2
+    empty_database.advance(PURGE_INTERVAL)
+    patient.put("quick", 1, 60)
+    assert empty_database.rows("genesys_auth_state") == 2
     assert not caplog.records
+    store.close()

@@ -19,12 +19,12 @@ from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.sessions import LoginSessions, _key
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.state.sqlite import SqliteState
+from flask_genesys_auth.state.sql import SqlState
 
 from .contract import Clock
 
 ENDED = Rejected(Reason.SESSION_ENDED)
-Store = MemoryState | SqliteState
+Store = MemoryState | SqlState
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def state(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> Itera
     if request.param == "memory":
         yield MemoryState("one", clock=clock)
         return
-    with closing(SqliteState(f"sqlite:///{tmp_path / 'state'}", "one", 5, clock=clock)) as store:
+    with closing(SqlState(f"sqlite:///{tmp_path / 'state'}", "one", 5, clock=clock)) as store:
         yield store
 
 
@@ -334,7 +334,7 @@ def test_whatever_the_state_holds_is_no_error(changes: dict[str, Any]) -> None:
 
 def test_numbers_json_has_not_do_not_prolong(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "state"
-    with closing(SqliteState(f"sqlite:///{path}", "one", 5, clock=clock)) as state:
+    with closing(SqlState(f"sqlite:///{path}", "one", 5, clock=clock)) as state:
         sessions = LoginSessions(state, SessionSettings(), clock)
         session_id = begin(sessions)
         living(sessions, session_id)
@@ -357,9 +357,9 @@ def test_shorter_time_outs_count_for_sessions_that_began_before(state: Store, cl
 def test_two_applications_on_one_store_never_accept_each_others_sessions(tmp_path: Path, clock: Clock) -> None:
     url = f"sqlite:///{tmp_path / 'state'}"
     with (
-        closing(SqliteState(url, "one", 5, clock=clock)) as first,
-        closing(SqliteState(url, "two", 5, clock=clock)) as second,
-        closing(SqliteState(url, "one", 5, clock=clock)) as same,
+        closing(SqlState(url, "one", 5, clock=clock)) as first,
+        closing(SqlState(url, "two", 5, clock=clock)) as second,
+        closing(SqlState(url, "one", 5, clock=clock)) as same,
     ):
         one, two, twin = (LoginSessions(state, SessionSettings(), clock) for state in (first, second, same))
         session_id = begin(one)
@@ -375,7 +375,7 @@ def test_a_state_that_cannot_be_written_still_resumes_and_one_that_cannot_be_rea
     tmp_path: Path, clock: Clock
 ) -> None:
     path = tmp_path / "state"
-    with closing(SqliteState(f"sqlite:///{path}", "one", 0.02, clock=clock)) as state:
+    with closing(SqlState(f"sqlite:///{path}", "one", 0.02, clock=clock)) as state:
         sessions = LoginSessions(state, SessionSettings(), clock)
         session_id = begin(sessions)
         clock.advance(100)

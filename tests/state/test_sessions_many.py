@@ -18,9 +18,8 @@ from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.errors import RevokedInPart, StateUnavailable
 from flask_genesys_auth.sessions import LoginSessions, _key
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.state.postgresql import PostgresqlState
 from flask_genesys_auth.state.redis import RedisState
-from flask_genesys_auth.state.sqlite import SqliteState
+from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.state.values import BATCH
 from tests.servers import RedisServer
 
@@ -37,7 +36,7 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     if request.param == "memory":
         yield MemoryState("one")
     elif request.param == "sqlite":
-        with closing(SqliteState(f"sqlite:///{tmp_path / 'state'}", "one", PATIENCE)) as store:
+        with closing(SqlState(f"sqlite:///{tmp_path / 'state'}", "one", PATIENCE)) as store:
             yield store
     elif request.param == "postgresql":
         backend: PostgresqlBackend = request.getfixturevalue("postgresql_backend")
@@ -162,7 +161,7 @@ def test_a_session_that_somebody_holds_half_way_lets_its_batch_wait_and_the_next
     sessions = LoginSessions(postgresql_backend.open("one"), SessionSettings())
     ids = [begin(sessions) for _ in range(MANY)]
     held = sorted(map(_key, ids))[BATCH + 5]
-    hasty = PostgresqlState(postgresql_backend.url, "one", 3.0)
+    hasty = SqlState(postgresql_backend.url, "one", 3.0)
     with closing(hasty), psycopg.connect(address(postgresql_backend.url)) as other:
         other.execute("SELECT * FROM genesys_auth_state WHERE key = %s FOR UPDATE", [held])
         with pytest.raises(RevokedInPart) as half:

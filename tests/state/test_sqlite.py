@@ -1,33 +1,42 @@
-"""SqliteState against the contract, in several processes, and in bad company: locked, foreign and broken files."""
+"""SqlState on SQLite against the contract, in several processes, and with locked, foreign and broken files."""
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
+from sqlalchemy.pool import Pool
 
 from flask_genesys_auth.chain.ports import StateStore
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
-from flask_genesys_auth.state import sqlite
-from flask_genesys_auth.state.sqlite import SqliteState
-from flask_genesys_auth.state.tables import MOST_PURGE_WAIT, PURGE_BATCH
+from flask_genesys_auth.state.database import CONNECTIONS
+from flask_genesys_auth.state.sql import MOST_PURGE_WAIT, PURGE_INTERVAL, SqlState
+from flask_genesys_auth.state.statements import PURGE_BATCH
 from flask_genesys_auth.state.values import BATCH
+from tests.forking import FORKS, holds_in_child
 
 from . import racers as racers_module
+from .another_answer import check_another_answer, listening
 from .contract import Clock, StateContract
 from .failing_purge import check_a_purge_that_fails
 from .racers import race_threads
 
+NOBODY = 65534
 PATIENCE = 30.0
 """Seconds that a store of these tests waits for others: long, so that a slow machine fails nothing."""
 
@@ -39,10 +48,10 @@ class SqliteBackend:
         self.path = folder / "deep" / "state.sqlite3"
         self.url = f"sqlite:///{self.path}"
         self.clock = Clock()
-        self._opened: list[SqliteState] = []
+        self._opened: list[SqlState] = []
 
-    def open(self, namespace: str) -> SqliteState:
-        self._opened.append(SqliteState(self.url, namespace, PATIENCE, clock=self.clock))
+    def open(self, namespace: str) -> SqlState:
+        self._opened.append(SqlState(self.url, namespace, PATIENCE, clock=self.clock))
         return self._opened[-1]
 
     def advance(self, seconds: float) -> None:
@@ -50,7 +59,7 @@ class SqliteBackend:
 
     def race(self, operation: str, *, racers: int, inherit: bool = False) -> list[Any]:
         order = {
-            "store": "flask_genesys_auth.state.sqlite:SqliteState",
+            "store": "flask_genesys_auth.state.sql:SqlState",
             "arguments": [self.url, "one", PATIENCE],
             "operation": operation,
             "racers": racers,
@@ -75,6 +84,15 @@ class SqliteBackend:
         with closing(sqlite3.connect(self.path)) as connection:
             count: int = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
         return count
+
+
+def open_files(path: Path) -> int:
+    """Return how many connections to this file this process has open."""
+    found = 0
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            found += one.readlink() == path
+    return found
 
 
 @pytest.fixture
@@ -125,14 +143,11 @@ def test_the_file_is_made_at_first_use_for_its_owner_only_and_in_wal_mode(backen
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_expired_rows_go_in_passing_and_take_their_terms_with_them(
-    backend: SqliteBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_expired_rows_go_in_passing_and_take_their_terms_with_them(backend: SqliteBackend) -> None:
     store = backend.open("one")
     for number in range(PURGE_BATCH * 2 + 5):
         store.put(f"key-{number}", number, 10, index=["a", "b"])
     backend.advance(11)
-    monkeypatch.setattr(store, "_next_purge", 0.0)
     left = []
     for _ in range(4):
         store.put("writer", 1, 10, index=["c"])
@@ -142,7 +157,7 @@ def test_expired_rows_go_in_passing_and_take_their_terms_with_them(
 
 
 def test_a_purge_in_passing_that_fails_fails_no_change_and_is_no_outage(
-    backend: SqliteBackend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    backend: SqliteBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = backend.open("one")
     store.put("old", 1, 10)
@@ -152,24 +167,44 @@ def test_a_purge_in_passing_that_fails_fails_no_change_and_is_no_outage(
             "CREATE TRIGGER no BEFORE DELETE ON genesys_auth_state WHEN OLD.key = 'old' "
             "BEGIN SELECT RAISE(ABORT, 'not this one'); END"
         )
-        check_a_purge_that_fails(store, lambda: connection.execute("DROP TRIGGER no"), caplog, monkeypatch)
+        check_a_purge_that_fails(store, lambda: connection.execute("DROP TRIGGER no"), backend.advance, caplog)
     assert backend.rows("genesys_auth_state") == 3
+
+
+@contextmanager
+def writer_after_each_change(path: Path) -> Iterator[Callable[[], None]]:
+    """Let another's write begin whenever the store has given a connection back, until it is told to let go."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+
+        def write(*_: object) -> None:
+            if not other.in_transaction:
+                other.execute("BEGIN IMMEDIATE")
+
+        event.listen(Pool, "checkin", write)
+        try:
+            yield other.rollback
+        finally:
+            event.remove(Pool, "checkin", write)
+            other.rollback()
 
 
 def test_where_others_write_all_the_time_a_purge_waits_for_its_turn(backend: SqliteBackend) -> None:
     store = backend.open("one")
     store.put("old", 1, 10)
     backend.advance(11)
-    store._purges_missed = 1000
-    with closing(sqlite3.connect(backend.path, isolation_level=None, check_same_thread=False)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with writer_after_each_change(backend.path) as let_go:
+        for _ in range(MOST_PURGE_WAIT // 10 + 1):
+            store.put("new", 1, 600)
+            let_go()
+            backend.advance(PURGE_INTERVAL)
         began = time.monotonic()
-        store._purge_in_passing()
+        store.put("new", 1, 600)
         assert MOST_PURGE_WAIT / 1000 / 2 < time.monotonic() - began < PATIENCE / 2
-        assert (backend.rows("genesys_auth_state"), store._purges_missed) == (1, 1001)
-        other.execute("ROLLBACK")
-    store._purge_in_passing()
-    assert (backend.rows("genesys_auth_state"), store._purges_missed) == (0, 0)
+        assert backend.rows("genesys_auth_state") == 2
+        let_go()
+        backend.advance(PURGE_INTERVAL)
+    store.put("new", 1, 600)
+    assert backend.rows("genesys_auth_state") == 1
 
 
 def test_nobody_waits_for_another_writer_in_order_to_purge(
@@ -178,25 +213,24 @@ def test_nobody_waits_for_another_writer_in_order_to_purge(
     store = backend.open("one")
     store.put("old", 1, 10)
     backend.advance(11)
-    with closing(sqlite3.connect(backend.path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with writer_after_each_change(backend.path):
         began = time.monotonic()
-        store._purge_in_passing()
+        store.put("new", 1, 60)
         assert time.monotonic() - began < PATIENCE / 2
-        other.execute("ROLLBACK")
+        assert backend.rows("genesys_auth_state") == 2
     assert not caplog.records
+    backend.advance(PURGE_INTERVAL)
+    store.put("new", 1, 60)
     assert backend.rows("genesys_auth_state") == 1
-    store._purge_in_passing()
-    assert backend.rows("genesys_auth_state") == 0
     # Whoever writes waits for others as before.
     with closing(sqlite3.connect(backend.path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
         threading.Timer(0.3, lambda: other.execute("ROLLBACK")).start()
-        assert store.add("new", 1, 60)
+        assert store.add("another", 1, 60)
 
 
 def test_others_write_while_very_many_are_deleted(backend: SqliteBackend) -> None:
-    store, hasty = backend.open("one"), SqliteState(backend.url, "one", 2.0, clock=backend.clock)
+    store, hasty = backend.open("one"), SqlState(backend.url, "one", 2.0, clock=backend.clock)
     for number in range(4 * BATCH):
         store.put(f"key-{number}", 1, 60, index=["many", f"of-{number}"])
     done = threading.Event()
@@ -217,8 +251,8 @@ def test_others_write_while_very_many_are_deleted(backend: SqliteBackend) -> Non
 
 def test_purging_is_not_tried_at_every_write(backend: SqliteBackend) -> None:
     store = backend.open("one")
-    store.put("first", 1, 1)
-    backend.advance(2)
+    store.put("first", 1, PURGE_INTERVAL / 4)
+    backend.advance(PURGE_INTERVAL / 2)
     store.put("second", 1, 1)
     assert backend.rows("genesys_auth_state") == 2
     assert store.purge() == 1
@@ -234,7 +268,7 @@ def test_purge_leaves_the_living_of_other_namespaces(backend: SqliteBackend) -> 
 
 
 def test_a_writer_elsewhere_blocks_writes_for_the_time_out_and_reads_not_at_all(backend: SqliteBackend) -> None:
-    patient, hasty = backend.open("one"), SqliteState(backend.url, "one", 0.05, clock=backend.clock)
+    patient, hasty = backend.open("one"), SqlState(backend.url, "one", 0.05, clock=backend.clock)
     patient.put("key", 1, 60)
     with closing(sqlite3.connect(backend.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -261,7 +295,7 @@ def test_a_locked_new_file_is_unavailable_after_the_time_out_and_well_again_by_i
     backend: SqliteBackend, lock: str
 ) -> None:
     backend.path.parent.mkdir()
-    store = SqliteState(backend.url, "one", 0.05)
+    store = SqlState(backend.url, "one", 0.05)
     with closing(sqlite3.connect(backend.path, isolation_level=None)) as other:
         other.execute(f"BEGIN {lock}")
         with pytest.raises(StateUnavailable, match="locked"):
@@ -289,19 +323,19 @@ def test_a_failed_write_changes_nothing(backend: SqliteBackend) -> None:
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
 def test_a_memory_of_sqlite_is_refused_because_connections_would_not_share_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"state_url: .*memory://"):
-        SqliteState(url, "one", 1.0)
+        SqlState(url, "one", 1.0)
 
 
 @pytest.mark.parametrize(
     ("url", "finding"),
     [
-        ("postgresql+psycopg://ann:hidden@db/state", "postgresql"),
+        ("postgresql+psycopg2://ann:hidden@db/state", r"postgresql\+psycopg2 is not supported"),
         ("no address with hidden in it", "not a database's address"),
     ],
 )
 def test_other_addresses_are_refused_without_showing_their_password(url: str, finding: str) -> None:
     with pytest.raises(ConfigurationError, match=finding) as refused:
-        SqliteState(url, "one", 1.0)
+        SqlState(url, "one", 1.0)
     assert "hidden" not in str(refused.value)
 
 
@@ -313,7 +347,7 @@ def test_tables_of_another_version_are_refused_at_the_start(backend: SqliteBacke
         connection.execute("UPDATE genesys_auth_state_schema SET version = ?", [version])
         connection.commit()
     with pytest.raises(ConfigurationError, match=f"version {version}, this release needs 1; name another file"):
-        SqliteState(backend.url, "one", 1.0)
+        SqlState(backend.url, "one", 1.0)
     late.close()
     with closing(sqlite3.connect(backend.path)) as connection:
         connection.execute("UPDATE genesys_auth_state_schema SET version = 1")
@@ -384,51 +418,171 @@ def test_an_error_shows_no_value_and_no_key(backend: SqliteBackend) -> None:
     assert "private" not in repr(store)
 
 
-def test_many_threads_leave_a_bounded_number_of_connections_and_close_gives_them_back(
-    backend: SqliteBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "IDLE_CONNECTIONS", 3)
+def test_many_threads_leave_a_bounded_number_of_connections_and_close_gives_them_back(backend: SqliteBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
-    inside = threading.Barrier(8)
-
-    def hold() -> None:
-        with store._connection():
-            inside.wait()
-
-    threads = [threading.Thread(target=hold) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(store._idle) == 3
-    store.close()
-    assert not store._idle
+    threads = 2 * CONNECTIONS
+    inside = threading.Barrier(threads)
+    closed: list[object] = []
+    with listening(Pool, "close", lambda connection, _: closed.append(connection)):
+        with listening(Pool, "checkout", lambda *_: inside.wait()), ThreadPoolExecutor(threads) as pool:
+            assert list(pool.map(store.get, ["key"] * threads)) == [1] * threads
+        assert len(closed) == threads - CONNECTIONS
+        store.close()
+        assert len(closed) == threads
+    assert open_files(backend.path) == 0
     assert not list(backend.path.parent.glob("*-wal")), "SQLite removes the log with the last connection"
 
 
 def test_a_connection_that_is_out_while_the_store_closes_is_closed_when_it_returns(backend: SqliteBackend) -> None:
     store = backend.open("one")
-    with store._connection() as connection:
+    store.put("key", 1, 60)
+    closed: list[int] = []
+
+    def close(*_: object) -> None:
         store.close()
-        assert not connection.closed
-    assert connection.closed
-    assert not store._idle
+        closed.append(open_files(backend.path))
+
+    with listening(Engine, "before_cursor_execute", close):
+        assert store.get("key") == 1
+    assert closed == [1]
+    assert open_files(backend.path) == 0
 
 
 def test_a_store_of_a_protocol(backend: SqliteBackend) -> None:
     kept: StateStore = backend.open("one")
-    assert repr(kept) == f"SqliteState({str(backend.path)!r}, 'one')"
+    assert repr(kept) == f"SqlState({str(backend.path)!r}, 'one')"
 
 
-def test_a_child_neither_uses_nor_closes_what_was_in_use_at_the_fork(backend: SqliteBackend) -> None:
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_child_opens_a_file_of_its_own_and_leaves_its_parents_alone(backend: SqliteBackend, fork: str) -> None:
+    store = backend.open("one")
+    store.put("parent", "of the parent", 60)
+
+    def child() -> bool:
+        held = store.get("parent") == "of the parent" and store.add("child", "of the child", 60)
+        gc.collect()
+        return held and store.take("child") == "of the child"
+
+    assert holds_in_child(child, fork=fork)
+    # SQLite's locks belong to the process: had the child closed the file, another writer would not see this one.
+    with listening(Engine, "commit", lambda *_: check_locked(backend.path)):
+        store.put("parent", "again", 60)
+    assert store.get("parent") == "again"
+
+
+def check_locked(path: Path) -> None:
+    """See that another process cannot write now."""
+    program = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False)
+    assert "database is locked" in done.stderr
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_child_leaves_a_call_that_its_parent_is_in_alone(backend: SqliteBackend, fork: str) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
-    store.before_fork()
-    assert not store._idle
-    with store._connection() as lent:
-        store.after_fork()
+    held: list[bool] = []
+
+    def look(*_: object) -> None:
+        if not held:
+            held.append(True)
+            held.append(holds_in_child(lambda: store.get("key") == 1 and store.add("child", 2, 60), fork=fork))
+
+    with listening(Engine, "before_cursor_execute", look):
         assert store.get("key") == 1
-        assert lent in store._inherited
-        assert not lent.closed
-    assert lent.closed
+    assert held == [True, True]
+    assert store.get("child") == 2
+
+
+@pytest.mark.parametrize("operation", ["get", "get_many", "find", "take", "replace", "add"])
+def test_an_answer_to_another_question_is_unavailable(backend: SqliteBackend, operation: str) -> None:
+    check_another_answer(backend.open("one"), operation)
+
+
+@pytest.mark.parametrize("way", ["moved away", "deleted", "replaced"])
+def test_a_file_that_goes_under_a_running_store_stops_it(backend: SqliteBackend, way: str, tmp_path: Path) -> None:
+    store, aside = backend.open("one"), tmp_path / "aside"
+    store.put("key", 1, 60)
+    if way == "deleted":
+        backend.path.unlink()
+    else:
+        backend.path.rename(aside)
+    if way == "replaced":
+        backend.path.write_bytes(b"")
+    calls: list[Callable[[], object]] = [
+        lambda: store.get("key"),
+        lambda: store.put("lost", 1, 60),
+        lambda: store.take("key"),
+        store.purge,
+        store.create_tables,
+    ]
+    for call in calls:
+        with pytest.raises(
+            StateUnavailable, match="was replaced" if way == "replaced" else "was moved away or deleted"
+        ):
+            call()
+    assert backend.path.exists() == (way == "replaced")
+    if way != "deleted":
+        aside.replace(backend.path)
+        assert store.get("key") == 1
+        assert store.take("lost") is None
+
+
+def test_a_store_that_begins_after_its_file_was_moved_away_makes_a_new_one(backend: SqliteBackend) -> None:
+    backend.open("one").put("key", 1, 60)
+    for file in backend.path.parent.iterdir():
+        file.unlink()
+    assert backend.open("one").get("key") is None
+
+
+def test_a_file_that_is_read_only_says_who_must_be_able_to_write(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        backend = SqliteBackend(folder)
+        backend.open("one").put("key", 1, 60)
+        backend.close()
+        backend.path.chmod(0o444)
+        backend.path.parent.chmod(0o555)
+        former = os.geteuid()
+        folder.chmod(0o755)
+        if former == 0:
+            os.seteuid(NOBODY)
+        try:
+            with pytest.raises(StateUnavailable, match="must be writable by the user who runs this"):
+                backend.open("one").put("key", 2, 60)
+        finally:
+            os.seteuid(former)
+            backend.path.parent.chmod(0o700)
+        backend.path.chmod(0o600)
+        assert backend.open("one").get("key") == 1
+        backend.close()
+
+
+FULL_DISK = """
+import resource, sys
+from flask_genesys_auth.errors import StateUnavailable
+from flask_genesys_auth.state.sql import SqlState
+
+store = SqlState(sys.argv[1], "one", 30.0)
+store.put("small", 1, 60)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+try:
+    store.put("large", "x" * 1_000_000, 60)
+except StateUnavailable as error:
+    print(error)
+print(store.get("large"), store.get("small"))
+"""
+
+
+def test_a_disk_that_is_full_is_unavailable_and_says_what_to_do(backend: SqliteBackend) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, backend.url], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    refused, kept = done.stdout.splitlines()
+    assert f"free space on the disk of {backend.path.parent}" in refused
+    assert kept == "None 1"
+    store = backend.open("one")
+    store.put("large", "x" * 1_000_000, 60)
+    assert store.get("large") == "x" * 1_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 
 from flask_genesys_auth import GenesysAuth, current_decision, current_user, unprotected
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.state.postgresql import PostgresqlState
+from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing import AuthClient
 from flask_genesys_auth.web.runtime import runtime
 from tests.servers import PostgresqlServer, RedisServer
@@ -42,7 +42,8 @@ def server(request: pytest.FixtureRequest) -> Server:
         redis: RedisServer = request.getfixturevalue("own_redis_server")
         return Server(redis.url, lambda: _between(redis.stop, redis.start), lambda: _between(redis.hang, redis.go_on))
     postgresql: PostgresqlServer = request.getfixturevalue("own_postgresql")
-    PostgresqlState(postgresql.url, "portal", PATIENCE).create_tables()
+    with closing(SqlState(postgresql.url, "portal", PATIENCE)) as state:
+        state.create_tables()
     return Server(postgresql.url, lambda: _between(postgresql.stop, postgresql.start), postgresql.hanging)
 
 

@@ -18,7 +18,7 @@ from flask_genesys_auth.chain.ports import Reservation, StateStore, Throttle
 from flask_genesys_auth.config.settings import ThrottleSettings
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.state.sqlite import SqliteState
+from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.throttle import BeginLimit, FailureLimit, FailureThrottle, LocalLedger
 from flask_genesys_auth.throttle.known_addresses import KNOWN_ADDRESS_TTL, PAUSE
 
@@ -433,7 +433,7 @@ def test_the_state_is_read_only_when_that_limit_alone_refuses(clock: Clock) -> N
 def test_a_state_that_does_not_answer_knows_no_address_and_stops_no_login(tmp_path: Path, clock: Clock) -> None:
     broken = tmp_path / "file"
     broken.write_text("no folder")
-    with closing(SqliteState(f"sqlite:///{broken / 'state'}", "one", 0.01)) as state:
+    with closing(SqlState(f"sqlite:///{broken / 'state'}", "one", 0.01)) as state:
         with pytest.raises(StateUnavailable):
             state.get("key")
         throttle = make(clock, state, per_account_anywhere="2 per hour")
@@ -452,7 +452,7 @@ def test_a_state_that_does_not_answer_knows_no_address_and_stops_no_login(tmp_pa
 
 def test_two_applications_on_one_store_know_their_own_addresses(clock: Clock, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'state'}"
-    with closing(SqliteState(url, "one", 5)) as one, closing(SqliteState(url, "two", 5)) as two:
+    with closing(SqlState(url, "one", 5)) as one, closing(SqlState(url, "two", 5)) as two:
         throttles = [make(clock, state, per_account_anywhere="1 per hour") for state in (one, two)]
         taken(throttles[0].reserve("acme", "ann", HERE)).succeeded()
         for throttle in throttles:

@@ -1,0 +1,312 @@
+"""Connections to a SQL database, which the state and the accounts share where they are in the same one."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
+
+from ..errors import ConfigurationError
+from ..processes import PerProcess
+
+CONNECTIONS = 8
+"""Connections of one process to a server, at most."""
+WRITABLE = "the file and its folder must be writable by the user who runs this"
+
+_RETRY_PAUSE = 0.005
+_WAL = "PRAGMA journal_mode = WAL"
+_POSTGRESQL_SETTINGS = (
+    "SELECT set_config('statement_timeout', '{milliseconds}', false),"
+    " set_config('default_transaction_isolation', 'read committed', false),"
+    # Every statement of ours has an index, also where the server has not yet counted the rows of a new table.
+    " set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),"
+    " set_config('enable_mergejoin', 'off', false)"
+)
+
+
+class FileReplaced(SQLAlchemyError):
+    """SQLite's file is not the one that this process has open."""
+
+
+class OutOfStep(SQLAlchemyError):
+    """A connection has answered another question than the one that was asked."""
+
+
+class _Connections:
+    """What one process has of a database.
+
+    :ivar file: device and inode of SQLite's file while connections to it may be open, else ``None``.
+    """
+
+    def __init__(self, engine: Engine, isolation_level: str) -> None:
+        self.engine = engine
+        self.transactions = engine.execution_options(isolation_level=isolation_level)
+        self.file: tuple[int, int] | None = None
+
+
+class Database:
+    """Lends connections of SQLAlchemy's pool, of which each process has its own.
+
+    :param url: a SQLAlchemy address; of SQLite only files.
+    :param timeout: seconds to wait for a free connection, for another writer of SQLite, and for PostgreSQL's answer.
+    :param setting: the configuration key that the address is of.
+    :param drivers: those that it may name, by SQLAlchemy's names (default: any).
+    :param durable: whether SQLite's last changes survive a power cut, too (``synchronous = FULL``).
+    :raises ConfigurationError: if the address cannot be used, or its driver is not installed.
+    """
+
+    def __init__(
+        self, url: str, timeout: float, *, setting: str, drivers: Sequence[str] = (), durable: bool = True
+    ) -> None:
+        self._address = address = _address(url, setting, drivers)
+        self._timeout = timeout
+        self._durable = durable
+        self.path = Path(str(address.database)) if address.get_backend_name() == "sqlite" else None
+        self.name = str(self.path) if self.path else _shown(address)
+        self._secrets = [one for one in (address.password, address.query.get("sslpassword")) if isinstance(one, str)]
+        self._connections = PerProcess(self._connect_lazily)
+        try:
+            self._connections.get()
+        except (ImportError, SQLAlchemyError) as error:
+            raise ConfigurationError(f"{setting}: {address.drivername} cannot be used: {error}") from None
+        if _is_psycopg(address):
+            _check_options(address, setting)
+
+    def __repr__(self) -> str:
+        return f"Database({self.name!r})"
+
+    @contextmanager
+    def statements(self) -> Iterator[Connection]:
+        """Lend a connection on which each statement is a transaction of its own."""
+        connections = self._connections.get()
+        with self._lent(connections, connections.engine) as connection:
+            yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Lend a connection for one transaction: committed at the end, rolled back by any exception."""
+        connections = self._connections.get()
+        with self._lent(connections, connections.transactions) as connection, connection.begin():
+            yield connection
+
+    def make_file(self) -> None:
+        """Make SQLite's file and its folders where they are missing, and switch it to its write-ahead log.
+
+        :raises OSError: if it cannot be made.
+        :raises SQLAlchemyError: if it cannot be used.
+        """
+        if self.path is None:
+            return
+        if self._connections.get().file is None and not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Sessions and password hashes are the owner's alone; SQLite gives its other two files the same mode.
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        deadline = time.monotonic() + self._timeout
+        with self.statements() as connection:
+            # SQLite's own busy time-out does not count here. The mode stays with the file.
+            while time.monotonic() < deadline:
+                with suppress(OperationalError):
+                    connection.exec_driver_sql(_WAL)
+                    return
+                time.sleep(_RETRY_PAUSE)
+            connection.exec_driver_sql(_WAL)
+
+    def close(self) -> None:
+        """Close the connections of this process; they are opened anew when they are needed again."""
+        connections = self._connections.made()
+        if connections is not None:
+            connections.engine.dispose()
+            connections.file = None
+
+    def finding(self, error: SQLAlchemyError | OSError) -> str:
+        """Return what has failed and, where that is known, what helps; without a secret."""
+        if isinstance(error, PoolTimeout):
+            return f"all {CONNECTIONS} connections of this process are in use"
+        said = str(error)
+        if isinstance(error, DBAPIError):
+            said = str(error.orig).partition("\n")[0][:200] or type(error.orig).__name__
+        elif isinstance(error, SQLAlchemyError) and not isinstance(error, (FileReplaced, OutOfStep)):
+            said = type(error).__name__
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
+        return said + self._advice(said)
+
+    def _advice(self, said: str) -> str:
+        if self.path is None:
+            return ""
+        if "readonly" in said or "unable to open" in said:
+            # Readers write, too: to the index of the write-ahead log, beside the file.
+            return f"; {WRITABLE}"
+        if "is full" in said or "disk I/O" in said:
+            return f"; free space on the disk of {self.path.parent}, and see that no quota or limit is reached"
+        return ""
+
+    @contextmanager
+    def _lent(self, connections: _Connections, engine: Engine) -> Iterator[Connection]:
+        file = self._same_file(connections)
+        pool = engine.pool
+        with engine.connect() as connection:
+            try:
+                yield connection
+            finally:
+                if engine.pool is not pool and not connection.closed and not connection.invalidated:
+                    # The database was closed meanwhile: this connection goes with the others.
+                    connection.detach()
+        if engine.pool is pool:
+            connections.file = file
+
+    def _same_file(self, connections: _Connections) -> tuple[int, int] | None:
+        """Return which file there is.
+
+        :raises FileReplaced: if connections are open to another one: what they write would be lost.
+        """
+        if self.path is None:
+            return None
+        try:
+            found = self.path.stat()
+            file = found.st_dev, found.st_ino
+        except OSError:
+            file = None
+        if connections.file is not None and file != connections.file:
+            connections.engine.dispose()
+            if file is None:
+                raise FileReplaced(
+                    f"{self.path} was moved away or deleted while this process used it; put it back, or restart the "
+                    "application to begin with an empty one"
+                )
+            raise FileReplaced(
+                f"{self.path} was replaced while this process used it; restart the application to use the new file"
+            )
+        return file
+
+    def _connect_lazily(self) -> _Connections:
+        """Return an engine for this process; it connects when a connection is lent."""
+        sqlite = self.path is not None
+        engine = create_engine(
+            self._address,
+            poolclass=QueuePool,
+            pool_size=CONNECTIONS,
+            # A reader of SQLite waits for no writer, so it must not wait for a writer's connection either.
+            max_overflow=-1 if sqlite else 0,
+            pool_timeout=self._timeout,
+            # A file closes no connection.
+            pool_pre_ping=not sqlite,
+            pool_use_lifo=True,
+            hide_parameters=True,
+            isolation_level="AUTOCOMMIT",
+            **_options(self._address, self._timeout),
+        )
+        if sqlite:
+            event.listen(engine, "connect", _sqlite_setup(durable=self._durable))
+            if self._address.get_driver_name() == "pysqlite":
+                event.listen(engine, "do_connect", _open_existing)
+        elif self._address.get_backend_name() == "postgresql":
+            event.listen(engine, "connect", _postgresql_setup(self._timeout))
+            if _is_psycopg(self._address):
+                from .psycopg_connection import connector
+
+                event.listen(engine, "do_connect", connector(self._timeout))
+        connections = _Connections(engine, "SERIALIZABLE" if sqlite else "READ COMMITTED")
+        if sqlite:
+            event.listen(connections.transactions, "begin", _begin_immediate)
+        return connections
+
+
+def out_of_step(connection: Connection) -> NoReturn:
+    """Close a connection that has answered another question.
+
+    :raises OutOfStep: always.
+    """
+    connection.invalidate()
+    raise OutOfStep("the connection answered another question than the one asked; it was closed")
+
+
+def _address(url: str, setting: str, drivers: Sequence[str]) -> URL:
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(f"{setting}: is not a database's address") from None
+    if drivers and address.drivername not in drivers:
+        raise ConfigurationError(f"{setting}: {address.drivername} is not supported; use one of {', '.join(drivers)}")
+    database = address.database or ""
+    if address.get_backend_name() == "sqlite" and (database in {"", ":memory:"} or database.startswith("file:")):
+        memory = "; for memory there is memory://" if setting == "state_url" else ""
+        raise ConfigurationError(f"{setting}: must name a SQLite file by its path{memory}")
+    return address
+
+
+def _shown(address: URL) -> str:
+    """Return the address without user, password and query, which may be secret."""
+    bare = URL.create(address.drivername, host=address.host, port=address.port, database=address.database)
+    return bare.render_as_string()
+
+
+def _is_psycopg(address: URL) -> bool:
+    return address.get_backend_name() == "postgresql" and address.get_driver_name() == "psycopg"
+
+
+def _check_options(address: URL, setting: str) -> None:
+    """Refuse what libpq would refuse at the first connection."""
+    import psycopg
+    from psycopg.conninfo import make_conninfo
+
+    _, options = address.get_dialect()().create_connect_args(address)
+    try:
+        make_conninfo(**{name: value for name, value in options.items() if name != "context"})
+    except psycopg.ProgrammingError:
+        raise ConfigurationError(f"{setting}: has an option that libpq does not know") from None
+
+
+def _options(address: URL, timeout: float) -> dict[str, Any]:
+    """Return the options of ``create_engine`` that depend on the driver."""
+    if address.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": timeout, "check_same_thread": False}}
+    if _is_psycopg(address):
+        named = {"client_encoding": "UTF8", "fallback_application_name": "flask-genesys-auth"}
+        return {"connect_args": named, "use_native_hstore": False}
+    if address.get_backend_name() == "postgresql" and address.get_driver_name() == "psycopg2":
+        limits = {"connect_timeout": max(2, math.ceil(timeout)), "tcp_user_timeout": max(2000, int(timeout * 1000))}
+        return {"connect_args": limits}
+    return {}
+
+
+def _open_existing(_: object, __: object, arguments: list[Any], options: dict[str, Any]) -> sqlite3.Connection:
+    """Open SQLite's file, but never make it: it would have another mode, and no tables."""
+    opened: sqlite3.Connection = sqlite3.connect(
+        f"{Path(arguments[0]).absolute().as_uri()}?mode=rw", **{**options, "uri": True}
+    )
+    return opened
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _sqlite_setup(*, durable: bool) -> Callable[[Any, object], None]:
+    def set_up(connection: Any, _: object) -> None:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+
+    return set_up
+
+
+def _postgresql_setup(timeout: float) -> Callable[[Any, object], None]:
+    settings = _POSTGRESQL_SETTINGS.format(milliseconds=max(1, int(timeout * 1000)))
+
+    def set_up(connection: Any, _: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(settings)
+        connection.commit()
+
+    return set_up
