@@ -217,16 +217,6 @@ def authorities_of(url: str) -> Path | None:
     return Path(query.removeprefix(f"{_AUTHORITIES}=")) if query else None
 
 
-def is_redis(url: str) -> bool:
-    """Return whether a ``state_url`` or ``throttle.storage_url`` is a Redis or Valkey server."""
-    return url.startswith(_REDIS)
-
-
-def is_sql(url: str) -> bool:
-    """Tell whether a checked ``state_url`` is a database that can hold accounts too."""
-    return url.startswith(("sqlite", "postgresql"))
-
-
 def accounts_url(text: str, base_path: Path) -> str:
     """Return where the accounts are kept: any address of SQLAlchemy whose driver is there and not asynchronous.
 

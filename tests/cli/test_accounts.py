@@ -54,7 +54,7 @@ def test_init_db_makes_the_tables_and_may_be_run_again(bare: Invoke, app: Flask)
     for _ in range(2):
         made = bare("init-db")
         assert made.exit_code == 0, made.output
-        assert "state.sqlite3" in made.output
+        assert "accounts.sqlite3" in made.output
     assert bare("accounts", "list").exit_code == 0
 
 

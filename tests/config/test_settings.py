@@ -35,7 +35,7 @@ def test_one_table_is_enough(folder: Path, load: Load) -> None:
         base_path=folder,
         state_url=f"sqlite:///{folder}/state.sqlite3",
         state_namespace="portal",
-        accounts_url=f"sqlite:///{folder}/state.sqlite3",
+        accounts_url=f"sqlite:///{folder}/accounts.sqlite3",
     )
 
 
@@ -178,12 +178,17 @@ def test_a_step_switched_off_reads_no_file_and_needs_no_key(load: Load, refused:
 @pytest.mark.parametrize(
     ("state", "accounts", "expected_state", "expected_accounts"),
     [
-        ("", "", "sqlite:///{}/state.sqlite3", "sqlite:///{}/state.sqlite3"),
+        ("", "", "sqlite:///{}/state.sqlite3", "sqlite:///{}/accounts.sqlite3"),
         ("memory://", "", "memory://", "sqlite:///{}/accounts.sqlite3"),
-        ("sqlite:///sub/s.db", "", "sqlite:///{}/sub/s.db", "sqlite:///{}/sub/s.db"),
-        ("sqlite+pysqlite:///s.db?timeout=5", "", "sqlite+pysqlite:///{}/s.db?timeout=5", None),
+        ("sqlite:///sub/s.db", "", "sqlite:///{}/sub/s.db", "sqlite:///{}/accounts.sqlite3"),
+        (
+            "sqlite+pysqlite:///s.db?timeout=5",
+            "sqlite:///a.db",
+            "sqlite+pysqlite:///{}/s.db?timeout=5",
+            "sqlite:///{}/a.db",
+        ),
         ("sqlite:////var/s.db", "sqlite:///a.db", "sqlite:////var/s.db", "sqlite:///{}/a.db"),
-        ("postgresql+psycopg://u:p@h/d", "", "postgresql+psycopg://u:p@h/d", None),
+        ("postgresql+psycopg://u:p@h/d", "", "postgresql+psycopg://u:p@h/d", "sqlite:///{}/accounts.sqlite3"),
         ("postgresql+psycopg://u:p@h/d", "sqlite:///a.db", "postgresql+psycopg://u:p@h/d", "sqlite:///{}/a.db"),
         ("redis://h", "postgresql+psycopg://u:p@h/d", "redis://h", "postgresql+psycopg://u:p@h/d"),
         ("memory://", "sqlite://", "memory://", "sqlite://"),
@@ -192,14 +197,14 @@ def test_a_step_switched_off_reads_no_file_and_needs_no_key(load: Load, refused:
     ],
 )
 def test_databases(
-    folder: Path, load: Load, state: str, accounts: str, expected_state: str, expected_accounts: str | None
+    folder: Path, load: Load, state: str, accounts: str, expected_state: str, expected_accounts: str
 ) -> None:
     mapping: Mapping = {"contact_centers": {"acme": {}}, "accounts_url": accounts}
     if state:
         mapping["state_url"] = state
     settings = load(mapping)
     assert settings.state_url == expected_state.format(folder)
-    assert settings.accounts_url == (expected_accounts or expected_state).format(folder)
+    assert settings.accounts_url == expected_accounts.format(folder)
 
 
 def test_paths_are_relative_to_the_base_path_of_the_mapping(folder: Path, full: Mapping) -> None:

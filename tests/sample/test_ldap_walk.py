@@ -68,7 +68,7 @@ def basic(name: str, password: str = PASSWORD) -> dict[str, str]:
 
 
 def add_accounts(folder: Path) -> None:
-    store = SqlAccounts(f"sqlite:///{folder / 'state.sqlite3'}")
+    store = SqlAccounts(f"sqlite:///{folder / 'accounts.sqlite3'}")
     store.create_tables()
     for name in ("sally", "lena", "wendy"):
         account = store.add("acme", name, roles={"ROLE_ADMIN"})

@@ -285,6 +285,7 @@ def test_an_application_with_all_its_data_there(empty_database: PostgresqlBacken
         app.testing = True
         app.config["GENESYS_AUTH"] = {
             "state_url": empty_database.url,
+            "accounts_url": empty_database.url,
             "state_timeout": PATIENCE,
             "contact_centers": {"acme": {"web_services": {}}},
             "passwords": {"memory_kib": 8, "iterations": 1},
