@@ -16,7 +16,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 INIT_DB = "flask genesys-auth init-db"
 
 metadata = MetaData()

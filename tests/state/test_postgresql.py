@@ -90,22 +90,22 @@ def test_many_make_the_tables_at_once(empty_database: PostgresqlBackend) -> None
 
     with ThreadPoolExecutor(8) as pool:
         assert [made.result() for made in [pool.submit(make) for _ in range(8)]] == [True] * 8
-    assert empty_database.sql("SELECT version FROM genesys_auth_state_schema") == [(1,)]
+    assert empty_database.sql("SELECT version FROM genesys_auth_state_schema") == [(2,)]
 
 
-@pytest.mark.parametrize("version", [0, 99])
+@pytest.mark.parametrize("version", [0, 1, 99])
 def test_tables_of_another_version_are_refused_at_the_start_and_at_first_use(
     empty_database: PostgresqlBackend, version: int
 ) -> None:
     early = empty_database.open("one")
     early.create_tables()
     empty_database.sql(f"UPDATE genesys_auth_state_schema SET version = {version}")
-    cure = f"version {version}, this release needs 1; drop them and run `flask genesys-auth init-db`"
+    cure = f"version {version}, this release needs 2; drop them and run `flask genesys-auth init-db`"
     with pytest.raises(ConfigurationError, match=cure):
         early.get("key")
     with pytest.raises(ConfigurationError, match=cure):
         empty_database.open("one")
-    empty_database.sql("UPDATE genesys_auth_state_schema SET version = 1")
+    empty_database.sql("UPDATE genesys_auth_state_schema SET version = 2")
     assert early.get("key") is None
 
 
@@ -315,3 +315,32 @@ def test_an_application_with_all_its_data_there(empty_database: PostgresqlBacken
     for app in (one, two):
         runtime(app).state.close()
     store.close()
+
+
+@pytest.mark.parametrize(("option", "connections"), [("", 1), ("?application_name=portal", 2)])
+def test_state_and_accounts_of_one_address_share_their_connections(
+    empty_database: PostgresqlBackend, tmp_path: Path, option: str, connections: int
+) -> None:
+    mine = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    app = Flask("node", instance_path=str(tmp_path))
+    app.secret_key = "k"
+    app.config["GENESYS_AUTH"] = {
+        "state_url": empty_database.url,
+        "accounts_url": empty_database.url + option,
+        "state_timeout": PATIENCE,
+        "contact_centers": {"acme": {"web_services": {}}},
+    }
+    GenesysAuth(app)
+    wait_until(lambda: empty_database.sql(mine) == [])  # the start leaves no connection open
+    state, accounts = runtime(app).state, runtime(app).accounts
+    assert isinstance(state, SqlState)
+    assert isinstance(accounts, SqlAccounts)
+    state.create_tables()
+    accounts.create_tables()
+    ann = accounts.add("acme", "ann")
+    for _ in range(3):
+        state.put("key", 1, 60)
+        assert accounts.get(ann.id) == ann
+    assert len(empty_database.sql(mine)) == connections
+    state.close()
+    accounts.close()

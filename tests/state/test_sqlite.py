@@ -339,20 +339,23 @@ def test_other_addresses_are_refused_without_showing_their_password(url: str, fi
     assert "hidden" not in str(refused.value)
 
 
-@pytest.mark.parametrize("version", [0, 99])
+@pytest.mark.parametrize("version", [0, 1, 99])
 def test_tables_of_another_version_are_refused_at_the_start(backend: SqliteBackend, version: int) -> None:
     backend.open("one").put("key", 1, 60)
     late = backend.open("one")
     with closing(sqlite3.connect(backend.path)) as connection:
         connection.execute("UPDATE genesys_auth_state_schema SET version = ?", [version])
         connection.commit()
-    with pytest.raises(ConfigurationError, match=f"version {version}, this release needs 1; name another file"):
+    with pytest.raises(ConfigurationError, match=f"version {version}, this release needs 2; name another file"):
         SqlState(backend.url, "one", 1.0)
     late.close()
     with closing(sqlite3.connect(backend.path)) as connection:
-        connection.execute("UPDATE genesys_auth_state_schema SET version = 1")
+        connection.execute("UPDATE genesys_auth_state_schema SET version = 2")
         connection.commit()
     assert late.get("key") == 1
+    backend.close()
+    SqlState(backend.url, "one", 1.0)
+    assert open_files(backend.path) == 0  # the start leaves no connection open
 
 
 def test_tables_of_another_version_that_came_later_are_refused_at_first_use(backend: SqliteBackend) -> None:
