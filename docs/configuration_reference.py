@@ -26,25 +26,13 @@ _TABLE = re.compile(r"^\| key \| type \|.*\n(?:\|.*\n?)+", re.MULTILINE)
 class Row:
     """One key on the page."""
 
-WORKED_OUT: Mapping[str, str] = {
-    "base_path": "the instance folder",
-    "default_contact_center": "the only one there is",
-    "state_url": "`sqlite:///state.sqlite3` in `base_path`",
-    "state_namespace": "the application's name",
-    "accounts_url": "`sqlite:///accounts.sqlite3` in `base_path`",
-    "languages": "English, and those of `texts`",
-    "throttle.storage_url": 'that of the state if it is Redis, else `"memory://"`',
-    "contact_centers.NAME.id": "the table's name",
-    "contact_centers.NAME.public_url": "the global one",
-    "contact_centers.NAME.salesforce.ca_file": "the system's",
-    "contact_centers.NAME.configuration_server.url": 'required with `"genesys"`',
-    "contact_centers.NAME.configuration_server.client_id": 'required with `"genesys"`',
-    "contact_centers.NAME.configuration_server.client_secret": 'required with `"genesys"`',
-    "contact_centers.NAME.configuration_server.ca_file": "the system's",
-    "contact_centers.NAME.saml.entity_id": "the metadata address",
-    "contact_centers.NAME.saml.identity_providers.NAME.entity_id": "the only one there",
-}
-"""Defaults that are worked out when the configuration is read, by their dotted path."""
+    key: str
+    kind: str
+    default: str
+    meaning: str
+
+    def __str__(self) -> str:
+        return f"| `{self.key}` | {self.kind} | {self.default} | {self.meaning} |\n"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ..errors import AccountsUnavailable, ConfigurationError
 from .database import metadata
 
 if TYPE_CHECKING:
-    from ..config.values import PasswordSettings
+    from ..config.settings import PasswordSettings
     from .database import AccountDatabase
     from .passwords import PasswordHasher
 

@@ -217,6 +217,11 @@ def authorities_of(url: str) -> Path | None:
     return Path(query.removeprefix(f"{_AUTHORITIES}=")) if query else None
 
 
+def is_redis(url: str) -> bool:
+    """Return whether a ``state_url`` or ``throttle.storage_url`` is a Redis or Valkey server."""
+    return url.startswith(_REDIS)
+
+
 def accounts_url(text: str, base_path: Path) -> str:
     """Return where the accounts are kept: any address of SQLAlchemy whose driver is there and not asynchronous.
 

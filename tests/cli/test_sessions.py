@@ -15,7 +15,6 @@ from flask_genesys_auth.cli import genesys_auth
 from flask_genesys_auth.cli.sessions import FEW
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.signals import session_revoked
-from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.state.values import BATCH
 from flask_genesys_auth.web.runtime import runtime
 
@@ -150,16 +149,17 @@ def test_what_a_failure_half_way_has_ended_is_told_and_the_same_command_ends_the
 ) -> None:
     many = [begin(app, "acme", people["bob"]) for _ in range(BATCH + 5)]
     told: list[dict[str, Any]] = []
-    delete_found = SqlState.delete_found
+    state = runtime(app).state
+    delete_found = state.delete_found
 
-    def failing(store: SqlState, term: str) -> int:
+    def failing(term: str) -> int:
         if told_of:
             raise StateUnavailable("it does not answer")
         told_of.append(term)
         return delete_found(term)
 
     told_of: list[str] = []
-    monkeypatch.setattr(SqlState, "delete_found", failing)
+    monkeypatch.setattr(state, "delete_found", failing)
 
     def listen(sender: Flask, **said: Any) -> None:
         told.append(said)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from marshmallow import ValidationError
 
-from flask_genesys_auth.config.databases import is_redis, is_sql, redis_address
+from flask_genesys_auth.config.databases import is_redis, redis_address
 
 SENTINEL = "redis+sentinel://"
 
@@ -28,7 +28,6 @@ def test_what_is_shown_holds_no_secret(url: str, shown: str, secrets: tuple[str,
     assert (address.shown, address.secrets) == (shown, secrets)
     assert not any(secret in repr(address) for secret in secrets)
     assert is_redis(url)
-    assert not is_sql(url)
 
 
 @pytest.mark.parametrize(

@@ -195,10 +195,9 @@ def purging(bench: Bench) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TRIGGER no BEFORE DELETE ON genesys_auth_state BEGIN SELECT RAISE(ABORT, 'no'); END")
     now[0] += 61
-    store.put("new", 1, 60)
     store.close()
     # The first thing that a process writes purges in passing.
-    again = SqliteState(f"sqlite:///{path}", "tests", 1.0, clock=lambda: now[0])
+    again = SqlState(f"sqlite:///{path}", "tests", 1.0, clock=lambda: now[0])
     again.put("new", 1, 60)
     assert again.get("new") == 1
     again.close()

@@ -23,7 +23,7 @@ from werkzeug.wrappers import Request, Response
 
 from flask_genesys_auth.accounts.passwords import PasswordHasher
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.config.values import PasswordSettings
+from flask_genesys_auth.config.settings import PasswordSettings
 from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing import GenesysEmulator, LoopbackServer, SalesforceEmulator
 from flask_genesys_auth.testing.faults import Emulator

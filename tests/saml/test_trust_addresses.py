@@ -780,7 +780,7 @@ def test_child_does_not_wait_for_the_parents_first_fetch(site: Site, clock: Cloc
 def test_child_goes_by_the_copy_in_the_state(
     site: Site, clock: Clock, tmp_path: Path, key: SigningKey, fork: str
 ) -> None:
-    state = SqliteState(f"sqlite:///{tmp_path / 'state.sqlite3'}", "tests", 5.0)
+    state = SqlState(f"sqlite:///{tmp_path / 'state.sqlite3'}", "tests", 5.0)
     with service_at(site.address, clock, state) as service:
         okta(service).current()
         site.fail(503)
