@@ -13,8 +13,7 @@ from werkzeug.wrappers import Request, Response
 from flask_genesys_auth.chain.ports import StateStore
 from flask_genesys_auth.config.settings import ContactCenterSettings, IdentityProvider, Saml
 from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
-from flask_genesys_auth.saml.sources import FETCH_TIMEOUT
-from flask_genesys_auth.saml.trust import PATIENCE, TrustedProvider
+from flask_genesys_auth.saml.trust import TrustedProvider
 from flask_genesys_auth.testing.faults import Emulator
 from flask_genesys_auth.testing.saml_messages import provider_metadata, sign
 from flask_genesys_auth.testing.signing_keys import SigningKey
@@ -24,6 +23,8 @@ from .places import IDP, PUBLIC_URL, SSO
 
 BEGIN = 1_800_000_000.0
 HOUR = 3600.0
+SECONDS = 120.0
+"""For an answer, and for what is under way: more than a slow machine takes."""
 
 
 class Clock:
@@ -87,8 +88,8 @@ def service_at(
     state: StateStore | None = None,
     *,
     public_url: str = PUBLIC_URL,
-    fetch_timeout: float = FETCH_TIMEOUT,
-    patience: float = PATIENCE,
+    fetch_timeout: float = SECONDS,
+    patience: float = SECONDS,
     **provider: object,
 ) -> Iterator[ServiceProvider]:
     """A service provider, whose background comes to rest in the end."""
@@ -136,7 +137,7 @@ def okta(service: ServiceProvider) -> TrustedProvider:
 
 def settle(provider: TrustedProvider) -> None:
     """Wait until nothing is under way in the background."""
-    provider.wait(60)
+    provider.wait(SECONDS)
 
 
 def keys_after_looking(provider: TrustedProvider) -> set[bytes]:
