@@ -67,6 +67,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not {"browser", "further", "network", "server", "slow"} & {mark.name for mark in item.iter_markers()}:
             item.add_marker("quick")
+    # Long tests come first, lest one process still has one to run when the other has run out.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -59,6 +59,7 @@ def told(create: Callable[[], Flask], *options: str) -> dict[str, dict[str, str]
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing be slow here: a busy machine is no finding."""
+    # The checks take no limit yet.
     for room in (accounts_health, state_health):
         monkeypatch.setattr(room, "_SLOW", 60.0)
 

@@ -55,5 +55,6 @@ def test_imports_are_found_wherever_they_stand_but_where_types_alone_are_meant(
         "def view():\n    from ..saml import gate\n",
         "utf-8",
     )
+    # The whole picture needs the layers of the real package; of another one only the imports can be read.
     monkeypatch.setattr(house, "PACKAGE", package)
     assert set(house._imported("web")) - {"web"} == {"signals", "chain", "state", "errors", "saml"}
