@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import require
+
 TESTS = Path(__file__).parents[1]
 PACKAGES = ("flask_genesys_auth", "sample_app")
 
@@ -167,3 +169,11 @@ def test_tests_use_nothing_private_of_the_package() -> None:
             found[name] = places
     assert found == {}, "use public behaviour; if a security property shows in no other way, say so in ALLOWED"
     assert {place: count for place, count in pending.items() if count > PENDING[place]} == {}
+
+
+def test_quick_test_that_starts_a_server_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WITHOUT_SERVERS", raising=False)
+    assert require("sh", "dash").endswith("/sh")
+    monkeypatch.setenv("WITHOUT_SERVERS", "1")
+    with pytest.raises(pytest.fail.Exception, match="a quick test runs sh"):
+        require("sh", "dash")
