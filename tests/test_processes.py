@@ -35,7 +35,7 @@ def test_a_child_has_its_own_object(fork: str) -> None:
     parents.lock.acquire()  # by a thread that the child does not have
 
     def check() -> bool:
-        return things.made() is None and things.get() is not parents and things.get().lock.acquire(timeout=10)
+        return things.made() is None and things.get() is not parents and things.get().lock.acquire(timeout=60)
 
     assert holds_in_child(check, fork=fork)
     assert things.get() is parents
