@@ -21,7 +21,6 @@ from flask import Flask
 
 from flask_genesys_auth.cli import genesys_auth
 from flask_genesys_auth.saml.certificates import der_of, fingerprint
-from flask_genesys_auth.saml.settings import build_service_provider
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
 from flask_genesys_auth.web.runtime import runtime
 from tests.cli.conftest import accounts_of, make_app, one_line
