@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from .chain.ports import PlainAccounts
-from .forks import fork_safe_lock, watch_forks
+from .processes import PerProcess
 
 if TYPE_CHECKING:
     from .chain.ports import AccountState, AccountStore
@@ -28,11 +29,24 @@ class Reading(NamedTuple):
     epoch: object
 
 
+class _Entries(Generic[V]):
+    """What one process remembers."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        self.epoch = object()
+        self.of: dict[str, tuple[float, V]] = {}
+
+
 class Recent(Generic[V]):
     """Remembers values for a number of seconds, counted from before they were read.
 
     Of what is forgotten while somebody reads it, nothing is remembered: that read may be of what was there before.
-    All values live equally long, so that the one read first is the one that goes first, at its end or for want of room.
+    A forked child begins empty, because it does not learn what its parent forgets. All values live equally long,
+    so that the one read first is the one that goes first, at its end or for want of room.
 
     :param seconds: 0 remembers nothing.
     :param max_entries: the one that was read first goes when there are more.
@@ -45,37 +59,36 @@ class Recent(Generic[V]):
         self._seconds = seconds
         self._max_entries = max_entries
         self._clock = clock
-        self._lock = fork_safe_lock()
-        self._begin()
-        watch_forks(self)
+        self._entries: PerProcess[_Entries[V]] = PerProcess(_Entries)
 
     def __repr__(self) -> str:
         return f"Recent({len(self)} of {self._max_entries})"
 
     def __len__(self) -> int:
         """Return how many values are held, those included whose time is over and that have not gone yet."""
-        return len(self._entries)
+        return len(self._entries.get().of)
 
     def recall(self, key: str) -> V | None:
         """Return what was read of this key, if that is not too long ago."""
-        entry = self._entries.get(key)
+        entry = self._entries.get().of.get(key)
         return entry[1] if entry is not None and self._clock() - entry[0] < self._seconds else None
 
     def begin(self) -> Reading:
         """Note that a read begins now."""
-        return Reading(self._clock(), self._epoch)
+        return Reading(self._clock(), self._entries.get().epoch)
 
     def remember(self, key: str, value: V, reading: Reading) -> None:
         """Remember what a read has found, unless something was forgotten since it began."""
         if self._seconds <= 0:
             return
-        with self._lock:
-            if reading.epoch is not self._epoch:
+        entries = self._entries.get()
+        with entries.lock:
+            if reading.epoch is not entries.epoch:
                 return
             # What is entered anew stands last.
-            self._entries.pop(key, None)
-            self._entries[key] = (reading.began, value)
-            self._drop_old()
+            entries.of.pop(key, None)
+            entries.of[key] = (reading.began, value)
+            self._drop_old(entries.of)
 
     def read(self, key: str, read: Callable[[], V | None]) -> V | None:
         """Return what is remembered, or else what ``read`` finds, which is remembered if it is anything."""
@@ -90,38 +103,30 @@ class Recent(Generic[V]):
 
     def forget(self, key: str) -> None:
         """Forget this key, whoever may be reading it."""
-        with self._lock:
-            self._epoch = object()
-            self._entries.pop(key, None)
+        entries = self._entries.get()
+        with entries.lock:
+            entries.epoch = object()
+            entries.of.pop(key, None)
 
     def drop(self, key: str) -> None:
         """Forget what is remembered of this key: somebody has just read that it is there no more."""
-        with self._lock:
-            self._entries.pop(key, None)
+        entries = self._entries.get()
+        with entries.lock:
+            entries.of.pop(key, None)
 
     def clear(self) -> None:
         """Forget everything."""
-        with self._lock:
-            self._begin()
+        entries = self._entries.get()
+        with entries.lock:
+            entries.clear()
 
-    def before_fork(self) -> None:
-        """Do nothing: the parent keeps what it knows."""
-
-    def after_fork(self) -> None:
-        """Begin empty: nobody tells a child what the parent forgets."""
-        self._begin()
-
-    def _begin(self) -> None:
-        self._epoch = object()
-        self._entries: dict[str, tuple[float, V]] = {}
-
-    def _drop_old(self) -> None:
+    def _drop_old(self, entries: dict[str, tuple[float, V]]) -> None:
         over = self._clock() - self._seconds
-        while self._entries:
-            key, (began, _) = next(iter(self._entries.items()))
-            if len(self._entries) <= self._max_entries and began > over:
+        while entries:
+            key, (began, _) = next(iter(entries.items()))
+            if len(entries) <= self._max_entries and began > over:
                 return
-            del self._entries[key]
+            del entries[key]
 
 
 def recent_accounts(accounts: AccountStore[Any], seconds: float) -> Recent[tuple[Any, AccountState]] | None:

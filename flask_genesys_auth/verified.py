@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .chain.decision import Reason, Unavailable
-from .forks import fork_safe_lock, watch_forks
+from .processes import PerProcess
 
 if TYPE_CHECKING:
     from .chain.ports import Flight, Remembered
@@ -35,9 +35,9 @@ _TOO_MANY = Unavailable(
 class _Flight:
     """One verification; the events of all requests that wait for it are this one's."""
 
-    def __init__(self, key: bytes, memory: VerifiedMemory, patience: float) -> None:
+    def __init__(self, key: bytes, kept: _Kept, patience: float) -> None:
         self._key = key
-        self._memory = memory
+        self._kept = kept
         self._in_good_time = time.monotonic() + patience
         self._landed = threading.Event()
         self._result: Remembered | None = None
@@ -45,20 +45,52 @@ class _Flight:
     def land(self, result: Remembered | None) -> None:
         if not self._landed.is_set():
             self._result = result
-            self._memory._gone(self._key, self)
+            self._kept.gone(self._key, self)
             self._landed.set()
 
     def wait(self) -> Remembered | Unavailable | None:
         if self._landed.wait(max(0.0, self._in_good_time - time.monotonic())):
             return self._result
         # Whoever is asked is slow. Each that waits holds a thread, and no bound on calls counts it.
-        places = self._memory._patient
+        places = self._kept.patient
         if not places.acquire(blocking=False):
             return _TOO_MANY
         try:
             return self._result if self._landed.wait(LONGEST_WAIT) else None
         finally:
             places.release()
+
+
+class _Kept:
+    """What one process keeps: its key, results under that key, and the verifications under way."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        # Made once: OpenSSL takes longer to find the algorithm than to run it.
+        self._key = hmac.new(randomness.token_bytes(32), digestmod="sha256")
+        self.entries: OrderedDict[bytes, tuple[float, Remembered]] = OrderedDict()
+        self.flights: dict[bytes, _Flight] = {}
+        self.patient = threading.BoundedSemaphore(PATIENT)
+
+    def digest(self, *parts: str) -> bytes:
+        # Each part with its length before it: no two different sequences make the same message.
+        message = "".join([f"{len(part)}:{part}" for part in parts])
+        code = self._key.copy()
+        code.update(message.encode("utf-8", "surrogatepass"))
+        return code.digest()
+
+    def gone(self, key: bytes, flight: _Flight) -> None:
+        with self.lock:
+            if self.flights.get(key) is flight:
+                del self.flights[key]
+
+    def drop_idle(self, now: float, max_entries: int) -> None:
+        """Drop the least recently used while there are too many, or they have expired."""
+        while self.entries:
+            key, (expires, _) = next(iter(self.entries.items()))
+            if len(self.entries) <= max_entries and expires > now:
+                return
+            del self.entries[key]
 
 
 class _Leader:
@@ -106,28 +138,27 @@ class VerifiedMemory:
         self._patience = patience
         self._max_entries = max_entries
         self._clock = clock
-        self._lock = fork_safe_lock()
-        self._begin()
-        watch_forks(self)
+        self._kept = PerProcess(_Kept)
 
     def __repr__(self) -> str:
         return f"VerifiedMemory({len(self)} of {self._max_entries})"
 
     def __len__(self) -> int:
         """Return how many results are held, expired ones that have not gone yet included."""
-        return len(self._entries)
+        return len(self._kept.get().entries)
 
     def recall(self, kind: str, contact_center: str, address: str, *secrets: str) -> Remembered | None:
         """Return what was remembered of exactly these credentials from exactly this address."""
-        key = self._digest(kind, contact_center, address, *secrets)
-        with self._lock:
-            entry = self._entries.get(key)
+        kept = self._kept.get()
+        key = kept.digest(kind, contact_center, address, *secrets)
+        with kept.lock:
+            entry = kept.entries.get(key)
             if entry is None:
                 return None
             if entry[0] <= self._clock():
-                del self._entries[key]
+                del kept.entries[key]
                 return None
-            self._entries.move_to_end(key)
+            kept.entries.move_to_end(key)
             return entry[1]
 
     def remember(
@@ -136,64 +167,34 @@ class VerifiedMemory:
         """Remember a result; 0 seconds remember nothing."""
         if seconds <= 0:
             return
-        key = self._digest(kind, contact_center, address, *secrets)
-        with self._lock:
+        kept = self._kept.get()
+        key = kept.digest(kind, contact_center, address, *secrets)
+        with kept.lock:
             now = self._clock()
-            self._entries[key] = (now + seconds, result)
-            self._entries.move_to_end(key)
-            self._drop_idle(now)
+            kept.entries[key] = (now + seconds, result)
+            kept.entries.move_to_end(key)
+            kept.drop_idle(now, self._max_entries)
 
     def board(self, kind: str, contact_center: str, address: str, *secrets: str) -> Flight:
         """Join those who wait for exactly these credentials from exactly this address, or be the first."""
-        key = self._digest(kind, contact_center, address, *secrets)
-        with self._lock:
-            known = self._flights.get(key)
+        kept = self._kept.get()
+        key = kept.digest(kind, contact_center, address, *secrets)
+        with kept.lock:
+            known = kept.flights.get(key)
             if known is not None:
                 return _Follower(known)
-            begun = self._flights[key] = _Flight(key, self, self._patience)
+            begun = kept.flights[key] = _Flight(key, kept, self._patience)
         return _Leader(begun)
-
-    def _gone(self, key: bytes, flight: _Flight) -> None:
-        with self._lock:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
 
     def forget(self, kind: str, contact_center: str, address: str, *secrets: str) -> None:
         """Forget what was remembered of these credentials."""
-        key = self._digest(kind, contact_center, address, *secrets)
-        with self._lock:
-            self._entries.pop(key, None)
+        kept = self._kept.get()
+        key = kept.digest(kind, contact_center, address, *secrets)
+        with kept.lock:
+            kept.entries.pop(key, None)
 
     def clear(self) -> None:
         """Forget everything; who waits for a verification under way goes on waiting for it."""
-        with self._lock:
-            self._entries.clear()
-
-    def before_fork(self) -> None:
-        """Do nothing: the parent keeps what it knows."""
-
-    def after_fork(self) -> None:
-        """Begin anew: a key that two processes know is one too many."""
-        self._begin()
-
-    def _begin(self) -> None:
-        # Made once: OpenSSL takes longer to find the algorithm than to run it.
-        self._key = hmac.new(randomness.token_bytes(32), digestmod="sha256")
-        self._entries: OrderedDict[bytes, tuple[float, Remembered]] = OrderedDict()
-        self._flights: dict[bytes, _Flight] = {}
-        self._patient = threading.BoundedSemaphore(PATIENT)
-
-    def _digest(self, *parts: str) -> bytes:
-        # Each part with its length before it: no two different sequences make the same message.
-        message = "".join([f"{len(part)}:{part}" for part in parts])
-        code = self._key.copy()
-        code.update(message.encode("utf-8", "surrogatepass"))
-        return code.digest()
-
-    def _drop_idle(self, now: float) -> None:
-        """Drop the least recently used while there are too many, or they have expired."""
-        while self._entries:
-            key, (expires, _) = next(iter(self._entries.items()))
-            if len(self._entries) <= self._max_entries and expires > now:
-                return
-            del self._entries[key]
+        kept = self._kept.get()
+        with kept.lock:
+            kept.entries.clear()

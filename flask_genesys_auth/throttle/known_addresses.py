@@ -6,10 +6,11 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from ..errors import StateUnavailable
-from ..forks import fork_safe_lock
+from ..processes import PerProcess
 from .digests import message
 
 if TYPE_CHECKING:
@@ -24,19 +25,30 @@ PAUSE = 5.0
 """Seconds for which a state that did not answer is left alone: what it is asked here, nobody has to wait for."""
 
 
-class KnownAddresses:
-    """At which addresses an account has logged in; a state that does not answer knows none."""
+class _Written:
+    """What one process has written down, and until when it leaves the state alone."""
 
-    def __init__(self, state: StateStore, clock: Callable[[], float]) -> None:
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.fresh: OrderedDict[str, float] = OrderedDict()
+        self.ask_again = -math.inf
+
+
+class KnownAddresses:
+    """At which addresses an account has logged in; a state that does not answer knows none.
+
+    :param max_fresh: for how many addresses this process knows that they are written down.
+    """
+
+    def __init__(self, state: StateStore, clock: Callable[[], float], *, max_fresh: int = MAX_FRESH) -> None:
         self._state = state
         self._clock = clock
-        self._lock = fork_safe_lock()
-        self._fresh: OrderedDict[str, float] = OrderedDict()
-        self._ask_again = -math.inf
+        self._max_fresh = max_fresh
+        self._written = PerProcess(_Written)
 
     def holds(self, *account_and_place: str) -> bool:
         """Tell whether this account has logged in there within 30 days."""
-        if self._clock() < self._ask_again:
+        if self._clock() < self._written.get().ask_again:
             return False
         try:
             return self._state.get(self._key(account_and_place)) is not None
@@ -48,27 +60,29 @@ class KnownAddresses:
         """Write down a good login, once a day."""
         key = self._key(account_and_place)
         now = self._clock()
-        with self._lock:
-            if now < max(self._ask_again, self._fresh.get(key, -math.inf)):
+        written = self._written.get()
+        with written.lock:
+            if now < max(written.ask_again, written.fresh.get(key, -math.inf)):
                 return
         try:
             self._state.put(key, True, KNOWN_ADDRESS_TTL)
         except StateUnavailable:
             self._leave_alone()
             return
-        with self._lock:
-            self._fresh[key] = now + KNOWN_ADDRESS_REFRESH
-            self._fresh.move_to_end(key)
-            if len(self._fresh) > MAX_FRESH:
-                self._fresh.popitem(last=False)
+        with written.lock:
+            written.fresh[key] = now + KNOWN_ADDRESS_REFRESH
+            written.fresh.move_to_end(key)
+            if len(written.fresh) > self._max_fresh:
+                written.fresh.popitem(last=False)
 
     def clear(self) -> None:
         """Forget what this process has written down; what stands in the state stays."""
-        with self._lock:
-            self._fresh.clear()
+        written = self._written.get()
+        with written.lock:
+            written.fresh.clear()
 
     def _leave_alone(self) -> None:
-        self._ask_again = self._clock() + PAUSE
+        self._written.get().ask_again = self._clock() + PAUSE
 
     @staticmethod
     def _key(parts: tuple[str, ...]) -> str:

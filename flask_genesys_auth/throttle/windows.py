@@ -7,13 +7,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Protocol
 
 from ..chain.decision import Unavailable
 from ..chain.ports import Reservation
 from ..checks import Check
 from ..config.rules import parse_limit
-from ..forks import fork_safe_lock
+from ..processes import PerProcess
 
 MAX_KEYS = 50_000
 """How many accounts or addresses one limit keeps count of; one key takes about 300 bytes."""
@@ -128,8 +129,24 @@ class _Window:
             del self._slots[min(sample, key=lambda key: len(self._slots[key]))]
 
 
+class _Counts:
+    """The slots that one process has taken, by limit."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.windows: dict[Limit, _Window] = {}
+        self._last = -math.inf
+
+    def moment(self, now: float) -> float:
+        """Return a moment that no other reservation has, so that it names a slot."""
+        self._last = max(now, math.nextafter(self._last, math.inf))
+        return self._last
+
+
 class LocalLedger:
     """Implements :class:`Ledger` in this process: of the slots that a caller asks for, all are taken or none.
+
+    A forked child begins without a slot taken.
 
     :param clock: seconds that never go back.
     :param max_keys: how many keys each limit keeps count of; when there are more within its span, those with the
@@ -141,9 +158,7 @@ class LocalLedger:
     def __init__(self, clock: Callable[[], float] = time.monotonic, max_keys: int = MAX_KEYS) -> None:
         self._clock = clock
         self._max_keys = max_keys
-        self._lock = fork_safe_lock()
-        self._windows: dict[Limit, _Window] = {}
-        self._last = -math.inf
+        self._counts = PerProcess(_Counts)
 
     def checks(self) -> Iterator[Check]:
         """Yield where failures are counted."""
@@ -152,60 +167,57 @@ class LocalLedger:
 
     def count(self, limit: Limit) -> int:
         """Return how many keys of this limit are kept count of."""
-        return len(self._windows.get(limit, ()))
+        return len(self._counts.get().windows.get(limit, ()))
 
     def reserve(self, wanted: Sequence[Wanted]) -> LocalSlots | list[float]:
         """Take one slot of each, or none and return the seconds until each has one."""
-        with self._lock:
-            now = self._now()
-            slots = [(self._window(limit), key) for limit, key in wanted]
+        counts = self._counts.get()
+        with counts.lock:
+            now = counts.moment(self._clock())
+            slots = [(counts.windows.setdefault(limit, _Window(limit, self._max_keys)), key) for limit, key in wanted]
             waits = [window.wait(key, now) for window, key in slots]
             if any(waits):
                 return waits
             for window, key in slots:
                 window.take(key, now)
-        return LocalSlots(self, slots, now)
+        return LocalSlots(self, counts, slots, now)
 
     def wait(self, limit: Limit, key: bytes) -> float:
         """Return the seconds until there is a slot; 0 if there is one. Takes none."""
-        window = self._windows.get(limit)
+        counts = self._counts.get()
+        window = counts.windows.get(limit)
         if window is None or not window.in_use:
             return 0.0
-        with self._lock:
+        with counts.lock:
             return window.wait(key, self._clock())
 
     def look(self, wanted: Sequence[Wanted]) -> list[float]:
         """Return the seconds until each has a slot, 0 where it has. Takes none."""
         return [self.wait(limit, key) if limit.amount else limit.span for limit, key in wanted]
 
-    def give_back(self, slots: list[tuple[_Window, bytes]], taken_at: float) -> None:
-        """Return what :meth:`reserve` took at that moment."""
-        with self._lock:
+    def give_back(self, taken_from: _Counts, slots: list[tuple[_Window, bytes]], taken_at: float) -> None:
+        """Return what :meth:`reserve` took at that moment, unless another process took it."""
+        if taken_from is not self._counts.get():
+            return
+        with taken_from.lock:
             for window, key in slots:
                 window.give_back(key, taken_at)
 
     def clear(self) -> None:
         """Forget every slot that was taken."""
-        with self._lock:
-            self._windows = {}
-
-    def _window(self, limit: Limit) -> _Window:
-        window = self._windows.get(limit)
-        if window is None:
-            window = self._windows[limit] = _Window(limit, self._max_keys)
-        return window
-
-    def _now(self) -> float:
-        # No two reservations share a moment, so that a moment names a slot.
-        self._last = max(self._clock(), math.nextafter(self._last, math.inf))
-        return self._last
+        counts = self._counts.get()
+        with counts.lock:
+            counts.windows.clear()
 
 
 class LocalSlots:
     """Slots taken together, returned at most once."""
 
-    def __init__(self, ledger: LocalLedger, slots: list[tuple[_Window, bytes]], taken_at: float) -> None:
+    def __init__(
+        self, ledger: LocalLedger, counts: _Counts, slots: list[tuple[_Window, bytes]], taken_at: float
+    ) -> None:
         self._ledger = ledger
+        self._counts = counts
         self._slots = slots
         self._taken_at = taken_at
 
@@ -215,4 +227,4 @@ class LocalSlots:
 
     def void(self) -> None:
         """Return the slots: nobody has said whether the credentials are good."""
-        self._ledger.give_back(self._slots, self._taken_at)
+        self._ledger.give_back(self._counts, self._slots, self._taken_at)

@@ -9,6 +9,7 @@ import pytest
 
 from flask_genesys_auth.recent import Recent
 
+from ..forking import FORKS, holds_in_child
 from .contract import Clock
 
 
@@ -98,14 +99,46 @@ def test_a_read_is_made_once_and_remembered_if_it_finds_anything(recent: Recent[
     assert [recent.read("key", lambda: found.pop(0)) for _ in range(4)] == [None, None, "second", "second"]
 
 
-def test_a_child_begins_empty_and_its_parent_keeps_what_it_knows(recent: Recent[str]) -> None:
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_child_begins_empty_and_its_parent_keeps_what_it_knows(recent: Recent[str], fork: str) -> None:
     read(recent)
     reading = recent.begin()
-    recent.before_fork()
+
+    def begins_empty() -> bool:
+        empty = recent.recall("key") is None and len(recent) == 0
+        recent.remember("key", "of a read that the parent began", reading)
+        return empty and recent.recall("key") is None
+
+    assert holds_in_child(begins_empty, fork=fork)
     assert recent.recall("key") == "value"
-    recent.after_fork()
-    recent.remember("key", "of the parent", reading)
-    assert recent.recall("key") is None
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_child_inherits_no_lock(fork: str) -> None:
+    within, go_on = threading.Event(), threading.Event()
+    workers: list[threading.Thread] = []
+
+    def clock() -> float:
+        # The worker remembers, which looks at the clock within the lock.
+        if threading.current_thread() in workers:
+            within.set()
+            go_on.wait()
+        return 0.0
+
+    recent: Recent[str] = Recent(60, clock=clock)
+    begun = recent.begin()
+    workers.append(threading.Thread(target=lambda: recent.remember("key", "value", begun)))
+    workers[0].start()
+    assert within.wait(20)
+
+    def remembers() -> bool:
+        read(recent, "other")
+        return recent.recall("other") == "value"
+
+    assert holds_in_child(remembers, fork=fork)
+    go_on.set()
+    workers[0].join()
+    assert recent.recall("key") == "value"
 
 
 def test_threads_may_use_it_at_once() -> None:

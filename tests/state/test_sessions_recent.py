@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,6 +15,7 @@ from flask_genesys_auth.recent import Recent
 from flask_genesys_auth.sessions import LoginSessions
 from flask_genesys_auth.state.memory import MemoryState
 
+from ..reachable import reachable
 from .contract import Clock
 from .test_sessions import begin, living
 
@@ -273,16 +273,11 @@ def test_a_session_that_ends_before_its_touch_is_ended(
     assert sessions.resume(session_id) == ENDED
 
 
-def test_the_memory_does_not_know_the_id(sessions: LoginSessions) -> None:
+def test_the_memory_does_not_know_the_id(state: CountingState, clock: Clock) -> None:
+    recent: Recent[LoginSession] = Recent(DELAY, clock=clock)
+    sessions = LoginSessions(state, SessionSettings(revocation_delay=DELAY), clock, recent=recent)
     session_id = begin(sessions)
-    assert isinstance(sessions.resume(session_id), LoginSession)
-    seen: set[int] = set()
-    waiting: list[object] = [vars(sessions._recent)]
-    while waiting:
-        found = waiting.pop()
-        if id(found) in seen or isinstance(found, type):
-            continue
-        seen.add(id(found))
-        assert not (isinstance(found, str) and session_id in found)
-        waiting += gc.get_referents(found) if isinstance(found, (dict, list, tuple, LoginSession)) else []
-    assert len(seen) > 10
+    session = sessions.resume(session_id)
+    held = reachable(recent)
+    assert any(found is session for found in held)
+    assert not [found for found in held if isinstance(found, str) and session_id in found]

@@ -20,13 +20,32 @@ from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.throttle import BeginLimit, FailureLimit, FailureThrottle, LocalLedger
-from flask_genesys_auth.throttle.known_addresses import KNOWN_ADDRESS_TTL, PAUSE
+from flask_genesys_auth.throttle.known_addresses import KNOWN_ADDRESS_TTL, PAUSE, KnownAddresses
+from flask_genesys_auth.throttle.windows import Limit
 
+from ..forking import FORKS, holds_in_child
 from .contract import Clock
-from .test_forks import in_child
 
 HERE, THERE = "192.0.2.1", "198.51.100.7"
 Ask = Callable[[], "Reservation | Unavailable"]
+COUNTED = {
+    "account": ThrottleSettings().per_account,
+    "anywhere": ThrottleSettings().per_account_anywhere,
+    "address": "1000000 per minute",
+}
+"""The limits of a throttle that lets one address fail as often as it likes, as its ledger names them."""
+
+
+class CountingState(MemoryState):
+    """A state that counts how often something is put into it."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__("one", clock=clock)
+        self.puts = 0
+
+    def put(self, key: str, value: Any, ttl: float, *, index: Any = ()) -> None:
+        self.puts += 1
+        super().put(key, value, ttl, index=index)
 
 
 @pytest.fixture
@@ -401,15 +420,18 @@ def test_a_state_that_does_not_answer_is_left_alone_for_a_while(clock: Clock) ->
     taken(throttle.reserve("acme", "bob", HERE))
 
 
-def test_it_does_not_grow_with_the_addresses_it_has_noted(
-    clock: Clock, state: MemoryState, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flask_genesys_auth.throttle.known_addresses.MAX_FRESH", 10)
-    throttle = make(clock, state)
-    for address in from_(100):
-        taken(throttle.reserve("acme", "ann", address)).succeeded()
-    assert len(throttle._known._fresh) == 10
-    assert len(state) == 100
+def test_it_does_not_grow_with_the_addresses_it_has_noted(clock: Clock) -> None:
+    state = CountingState(clock)
+    known = KnownAddresses(state, clock, max_fresh=10)
+    addresses = list(from_(100))
+    for address in addresses:
+        known.note("acme", "ann", address)
+    assert state.puts == len(state) == 100
+    for address in addresses[90:]:
+        known.note("acme", "ann", address)
+    assert state.puts == 100
+    known.note("acme", "ann", addresses[89])  # which had to go for the last ten, so that it is written once more
+    assert state.puts == 101
 
 
 def test_the_state_is_read_only_when_that_limit_alone_refuses(clock: Clock) -> None:
@@ -472,7 +494,7 @@ def test_memory_is_bounded_and_a_flood_of_names_does_not_wash_away_who_is_at_the
         throttle.reserve("acme", f"name-{number}" * 10, HERE)
     refused(throttle.over_limit("acme", "ann", HERE))
     refused(throttle.reserve("acme", "ann", HERE))
-    limits = (throttle._per_account, throttle._per_account_anywhere, throttle._per_address)
+    limits = [Limit.of(name, notation) for name, notation in COUNTED.items()]
     assert [ledger.count(limit) for limit in limits] == [200, 200, 1]
 
 
@@ -483,7 +505,8 @@ def test_what_has_expired_goes_in_passing(clock: Clock, state: MemoryState) -> N
         throttle.reserve("acme", str(number), HERE)
     clock.advance(901)
     throttle.reserve("acme", "ann", HERE)
-    assert ledger.count(throttle._per_account) == ledger.count(throttle._per_account_anywhere) == 1
+    account, anywhere, _ = (Limit.of(name, notation) for name, notation in COUNTED.items())
+    assert ledger.count(account) == ledger.count(anywhere) == 1
 
 
 def test_the_directory_s_limit_is_per_key(clock: Clock) -> None:
@@ -522,11 +545,54 @@ def test_no_thread_stays_behind(state: MemoryState) -> None:
     assert set(threading.enumerate()) == before
 
 
-def test_a_forked_worker_goes_on_counting_from_where_it_was(clock: Clock) -> None:
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_forked_worker_counts_from_nothing_and_gives_back_nothing_of_its_parents(clock: Clock, fork: str) -> None:
     limit = FailureLimit("2 per hour", clock=clock)
-    taken(limit.reserve("ann"))
-    assert in_child(lambda: passed(lambda: limit.reserve("ann"), 5) == 1)
+    slot = taken(limit.reserve("ann"))
+
+    def counts_anew() -> bool:
+        slot.void()
+        return passed(lambda: limit.reserve("ann"), 5) == 2
+
+    assert holds_in_child(counts_anew, fork=fork)
     assert passed(lambda: limit.reserve("ann"), 5) == 1
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_forked_worker_inherits_no_lock(state: MemoryState, fork: str) -> None:
+    within, go_on = threading.Event(), threading.Event()
+
+    def clock() -> float:
+        # The ledger asks its clock within its lock.
+        if threading.current_thread() is worker:
+            within.set()
+            go_on.wait()
+        return 0.0
+
+    throttle = FailureThrottle(ThrottleSettings(), state, clock=clock)
+    worker = threading.Thread(target=lambda: throttle.reserve("acme", "ann", HERE))
+    worker.start()
+    assert within.wait(20)
+    assert holds_in_child(lambda: passed(lambda: throttle.reserve("acme", "ann", HERE), 11) == 10, fork=fork)
+    go_on.set()
+    worker.join()
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_forked_worker_notes_addresses_for_itself(clock: Clock, fork: str) -> None:
+    state = CountingState(clock)
+    known = KnownAddresses(state, clock)
+    known.note("acme", "ann", HERE)
+    known.note("acme", "ann", HERE)
+    assert state.puts == 1
+
+    def notes_again() -> bool:
+        known.note("acme", "ann", HERE)
+        return state.puts == 2
+
+    assert holds_in_child(notes_again, fork=fork)
+    known.note("acme", "ann", HERE)
+    assert state.puts == 1
 
 
 class LimitAndModel(RuleBasedStateMachine):

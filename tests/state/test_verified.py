@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 
@@ -14,6 +13,8 @@ from flask_genesys_auth.chain.decision import Authenticated, Identity
 from flask_genesys_auth.chain.ports import Remembered, VerifiedCredentials
 from flask_genesys_auth.verified import VerifiedMemory
 
+from ..forking import FORKS, holds_in_child
+from ..reachable import reachable
 from .contract import Clock
 
 ANN = ("basic", "acme", "192.0.2.1", "ann", "a secret")
@@ -159,36 +160,41 @@ def test_nothing_it_holds_has_the_secret_in_it() -> None:
     memory = VerifiedMemory()
     memory.remember("basic", "acme", "", "ann", secret, result=RESULT, seconds=60)
     assert memory.recall("basic", "acme", "", "ann", secret) is RESULT
-    seen: set[int] = set()
-    waiting: list[object] = [memory.__dict__]
-    while waiting:
-        found = waiting.pop()
-        if id(found) in seen or isinstance(found, type):
-            continue
-        seen.add(id(found))
+    held = reachable(memory)
+    assert any(found is RESULT for found in held)
+    for found in held:
         assert not (isinstance(found, str) and secret in found)
         assert not (isinstance(found, (bytes, bytearray)) and secret.encode() in found)
-        if isinstance(found, (dict, list, tuple, set)):
-            waiting += gc.get_referents(found)
-    assert len(seen) > 5
 
 
-def test_two_processes_have_two_keys() -> None:
-    one, two = VerifiedMemory(), VerifiedMemory()
-    assert one._digest("a") == one._digest("a")
-    assert one._digest("a") != two._digest("a")
+def keys_held(memory: VerifiedMemory) -> set[bytes]:
+    """Return the digests under which a memory keeps its results: only there can its key be seen to be its own."""
+    return {found for found in reachable(memory) if isinstance(found, bytes) and len(found) == 32}
 
 
-def test_after_a_fork_it_begins_empty_under_another_key_and_the_parent_keeps_its_own() -> None:
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_child_begins_empty_under_a_key_of_its_own_and_the_parent_keeps_what_it_knows(fork: str) -> None:
     memory = VerifiedMemory()
     memory.remember(*ANN, result=RESULT, seconds=60)
-    before = memory._digest("a")
-    memory.before_fork()
+    before = keys_held(memory)
+    assert before
+
+    def begins_empty() -> bool:
+        empty = memory.recall(*ANN) is None and len(memory) == 0
+        memory.remember(*ANN, result=RESULT, seconds=60)
+        return empty and memory.recall(*ANN) is RESULT and len(keys_held(memory)) > len(before)
+
+    assert holds_in_child(begins_empty, fork=fork)
     assert memory.recall(*ANN) is RESULT
-    memory.after_fork()
-    assert memory.recall(*ANN) is None
-    assert len(memory) == 0
-    assert memory._digest("a") != before
+    assert keys_held(memory) == before
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_child_waits_for_no_verification_of_its_parent(fork: str) -> None:
+    memory = VerifiedMemory()
+    assert memory.board(*ANN).leads
+    assert holds_in_child(lambda: memory.board(*ANN).leads, fork=fork)
+    assert not memory.board(*ANN).leads
 
 
 def test_threads_may_use_it_at_once() -> None:
