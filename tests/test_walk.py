@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ from flask_genesys_auth.chain.decision import (
 )
 from flask_genesys_auth.chain.evidence import BasicCredentials, Evidence, Malformed
 from flask_genesys_auth.chain.order import in_order
-from flask_genesys_auth.chain.ports import AccountState, Challenge, Step
+from flask_genesys_auth.chain.ports import AccountState, Challenge, Flight, Step
 from flask_genesys_auth.chain.walk import AuthenticationChain
 from flask_genesys_auth.config.settings import (
     ContactCenterSettings,
@@ -42,6 +41,7 @@ from flask_genesys_auth.steps.disabled import DisabledStep
 from flask_genesys_auth.steps.login_session import LoginSessionStep
 from flask_genesys_auth.steps.saml import SamlStep
 from flask_genesys_auth.throttle import FailureLimit, FailureThrottle, LocalLedger
+from flask_genesys_auth.throttle.windows import Limit
 from flask_genesys_auth.verified import PATIENT, VerifiedMemory
 
 Answer = Callable[[Evidence], Outcome]
@@ -112,24 +112,50 @@ def password_is(step: str, password: str) -> Answer:
     return answer
 
 
+class ToldVerified(VerifiedMemory):
+    """Says of each request that it verifies its credentials, or waits for another that does."""
+
+    def __init__(self, patience: float) -> None:
+        super().__init__(patience=patience)
+        self.joined = threading.Semaphore(0)
+
+    def board(self, kind: str, contact_center: str, address: str, *secrets: str) -> Flight:
+        flight = super().board(kind, contact_center, address, *secrets)
+        self.joined.release()
+        return flight
+
+
 class House:
     """A chain over scripted steps and real rooms."""
 
-    def __init__(self, *steps: Step, per_account: str = "3 per 5 minutes", patience: float = 20.0) -> None:
+    def __init__(
+        self,
+        *steps: Step,
+        per_account: str = "3 per 5 minutes",
+        patience: float = 20.0,
+        sessions: LoginSessions | None = None,
+    ) -> None:
         table = ContactCenterSettings(name="acme", id="acme")
         settings = Settings({"acme": table}, base_path=Path())
         state = MemoryState("test")
         self.people = People({"ann": Person("ann"), "bob": Person("bob")})
-        self.sessions = LoginSessions(state, SessionSettings())
+        self.sessions = sessions or LoginSessions(state, SessionSettings())
+        self.ledger = LocalLedger()
+        self.verified = ToldVerified(patience)
         self.chain = AuthenticationChain(
             ContactCenters(settings, [ContactCenter(table, tuple(steps))]),
             SalesforceHeaders(),
             sessions=self.sessions,
             accounts=self.people,
             describe=self.people.describe,
-            throttle=FailureThrottle(ThrottleSettings(per_account=per_account), state),
-            verified=VerifiedMemory(patience=patience),
+            throttle=FailureThrottle(ThrottleSettings(per_account=per_account), state, self.ledger),
+            verified=self.verified,
         )
+
+    @property
+    def failures(self) -> int:
+        """How many addresses have failed, or are being asked about."""
+        return self.ledger.count(Limit.of("address", ThrottleSettings().per_address))
 
     def start(self, account: str = "ann", contact_center: str = "acme") -> str:
         return self.sessions.start(contact_center=contact_center, account_id=account, step="saml")
@@ -309,9 +335,9 @@ def test_the_browser_session_is_not_looked_at_when_headers_decide() -> None:
     assert house.chain.walk(request(), must_not_be_called).authenticated
 
 
-def basic_house(per_account: str = "3 per 5 minutes") -> tuple[House, ScriptedStep, ScriptedStep]:
+def basic_house(per_account: str = "3 per 5 minutes", *, reuse: float = 60) -> tuple[House, ScriptedStep, ScriptedStep]:
     first = ScriptedStep(
-        "configuration_server", password_is("configuration_server", "cs"), credentials="basic", reuse=60
+        "configuration_server", password_is("configuration_server", "cs"), credentials="basic", reuse=reuse
     )
     second = ScriptedStep("web_services", password_is("web_services", "ws"), credentials="basic", reuse=60)
     return House(first, second, per_account=per_account), first, second
@@ -336,13 +362,17 @@ def test_what_is_remembered_counts_for_its_own_address_name_and_password_only() 
     assert first.asked == 4
 
 
-def test_zero_seconds_remember_nothing_and_the_shortest_step_counts() -> None:
-    house, first, second = basic_house()
-    house.chain._stages = {  # the same steps, one of which is not to be remembered
-        "acme": tuple(
-            replace(stage, reuse=0.0 if stage.step is first else stage.reuse) for stage in house.chain._stages["acme"]
-        )
-    }
+def test_zero_seconds_remember_nothing() -> None:
+    house, first, second = basic_house(reuse=0)
+    for _ in range(2):
+        assert house.chain.walk(request("ws")).authenticated
+    assert (first.asked, second.asked) == (2, 2)
+
+
+def test_the_shortest_time_of_all_steps_counts() -> None:
+    first = ScriptedStep("first", password_is("first", "other"), credentials="basic", reuse=0)
+    second = ScriptedStep("second", password_is("second", "ws"), credentials="basic", reuse=60)
+    house = House(first, second)
     for _ in range(2):
         assert house.chain.walk(request("ws")).authenticated
     assert (first.asked, second.asked) == (2, 2)
@@ -395,7 +425,7 @@ def test_success_returns_the_slot() -> None:
     house, _, _ = basic_house(per_account="3 per 5 minutes")
     for number in range(8):
         assert house.chain.walk(request("ws", address="192.0.2.1")).authenticated, number
-        house.chain._verified = VerifiedMemory()
+        house.verified.clear()
 
 
 def test_remembered_credentials_are_no_oracle_while_the_account_is_over_its_limit() -> None:
@@ -504,8 +534,7 @@ def test_an_unreadable_session_is_unavailable() -> None:
         def resume(self, session_id: str, *, touch: bool = True) -> Rejected:
             raise StateUnavailable("the state's server does not answer")
 
-    house = House(LoginSessionStep())
-    house.chain._sessions = DownSessions(MemoryState("test"), SessionSettings())
+    house = House(LoginSessionStep(), sessions=DownSessions(MemoryState("test"), SessionSettings()))
     assert house.chain.walk(request(), lambda: "opaque").unavailable
     assert not house.chain.walk(request()).unavailable  # without a session nothing has to be read
 
@@ -585,19 +614,15 @@ def test_what_was_remembered_and_no_longer_holds_leaves_no_slot_behind() -> None
     house = House(
         refused, ScriptedStep("web_services", password_is("web_services", "pw"), credentials="basic", reuse=60)
     )
-    throttle = house.chain._throttle  # what is in use shows nowhere else
-    assert isinstance(throttle, FailureThrottle)
-    ledger = throttle._ledger
-    assert isinstance(ledger, LocalLedger)
     both = {"ssid": "x", "surl": "https://login.salesforce.com/id/00D000000000001EAA/005000000000001AAA"}
     assert house.chain.walk(request("pw")).authenticated
-    assert ledger.count(throttle._per_address) == 0
+    assert house.failures == 0
     house.people.people["ann"].version = "2"
     house.chain.walk(request("pw", **both))
     assert refused.asked == 3  # the first walk, what was recalled, and the walk afresh
-    assert ledger.count(throttle._per_address) == 0
+    assert house.failures == 0
     assert not house.chain.walk(request("wrong")).authenticated
-    assert ledger.count(throttle._per_address) == 1
+    assert house.failures == 1
 
 
 class Gate:
@@ -614,14 +639,17 @@ class Gate:
         return self.answer(evidence)
 
 
-def at_once(house: House, gate: Gate, first: Request, *others: Request) -> list[Decision]:
-    """Walk for the first, then, while its step is being asked, for the others; return all decisions."""
+def at_once(house: House, gate: Gate, first: Request, *others: Request, turned_away: int = 0) -> list[Decision]:
+    """Walk for the first, then, while its step is being asked, for the others; return all decisions.
+
+    :param turned_away: how many of them do not wait.
+    """
     found: dict[int, Decision] = {}
-    waiting = threading.Semaphore(0)
+    ended = threading.Semaphore(0)
 
     def walk(place: int, sent: Request) -> None:
-        waiting.release()
         found[place] = house.chain.walk(sent)
+        ended.release()
 
     threads = [threading.Thread(target=walk, args=each) for each in enumerate((first, *others))]
     threads[0].start()
@@ -629,11 +657,12 @@ def at_once(house: House, gate: Gate, first: Request, *others: Request) -> list[
     for thread in threads[1:]:
         thread.start()
     for _ in threads:
-        assert waiting.acquire(timeout=20)
-    time.sleep(0.1)  # until they have gone as far as they can
+        assert house.verified.joined.acquire(timeout=20)
+    for _ in range(turned_away):
+        assert ended.acquire(timeout=20)
     gate.opened.set()
     for thread in threads:
-        thread.join(20)
+        thread.join()
     return [found[place] for place in sorted(found)]
 
 
@@ -641,7 +670,7 @@ def test_while_a_verification_takes_long_only_a_few_wait_for_it() -> None:
     gate = Gate(password_is("web_services", "ws"))
     step = ScriptedStep("web_services", gate, credentials="basic")
     house = House(step, patience=0.0)
-    decisions = at_once(house, gate, *(request("ws") for _ in range(20)))
+    decisions = at_once(house, gate, *(request("ws") for _ in range(20)), turned_away=19 - PATIENT)
     served = [decision for decision in decisions if decision.authenticated]
     sent_away = [decision for decision in decisions if decision.unavailable]
     assert (len(served), len(sent_away)) == (1 + PATIENT, 19 - PATIENT)
@@ -705,10 +734,11 @@ def test_a_verification_that_breaks_off_leaves_nobody_waiting_and_judges_nobody(
     assert gate.begun.wait(20)
     follower = threading.Thread(target=lambda: outcome.append(house.chain.walk(request("ws"))))
     follower.start()
-    time.sleep(0.1)
+    for _ in range(2):
+        assert house.verified.joined.acquire(timeout=20)
     gate.opened.set()
-    leader.join(20)
-    follower.join(20)
+    leader.join()
+    follower.join()
     decisions = [one for one in outcome if isinstance(one, Decision)]
     assert len(outcome) == 2
     assert [decision.authenticated for decision in decisions] == [True]
