@@ -14,7 +14,7 @@ from flask import Blueprint, Flask, Response
 from .accounts.enrolment import check_enrolment, follow_groups
 from .accounts.from_model import describe_of
 from .accounts.passwords import PasswordHasher
-from .chain.contact_centers import ContactCenter, ContactCenters
+from .chain.contact_centers import ContactCenter, ContactCenters, DisabledStep
 from .chain.order import in_order
 from .chain.ports import AccountStore, PasswordStore
 from .chain.walk import AuthenticationChain
@@ -22,15 +22,14 @@ from .config.databases import is_redis
 from .config.rules import imported
 from .errors import ConfigurationError
 from .events import Event, tell
-from .recent import recent_accounts
+from .limits import BeginLimit, FailureLimit, FailureThrottle, Ledger, LocalLedger
+from .limits.gate import CredentialGate, VerifiedCredentials
+from .limits.recent import recent_accounts
 from .sessions import LoginSessions
 from .state.health import check_methods
-from .steps.disabled import DisabledStep
 from .steps.login_session import LoginSessionStep
 from .steps.saml import SamlStep
 from .steps.web_services import WebServicesStep
-from .throttle import BeginLimit, FailureLimit, FailureThrottle, Ledger, LocalLedger
-from .verified import VerifiedMemory
 from .web import access, administration, configured, login, origin
 from .web.hooks import Hooks
 from .web.runtime import EXTENSION, Runtime, runtime, without_steps
@@ -206,7 +205,7 @@ class GenesysAuth(Generic[U]):
         passwords = accounts if isinstance(accounts, PasswordStore) else None
         extra = _steps((*self._extra_steps, *settings.extra_steps))
         providers = _service_providers(settings, state)
-        ledger, verified = _ledger(settings), VerifiedMemory()
+        ledger, verified = _ledger(settings), VerifiedCredentials()
         throttle = FailureThrottle(settings.throttle, state, ledger)
         recent = recent_accounts(accounts, settings.session.revocation_delay)
         parts = _StepParts(settings, accounts, hasher, ledger)
@@ -222,8 +221,7 @@ class GenesysAuth(Generic[U]):
             sessions=sessions,
             accounts=accounts,
             describe=describe,
-            throttle=throttle,
-            verified=verified,
+            gate=CredentialGate(throttle, verified),
             recent=recent,
         )
         return Runtime(
@@ -338,7 +336,7 @@ def _ledger(settings: Settings) -> Ledger:
     url = settings.throttle.storage_url
     if not is_redis(url):
         return LocalLedger()
-    from .throttle.shared import SharedLedger
+    from .limits.shared import SharedLedger
 
     return SharedLedger(url, settings.state_namespace, settings.state_timeout, fallback=settings.throttle.fallback)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .chain.decision import LoginSession, Reason, Rejected
 from .errors import RevokedInPart, StateUnavailable
-from .recent import Recent
+from .limits.recent import Recent
 
 if TYPE_CHECKING:
     from .chain.ports import Json, StateStore
@@ -53,7 +53,7 @@ class SessionInfo:
 
 
 class LoginSessions:
-    """Begins, resumes and ends login sessions; implements :class:`~flask_genesys_auth.chain.ports.SessionReader`.
+    """Begins, resumes and ends login sessions; implements :class:`~flask_genesys_auth.chain.walk.Sessions`.
 
     A session ends ``absolute_timeout`` after it began, where its provider said so (saml-core 2.7.2,
     SessionNotOnOrAfter), or when it was not used for ``idle_timeout``. That it was used is written down at most once

@@ -12,7 +12,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
-from flask_genesys_auth.chain.contact_centers import ContactCenter, ContactCenters
+from flask_genesys_auth.chain.contact_centers import ContactCenter, ContactCenters, DisabledStep
 from flask_genesys_auth.chain.decision import (
     Authenticated,
     Decision,
@@ -25,7 +25,7 @@ from flask_genesys_auth.chain.decision import (
 )
 from flask_genesys_auth.chain.evidence import BasicCredentials, Evidence, Malformed
 from flask_genesys_auth.chain.order import in_order
-from flask_genesys_auth.chain.ports import AccountState, Challenge, Flight, Step
+from flask_genesys_auth.chain.ports import AccountState, Challenge, Step
 from flask_genesys_auth.chain.walk import AuthenticationChain
 from flask_genesys_auth.config.settings import (
     ContactCenterSettings,
@@ -35,14 +35,13 @@ from flask_genesys_auth.config.settings import (
     ThrottleSettings,
 )
 from flask_genesys_auth.errors import AccountsUnavailable, ConfigurationError, HasherBusy, StateUnavailable
+from flask_genesys_auth.limits import FailureLimit, FailureThrottle, LocalLedger
+from flask_genesys_auth.limits.gate import PATIENT, CredentialGate, Verification, VerifiedCredentials
+from flask_genesys_auth.limits.throttle import Limit
 from flask_genesys_auth.sessions import LoginSessions
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.steps.disabled import DisabledStep
 from flask_genesys_auth.steps.login_session import LoginSessionStep
 from flask_genesys_auth.steps.saml import SamlStep
-from flask_genesys_auth.throttle import FailureLimit, FailureThrottle, LocalLedger
-from flask_genesys_auth.throttle.windows import Limit
-from flask_genesys_auth.verified import PATIENT, VerifiedMemory
 
 Answer = Callable[[Evidence], Outcome]
 
@@ -112,17 +111,17 @@ def password_is(step: str, password: str) -> Answer:
     return answer
 
 
-class ToldVerified(VerifiedMemory):
+class ToldVerified(VerifiedCredentials):
     """Says of each request that it verifies its credentials, or waits for another that does."""
 
     def __init__(self, patience: float) -> None:
         super().__init__(patience=patience)
         self.joined = threading.Semaphore(0)
 
-    def board(self, kind: str, contact_center: str, address: str, *secrets: str) -> Flight:
-        flight = super().board(kind, contact_center, address, *secrets)
+    def join(self, kind: str, contact_center: str, address: str, *secrets: str) -> Verification:
+        verification = super().join(kind, contact_center, address, *secrets)
         self.joined.release()
-        return flight
+        return verification
 
 
 class House:
@@ -148,8 +147,9 @@ class House:
             sessions=self.sessions,
             accounts=self.people,
             describe=self.people.describe,
-            throttle=FailureThrottle(ThrottleSettings(per_account=per_account), state, self.ledger),
-            verified=self.verified,
+            gate=CredentialGate(
+                FailureThrottle(ThrottleSettings(per_account=per_account), state, self.ledger), self.verified
+            ),
         )
 
     @property
@@ -203,22 +203,6 @@ def test_absent_disabled_rejected_and_unavailable_all_hand_over() -> None:
         "authenticated",
     ]
     assert not decision.unavailable  # somebody is authenticated, so nothing is missing
-
-
-def test_only_a_step_that_can_do_nothing_but_hand_over_is_not_asked() -> None:
-    class Own(DisabledStep):
-        def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> NotApplicable:
-            raise AssertionError("asked")
-
-    made_so = DisabledStep("c")
-    setattr(made_so, "authenticate", ScriptedStep("c", nothing).authenticate)  # noqa: B010 - mypy minds the other way
-    asked = ScriptedStep("d", nothing)
-    asked.always = NotApplicable()  # type: ignore[attr-defined]  # an attribute of that name means nothing
-    decision = House(DisabledStep("a"), made_so, asked).chain.walk(request())
-    assert [record.reason for record in decision.steps] == [Reason.DISABLED, Reason.NO_EVIDENCE, Reason.NO_EVIDENCE]
-    assert asked.asked == 1
-    with pytest.raises(AssertionError, match="asked"):
-        House(Own("a")).chain.walk(request())
 
 
 def test_nobody_proven_is_anonymous() -> None:
@@ -456,16 +440,12 @@ def test_an_outage_beside_a_rejection_counts_the_failure() -> None:
 
 
 class HoldingStep(ScriptedStep):
-    """A step with a limit of its own, as Configuration Server's: it takes a slot and leaves it to the walk."""
+    """A step with a limit of its own, as Configuration Server's."""
 
     limit = FailureLimit("2 per 15 minutes")
 
-    def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> Outcome:
-        slot = self.limit.reserve("ann")
-        if isinstance(slot, Unavailable):
-            return slot
-        evidence.held[self.name] = slot
-        return super().authenticate(evidence, contact_center)
+    def own_limit(self, evidence: Evidence, contact_center: ContactCenter) -> tuple[FailureLimit, str]:
+        return self.limit, "ann"
 
 
 def test_a_steps_own_slot_is_returned_when_there_is_an_account() -> None:
@@ -481,6 +461,60 @@ def test_a_steps_own_slot_is_returned_when_there_is_an_account() -> None:
     house.people.people["ann"].enabled = False
     reasons = [house.chain.walk(request()).steps[0].reason for _ in range(3)]
     assert reasons == [Reason.ACCOUNT_DISABLED, Reason.ACCOUNT_DISABLED, Reason.THROTTLED]
+
+
+def test_an_exception_in_a_step_gives_back_every_slot_and_releases_the_followers() -> None:
+    broken = iter([True])
+
+    def breaks_once(evidence: Evidence) -> Outcome:
+        if next(broken, False):
+            raise ZeroDivisionError
+        return password_is("own", "ws")(evidence)
+
+    pause = Pause(breaks_once)
+    away = ScriptedStep("salesforce", lambda evidence: Unavailable(Reason.TIMED_OUT), credentials="salesforce")
+    step = HoldingStep("own", pause, credentials="basic")
+    step.limit = FailureLimit("1 per 15 minutes")
+    house = House(away, step, per_account="2 per 5 minutes")
+    both = {"ssid": "x", "surl": "https://login.salesforce.com/id/00D000000000001EAA/005000000000001AAA"}
+    ended: list[BaseException | Decision] = []
+
+    def walk(**headers: str) -> None:
+        try:
+            ended.append(house.chain.walk(request("ws", **headers)))
+        except ZeroDivisionError as error:
+            ended.append(error)
+
+    threads = [threading.Thread(target=walk, kwargs=headers) for headers in (both, {})]
+    threads[0].start()
+    assert pause.begun.wait(20)
+    threads[1].start()
+    for _ in range(3):  # the kinds of credentials that the two requests bring
+        assert house.verified.joined.acquire(timeout=20)
+    pause.opened.set()
+    for thread in threads:
+        thread.join()
+    # The follower asks for itself, and neither limit has a slot less, or it would be throttled.
+    assert sorted(type(one).__name__ for one in ended) == ["Decision", "ZeroDivisionError"]
+    assert [one.authenticated for one in ended if isinstance(one, Decision)] == [True]
+    assert house.failures == 0
+    assert house.chain.walk(request("ws")).authenticated
+    # A wrong password counts in both as always.
+    assert not house.chain.walk(request("wrong")).throttled
+    assert house.chain.walk(request("ws")).throttled
+
+
+@pytest.mark.parametrize(
+    ("outcome", "counted"), [(Rejected(Reason.BAD_CREDENTIALS), 1), (Unavailable(Reason.TIMED_OUT), 0)]
+)
+def test_credentials_that_were_rejected_count_also_if_a_later_step_raises(outcome: Outcome, counted: int) -> None:
+    def broken(evidence: Evidence) -> Outcome:
+        raise ZeroDivisionError
+
+    house = House(ScriptedStep("checks", lambda evidence: outcome, credentials="basic"), ScriptedStep("broken", broken))
+    with pytest.raises(ZeroDivisionError):
+        house.chain.walk(request("wrong"))
+    assert house.failures == counted
 
 
 def test_bad_salesforce_headers_beside_a_good_password_cost_no_slot() -> None:
@@ -625,7 +659,7 @@ def test_what_was_remembered_and_no_longer_holds_leaves_no_slot_behind() -> None
     assert house.failures == 1
 
 
-class Gate:
+class Pause:
     """Lets the steps of a test begin, and end only when all others have come."""
 
     def __init__(self, answer: Answer) -> None:
@@ -639,7 +673,7 @@ class Gate:
         return self.answer(evidence)
 
 
-def at_once(house: House, gate: Gate, first: Request, *others: Request, turned_away: int = 0) -> list[Decision]:
+def at_once(house: House, pause: Pause, first: Request, *others: Request, turned_away: int = 0) -> list[Decision]:
     """Walk for the first, then, while its step is being asked, for the others; return all decisions.
 
     :param turned_away: how many of them do not wait.
@@ -653,33 +687,33 @@ def at_once(house: House, gate: Gate, first: Request, *others: Request, turned_a
 
     threads = [threading.Thread(target=walk, args=each) for each in enumerate((first, *others))]
     threads[0].start()
-    assert gate.begun.wait(20)
+    assert pause.begun.wait(20)
     for thread in threads[1:]:
         thread.start()
     for _ in threads:
         assert house.verified.joined.acquire(timeout=20)
     for _ in range(turned_away):
         assert ended.acquire(timeout=20)
-    gate.opened.set()
+    pause.opened.set()
     for thread in threads:
         thread.join()
     return [found[place] for place in sorted(found)]
 
 
 def test_while_a_verification_takes_long_only_a_few_wait_for_it() -> None:
-    gate = Gate(password_is("web_services", "ws"))
-    step = ScriptedStep("web_services", gate, credentials="basic")
+    pause = Pause(password_is("web_services", "ws"))
+    step = ScriptedStep("web_services", pause, credentials="basic")
     house = House(step, patience=0.0)
-    decisions = at_once(house, gate, *(request("ws") for _ in range(20)), turned_away=19 - PATIENT)
+    decisions = at_once(house, pause, *(request("ws") for _ in range(20)), turned_away=19 - PATIENT)
     served = [decision for decision in decisions if decision.authenticated]
     sent_away = [decision for decision in decisions if decision.unavailable]
     assert (len(served), len(sent_away)) == (1 + PATIENT, 19 - PATIENT)
     assert {decision.steps[-1].reason for decision in sent_away} == {Reason.UPSTREAM_BUSY}
     assert step.asked == 1
     # Nobody holds a place, or a slot, any longer.
-    gate.opened.clear()
-    gate.begun.clear()
-    again = at_once(house, gate, *(request("ws") for _ in range(1 + PATIENT)))
+    pause.opened.clear()
+    pause.begun.clear()
+    again = at_once(house, pause, *(request("ws") for _ in range(1 + PATIENT)))
     assert all(decision.authenticated for decision in again)
 
 
@@ -688,10 +722,10 @@ def test_while_a_verification_takes_long_only_a_few_wait_for_it() -> None:
 def test_many_requests_with_the_same_credentials_cost_one_verification(
     password: str, known: bool, reuse: float
 ) -> None:
-    gate = Gate(password_is("web_services", "ws"))
-    step = ScriptedStep("web_services", gate, credentials="basic", reuse=reuse)
+    pause = Pause(password_is("web_services", "ws"))
+    step = ScriptedStep("web_services", pause, credentials="basic", reuse=reuse)
     house = House(step, per_account="2 per 5 minutes")
-    decisions = at_once(house, gate, *(request(password) for _ in range(20)))
+    decisions = at_once(house, pause, *(request(password) for _ in range(20)))
     assert [decision.authenticated for decision in decisions] == [known] * 20
     assert not any(decision.throttled for decision in decisions)
     assert step.asked == 1
@@ -701,11 +735,11 @@ def test_many_requests_with_the_same_credentials_cost_one_verification(
 
 
 def test_other_credentials_names_and_addresses_do_not_wait_for_each_other() -> None:
-    gate = Gate(password_is("web_services", "ws"))
-    step = ScriptedStep("web_services", gate, credentials="basic", reuse=60)
+    pause = Pause(password_is("web_services", "ws"))
+    step = ScriptedStep("web_services", pause, credentials="basic", reuse=60)
     house = House(step)
     others = (request("wrong"), request("ws", user="bob"), request("ws", address="192.0.2.2"))
-    decisions = at_once(house, gate, request("ws"), *others)
+    decisions = at_once(house, pause, request("ws"), *others)
     assert [decision.authenticated for decision in decisions] == [True, False, True, True]
     assert step.asked == 4
 
@@ -718,8 +752,8 @@ def test_a_verification_that_breaks_off_leaves_nobody_waiting_and_judges_nobody(
             raise RuntimeError("a bug in somebody's step")
         return Authenticated(Identity("web_services", "acme", "ann"))
 
-    gate = Gate(breaks_once)
-    step = ScriptedStep("web_services", gate, credentials="basic", reuse=60)
+    pause = Pause(breaks_once)
+    step = ScriptedStep("web_services", pause, credentials="basic", reuse=60)
     house = House(step)
     outcome: list[BaseException | Decision] = []
 
@@ -731,12 +765,12 @@ def test_a_verification_that_breaks_off_leaves_nobody_waiting_and_judges_nobody(
 
     leader = threading.Thread(target=first)
     leader.start()
-    assert gate.begun.wait(20)
+    assert pause.begun.wait(20)
     follower = threading.Thread(target=lambda: outcome.append(house.chain.walk(request("ws"))))
     follower.start()
     for _ in range(2):
         assert house.verified.joined.acquire(timeout=20)
-    gate.opened.set()
+    pause.opened.set()
     leader.join()
     follower.join()
     decisions = [one for one in outcome if isinstance(one, Decision)]
@@ -746,13 +780,13 @@ def test_a_verification_that_breaks_off_leaves_nobody_waiting_and_judges_nobody(
 
 
 def test_a_walk_that_other_credentials_ended_says_nothing_of_these() -> None:
-    gate = Gate(lambda evidence: Rejected(Reason.BAD_CREDENTIALS))
-    first = ScriptedStep("configuration_server", gate, credentials="basic", reuse=60)
+    pause = Pause(lambda evidence: Rejected(Reason.BAD_CREDENTIALS))
+    first = ScriptedStep("configuration_server", pause, credentials="basic", reuse=60)
     badge = ScriptedStep(
         "badge", lambda evidence: proves("badge", "bob")(evidence) if evidence.salesforce else NotApplicable()
     )
     last = ScriptedStep("web_services", password_is("web_services", "ws"), credentials="basic", reuse=60)
     house = House(first, badge, last)
-    decisions = at_once(house, gate, request("ws", ssid="x", surl="y"), request("ws"))
+    decisions = at_once(house, pause, request("ws", ssid="x", surl="y"), request("ws"))
     assert [decision.authenticated_by for decision in decisions] == ["badge", "web_services"]
     assert (first.asked, last.asked) == (2, 1)

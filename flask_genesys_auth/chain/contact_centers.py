@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ..config.settings import ContactCenterSettings, Settings
+from ..config.settings import Settings
 from .decision import LoginSession, NotApplicable, Reason, Rejected, StepRecord
 from .evidence import BasicCredentials, Evidence, SalesforceCredentials
+from .ports import ContactCenter
 
 if TYPE_CHECKING:
-    from .ports import Step
+    from werkzeug.wrappers import Request
+
+__all__ = ["RESOLUTION", "ContactCenter", "ContactCenters", "DisabledStep"]
+
+_DISABLED = NotApplicable(Reason.DISABLED)
 
 
-@dataclass(frozen=True, slots=True)
-class ContactCenter:
-    """A contact center with the steps of its chain, in order; disabled ones are there and say so."""
+class DisabledStep:
+    """Stands in the chain for a step that a contact center has not enabled, so that the walk shows it.
 
-    settings: ContactCenterSettings
-    steps: tuple[Step, ...]
+    :param name: whose place it takes.
+    """
 
-    @property
-    def name(self) -> str:
-        """The table's name."""
-        return self.settings.name
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> NotApplicable:
+        """Pass the request on."""
+        return _DISABLED
+
+    def challenge(self, request: Request, contact_center: ContactCenter) -> None:
+        """Offer nothing."""
 
 
 RESOLUTION = "contact_center"

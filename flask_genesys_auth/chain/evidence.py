@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
     from ..config.settings import SalesforceHeaders
-    from .ports import Reservation
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Categories Cc and Cs of Unicode."""
@@ -81,7 +80,6 @@ class Evidence:
 
     :param address: the client's address as Werkzeug sees it (ProxyFix is the application's).
     :param resume: resolves the browser's login session; at most one look-up per request, none if never called.
-    :param held: slots that steps have taken and settle when the walk knows what became of the identity, by step.
     :param dry_run: an operator explains: count no failure, remember nothing, note nothing.
     """
 
@@ -92,7 +90,6 @@ class Evidence:
     contact_center_id: str = ""
     resume: ResumeSession = field(default=lambda: None, repr=False)
     dry_run: bool = False
-    held: dict[str, Reservation] = field(default_factory=dict, repr=False, compare=False)
 
 
 def split_user_name(user_name: str) -> tuple[str, str]:

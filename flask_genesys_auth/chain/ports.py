@@ -1,4 +1,4 @@
-"""The protocols that the chain knows; every implementation lives in a room above."""
+"""What users implement: steps, directories and stores, with the values that these are given or return."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_che
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
-    from .contact_centers import ContactCenter
-    from .decision import Identity, LoginSession, Outcome, Rejected, Unavailable
+    from ..config.settings import ContactCenterSettings
+    from .decision import Identity, Outcome, Rejected, Unavailable
     from .evidence import Evidence
 
 U_co = TypeVar("U_co", covariant=True)
@@ -43,6 +43,19 @@ class Step(Protocol):
     def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
         """Return what a client that must authenticate is offered, or ``None``."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ContactCenter:
+    """A contact center with the steps of its chain, in order; disabled ones are there and say so."""
+
+    settings: ContactCenterSettings
+    steps: tuple[Step, ...]
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self.settings.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,114 +233,6 @@ class StateStore(Protocol):
 
     def close(self) -> None:
         """Let go of connections; the store opens them anew when it is used again."""
-        ...
-
-
-class SessionReader(Protocol):
-    """Where the chain finds login sessions."""
-
-    def resume(self, session_id: str, *, touch: bool = True) -> LoginSession | Rejected:
-        """Return the living session, or why there is none.
-
-        :param touch: note that it was seen now (idle time-out).
-        """
-        ...
-
-
-class Reservation(Protocol):
-    """A throttle's slot, taken before anybody is asked. A slot nobody returns counts as a failure."""
-
-    def succeeded(self) -> None:
-        """Return the slot: the credentials were good."""
-        ...
-
-    def void(self) -> None:
-        """Return the slot: nobody has said whether the credentials are good."""
-        ...
-
-
-class Throttle(Protocol):
-    """How many failures are let through."""
-
-    def reserve(self, contact_center: str, user_name: str, address: str) -> Reservation | Unavailable:
-        """Take one slot of each limit that applies (atomic), or none and say until when.
-
-        :param user_name: as looked up; empty where the credentials name nobody (Salesforce, malformed).
-        :param address: the client's address.
-        """
-        ...
-
-    def look(self, contact_center: str, user_name: str, address: str) -> Unavailable | None:
-        """Tell what :meth:`reserve` would refuse, as far as this process can know; takes no slot."""
-        ...
-
-    def over_limit(self, contact_center: str, user_name: str, address: str) -> Unavailable | None:
-        """Tell whether this account is over its limit at this address, without taking a slot or a round trip."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """What a good walk left behind for the next one with the same credentials.
-
-    :param outcomes: each step's outcome by the step's name; where it is remembered, exactly one is ``Authenticated``.
-    :param version: the account's version then.
-    """
-
-    outcomes: Mapping[str, Outcome]
-    version: str = ""
-
-
-class Flight(Protocol):
-    """One verification that several requests with the same credentials wait for.
-
-    :ivar leads: this request is the one that verifies; it must :meth:`land`.
-    """
-
-    @property
-    def leads(self) -> bool:
-        """Tell whether this request is the one that verifies."""
-        ...
-
-    def wait(self) -> Remembered | Unavailable | None:
-        """Wait for the one that verifies; return what it has found, or ``None`` if nobody can tell.
-
-        :returns: ``Unavailable`` where it takes long and enough others wait.
-        """
-        ...
-
-    def land(self, result: Remembered | None) -> None:
-        """Let the others go: with the result, good or bad, or with ``None``; the first time counts."""
-        ...
-
-
-class VerifiedCredentials(Protocol):
-    """Credentials found good, for a short time, in this process; and those that are being verified just now."""
-
-    def recall(self, kind: str, contact_center: str, address: str, *secrets: str) -> Remembered | None:
-        """Return what was remembered of exactly these credentials from exactly this address."""
-        ...
-
-    def remember(
-        self, kind: str, contact_center: str, address: str, *secrets: str, result: Remembered, seconds: float
-    ) -> None:
-        """Remember a result; 0 seconds remember nothing."""
-        ...
-
-    def board(self, kind: str, contact_center: str, address: str, *secrets: str) -> Flight:
-        """Join those who wait for exactly these credentials from exactly this address, or be the first."""
-        ...
-
-    def forget(self, kind: str, contact_center: str, address: str, *secrets: str) -> None:
-        """Forget what was remembered of these credentials."""
-        ...
-
-
-class RecentAccounts(Protocol):
-    """Accounts that were read for a login session a short time ago, in this process."""
-
-    def read(self, key: str, read: Callable[[], tuple[Any, AccountState] | None]) -> tuple[Any, AccountState] | None:
-        """Return the user and the state of this account, remembered or read now."""
         ...
 
 

@@ -683,7 +683,7 @@ class Settings:
         Text(kind="address"),
         default="",
         repr=False,
-        shown_default="`sqlite:///accounts.sqlite3`",
+        shown_default="`sqlite:///accounts.sqlite3` in `base_path`",
         help="Any SQLAlchemy address. Not used when `GenesysAuth(accounts=...)` brings a store.",
     )
     extra_steps: tuple[str, ...] = setting(

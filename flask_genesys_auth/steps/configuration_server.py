@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from ..chain.decision import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected, Unavailable
-from ..chain.evidence import Malformed
+from ..chain.evidence import BasicCredentials, Malformed
 from ..config.names import fold_loosely
 from .basic import basic_challenge
 
@@ -15,23 +14,11 @@ if TYPE_CHECKING:
 
     from werkzeug.wrappers import Request
 
-    from ..chain.contact_centers import ContactCenter
-    from ..chain.evidence import BasicCredentials, Evidence
-    from ..chain.ports import Challenge, Directory, DirectoryEntry, Reservation
+    from ..chain.evidence import Evidence
+    from ..chain.ports import Challenge, ContactCenter, Directory, DirectoryEntry
     from ..checks import Check
     from ..config.settings import ConfigurationServer
-
-
-class Limiter(Protocol):
-    """What bounds the failures that may reach Genesys, which locks accounts."""
-
-    def reserve(self, key: str) -> Reservation | Unavailable:
-        """Take a slot for this key, or say that it has none left."""
-        ...
-
-    def look(self, key: str) -> Unavailable | None:
-        """Tell whether it has none left, and take none."""
-        ...
+    from ..limits import FailureLimit
 
 
 class ConfigurationServerStep:
@@ -50,7 +37,7 @@ class ConfigurationServerStep:
         self,
         settings: ConfigurationServer,
         directory: Directory,
-        limiter: Limiter,
+        limiter: FailureLimit,
         *,
         enrol: Callable[[Identity], None] | None = None,
     ) -> None:
@@ -60,8 +47,17 @@ class ConfigurationServerStep:
         self._limiter = limiter
         self.reuse_verified_for = settings.reuse_verified_for
 
+    def own_limit(self, evidence: Evidence, contact_center: ContactCenter) -> tuple[FailureLimit, str] | None:
+        """Return the limit of failures that may reach Genesys, which locks accounts, and what is counted by it."""
+        sent = evidence.basic
+        if not isinstance(sent, BasicCredentials) or not sent.password:
+            return None
+        # No control character can stand in a name, so the key is unambiguous. All spellings that a directory may read
+        # as one name share its failures, or each of them would be allowed as many on the same account.
+        return self._limiter, f"{contact_center.name}\n{fold_loosely(sent.name)}"
+
     def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> Outcome:
-        """Take a slot, then ask the directory; a slot that is not returned counts as a failure."""
+        """Ask the directory."""
         sent = evidence.basic
         if sent is None:
             return NotApplicable(Reason.NO_EVIDENCE)
@@ -70,23 +66,12 @@ class ConfigurationServerStep:
         if not sent.password:
             # LDAP behind a directory takes an empty password as an anonymous bind (RFC 4513 5.1.2), which succeeds.
             return Rejected(Reason.BAD_CREDENTIALS, "the password is empty")
-        # No control character can stand in a name, so the key is unambiguous. All spellings that a directory may read
-        # as one name share its failures, or each of them would be allowed as many on the same account.
-        key = f"{contact_center.name}\n{fold_loosely(sent.name)}"
-        if evidence.dry_run:
-            return self._look(key) or self._ask(sent, contact_center.name)
-        slot = self._limiter.reserve(key)
-        if isinstance(slot, Unavailable):
-            return slot
-        outcome = self._ask(sent, contact_center.name)
-        if isinstance(outcome, Authenticated):
-            # The walk returns it once there is an account: a good password of somebody disabled here is a failure.
-            evidence.held[self.name] = slot
-            if self._enrol is not None:
-                self._enrol(outcome.identity)
-        elif isinstance(outcome, Unavailable) and (outcome.uncounted or outcome.reason is Reason.UNREACHABLE):
-            # After an outage nobody shall be locked out for having tried during it.
-            slot.void()
+        found = self._directory.verify(sent.name, sent.password)
+        if isinstance(found, (Rejected, Unavailable)):
+            return found
+        outcome = self._identity(found, contact_center.name)
+        if self._enrol is not None and isinstance(outcome, Authenticated) and not evidence.dry_run:
+            self._enrol(outcome.identity)
         return outcome
 
     def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
@@ -97,17 +82,6 @@ class ConfigurationServerStep:
         """Return what the directory says of itself, if it says anything."""
         look = getattr(self._directory, "checks", None)
         return cast("Iterable[Check]", look()) if callable(look) else ()
-
-    def _look(self, key: str) -> Unavailable | None:
-        found = self._limiter.look(key)
-        if found is None or found.reason is not Reason.THROTTLED:
-            return found
-        detail = f"over configuration_server.max_failures ({self._settings.max_failures}): the directory is not asked"
-        return replace(found, detail=detail)
-
-    def _ask(self, sent: BasicCredentials, contact_center: str) -> Authenticated | Rejected | Unavailable:
-        found = self._directory.verify(sent.name, sent.password)
-        return found if isinstance(found, (Rejected, Unavailable)) else self._identity(found, contact_center)
 
     def _identity(self, entry: DirectoryEntry, contact_center: str) -> Authenticated | Rejected:
         match = self._settings.match

@@ -9,9 +9,8 @@ from ..chain.decision import Authenticated, Identity, NotApplicable, Outcome, Re
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
-    from ..chain.contact_centers import ContactCenter
     from ..chain.evidence import Evidence
-    from ..chain.ports import Challenge
+    from ..chain.ports import Challenge, ContactCenter
 
 
 class LoginSessionStep:

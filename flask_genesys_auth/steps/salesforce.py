@@ -13,9 +13,8 @@ if TYPE_CHECKING:
 
     from werkzeug.wrappers import Request
 
-    from ..chain.contact_centers import ContactCenter
     from ..chain.evidence import Evidence
-    from ..chain.ports import Challenge
+    from ..chain.ports import Challenge, ContactCenter
     from ..checks import Check
     from ..config.settings import Salesforce
     from ..directories.salesforce import SalesforceUser

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ..chain.decision import NotApplicable, Reason
-from ..chain.inert import InertStep
 from ..chain.ports import Challenge
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
-    from ..chain.contact_centers import ContactCenter
+    from ..chain.evidence import Evidence
+    from ..chain.ports import ContactCenter
 
+_BROWSER_LOGIN = NotApplicable(Reason.BROWSER_LOGIN)
 _IN_A_PATH = "/:@!$&'()*+,;=~-._"
 _IN_A_QUERY = _IN_A_PATH + "%?"
 
@@ -34,17 +35,20 @@ def login_address(prefix: str, request: Request, contact_center: str, return_to:
     return f"{begin}?next={quote(return_to, safe='')}" if return_to else begin
 
 
-class SamlStep(InertStep):
+class SamlStep:
     """The last step; it never succeeds in mid-walk: a SAML login takes a browser (saml-profiles 4.1).
 
     :param prefix: ``saml_url_prefix``.
     """
 
     name = "saml"
-    always = NotApplicable(Reason.BROWSER_LOGIN)
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
+
+    def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> NotApplicable:
+        """Pass the request on: only a browser can log in here."""
+        return _BROWSER_LOGIN
 
     def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
         """Return where the SAML login of this contact center begins, to come back to this request's address."""

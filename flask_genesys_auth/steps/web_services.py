@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
     from ..accounts.passwords import PasswordHasher
-    from ..chain.contact_centers import ContactCenter
     from ..chain.evidence import Evidence
-    from ..chain.ports import Challenge, PasswordStore
+    from ..chain.ports import Challenge, ContactCenter, PasswordStore
     from ..config.settings import PasswordSettings
 
 

@@ -10,6 +10,7 @@ from flask import current_app, has_request_context, request
 from .. import signals
 from ..chain.decision import Reason, Rejected, StepRecord, Unavailable
 from ..chain.evidence import BasicCredentials, SalesforceCredentials, parse_basic, parse_salesforce
+from ..chain.walk import undecided
 from ..events import Event, is_told, tell
 from . import refusals
 from .runtime import runtime
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from ..chain.decision import Decision, LoginSession
+    from ..errors import BackendUnavailable
 
 
 def report(decision: Decision, *, user_name: str | None = None, app: Flask | None = None) -> None:
@@ -42,6 +44,16 @@ def report(decision: Decision, *, user_name: str | None = None, app: Flask | Non
         signals.deliver(signals.unavailable, app, decision=decision)
     elif troubles:
         signals.deliver(signals.rejected, app, decision=decision)
+
+
+def unavailable(error: BackendUnavailable, step: str = "login_session") -> refusals.DirectoryUnavailable:
+    """Report that a store does not answer, and return the refusal (503) that the request ends in.
+
+    :param step: where that was.
+    """
+    decision = undecided(step, error)
+    report(decision)
+    return refusals.DirectoryUnavailable(decision)
 
 
 def logged_in(app: Flask, user: Any, account_id: str, contact_center: str, step: str) -> None:

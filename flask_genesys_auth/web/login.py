@@ -315,7 +315,7 @@ def _on_logged_in(app: Flask, user: Any, **_: object) -> None:
     except Exception as error:
         _undo_login(former)
         if isinstance(error, BackendUnavailable):
-            raise _unavailable(error) from error
+            raise events.unavailable(error) from error
         raise
     _start_afresh(app)
     session["_user_id"] = session[LOGIN] = opaque
@@ -380,7 +380,7 @@ def _on_logged_out(app: Flask, **_: object) -> None:
         try:
             ended = runtime(app).sessions.end(opaque)
         except BackendUnavailable as error:
-            raise _unavailable(error) from error
+            raise events.unavailable(error) from error
         session[refusals.SIGNED_OUT] = "here"
     else:
         ended = None
@@ -388,12 +388,3 @@ def _on_logged_out(app: Flask, **_: object) -> None:
     if ended is not None:
         vars(request)[_ENDED] = ended
         events.logged_out(app, ended)
-
-
-def _unavailable(error: BackendUnavailable) -> refusals.DirectoryUnavailable:
-    from ..chain.decision import StepRecord
-    from ..chain.walk import unavailable
-
-    decision = Decision(None, steps=(StepRecord("login_session", unavailable(error), 0.0),))
-    events.report(decision)
-    return refusals.DirectoryUnavailable(decision)

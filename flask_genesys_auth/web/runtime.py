@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flask import Flask, current_app
 
-from ..steps.disabled import DisabledStep
+from ..chain.contact_centers import DisabledStep
 from ..steps.login_session import LoginSessionStep
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from ..chain.ports import AccountStore, Describe, PasswordStore, StateStore
     from ..chain.walk import AuthenticationChain
     from ..config.settings import Settings
+    from ..limits import BeginLimit, FailureThrottle, Ledger
     from ..saml.settings import ServiceProvider
     from ..sessions import LoginSessions
-    from ..throttle import BeginLimit, FailureThrottle, Ledger
     from .access import PolicyTable
     from .origin import Origins
     from .saml_failures import SamlFailures

@@ -8,12 +8,12 @@ from flask import Response, make_response, redirect, render_template, request, s
 from werkzeug.exceptions import HTTPException
 
 from ..accounts.enrolment import enrol
-from ..chain.decision import Authenticated, Decision, Identity, StepRecord, Unavailable
+from ..chain.decision import Authenticated, Identity
 from ..saml.documents import as_instant
 from ..saml.errors import Fault, SamlError
 from ..saml.logged_out import check_not_logged_out
 from ..saml.requests import keep_proven, reference_of, take_proven
-from . import events, login, origin, refusals
+from . import login, origin, refusals
 from .runtime import runtime
 from .saml_begin import pending_logins
 from .saml_pages import address_of, kept, refused, service_of, unseen
@@ -133,11 +133,7 @@ def _settled(service: ServiceProvider, proven: Login) -> Settled:
     if provider is None:
         raise SamlError(Fault.ISSUER, f"{proven.provider} is no provider of {service.contact_center} any more")
     kept(lambda: enrol(here.accounts, identity, provider.settings))
-    settled = here.chain.settle(Authenticated(identity))
-    if isinstance(settled.outcome, Unavailable):
-        decision = Decision(None, steps=(StepRecord("saml", settled.outcome, 0.0),))
-        events.report(decision)
-        raise refusals.DirectoryUnavailable(decision)
+    settled: Settled = kept(lambda: here.chain.settle(Authenticated(identity)))
     if settled.user is None:
         reason = getattr(settled.outcome, "reason", "")
         detail = f"{reason}: {proven.subject!r} of {proven.provider}"

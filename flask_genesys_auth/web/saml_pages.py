@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, abort, make_response, render_template, request, url_for
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from ..chain.decision import Decision, StepRecord
-from ..chain.walk import unavailable
 from ..errors import BackendUnavailable
 from ..events import Event, tell
 from ..saml.errors import Fault, SamlError
@@ -50,9 +48,7 @@ def kept(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except BackendUnavailable as error:
-        decision = Decision(None, steps=(StepRecord("saml", unavailable(error), 0.0),))
-        events.report(decision)
-        raise refusals.DirectoryUnavailable(decision) from error
+        raise events.unavailable(error, "saml") from error
 
 
 def posted(*names: str) -> tuple[str, str, str]:

@@ -16,10 +16,11 @@ from flask_genesys_auth.config.names import fold
 from flask_genesys_auth.config.settings import ConfigurationServer, LdapAttributes
 from flask_genesys_auth.directories.ldap import LdapDirectory
 from flask_genesys_auth.directories.ldap.results import policy_error
+from flask_genesys_auth.limits import FailureLimit
 from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep
-from flask_genesys_auth.throttle import FailureLimit
 from flask_genesys_auth.upstream.breaker import FAILURES
 
+from .. import gates
 from .scripted import BIND, EXTENDED, SEARCH, Asked, Say, ScriptedServer, ber, finds_ann, text
 
 PASSWORD = "ann's passw0rd"
@@ -37,7 +38,7 @@ def limited(settings: ConfigurationServer) -> ConfigurationServerStep:
 
 def attempt(step: ConfigurationServerStep, name: str) -> Outcome:
     evidence = Evidence(cast("Any", None), "192.0.2.1", BasicCredentials(name, PASSWORD, name=fold(name)))
-    return step.authenticate(evidence, cast("Any", SimpleNamespace(name="acme")))
+    return gates.ask(step, evidence, cast("Any", SimpleNamespace(name="acme")), account=False)
 
 
 def reason(found: DirectoryEntry | Outcome) -> Reason:

@@ -17,6 +17,7 @@ from lxml import etree
 from werkzeug.test import TestResponse
 
 from flask_genesys_auth.config.secrets import Secret
+from flask_genesys_auth.limits import BeginLimit, LocalLedger
 from flask_genesys_auth.saml.documents import SAML, SAMLP
 from flask_genesys_auth.saml.errors import SamlError
 from flask_genesys_auth.saml.outgoing import sign_message
@@ -26,7 +27,6 @@ from flask_genesys_auth.saml.signatures import read_form
 from flask_genesys_auth.saml.verify import check_signature, covered, load_key, protocol_schema
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.signing_keys import SigningKey
-from flask_genesys_auth.throttle import BeginLimit, LocalLedger
 from flask_genesys_auth.web.runtime import EXTENSION, runtime
 
 from .conftest import NOW, center, trust_of

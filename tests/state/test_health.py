@@ -15,14 +15,14 @@ import redis
 
 from flask_genesys_auth.checks import Check
 from flask_genesys_auth.errors import StateUnavailable
+from flask_genesys_auth.limits import LocalLedger
+from flask_genesys_auth.limits.shared import SharedLedger
 from flask_genesys_auth.state import health, redis_health
 from flask_genesys_auth.state.health import round_trip_check
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.state.redis import RedisState
 from flask_genesys_auth.state.redis_health import server_checks
 from flask_genesys_auth.state.sql import SqlState
-from flask_genesys_auth.throttle import LocalLedger
-from flask_genesys_auth.throttle.shared import SharedLedger
 from tests.servers import RedisServer, free_port, own_postgresql, own_redis_server, postgresql, redis_server
 
 from .postgresql_backend import run_sql

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flask_genesys_auth.recent import Recent
+from flask_genesys_auth.limits.recent import Recent
 
 from ..forking import FORKS, holds_in_child
 from .contract import Clock

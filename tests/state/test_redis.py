@@ -21,10 +21,10 @@ from flask import Flask
 from flask_genesys_auth import GenesysAuth, current_user
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
+from flask_genesys_auth.limits.shared import SharedLedger
 from flask_genesys_auth.state.redis import SCHEMA_VERSION, RedisState
 from flask_genesys_auth.state.values import BATCH
 from flask_genesys_auth.testing import AuthClient
-from flask_genesys_auth.throttle.shared import SharedLedger
 from flask_genesys_auth.web.runtime import runtime
 from tests.forking import FORKS, holds_in_child
 from tests.servers import RedisServer, SentinelServers

@@ -14,9 +14,9 @@ import redis
 
 from flask_genesys_auth.checks import Check
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
+from flask_genesys_auth.limits.shared import SharedLedger
+from flask_genesys_auth.limits.throttle import Limit
 from flask_genesys_auth.state.redis import RedisState
-from flask_genesys_auth.throttle.shared import SharedLedger
-from flask_genesys_auth.throttle.windows import Limit
 from tests.forking import holds_in_child
 from tests.servers import SentinelServers, free_port
 

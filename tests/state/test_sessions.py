@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_genesys_auth.chain.decision import LoginSession, Reason, Rejected
-from flask_genesys_auth.chain.ports import SessionReader
+from flask_genesys_auth.chain.walk import Sessions
 from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.sessions import LoginSessions, _key
@@ -57,7 +57,7 @@ def living(sessions: LoginSessions, session_id: str, *, touch: bool = True) -> L
 
 
 def test_a_session_comes_back_as_it_began(sessions: LoginSessions, clock: Clock) -> None:
-    reader: SessionReader = sessions
+    reader: Sessions = sessions
     session_id = begin(sessions, provider="okta", name_id="ann@acme.example", session_index="_1")
     assert reader.resume(session_id) == LoginSession(
         contact_center="acme",

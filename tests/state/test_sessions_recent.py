@@ -11,7 +11,7 @@ from flask_genesys_auth.chain.decision import LoginSession, Reason, Rejected
 from flask_genesys_auth.chain.ports import Json
 from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.errors import StateUnavailable
-from flask_genesys_auth.recent import Recent
+from flask_genesys_auth.limits.recent import Recent
 from flask_genesys_auth.sessions import LoginSessions
 from flask_genesys_auth.state.memory import MemoryState
 

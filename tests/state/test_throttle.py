@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from flask_genesys_auth.chain.decision import Reason, Unavailable
-from flask_genesys_auth.chain.ports import Reservation, StateStore, Throttle
+from flask_genesys_auth.chain.ports import StateStore
 from flask_genesys_auth.config.settings import ThrottleSettings
 from flask_genesys_auth.errors import StateUnavailable
+from flask_genesys_auth.limits import BeginLimit, FailureLimit, FailureThrottle, LocalLedger
+from flask_genesys_auth.limits.throttle import KNOWN_ADDRESS_TTL, PAUSE, KnownAddresses, Limit, Reservation
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.state.sql import SqlState
-from flask_genesys_auth.throttle import BeginLimit, FailureLimit, FailureThrottle, LocalLedger
-from flask_genesys_auth.throttle.known_addresses import KNOWN_ADDRESS_TTL, PAUSE, KnownAddresses
-from flask_genesys_auth.throttle.windows import Limit
 
 from ..forking import FORKS, holds_in_child
 from .contract import Clock
@@ -84,7 +83,7 @@ def from_(addresses: int) -> Iterator[str]:
 
 
 def test_an_account_fails_ten_times_at_one_address_and_then_waits(clock: Clock, state: MemoryState) -> None:
-    throttle: Throttle = make(clock, state)
+    throttle = make(clock, state)
     assert throttle.over_limit("acme", "ann", HERE) is None
     for _ in range(10):
         assert throttle.over_limit("acme", "ann", HERE) is None

@@ -16,10 +16,10 @@ import redis
 from flask_genesys_auth.chain.decision import Reason, Unavailable
 from flask_genesys_auth.config.settings import ThrottleSettings
 from flask_genesys_auth.errors import ConfigurationError
+from flask_genesys_auth.limits import FailureLimit, FailureThrottle
+from flask_genesys_auth.limits.shared import PAUSE, SharedLedger
+from flask_genesys_auth.limits.throttle import Limit
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.throttle import FailureLimit, FailureThrottle
-from flask_genesys_auth.throttle.shared import PAUSE, SharedLedger
-from flask_genesys_auth.throttle.windows import Limit
 from tests.forking import holds_in_child
 from tests.servers import RedisServer
 
@@ -140,8 +140,8 @@ def test_what_is_counted_goes_by_itself_and_names_nobody(redis_server: RedisServ
 
 _GUESSER = """
 import sys
-from flask_genesys_auth.throttle import FailureLimit
-from flask_genesys_auth.throttle.shared import SharedLedger
+from flask_genesys_auth.limits import FailureLimit
+from flask_genesys_auth.limits.shared import SharedLedger
 from flask_genesys_auth.chain.decision import Unavailable
 limit = FailureLimit("7 per hour", SharedLedger(sys.argv[1], "race", 30.0))
 sys.stdin.readline()

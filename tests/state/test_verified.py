@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_genesys_auth.chain.decision import Authenticated, Identity
-from flask_genesys_auth.chain.ports import Remembered, VerifiedCredentials
-from flask_genesys_auth.verified import VerifiedMemory
+from flask_genesys_auth.limits.gate import Remembered, VerifiedCredentials
 
 from ..forking import FORKS, holds_in_child
 from ..reachable import reachable
@@ -22,11 +22,17 @@ RESULT = Remembered({"web_services": Authenticated(Identity("web_services", "acm
 PARTS = st.lists(st.text(max_size=6), min_size=3, max_size=7)
 
 
+def remember(memory: VerifiedCredentials, *credentials: str, result: Remembered, seconds: float) -> None:
+    """Remember a result whose verification has taken no time."""
+    kind, contact_center, address, *secrets = credentials
+    memory.remember(kind, contact_center, address, *secrets, result=result, seconds=seconds, reading=memory.begin())
+
+
 def test_what_is_remembered_is_recalled_until_its_end() -> None:
     clock = Clock()
-    memory: VerifiedCredentials = VerifiedMemory(clock=clock)
+    memory = VerifiedCredentials(clock=clock)
     assert memory.recall(*ANN) is None
-    memory.remember(*ANN, result=RESULT, seconds=60)
+    remember(memory, *ANN, result=RESULT, seconds=60)
     assert memory.recall(*ANN) is RESULT
     clock.advance(59.9)
     assert memory.recall(*ANN) is RESULT
@@ -36,8 +42,8 @@ def test_what_is_remembered_is_recalled_until_its_end() -> None:
 
 def test_being_recalled_does_not_prolong() -> None:
     clock = Clock()
-    memory = VerifiedMemory(clock=clock)
-    memory.remember(*ANN, result=RESULT, seconds=60)
+    memory = VerifiedCredentials(clock=clock)
+    remember(memory, *ANN, result=RESULT, seconds=60)
     for _ in range(59):
         clock.advance(1)
         assert memory.recall(*ANN) is RESULT
@@ -46,10 +52,34 @@ def test_being_recalled_does_not_prolong() -> None:
     assert len(memory) == 0
 
 
+def test_its_time_begins_with_the_verification() -> None:
+    clock = Clock()
+    memory = VerifiedCredentials(clock=clock)
+    reading = memory.begin()
+    clock.advance(50)
+    memory.remember(*ANN, result=RESULT, seconds=60, reading=reading)
+    assert memory.recall(*ANN) is RESULT
+    clock.advance(10)
+    assert memory.recall(*ANN) is None
+
+
+@pytest.mark.parametrize("forget", [lambda memory: memory.forget(*ANN), lambda memory: memory.clear()])
+def test_of_a_verification_that_began_before_it_was_forgotten_nothing_is_remembered(
+    forget: Callable[[VerifiedCredentials], None],
+) -> None:
+    memory = VerifiedCredentials()
+    reading = memory.begin()
+    forget(memory)
+    memory.remember(*ANN, result=RESULT, seconds=60, reading=reading)
+    assert memory.recall(*ANN) is None
+    remember(memory, *ANN, result=RESULT, seconds=60)
+    assert memory.recall(*ANN) is RESULT
+
+
 @pytest.mark.parametrize("position", range(5))
 def test_any_other_part_is_another_entry(position: int) -> None:
-    memory = VerifiedMemory()
-    memory.remember(*ANN, result=RESULT, seconds=60)
+    memory = VerifiedCredentials()
+    remember(memory, *ANN, result=RESULT, seconds=60)
     other = list(ANN)
     other[position] += "x"
     assert memory.recall(*other) is None
@@ -60,15 +90,15 @@ def test_any_other_part_is_another_entry(position: int) -> None:
 
 @given(PARTS, PARTS)
 def test_different_sequences_have_different_keys(one: list[str], other: list[str]) -> None:
-    memory = VerifiedMemory()
-    memory.remember(one[0], one[1], one[2], *one[3:], result=RESULT, seconds=60)
+    memory = VerifiedCredentials()
+    remember(memory, one[0], one[1], one[2], *one[3:], result=RESULT, seconds=60)
     assert (memory.recall(other[0], other[1], other[2], *other[3:]) is RESULT) == (one == other)
 
 
 @pytest.mark.parametrize("mark", ["|", "\0", ":", "\n", "\x01", "1:", ""])
 def test_no_separator_within_a_secret_moves_the_border_to_the_next(mark: str) -> None:
-    memory = VerifiedMemory()
-    memory.remember(*ANN[:3], f"a{mark}b", "c", result=RESULT, seconds=60)
+    memory = VerifiedCredentials()
+    remember(memory, *ANN[:3], f"a{mark}b", "c", result=RESULT, seconds=60)
     assert memory.recall(*ANN[:3], "a", f"b{mark}c") is None
     assert memory.recall(*ANN[:3], f"a{mark}b{mark}c") is None
     assert memory.recall(*ANN[:3], "", f"a{mark}b{mark}c") is None
@@ -78,8 +108,8 @@ def test_no_separator_within_a_secret_moves_the_border_to_the_next(mark: str) ->
 
 @given(PARTS, st.data())
 def test_moving_a_border_between_parts_makes_another_key(parts: list[str], data: st.DataObject) -> None:
-    memory = VerifiedMemory()
-    memory.remember(parts[0], parts[1], parts[2], *parts[3:], result=RESULT, seconds=60)
+    memory = VerifiedCredentials()
+    remember(memory, parts[0], parts[1], parts[2], *parts[3:], result=RESULT, seconds=60)
     whole = "".join(parts)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), min_size=2, max_size=6)))
     other = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
@@ -87,24 +117,24 @@ def test_moving_a_border_between_parts_makes_another_key(parts: list[str], data:
 
 
 def test_lone_surrogates_are_no_error_and_their_own() -> None:
-    memory = VerifiedMemory()
-    memory.remember("basic", "acme", "", "\ud800", "?", result=RESULT, seconds=60)
+    memory = VerifiedCredentials()
+    remember(memory, "basic", "acme", "", "\ud800", "?", result=RESULT, seconds=60)
     assert memory.recall("basic", "acme", "", "\ud800", "?") is RESULT
     assert memory.recall("basic", "acme", "", "?", "?") is None
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 0.0])
 def test_0_seconds_remember_nothing(seconds: float) -> None:
-    memory = VerifiedMemory()
-    memory.remember(*ANN, result=RESULT, seconds=seconds)
+    memory = VerifiedCredentials()
+    remember(memory, *ANN, result=RESULT, seconds=seconds)
     assert memory.recall(*ANN) is None
     assert len(memory) == 0
 
 
 def test_forget_forgets_exactly_these() -> None:
-    memory = VerifiedMemory()
-    memory.remember(*ANN, result=RESULT, seconds=60)
-    memory.remember(*ANN, "more", result=RESULT, seconds=60)
+    memory = VerifiedCredentials()
+    remember(memory, *ANN, result=RESULT, seconds=60)
+    remember(memory, *ANN, "more", result=RESULT, seconds=60)
     memory.forget(*ANN)
     memory.forget(*ANN)
     assert memory.recall(*ANN) is None
@@ -112,53 +142,53 @@ def test_forget_forgets_exactly_these() -> None:
 
 
 def test_the_newest_result_counts() -> None:
-    memory = VerifiedMemory()
-    memory.remember(*ANN, result=Remembered({}, "old"), seconds=60)
-    memory.remember(*ANN, result=RESULT, seconds=60)
+    memory = VerifiedCredentials()
+    remember(memory, *ANN, result=Remembered({}, "old"), seconds=60)
+    remember(memory, *ANN, result=RESULT, seconds=60)
     assert memory.recall(*ANN) is RESULT
     assert len(memory) == 1
 
 
 def test_the_least_recently_used_goes_when_there_are_too_many() -> None:
-    memory = VerifiedMemory(max_entries=3)
+    memory = VerifiedCredentials(max_entries=3)
     for name in ("ann", "bob", "cy"):
-        memory.remember("basic", "acme", "", name, result=RESULT, seconds=60)
+        remember(memory, "basic", "acme", "", name, result=RESULT, seconds=60)
     assert memory.recall("basic", "acme", "", "ann") is RESULT
-    memory.remember("basic", "acme", "", "dee", result=RESULT, seconds=60)
+    remember(memory, "basic", "acme", "", "dee", result=RESULT, seconds=60)
     found = [memory.recall("basic", "acme", "", name) is not None for name in ("ann", "bob", "cy", "dee")]
     assert found == [True, False, True, True]
-    assert repr(memory) == "VerifiedMemory(3 of 3)"
+    assert repr(memory) == "VerifiedCredentials(3 of 3)"
 
 
 def test_expired_entries_go_in_passing() -> None:
     clock = Clock()
-    memory = VerifiedMemory(clock=clock)
+    memory = VerifiedCredentials(clock=clock)
     for name in range(100):
-        memory.remember("basic", "acme", "", str(name), result=RESULT, seconds=10)
+        remember(memory, "basic", "acme", "", str(name), result=RESULT, seconds=10)
     clock.advance(11)
-    memory.remember(*ANN, result=RESULT, seconds=10)
+    remember(memory, *ANN, result=RESULT, seconds=10)
     assert len(memory) == 1
 
 
 def test_a_time_too_short_for_the_clock_is_no_time() -> None:
     clock = Clock()
-    memory = VerifiedMemory(clock=clock)
-    memory.remember(*ANN, result=RESULT, seconds=1e-12)
+    memory = VerifiedCredentials(clock=clock)
+    remember(memory, *ANN, result=RESULT, seconds=1e-12)
     assert len(memory) == 0
 
 
 def test_it_holds_at_least_one() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        VerifiedMemory(max_entries=0)
-    memory = VerifiedMemory(max_entries=1)
-    memory.remember(*ANN, result=RESULT, seconds=60)
+        VerifiedCredentials(max_entries=0)
+    memory = VerifiedCredentials(max_entries=1)
+    remember(memory, *ANN, result=RESULT, seconds=60)
     assert memory.recall(*ANN) is RESULT
 
 
 def test_nothing_it_holds_has_the_secret_in_it() -> None:
     secret = "correct horse " + os.urandom(8).hex()
-    memory = VerifiedMemory()
-    memory.remember("basic", "acme", "", "ann", secret, result=RESULT, seconds=60)
+    memory = VerifiedCredentials()
+    remember(memory, "basic", "acme", "", "ann", secret, result=RESULT, seconds=60)
     assert memory.recall("basic", "acme", "", "ann", secret) is RESULT
     held = reachable(memory)
     assert any(found is RESULT for found in held)
@@ -167,21 +197,21 @@ def test_nothing_it_holds_has_the_secret_in_it() -> None:
         assert not (isinstance(found, (bytes, bytearray)) and secret.encode() in found)
 
 
-def keys_held(memory: VerifiedMemory) -> set[bytes]:
+def keys_held(memory: VerifiedCredentials) -> set[bytes]:
     """Return the digests under which a memory keeps its results: only there can its key be seen to be its own."""
     return {found for found in reachable(memory) if isinstance(found, bytes) and len(found) == 32}
 
 
 @pytest.mark.parametrize("fork", FORKS)
 def test_a_child_begins_empty_under_a_key_of_its_own_and_the_parent_keeps_what_it_knows(fork: str) -> None:
-    memory = VerifiedMemory()
-    memory.remember(*ANN, result=RESULT, seconds=60)
+    memory = VerifiedCredentials()
+    remember(memory, *ANN, result=RESULT, seconds=60)
     before = keys_held(memory)
     assert before
 
     def begins_empty() -> bool:
         empty = memory.recall(*ANN) is None and len(memory) == 0
-        memory.remember(*ANN, result=RESULT, seconds=60)
+        remember(memory, *ANN, result=RESULT, seconds=60)
         return empty and memory.recall(*ANN) is RESULT and len(keys_held(memory)) > len(before)
 
     assert holds_in_child(begins_empty, fork=fork)
@@ -191,14 +221,14 @@ def test_a_child_begins_empty_under_a_key_of_its_own_and_the_parent_keeps_what_i
 
 @pytest.mark.parametrize("fork", FORKS)
 def test_a_child_waits_for_no_verification_of_its_parent(fork: str) -> None:
-    memory = VerifiedMemory()
-    assert memory.board(*ANN).leads
-    assert holds_in_child(lambda: memory.board(*ANN).leads, fork=fork)
-    assert not memory.board(*ANN).leads
+    memory = VerifiedCredentials()
+    assert memory.join(*ANN).leads
+    assert holds_in_child(lambda: memory.join(*ANN).leads, fork=fork)
+    assert not memory.join(*ANN).leads
 
 
 def test_threads_may_use_it_at_once() -> None:
-    memory = VerifiedMemory(max_entries=50)
+    memory = VerifiedCredentials(max_entries=50)
     begin = threading.Barrier(8)
     wrong: list[object] = []
 
@@ -207,7 +237,7 @@ def test_threads_may_use_it_at_once() -> None:
         for turn in range(300):
             credentials = ("basic", "acme", "", str((worker * 7 + turn) % 80))
             expected = Remembered({}, credentials[3])
-            memory.remember(*credentials, result=expected, seconds=60)
+            remember(memory, *credentials, result=expected, seconds=60)
             found = memory.recall(*credentials)
             if found not in (None, expected):
                 wrong.append(found)

@@ -25,12 +25,13 @@ from flask_genesys_auth.chain.ports import Challenge, DirectoryEntry
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import ConfigurationServer
 from flask_genesys_auth.directories.genesys import TOKEN_PATH, USERINFO_PATH, GenesysDirectory
+from flask_genesys_auth.limits import FailureLimit
 from flask_genesys_auth.steps.basic import basic_challenge
 from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep
 from flask_genesys_auth.testing.faults import RawServer, unused_url
 from flask_genesys_auth.testing.genesys import GenesysEmulator
-from flask_genesys_auth.throttle import FailureLimit
 
+from .. import gates
 from .conftest import Client
 
 Build = Callable[..., Evidence]
@@ -68,13 +69,13 @@ class Asked:
         assert isinstance(found, Unavailable), found
         return found
 
-    def step(self, headers: dict[str, str] | None = None, *, dry_run: bool = False, **changes: Any) -> Outcome:
+    def step(
+        self, headers: dict[str, str] | None = None, *, dry_run: bool = False, account: bool = False, **changes: Any
+    ) -> Outcome:
         settings = replace(self.settings, **changes)
         step = ConfigurationServerStep(settings, self.directory(**changes), self.limiter)
         evidence = self.build(self.ann if headers is None else headers, dry_run=dry_run)
-        outcome = step.authenticate(evidence, self.center)
-        self.held = evidence.held
-        return outcome
+        return gates.ask(step, evidence, self.center, account=account)
 
     def wrong(self, **changes: Any) -> Outcome:
         return self.step({"Authorization": "Basic YW5uOndyb25n"}, **changes)
@@ -328,8 +329,7 @@ def test_failures_beyond_the_limit_do_not_reach_genesys(ask: Asked) -> None:
 
 def test_a_good_passwords_slot_waits_for_the_account(ask: Asked) -> None:
     for _ in range(4):
-        assert isinstance(ask.step(), Authenticated)
-        ask.held["configuration_server"].succeeded()  # as the walk does when there is an account
+        assert isinstance(ask.step(account=True), Authenticated)
     for _ in range(2):
         assert isinstance(ask.step(), Authenticated)
     refused = ask.step()

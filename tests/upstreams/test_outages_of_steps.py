@@ -18,15 +18,16 @@ from flask_genesys_auth.chain.evidence import Evidence
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import ConfigurationServer
 from flask_genesys_auth.directories.genesys import USERINFO_PATH, GenesysDirectory
+from flask_genesys_auth.limits import FailureLimit
 from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep
 from flask_genesys_auth.steps.salesforce import SalesforceStep
 from flask_genesys_auth.testing.faults import RawServer
 from flask_genesys_auth.testing.genesys import GenesysEmulator
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
-from flask_genesys_auth.throttle import FailureLimit
 from flask_genesys_auth.upstream import Deadline, Guard, Upstream, Upstreams
 from flask_genesys_auth.upstream.breaker import FAILURES, LONGEST_PAUSE
 
+from .. import gates
 from .test_guard import MOST, Clock
 from .test_salesforce import settings as salesforce_settings
 
@@ -54,10 +55,7 @@ class Agents:
 
     def __call__(self, headers: dict[str, str] | None = None) -> Outcome:
         evidence = self._build(self.ann if headers is None else headers)
-        outcome = self._step.authenticate(evidence, self._center)
-        if isinstance(outcome, Authenticated):
-            evidence.held[self._step.name].succeeded()
-        return outcome
+        return gates.ask(self._step, evidence, self._center, account=True)
 
     def reasons(self, times: int, headers: dict[str, str] | None = None) -> set[Reason]:
         found = [self(headers) for _ in range(times)]

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 
 from ..chain.decision import Reason, Unavailable
-from ..chain.ports import Reservation
 from ..checks import Check
 from ..errors import StateUnavailable
 from ..events import Event, tell
 from ..processes import PerProcess
 from ..state.redis_client import RedisClient
 from ..state.redis_health import server_checks
-from .windows import Limit, LocalLedger, Wanted
+from .throttle import Limit, LocalLedger, Reservation, Wanted
 
 PAUSE = 5.0
 """Seconds for which a server that did not answer is not asked again; then one request tries."""
@@ -63,7 +62,7 @@ class _Notes:
 
 
 class SharedLedger:
-    """Implements :class:`~flask_genesys_auth.throttle.windows.Ledger` in Redis 6.2 or later, or Valkey.
+    """Implements :class:`~flask_genesys_auth.limits.throttle.Ledger` in Redis 6.2 or later, or Valkey.
 
     Every slot is taken in this process as well. So what this process has seen is known without a round trip, and when
     the server does not answer, the limits go on as limits of this process: loudly, for an attacker then has them once
