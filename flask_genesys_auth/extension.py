@@ -236,7 +236,7 @@ class GenesysAuth(Generic[U]):
             ledger=ledger,
             sessions=sessions,
             service_providers=providers,
-            policies=access.PolicyTable(),
+            policies=access.PolicyTable(app),
             origins=origin.Origins.of(settings),
             login_manager=login.attach(app, take_over_loaders=settings.take_over_loaders),
             texts=Texts(settings, self._language),

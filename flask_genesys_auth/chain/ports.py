@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -47,15 +47,17 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ContactCenter:
-    """A contact center with the steps of its chain, in order; disabled ones are there and say so."""
+    """A contact center with the steps of its chain, in order; disabled ones are there and say so.
+
+    :ivar name: the table's name.
+    """
 
     settings: ContactCenterSettings
     steps: tuple[Step, ...]
+    name: str = field(init=False)
 
-    @property
-    def name(self) -> str:
-        """The table's name."""
-        return self.settings.name
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.settings.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from flask import Blueprint, Flask, Request
+from flask import Blueprint, Flask
 from flask.views import View
 
 from ..errors import ConfigurationError
 from . import login, refusals
-from .runtime import Runtime, runtime
+from .runtime import runtime
 
 if TYPE_CHECKING:
     from ..chain.decision import Decision
@@ -120,15 +120,15 @@ def enforce(roles: frozenset[str] = _NO_ROLES) -> Decision:
     :returns: the decision that let it through.
     :raises Refusal: one of the refusals, which is also the answer.
     """
-    return _admit(login.decide(), roles)
-
-
-def _admit(decision: Decision, roles: frozenset[str]) -> Decision:
-    if not decision.authenticated:
-        raise refusals.for_anonymous(decision)
-    if not roles <= decision.roles:
-        raise refusals.RoleRequired(decision)
+    decision = login.decide()
+    if decision.user is None or not roles <= decision.roles:
+        raise refusal(decision)
     return decision
+
+
+def refusal(decision: Decision) -> refusals.Refusal:
+    """Return how a request is refused that is anonymous, or whose user lacks a role."""
+    return refusals.for_anonymous(decision) if decision.user is None else refusals.RoleRequired(decision)
 
 
 def _mark_of(target: object) -> _Mark | None:
@@ -158,17 +158,15 @@ def _put_mark(target: object, mark: _Mark) -> None:
         raise ConfigurationError(f"{target!r} cannot be marked: mark views, view classes and blueprints") from error
 
 
-class PolicyTable:
-    """The policy of each endpoint, worked out at its first request (views are registered after ``init_app``)."""
+class PolicyTable(dict[tuple[str, str], Policy]):
+    """The policy of each endpoint and method, worked out at its first request (views are registered after init_app)."""
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Policy] = {}
+    def __init__(self, app: Flask) -> None:
+        super().__init__()
+        self._app = app
 
-    def of(self, app: Flask, endpoint: str, method: str = "GET") -> Policy:
-        """Return the policy of this endpoint for this method."""
-        policy = self._known.get((endpoint, method))
-        if policy is None:
-            policy = self._known[endpoint, method] = _work_out(app, endpoint, method)
+    def __missing__(self, key: tuple[str, str]) -> Policy:
+        policy = self[key] = _work_out(self._app, *key)
         return policy
 
 
@@ -177,7 +175,7 @@ def policy_of(app: Flask, endpoint: str, method: str = "GET") -> Policy:
 
     :raises KeyError: if the application has no such endpoint.
     """
-    return runtime(app).policies.of(app, endpoint, method)
+    return runtime(app).policies[endpoint, method]
 
 
 def _work_out(app: Flask, endpoint: str, method: str) -> Policy:
@@ -246,18 +244,3 @@ def _is_static(app: Flask, endpoint: str) -> bool:
         return False
     scaffold = app.blueprints.get(blueprint) if blueprint else app
     return scaffold is not None and scaffold.has_static_folder
-
-
-def check_request(app: Flask, here: Runtime, sent: Request) -> None:
-    """Refuse a request if its endpoint's policy says so; Flask answers 404, 405 and automatic OPTIONS.
-
-    :raises Refusal: one of the refusals, which is also the answer.
-    """
-    rule = sent.url_rule
-    if rule is None or sent.routing_exception is not None:
-        return
-    if sent.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
-        return
-    policy = here.policies.of(app, rule.endpoint, sent.method)
-    if policy.protected:
-        login.hand_to_flask_login(here, _admit(login.decide_on(app, sent), policy.roles))

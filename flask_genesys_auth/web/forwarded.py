@@ -10,6 +10,8 @@ from ..events import Event, tell
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+HEADERS = frozenset({"HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"})
+"""Where a proxy says who the client is, and how it was reached."""
 _READ = "werkzeug.proxy_fix.orig"
 """What ProxyFix leaves behind, wherever it stands."""
 
@@ -19,7 +21,7 @@ def is_unread(environ: WSGIEnvironment) -> bool:
 
     Whoever comes from a public address may have made these headers up, which must not fill the log.
     """
-    if "HTTP_X_FORWARDED_FOR" not in environ and "HTTP_X_FORWARDED_PROTO" not in environ:
+    if HEADERS.isdisjoint(environ):
         return False
     if _READ in environ:
         return False

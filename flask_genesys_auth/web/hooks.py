@@ -9,6 +9,7 @@ from flask import Flask, Request, g, request
 from ..errors import ConfigurationError
 from ..events import Event, tell
 from . import access, auth_type, events, forwarded, login, origin, refusals, session_cookie
+from .runtime import REQUEST, RequestState
 
 if TYPE_CHECKING:
     from flask import Response
@@ -53,7 +54,8 @@ class Hooks:
             self._names_checked = True
             for finding in access.unknown_endpoints(self._app):
                 tell(Event.CONFIGURATION_WARNING, detail=finding)
-        if not self._proxy_told and forwarded.is_unread(sent.environ):
+        told = self._proxy_told or forwarded.HEADERS.isdisjoint(sent.environ)
+        if not told and forwarded.is_unread(sent.environ):
             self._proxy_told = True
             forwarded.tell_unread()
         forget_user()
@@ -65,23 +67,37 @@ class Hooks:
             answer = auth_type.answer(self._here, sent)
             if answer is not None:
                 return answer
-        access.check_request(self._app, self._here, sent)
+        self._check(sent)
         return None
+
+    def _check(self, sent: Request) -> None:
+        """Refuse a request if its endpoint's policy says so; Flask answers 404, 405 and automatic OPTIONS."""
+        rule = sent.url_rule
+        if rule is None or sent.routing_exception is not None:
+            return
+        if sent.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
+            return
+        policy = self._here.policies[rule.endpoint, sent.method]
+        if not policy.protected:
+            return
+        decision = login.decide_on(self._app, self._here, sent)
+        if decision.user is None or not policy.roles <= decision.roles:
+            raise access.refusal(decision)
+        login.hand_to_flask_login(self._here, decision)
 
     def after_request(self, answer: Response) -> Response:
         """Add what depends on the decision: ``Vary``, ``Cache-Control``, a refusal's headers, CORS."""
         sent: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
-        asked, decision = login.walked(sent)
-        if asked:
+        state: RequestState = vars(sent).setdefault(REQUEST, RequestState())
+        if state.asked:
             self._mark_private(answer)
-            if decision is not None and "HTTP_COOKIE" in sent.environ:
-                session_cookie.leave_no_cookie(self._app, decision)
-        refusal = refusals.raised(sent)
-        if refusal is not None:
-            refusals.complete_answer(refusal, answer)
-            events.report_refusal(refusal)
+            if state.decision is not None and "HTTP_COOKIE" in sent.environ:
+                session_cookie.leave_no_cookie(self._app, state.decision)
+        if state.refusal is not None:
+            refusals.complete_answer(state.refusal, answer)
+            events.report_refusal(state.refusal)
         if self._here.origins.everybody:
-            origin.add_cors(answer, decision)
+            origin.add_cors(answer, state.decision)
         return answer
 
     def _mark_private(self, answer: Response) -> None:

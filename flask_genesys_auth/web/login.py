@@ -13,10 +13,12 @@ from flask_login import AnonymousUserMixin, LoginManager, user_logged_in, user_l
 from flask_login.utils import decode_cookie
 from werkzeug.local import LocalProxy
 
-from ..chain.decision import Authenticated, Decision, LoginSession
+from .. import signals
+from ..chain.decision import Authenticated, Decision, LoginSession, Rejected, Unavailable
 from ..errors import BackendUnavailable, ConfigurationError
+from ..events import KINDS, Event, logger
 from . import events, origin, refusals
-from .runtime import Runtime, runtime
+from .runtime import REQUEST, RequestState, Runtime, runtime, state_of
 
 if TYPE_CHECKING:
     from ..accounts.models import Account
@@ -30,11 +32,7 @@ PENDING = "_genesys_pending"
 KEPT = frozenset({"_flashes", "_permanent", "_user_id", "_fresh", "_id", "_remember", "_remember_seconds", PENDING})
 """What a browser's session keeps when somebody logs in; all else belonged to whoever had the browser before."""
 
-_DECISION = "_genesys_auth_decision"
-_DETAILS = "_genesys_auth_login"
-_ENDED = "_genesys_auth_logout"
-_ASKED = "_genesys_auth_asked"
-_FOREIGN = "_genesys_auth_foreign"
+_AUTHENTICATED_LEVEL = KINDS[Event.AUTHENTICATED].level
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,46 +156,53 @@ def decide() -> Decision:
     :raises ForeignOrigin: if another site sent the request with the user's session or password.
     """
     sent = request._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
-    return decide_on(current_application(), sent)
+    app = current_application()
+    return decide_on(app, runtime(app), sent)
 
 
-def decide_on(app: Flask, sent: Request) -> Decision:
-    """Return the decision of the current request, as :func:`decide` does, for who has it in hand."""
-    notes = vars(sent)
-    known: Decision | None = notes.get(_DECISION)
+def decide_on(app: Flask, here: Runtime, sent: Request) -> Decision:
+    """Return the decision of the current request, as :func:`decide` does, for callers that have it in hand."""
+    state: RequestState = vars(sent).setdefault(REQUEST, RequestState())
+    known = state.decision
     if known is None:
-        # A store that looks at current_user while it is being asked who that is meets nobody.
-        notes[_DECISION] = Decision(None)
+        # A store that looks at current_user while it is being asked who that is finds an anonymous user.
+        state.decision = Decision(None)
         try:
-            known = runtime(app).chain.walk(sent, login_session_id)
+            known = here.chain.walk(sent, login_session_id)
         except BaseException:
-            del notes[_DECISION]
+            state.decision = None
             raise
-        notes[_DECISION] = known
-        notes[_ASKED] = True
-        events.report(known, app=app)
+        state.decision, state.asked = known, True
+        if _is_news(known):
+            events.report(known, app=app)
         if sent.method not in origin.SAFE_METHODS:
-            notes[_FOREIGN] = origin.is_foreign(known)
-    if notes.get(_FOREIGN):
+            state.foreign = origin.is_foreign(known)
+    if state.foreign:
         raise refusals.ForeignOrigin(known)
     return known
 
 
+def _is_news(decision: Decision) -> bool:
+    """Tell whether a decision is logged or signalled: many requests a second succeed, and usually nothing listens."""
+    if decision.user is None or signals.authenticated.receivers or logger.isEnabledFor(_AUTHENTICATED_LEVEL):
+        return True
+    return any(isinstance(record.outcome, (Rejected, Unavailable)) for record in decision.steps)
+
+
 def _forget_decision() -> None:
-    notes = vars(request)
-    notes.pop(_DECISION, None)
-    notes.pop(_FOREIGN, None)
+    state = state_of(request)
+    state.decision, state.foreign = None, False
 
 
 def walked(sent: Request) -> tuple[bool, Decision | None]:
     """Return whether the chain was walked for this request, and the decision that it has by now, if any."""
-    notes = vars(sent)
-    return _ASKED in notes, notes.get(_DECISION)
+    state = state_of(sent)
+    return state.asked, state.decision
 
 
 def adopt(decision: Decision) -> None:
     """Let this be the decision of the current request, so that nothing in it walks the chain (``explain``)."""
-    vars(request)[_DECISION] = decision
+    state_of(request).decision = decision
 
 
 current_decision: Decision[Account] = cast("Decision[Account]", LocalProxy(decide))
@@ -247,7 +252,7 @@ def begin_session(
     :raises DirectoryUnavailable: if the state cannot keep the session.
     """
     details = LoginDetails(contact_center, step, provider, name_id, session_index, not_on_or_after, confirm)
-    vars(request)[_DETAILS] = details
+    state_of(request).login = details
     try:
         flask_login.login_user(user, force=True)
     except Exception:
@@ -265,7 +270,8 @@ def end_session() -> LoginSession | None:
     if opaque is not None:
         session[LOGIN] = opaque
     flask_login.logout_user()
-    ended: LoginSession | None = vars(request).pop(_ENDED, None)
+    state = state_of(request)
+    ended, state.ended = state.ended, None
     return ended
 
 
@@ -302,7 +308,8 @@ def _on_logged_in(app: Flask, user: Any, **_: object) -> None:
     """Put a login session of the server in the place of the id that ``login_user`` has written."""
     session.pop("_user_id", None)
     here = runtime(app)
-    details: LoginDetails | None = vars(request).pop(_DETAILS, None)
+    state = state_of(request)
+    details, state.login = state.login, None
     if details is None:
         origin.check_form()
         details = _application_login(here, user)
@@ -386,5 +393,5 @@ def _on_logged_out(app: Flask, **_: object) -> None:
         ended = None
     session.pop(LOGIN, None)
     if ended is not None:
-        vars(request)[_ENDED] = ended
+        state_of(request).ended = ended
         events.logged_out(app, ended)

@@ -15,7 +15,7 @@ from werkzeug.exceptions import (
 )
 
 from ..chain.decision import Decision, Reason, Rejected
-from .runtime import runtime
+from .runtime import runtime, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from ..chain.ports import Challenge
 
-_RAISED = "_genesys_auth_refusal"
 SIGNED_OUT = "_genesys_signed_out"
 """The key of the browser's session that says: do not log in again in silence; and what the page then tells.
 
@@ -51,7 +50,7 @@ class Refusal(HTTPException):
     def __init__(self, decision: Decision) -> None:
         super().__init__(description=self.message)
         self.decision = decision
-        vars(request)[_RAISED] = self
+        state_of(request).refusal = self
 
     def get_headers(
         self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
@@ -242,13 +241,12 @@ def no_store(answer: Response) -> Response:
 
 def raised(sent: Request) -> Refusal | None:
     """Return the refusal that was raised during this request, whoever answered it."""
-    found: Refusal | None = vars(sent).get(_RAISED)
-    return found
+    return state_of(sent).refusal
 
 
 def put_back(former: Refusal | None) -> None:
     """Let the current request be refused as it was before, or not at all: what was raised since was nobody's answer."""
-    vars(request)[_RAISED] = former
+    state_of(request).refusal = former
 
 
 def complete_answer(refusal: Refusal, answer: Response) -> None:

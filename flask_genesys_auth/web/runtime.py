@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flask import Flask, current_app
+from flask import Flask, Request, current_app
 
 from ..chain.contact_centers import DisabledStep
 from ..steps.login_session import LoginSessionStep
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..accounts.passwords import PasswordHasher
     from ..chain.contact_centers import ContactCenters
+    from ..chain.decision import Decision, LoginSession
     from ..chain.ports import AccountStore, Describe, PasswordStore, StateStore
     from ..chain.walk import AuthenticationChain
     from ..config.settings import Settings
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
     from ..saml.settings import ServiceProvider
     from ..sessions import LoginSessions
     from .access import PolicyTable
+    from .login import LoginDetails
     from .origin import Origins
+    from .refusals import Refusal
     from .saml_failures import SamlFailures
     from .texts import Texts
 
 EXTENSION = "genesys_auth"
+REQUEST = "_genesys_auth"
+"""The attribute of a request that holds its :class:`RequestState`."""
 
 
 class Memory(Protocol):
@@ -65,6 +70,34 @@ class Runtime:
     logins_begun: BeginLimit
     saml_failures: SamlFailures
     memories: tuple[Memory, ...]
+
+
+@dataclass(slots=True)
+class RequestState:
+    """What the extension knows of one request.
+
+    :param asked: the chain was walked for it.
+    :param decision: how it ended, by now; while the chain is walked: anonymous.
+    :param foreign: another site sent it with the user's session or password.
+    :param login: what the login session that is about to be made will say of itself.
+    :param ended: the login session that a logout has ended.
+    :param refusal: what it was refused by.
+    :param sends_no_session: its answer sets no session cookie, because the request brought none.
+    """
+
+    asked: bool = False
+    decision: Decision | None = None
+    foreign: bool = False
+    login: LoginDetails | None = None
+    ended: LoginSession | None = None
+    refusal: Refusal | None = None
+    sends_no_session: bool = False
+
+
+def state_of(sent: Request) -> RequestState:
+    """Return what the extension knows of this request."""
+    state: RequestState = vars(sent).setdefault(REQUEST, RequestState())
+    return state
 
 
 def without_steps(here: Runtime) -> Iterator[str]:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from flask import Flask, request, request_finished, session
 
 from .login import current_application, walked
+from .runtime import state_of
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
     from ..chain.decision import Decision
-
-_UNSEEN = "_genesys_session_not_sent"
 
 
 def leave_no_cookie(app: Flask, decision: Decision) -> None:
@@ -26,7 +25,7 @@ def keep_session_of_browser() -> None:
     """Set no session cookie in the answer to a request that brought none: the browser may well have one."""
     app = current_application()
     if app.session_interface.get_cookie_name(app) not in request.cookies:
-        vars(request)[_UNSEEN] = True
+        state_of(request).sends_no_session = True
         request_finished.connect(_take_back_session, app)
 
 
@@ -38,7 +37,7 @@ def _take_back_renewal(app: Flask, response: Response, **_: object) -> None:
 
 
 def _take_back_session(app: Flask, response: Response, **_: object) -> None:
-    if vars(request).get(_UNSEEN):
+    if state_of(request).sends_no_session:
         _drop(app, response)
 
 
