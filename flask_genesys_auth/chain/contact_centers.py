@@ -91,7 +91,7 @@ class ContactCenters(Mapping[str, ContactCenter]):
         if evidence.contact_center_id and evidence.contact_center_id not in self._ids:
             return self._nowhere(Rejected(Reason.UNKNOWN_CONTACT_CENTER))
         if self._only is not None:
-            # Whatever else there is names this one or nobody.
+            # All other evidence names this one or abstains.
             return self._only
         named = {name for name in self._votes(evidence) if name is not None}
         if len(named) > 1:

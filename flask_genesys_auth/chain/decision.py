@@ -80,7 +80,7 @@ MatchedBy: TypeAlias = Literal["user_name", "email", "identity", "account_id"]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Somebody a step has proven, not yet an account.
+    """A person whom a step has proven, not yet an account.
 
     :param step: the step that proved it (for a resumed login session: the step that made the session).
     :param contact_center: the table's name of the contact center it counts for.
@@ -219,7 +219,7 @@ class Decision(Generic[U_co]):
 
     @property
     def authenticated(self) -> bool:
-        """Tell whether somebody is logged in."""
+        """Tell whether a user is authenticated."""
         return self.user is not None
 
     @property

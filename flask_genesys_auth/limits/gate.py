@@ -1,4 +1,4 @@
-"""The credential gate: what stands before the steps that check credentials, and is settled when the walk ends.
+"""The credential gate: it stands before the steps that check credentials, and is settled when the walk ends.
 
 It alone holds the throttle's slots, the slots of a step's own limit, verified results, and single-flight: of many
 requests with the same credentials at the same moment one asks, and the others wait for its answer.

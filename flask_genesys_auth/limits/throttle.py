@@ -83,7 +83,7 @@ class Ledger(Protocol):
     """Where slots are counted."""
 
     def reserve(self, wanted: Sequence[Wanted]) -> Reservation | list[float] | Unavailable:
-        """Take one slot of each (atomic), or none: the seconds until each has one, or why nobody can tell."""
+        """Take one slot of each (atomic), or none: the seconds until each has one, or why the ledger cannot tell."""
         ...
 
     def wait(self, limit: Limit, key: bytes) -> float:
@@ -91,7 +91,7 @@ class Ledger(Protocol):
         ...
 
     def look(self, wanted: Sequence[Wanted]) -> list[float] | Unavailable:
-        """Return the seconds until each has a slot, 0 where it has, or why nobody can tell. Takes none."""
+        """Return the seconds until each has a slot, 0 where it has, or why the ledger cannot tell. Takes none."""
         ...
 
     @property
@@ -155,7 +155,7 @@ class _Window:
         while self._slots[oldest := next(iter(self._slots))][-1] + self._span <= now:
             del self._slots[oldest]
         if len(self._slots) > self._max_keys:
-            # Whoever floods us with names must not wash away the one that is nearly at its limit.
+            # A flood of made-up names must not evict the key that is nearly at its limit.
             sample = [key for key, _ in zip(self._slots, range(EVICTION_SAMPLE), strict=False)]
             del self._slots[min(sample, key=lambda key: len(self._slots[key]))]
 
@@ -257,7 +257,7 @@ class LocalSlots:
         self.void()
 
     def void(self) -> None:
-        """Return the slots: nobody has said whether the credentials are good."""
+        """Return the slots: nothing has shown whether the credentials are good."""
         self._ledger.give_back(self._counts, self._slots, self._taken_at)
 
 
@@ -340,14 +340,14 @@ class _LoginSlots:
             note()
 
     def void(self) -> None:
-        """Return the slots: nobody has said whether the credentials are good."""
+        """Return the slots: nothing has shown whether the credentials are good."""
         self._note_success = None
         self._slots.void()
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How one limit stands for somebody.
+    """How one limit stands for one account and address.
 
     :param name: its key in ``throttle``.
     :param allows: in the notation of ``limits``.
@@ -362,13 +362,13 @@ class Standing:
 class FailureThrottle:
     """The limits on failed credentials.
 
-    Three limits: per account and address, per account anywhere, per address. The second does not stop anybody at an
+    Three limits: per account and address, per account anywhere, per address. The second does not stop a user at an
     address where the account has logged in within 30 days; whether it has is read from the state only when that
     limit alone would refuse. Until then failures at such an address are counted there as well.
 
     All spellings that a directory, or a database, may read as one name are one account here, or each would have
-    guesses of its own. Which addresses are known is told by the very name, as looked up: else whoever has an account
-    of a name that is spelled alike would be known for it.
+    guesses of its own. Known addresses are kept under the exact name, as looked up: else the owner of an account
+    whose name is spelled alike would be known for it.
 
     :param settings: the limits, in the notation of ``limits``.
     :param state: where the addresses of good logins are kept, hashed.
@@ -400,7 +400,7 @@ class FailureThrottle:
     def reserve(self, contact_center: str, user_name: str, address: str) -> Reservation | Unavailable:
         """Take one slot of each limit that applies (atomic), or none and say until when.
 
-        :param user_name: as looked up; empty where the credentials name nobody: only the address counts then.
+        :param user_name: as looked up; empty if the credentials name no account: only the address counts then.
         :param address: the client's address; IPv6 counts by /64 (RFC 6177: a site has at least that much).
         """
         place = _place(address)
@@ -422,7 +422,7 @@ class FailureThrottle:
         return _LoginSlots(answer, lambda: self._known.note(contact_center, user_name, place))
 
     def standings(self, contact_center: str, user_name: str, address: str) -> list[Standing] | Unavailable:
-        """Tell how each limit that applies stands, or why nobody can tell; takes no slot.
+        """Tell how each limit that applies stands, or why the ledger cannot tell; takes no slot.
 
         :param user_name: as for :meth:`reserve`.
         """
@@ -501,7 +501,7 @@ class FailureLimit:
         return _answer(self._ledger.reserve(wanted), wanted)
 
     def look(self, key: str) -> Unavailable | None:
-        """Tell until when there is no slot, or why nobody can tell, as far as this process can know; takes none."""
+        """Tell until when there is no slot as far as this process knows, or why the ledger cannot tell; takes none."""
         wanted = [(self._limit, digest(key))]
         waits = self._ledger.look(wanted)
         if isinstance(waits, Unavailable):
@@ -510,7 +510,7 @@ class FailureLimit:
 
 
 class BeginLimit:
-    """How many logins one address may begin elsewhere, each of which takes memory of ours until it is finished.
+    """How many logins one address may begin elsewhere, each of which takes memory here until it is finished.
 
     That is no failure, and a whole site may begin its day behind one address: so there are many, and more where
     ``per_address`` lets more through; none of them is given back.
@@ -528,7 +528,7 @@ class BeginLimit:
         self._limit = max(Limit.of("begun", least), wanted, key=lambda one: one.amount / one.span)
 
     def take(self, address: str) -> Unavailable | None:
-        """Take a slot (atomic), or say until when there is none; where nobody can tell, there is one."""
+        """Take a slot (atomic), or say until when there is none; if the ledger cannot tell, there is one."""
         wanted = [(self._limit, digest(_place(address)))]
         taken = self._ledger.reserve(wanted)
         if not isinstance(taken, list):
@@ -543,7 +543,7 @@ def _answer(taken: Reservation | list[float] | Unavailable, wanted: Sequence[Wan
 
 @lru_cache(maxsize=1024)  # as of digest
 def _account(contact_center: str, user_name: str, *place: str) -> bytes:
-    """Return what stands for an account, however its name is spelled, perhaps at one place."""
+    """Return the key of an account, the same for all spellings of its name, perhaps at one place."""
     return digest(contact_center, fold_loosely(user_name), *place)
 
 
@@ -570,7 +570,7 @@ def _throttled(waits: Sequence[float], wanted: Sequence[Wanted]) -> Unavailable:
     )
 
 
-@lru_cache(maxsize=1024)  # at every request of whoever sends a password with each
+@lru_cache(maxsize=1024)  # a client that sends a password sends it with each request
 def digest(*key: str) -> bytes:
     """Return 16 bytes that stand for these parts."""
     # Of one length however long the name: what a guesser sends does not decide how much memory a count takes.

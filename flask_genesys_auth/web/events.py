@@ -36,7 +36,7 @@ def report(decision: Decision, *, user_name: str | None = None, app: Flask | Non
         for record in troubles:
             _tell_trouble(record, decision, account)
     if decision.authenticated:
-        # Many requests a second are: nothing is put together for nobody.
+        # Many requests a second are: fields are put together only if the log takes them.
         if is_told(Event.AUTHENTICATED):
             _tell_authenticated(decision)
         signals.deliver(signals.authenticated, app, decision=decision)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import flask_login
@@ -18,7 +17,7 @@ from ..chain.decision import Authenticated, Decision, LoginSession, Rejected, Un
 from ..errors import BackendUnavailable, ConfigurationError
 from ..events import KINDS, Event, logger
 from . import events, origin, refusals
-from .runtime import REQUEST, RequestState, Runtime, runtime, state_of
+from .runtime import REQUEST, LoginDetails, RequestState, Runtime, runtime, state_of
 
 if TYPE_CHECKING:
     from ..accounts.models import Account
@@ -33,19 +32,6 @@ KEPT = frozenset({"_flashes", "_permanent", "_user_id", "_fresh", "_id", "_remem
 """What a browser's session keeps when somebody logs in; all else belonged to whoever had the browser before."""
 
 _AUTHENTICATED_LEVEL = KINDS[Event.AUTHENTICATED].level
-
-
-@dataclass(frozen=True, slots=True)
-class LoginDetails:
-    """What the login session that is about to be made will say of itself."""
-
-    contact_center: str
-    step: str
-    provider: str = ""
-    name_id: str = ""
-    session_index: str = ""
-    not_on_or_after: float | None = None
-    confirm: Callable[[], None] | None = None
 
 
 class Anonymous(AnonymousUserMixin):  # type: ignore[misc]  # Flask-Login has no type hints

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ..saml.settings import ServiceProvider
     from ..sessions import LoginSessions
     from .access import PolicyTable
-    from .login import LoginDetails
     from .origin import Origins
     from .refusals import Refusal
     from .saml_failures import SamlFailures
@@ -72,6 +71,19 @@ class Runtime:
     memories: tuple[Memory, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class LoginDetails:
+    """The values of a login session that is about to be made."""
+
+    contact_center: str
+    step: str
+    provider: str = ""
+    name_id: str = ""
+    session_index: str = ""
+    not_on_or_after: float | None = None
+    confirm: Callable[[], None] | None = None
+
+
 @dataclass(slots=True)
 class RequestState:
     """What the extension knows of one request.
@@ -79,7 +91,7 @@ class RequestState:
     :param asked: the chain was walked for it.
     :param decision: how it ended, by now; while the chain is walked: anonymous.
     :param foreign: another site sent it with the user's session or password.
-    :param login: what the login session that is about to be made will say of itself.
+    :param login: the values of the login session that is about to be made.
     :param ended: the login session that a logout has ended.
     :param refusal: what it was refused by.
     :param sends_no_session: its answer sets no session cookie, because the request brought none.
@@ -101,7 +113,7 @@ def state_of(sent: Request) -> RequestState:
 
 
 def without_steps(here: Runtime) -> Iterator[str]:
-    """Find contact centers in which nothing but a login that the application makes itself can prove anybody."""
+    """Find contact centers in which only a login that the application makes itself can succeed."""
     for center in here.contact_centers.values():
         if all(isinstance(step, (DisabledStep, LoginSessionStep)) for step in center.steps):
             yield f"contact_centers.{center.name}: no step is enabled: enable one, or log users in by your own view"

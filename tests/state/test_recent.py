@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from flask_genesys_auth.limits.recent import Recent
+from flask_genesys_auth.chain.decision import Identity
+from flask_genesys_auth.limits.recent import Recent, recent_accounts
 
 from ..forking import FORKS, holds_in_child
 from .contract import Clock
@@ -139,6 +140,56 @@ def test_a_child_inherits_no_lock(fork: str) -> None:
     go_on.set()
     workers[0].join()
     assert recent.recall("key") == "value"
+
+
+class Store:
+    """An account store whose accounts are texts; it counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.accounts = {"1": "ann"}
+        self.asked = 0
+        self.listeners: list[Callable[[], None]] = []
+
+    def find(self, identity: Identity) -> str | None:
+        self.asked += 1
+        return self.accounts.get(identity.subject)
+
+    def get(self, account_id: str) -> str | None:
+        self.asked += 1
+        return self.accounts.get(account_id)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        self.listeners.append(listener)
+
+
+def test_an_account_is_read_once_within_its_time_and_anew_after_it_or_after_a_change(clock: Clock) -> None:
+    store = Store()
+    accounts = recent_accounts(store, 2, clock=clock)
+    assert accounts is not None
+    assert [accounts.get("1"), accounts.get("1"), store.asked] == ["ann", "ann", 1]
+    del store.accounts["1"]
+    clock.advance(1.9)
+    assert accounts.get("1") == "ann"
+    clock.advance(0.2)
+    assert accounts.get("1") is None
+    store.accounts["1"] = "bob"
+    assert accounts.get("1") == "bob"  # that an account is missing is not remembered
+    store.accounts["1"] = "eve"
+    (changed,) = store.listeners
+    changed()
+    assert accounts.get("1") == "eve"
+
+
+def test_an_account_that_is_looked_up_by_another_name_than_its_id_is_read_every_time(clock: Clock) -> None:
+    store = Store()
+    accounts = recent_accounts(store, 2, clock=clock)
+    assert accounts is not None
+    named = Identity("web_services", "acme", "1")
+    assert [accounts.find(named), accounts.find(named), store.asked] == ["ann", "ann", 2]
+
+
+def test_without_a_delay_no_account_is_remembered(clock: Clock) -> None:
+    assert recent_accounts(Store(), 0, clock=clock) is None
 
 
 def test_threads_may_use_it_at_once() -> None:
