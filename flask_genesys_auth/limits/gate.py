@@ -111,8 +111,8 @@ class OpenGate:
         if known is not None:
             return known
         outcome = step.authenticate(self._evidence, self._contact_center)
-        if not isinstance(outcome, Authenticated):
-            self._settle_refusal(outcome)
+        if isinstance(outcome, Unavailable):
+            self._settle_outage(outcome)
         return outcome
 
     def close_on(self, outcome: Outcome, account: AccountState | None) -> bool:
@@ -164,16 +164,15 @@ class OpenGate:
         self._own_slot = slot
         return None
 
-    def _settle_refusal(self, outcome: Outcome) -> None:
-        """Count a refusal by the step's own server, unless that server surely counted none."""
+    def _settle_outage(self, outcome: Unavailable) -> None:
+        """Return the slot of a step whose server surely counted no failure; else it stays, the server may lock."""
         slot, self._own_slot = self._own_slot, None
-        uncounted = isinstance(outcome, Unavailable) and (outcome.uncounted or outcome.reason is Reason.UNREACHABLE)
-        if slot is not None and uncounted:
+        if slot is not None and (outcome.uncounted or outcome.reason is Reason.UNREACHABLE):
             # An outage must not lock out those who tried during it.
             slot.void()
 
     def _settle_own_slot(self, outcome: Outcome, account: AccountState | None) -> None:
-        """Return the slot of a step that succeeded, unless there is no account for it here."""
+        """Return the slot of a step that succeeded, unless there is no account for it here: that is a failure."""
         slot, self._own_slot = self._own_slot, None
         if slot is not None and account is not None:
             slot.succeeded()
