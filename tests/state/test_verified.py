@@ -220,6 +220,34 @@ def test_a_child_begins_empty_under_a_key_of_its_own_and_the_parent_keeps_what_i
 
 
 @pytest.mark.parametrize("fork", FORKS)
+def test_a_child_inherits_no_lock(fork: str) -> None:
+    within, go_on = threading.Event(), threading.Event()
+    workers: list[threading.Thread] = []
+
+    def clock() -> float:
+        # The worker recalls, which looks at the clock within the lock.
+        if threading.current_thread() in workers:
+            within.set()
+            go_on.wait()
+        return 0.0
+
+    memory = VerifiedCredentials(clock=clock)
+    remember(memory, *ANN, result=RESULT, seconds=60)
+    workers.append(threading.Thread(target=lambda: memory.recall(*ANN)))
+    workers[0].start()
+    assert within.wait(20)
+
+    def remembers() -> bool:
+        remember(memory, *ANN, result=RESULT, seconds=60)
+        return memory.recall(*ANN) is RESULT
+
+    assert holds_in_child(remembers, fork=fork)
+    go_on.set()
+    workers[0].join()
+    assert memory.recall(*ANN) is RESULT
+
+
+@pytest.mark.parametrize("fork", FORKS)
 def test_a_child_waits_for_no_verification_of_its_parent(fork: str) -> None:
     memory = VerifiedCredentials()
     assert memory.join(*ANN).leads
