@@ -27,7 +27,7 @@ from flask import Flask
 
 from flask_genesys_auth import GenesysAuth, current_user
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.chain.ports import DirectoryEntry
+from flask_genesys_auth.chain.protocols import DirectoryEntry
 from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import ConfigurationServer, Ldap

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import cycle
 from pathlib import Path
 
-from flask_genesys_auth.chain.ports import StateStore
+from flask_genesys_auth.chain.protocols import StateStore
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import ContactCenterSettings, IdentityProvider, KeyPair, Saml
 from flask_genesys_auth.saml import binding, gate, verify

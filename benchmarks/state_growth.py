@@ -20,7 +20,7 @@ from time import perf_counter, time
 
 import psycopg
 
-from flask_genesys_auth.chain.decision import LoginSession
+from flask_genesys_auth.chain.outcomes import LoginSession
 from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.sessions import LoginSessions, _key, _terms
 from flask_genesys_auth.state.sql import SqlState

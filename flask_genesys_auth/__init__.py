@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .chain.decision import Authenticated, Decision, Identity, NotApplicable, Outcome, Reason, Rejected, Unavailable
-from .chain.ports import AccountState, AccountStore, Challenge, Directory, DirectoryEntry, PasswordStore, Step
+from .chain.outcomes import Authenticated, Decision, Identity, NotApplicable, Outcome, Reason, Rejected, Unavailable
+from .chain.protocols import AccountState, AccountStore, Challenge, Directory, DirectoryEntry, PasswordStore, Step
 from .errors import ConfigurationError, GenesysAuthError
 from .extension import GenesysAuth
 from .sessions import SessionInfo

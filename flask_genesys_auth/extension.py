@@ -16,7 +16,7 @@ from .accounts.from_model import describe_of
 from .accounts.passwords import PasswordHasher
 from .chain.contact_centers import ContactCenter, ContactCenters, DisabledStep
 from .chain.order import in_order
-from .chain.ports import AccountStore, PasswordStore
+from .chain.protocols import AccountStore, PasswordStore
 from .chain.walk import AuthenticationChain
 from .config.databases import is_redis
 from .config.rules import imported
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from .accounts.models import Account
-    from .chain.decision import Decision
-    from .chain.ports import StateStore, Step
+    from .chain.outcomes import Decision
+    from .chain.protocols import StateStore, Step
     from .config.settings import ContactCenterSettings, Settings
     from .saml.settings import ServiceProvider
     from .sessions import SessionInfo

@@ -13,12 +13,12 @@ from hashlib import sha256
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, cast
 
-from .chain.decision import LoginSession, Reason, Rejected
+from .chain.outcomes import LoginSession, Reason, Rejected
 from .errors import RevokedInPart, StateUnavailable
 from .limits.recent import Recent
 
 if TYPE_CHECKING:
-    from .chain.ports import Json, StateStore
+    from .chain.protocols import Json, StateStore
     from .config.settings import SessionSettings
 
 KEY = "session:"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from flask_genesys_auth import Decision
-from flask_genesys_auth.chain.decision import StepRecord
+from flask_genesys_auth.chain.outcomes import StepRecord
 
 STEPS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {

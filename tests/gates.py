@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from flask_genesys_auth.chain.contact_centers import ContactCenter
-from flask_genesys_auth.chain.decision import Authenticated, Outcome, Reason, Rejected
 from flask_genesys_auth.chain.evidence import Evidence
-from flask_genesys_auth.chain.ports import AccountState, Step
+from flask_genesys_auth.chain.outcomes import Authenticated, Outcome, Reason, Rejected
+from flask_genesys_auth.chain.protocols import AccountState, Step
 from flask_genesys_auth.config.settings import ThrottleSettings
 from flask_genesys_auth.limits import FailureThrottle
 from flask_genesys_auth.limits.gate import CredentialGate, VerifiedCredentials

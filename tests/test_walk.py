@@ -13,7 +13,9 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 from flask_genesys_auth.chain.contact_centers import ContactCenter, ContactCenters, DisabledStep
-from flask_genesys_auth.chain.decision import (
+from flask_genesys_auth.chain.evidence import BasicCredentials, Evidence, Malformed
+from flask_genesys_auth.chain.order import in_order
+from flask_genesys_auth.chain.outcomes import (
     Authenticated,
     Decision,
     Identity,
@@ -23,9 +25,7 @@ from flask_genesys_auth.chain.decision import (
     Rejected,
     Unavailable,
 )
-from flask_genesys_auth.chain.evidence import BasicCredentials, Evidence, Malformed
-from flask_genesys_auth.chain.order import in_order
-from flask_genesys_auth.chain.ports import AccountState, Challenge, Step
+from flask_genesys_auth.chain.protocols import AccountState, Challenge, Step
 from flask_genesys_auth.chain.walk import AuthenticationChain
 from flask_genesys_auth.config.settings import (
     ContactCenterSettings,

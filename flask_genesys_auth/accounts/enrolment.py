@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..chain.ports import EnrollingStore
+from ..chain.protocols import EnrollingStore
 from ..config.names import lower_ascii
 from ..errors import ConfigurationError
 from ..events import Event, tell
 
 if TYPE_CHECKING:
-    from ..chain.decision import Identity
-    from ..chain.ports import AccountStore
+    from ..chain.outcomes import Identity
+    from ..chain.protocols import AccountStore
     from ..config.settings import IdentityProvider, Settings
 
 

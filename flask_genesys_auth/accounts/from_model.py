@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 from sqlalchemy import ColumnElement, func, inspect, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..chain.decision import Identity
-from ..chain.ports import AccountState
+from ..chain.outcomes import Identity
+from ..chain.protocols import AccountState
 from ..config.names import fold
 from ..errors import AccountsUnavailable, ConfigurationError
 from .database import storable
@@ -22,7 +22,7 @@ from .foreign import ForeignHashes
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from ..chain.ports import AccountStore, Describe
+    from ..chain.protocols import AccountStore, Describe
 
 M = TypeVar("M")
 MOST_CANDIDATES = 20

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import bindparam, select, update
 
-from ..chain.decision import Identity
-from ..chain.ports import AccountState
+from ..chain.outcomes import Identity
+from ..chain.protocols import AccountState
 from ..config.names import fold, lower_ascii
 from ..state.database import Database
 from .database import AccountDatabase, accounts, echoing, identities

@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..config.settings import Settings
-from .decision import LoginSession, NotApplicable, Reason, Rejected, StepRecord
 from .evidence import BasicCredentials, Evidence, SalesforceCredentials
-from .ports import ContactCenter
+from .outcomes import LoginSession, NotApplicable, Reason, Rejected, StepRecord
+from .protocols import ContactCenter
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request

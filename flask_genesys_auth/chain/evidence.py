@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..config.names import fold
-from .decision import LoginSession, Rejected
 from .identity_url import IdentityUrl, parse_identity_url
+from .outcomes import LoginSession, Rejected
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from .ports import Step
+    from .protocols import Step
 
 ORDER = ("salesforce", "configuration_server", "web_services", "login_session", "saml")
 """The Web Services authentication flow; ``login_session`` resumes what ``saml`` or a login form has begun."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..errors import AccountsUnavailable, BackendUnavailable, HasherBusy, StateUnavailable
 from .contact_centers import ContactCenters
-from .decision import (
+from .evidence import Evidence, ResumeSession, collect, read_credentials
+from .outcomes import (
     OUTCOME_NAMES,
     Authenticated,
     Decision,
@@ -23,13 +24,12 @@ from .decision import (
     StepRecord,
     Unavailable,
 )
-from .evidence import Evidence, ResumeSession, collect, read_credentials
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
     from ..config.settings import SalesforceHeaders
-    from .ports import AccountState, AccountStore, ContactCenter, Describe, Step
+    from .protocols import AccountState, AccountStore, ContactCenter, Describe, Step
 
 _OUTCOMES = tuple(OUTCOME_NAMES)
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ..chain.decision import Reason
+from ..chain.outcomes import Reason
 
 if TYPE_CHECKING:
-    from ..chain.decision import Identity
+    from ..chain.outcomes import Identity
 
 _WEB_SERVICES = "web_services"
 _GONE = "Log in again: the account of this login session is gone."

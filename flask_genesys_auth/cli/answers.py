@@ -8,7 +8,7 @@ from flask import request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
-from ..chain.decision import Decision
+from ..chain.outcomes import Decision
 from ..web import origin, refusals
 from ..web.access import Policy
 

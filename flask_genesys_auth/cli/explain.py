@@ -12,8 +12,8 @@ import click
 from flask import Flask, request
 from flask.cli import with_appcontext
 
-from ..chain.decision import Decision, Identity, NotApplicable, Reason, StepRecord, Unavailable
 from ..chain.evidence import BasicCredentials, SalesforceCredentials, parse_basic, parse_salesforce
+from ..chain.outcomes import Decision, Identity, NotApplicable, Reason, StepRecord, Unavailable
 from ..errors import AccountsUnavailable
 from ..events import plain
 from ..state.memory import MemoryState

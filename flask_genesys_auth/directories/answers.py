@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
-from ..chain.decision import Reason, Unavailable
+from ..chain.outcomes import Reason, Unavailable
 from ..upstream import Answer, printable
 
 

@@ -8,7 +8,7 @@ from ..config.rules import imported
 from .genesys import GenesysDirectory
 
 if TYPE_CHECKING:
-    from ..chain.ports import Directory
+    from ..chain.protocols import Directory
     from ..config.settings import ConfigurationServer
     from ..upstream import Upstreams
 

@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 
 from marshmallow import fields, validate
 
-from ..chain.decision import Reason, Rejected, Unavailable
-from ..chain.ports import DirectoryEntry
+from ..chain.outcomes import Reason, Rejected, Unavailable
+from ..chain.protocols import DirectoryEntry
 from ..checks import Check
 from ..upstream import Answer, Deadline, Upstream, Upstreams, Visit, ask, reach_check
 from .answers import AnswerSchema, Identifier, known_text, optional_text, read_answer

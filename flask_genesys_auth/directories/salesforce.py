@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from ..chain.decision import Reason, Rejected, Unavailable
 from ..chain.identity_url import IdentityUrl, parse_identity_url
+from ..chain.outcomes import Reason, Rejected, Unavailable
 from ..checks import Check
 from ..config.names import short_id
 from ..upstream import Answer, Deadline, Upstream, Upstreams, ask, reach_check

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ..chain.decision import Authenticated, NotApplicable, Outcome, Reason, Rejected, Unavailable
 from ..chain.evidence import BasicCredentials, Evidence, SalesforceCredentials
+from ..chain.outcomes import Authenticated, NotApplicable, Outcome, Reason, Rejected, Unavailable
 from ..chain.walk import Stale
 from ..processes import PerProcess
 from .recent import MAX_ENTRIES, Cache, Reading
@@ -24,7 +24,7 @@ from .recent import MAX_ENTRIES, Cache, Reading
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ..chain.ports import AccountState, ContactCenter, Step
+    from ..chain.protocols import AccountState, ContactCenter, Step
     from .throttle import FailureLimit, FailureThrottle, Reservation
 
 BASIC = "basic"

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from cachetools import TLRUCache
 
-from ..chain.ports import PlainAccounts
+from ..chain.protocols import PlainAccounts
 from ..processes import PerProcess
 
 if TYPE_CHECKING:
-    from ..chain.decision import Identity
-    from ..chain.ports import AccountStore
+    from ..chain.outcomes import Identity
+    from ..chain.protocols import AccountStore
 
 MAX_ENTRIES = 10_000
 

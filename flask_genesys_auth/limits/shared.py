@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 
-from ..chain.decision import Reason, Unavailable
+from ..chain.outcomes import Reason, Unavailable
 from ..checks import Check
 from ..errors import StateUnavailable
 from ..events import Event, tell

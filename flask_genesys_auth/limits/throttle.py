@@ -16,7 +16,7 @@ from ipaddress import IPv6Address, ip_address
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
-from ..chain.decision import Reason, Unavailable
+from ..chain.outcomes import Reason, Unavailable
 from ..checks import Check
 from ..config.names import fold_loosely
 from ..config.rules import parse_limit
@@ -24,7 +24,7 @@ from ..errors import StateUnavailable
 from ..processes import PerProcess
 
 if TYPE_CHECKING:
-    from ..chain.ports import StateStore
+    from ..chain.protocols import StateStore
     from ..config.settings import ThrottleSettings
 
 MAX_KEYS = 50_000

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from ..chain.ports import StateStore
+from ..chain.protocols import StateStore
 from ..config.names import lower_ascii
 from .documents import SAML, ForbiddenXml, as_instant, instant, text_of
 from .errors import Fault, SamlError

@@ -15,7 +15,7 @@ from .senders import named
 from .verify import verify
 
 if TYPE_CHECKING:
-    from ..chain.ports import StateStore
+    from ..chain.protocols import StateStore
     from .gate import Admitted
     from .settings import ServiceProvider
     from .trust import Trust

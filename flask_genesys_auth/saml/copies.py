@@ -15,7 +15,7 @@ from .metadata import BINDINGS, Endpoint, ProviderMetadata, web_address
 from .verify import load_key
 
 if TYPE_CHECKING:
-    from ..chain.ports import Json, StateStore
+    from ..chain.protocols import Json, StateStore
 
 LIFETIME = 30 * 24 * 3600.0
 """Seconds for which a copy outlives the provider's last answer."""

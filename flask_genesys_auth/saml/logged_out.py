@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import Fault, SamlError
 
 if TYPE_CHECKING:
-    from ..chain.ports import StateStore
+    from ..chain.protocols import StateStore
     from .logout import LogoutAsked
     from .requests import Login
     from .settings import ServiceProvider

@@ -28,7 +28,7 @@ from .verify import check_signature, covered, protocol_schema, refuse_weak
 if TYPE_CHECKING:
     from lxml import etree
 
-    from ..chain.ports import StateStore
+    from ..chain.protocols import StateStore
     from .settings import ServiceProvider
     from .trust import Trust
 

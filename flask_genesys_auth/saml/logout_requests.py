@@ -21,8 +21,8 @@ from .redirect import Kind, location
 from .requests import digest, reference_of
 
 if TYPE_CHECKING:
-    from ..chain.decision import LoginSession
-    from ..chain.ports import Json, StateStore
+    from ..chain.outcomes import LoginSession
+    from ..chain.protocols import Json, StateStore
     from .logout import LogoutAsked
     from .metadata import Endpoint
     from .settings import ServiceProvider

@@ -18,7 +18,7 @@ from onelogin.saml2.utils import OneLogin_Saml2_Utils
 from .outgoing import form_field, sign_message
 
 if TYPE_CHECKING:
-    from ..chain.ports import StateStore
+    from ..chain.protocols import StateStore
     from .settings import ServiceProvider
     from .trust import Trust
 

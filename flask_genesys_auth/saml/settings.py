@@ -24,7 +24,7 @@ from .trust import PATIENCE, TrustedProvider
 from .verify import protocol_schema
 
 if TYPE_CHECKING:
-    from ..chain.ports import StateStore
+    from ..chain.protocols import StateStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-from ..chain.decision import Unavailable
+from ..chain.outcomes import Unavailable
 from ..config.addresses import LOOPBACK_HOSTS
 from ..processes import PerProcess
 from ..upstream import Deadline, Upstream
@@ -17,7 +17,7 @@ from .metadata import LIMITS, MetadataRefused, bytes_of, parse_metadata
 from .verify import load_key
 
 if TYPE_CHECKING:
-    from ..chain.ports import StateStore
+    from ..chain.protocols import StateStore
     from ..config.settings import IdentityProvider
 
 FETCH_TIMEOUT = 10.0

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator
 from time import perf_counter
 
-from ..chain.ports import StateStore
+from ..chain.protocols import StateStore
 from ..checks import Check
 from ..errors import ConfigurationError, StateUnavailable
 
@@ -25,7 +25,7 @@ def check_methods(store: StateStore) -> StateStore:
     if missing:
         raise ConfigurationError(
             f"the state store given to GenesysAuth ({store!r}) has no {', '.join(missing)}: "
-            "see flask_genesys_auth.chain.ports.StateStore"
+            "see flask_genesys_auth.chain.protocols.StateStore"
         )
     return store
 

@@ -16,7 +16,7 @@ from .health import memory_checks
 from .values import BATCH, batches, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
-    from ..chain.ports import Json
+    from ..chain.protocols import Json
     from ..checks import Check
 
 
@@ -67,7 +67,7 @@ class _Memory:
 
 
 class MemoryState:
-    """Implements :class:`~flask_genesys_auth.chain.ports.StateStore` in a dictionary.
+    """Implements :class:`~flask_genesys_auth.chain.protocols.StateStore` in a dictionary.
 
     What has expired goes in passing, at writes, so that memory follows what lives. A forked child begins with nothing:
     several processes need another store.

@@ -16,7 +16,7 @@ from .redis_health import persistence_check, server_checks
 from .values import BATCH, batches, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
-    from ..chain.ports import Json
+    from ..chain.protocols import Json
     from ..checks import Check
 
 SCHEMA_VERSION = 2
@@ -111,7 +111,7 @@ class _Seen:
 
 
 class RedisState:
-    """Implements :class:`~flask_genesys_auth.chain.ports.StateStore` in Redis 6.2 or later, or Valkey.
+    """Implements :class:`~flask_genesys_auth.chain.protocols.StateStore` in Redis 6.2 or later, or Valkey.
 
     A failed call is not tried again: it may have counted. Redis Cluster is not supported: a change touches keys of
     several slots, and a script that fails on the way is not rolled back. Redis must not evict (``maxmemory-policy

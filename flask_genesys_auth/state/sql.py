@@ -26,7 +26,7 @@ from .tables import INIT_DB, SCHEMA_VERSION, metadata, schema
 from .values import BATCH, batches, batches_by_key, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
-    from ..chain.ports import Json
+    from ..chain.protocols import Json
 
 PURGE_INTERVAL = 1.0
 """Seconds between two deletions in passing of one process, unless there was more than a batch to delete."""
@@ -66,7 +66,7 @@ class _Use:
 
 
 class SqlState:
-    """Implements :class:`~flask_genesys_auth.chain.ports.StateStore` in SQLite, or in PostgreSQL 13 or later.
+    """Implements :class:`~flask_genesys_auth.chain.protocols.StateStore` in SQLite, or in PostgreSQL 13 or later.
 
     Every change is one transaction, so of many processes one wins. SQLite's file is in WAL mode: a reader never waits
     for a writer. Its tables make themselves; those of PostgreSQL are made by a command. A call that has failed is not

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar, cast
 
 if TYPE_CHECKING:
-    from ..chain.ports import Json
+    from ..chain.protocols import Json
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..chain.ports import Challenge
+from ..chain.protocols import Challenge
 
 
 def basic_challenge(realm: str) -> Challenge:

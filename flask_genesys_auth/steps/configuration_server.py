@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from ..chain.decision import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected, Unavailable
 from ..chain.evidence import BasicCredentials, Malformed
+from ..chain.outcomes import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected, Unavailable
 from ..config.names import fold_loosely
 from .basic import basic_challenge
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
     from ..chain.evidence import Evidence
-    from ..chain.ports import Challenge, ContactCenter, Directory, DirectoryEntry
+    from ..chain.protocols import Challenge, ContactCenter, Directory, DirectoryEntry
     from ..checks import Check
     from ..config.settings import ConfigurationServer
     from ..limits import FailureLimit

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..chain.decision import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected
+from ..chain.outcomes import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
     from ..chain.evidence import Evidence
-    from ..chain.ports import Challenge, ContactCenter
+    from ..chain.protocols import Challenge, ContactCenter
 
 
 class LoginSessionStep:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..chain.decision import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected, Unavailable
 from ..chain.evidence import Malformed
+from ..chain.outcomes import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected, Unavailable
 from ..directories.salesforce import SalesforceDirectory
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
     from ..chain.evidence import Evidence
-    from ..chain.ports import Challenge, ContactCenter
+    from ..chain.protocols import Challenge, ContactCenter
     from ..checks import Check
     from ..config.settings import Salesforce
     from ..directories.salesforce import SalesforceUser

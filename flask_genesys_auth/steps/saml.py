@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ..chain.decision import NotApplicable, Reason
-from ..chain.ports import Challenge
+from ..chain.outcomes import NotApplicable, Reason
+from ..chain.protocols import Challenge
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
     from ..chain.evidence import Evidence
-    from ..chain.ports import ContactCenter
+    from ..chain.protocols import ContactCenter
 
 _BROWSER_LOGIN = NotApplicable(Reason.BROWSER_LOGIN)
 _IN_A_PATH = "/:@!$&'()*+,;=~-._"

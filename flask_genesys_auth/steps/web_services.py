@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..accounts.foreign import ForeignHashes
-from ..chain.decision import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected
 from ..chain.evidence import Malformed
+from ..chain.outcomes import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected
 from ..errors import AccountsUnavailable, HasherBusy
 from ..events import Event, tell
 from .basic import basic_challenge
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..accounts.passwords import PasswordHasher
     from ..chain.evidence import Evidence
-    from ..chain.ports import Challenge, ContactCenter, PasswordStore
+    from ..chain.protocols import Challenge, ContactCenter, PasswordStore
     from ..config.settings import PasswordSettings
 
 

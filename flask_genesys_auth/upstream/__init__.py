@@ -1,7 +1,7 @@
 """The one way to servers that steps ask: one deadline, one size limit, a bulkhead and a circuit breaker.
 
 The HTTP client follows no redirect, repeats no request, reads no proxy from the environment and verifies certificates.
-Its outcome is a value: an :class:`Answer`, or :class:`~flask_genesys_auth.chain.decision.Unavailable`. Other protocols
+Its outcome is a value: an :class:`Answer`, or :class:`~flask_genesys_auth.chain.outcomes.Unavailable`. Other protocols
 use the :class:`Guard` and the sockets (:class:`BoundedSocket`) as well.
 """
 

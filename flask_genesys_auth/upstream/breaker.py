@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from threading import Condition, Lock
 from typing import TYPE_CHECKING
 
-from ..chain.decision import Reason, Unavailable
+from ..chain.outcomes import Reason, Unavailable
 from ..config.settings import CONCURRENT_CALLS
 from ..events import Event, tell
 from ..processes import PerProcess

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.exceptions import ProxyError
 
-from ..chain.decision import Reason, Unavailable
+from ..chain.outcomes import Reason, Unavailable
 from ..checks import Check
 from ..processes import PerProcess
 from .breaker import Guard

@@ -16,7 +16,7 @@ from . import login, refusals
 from .runtime import runtime
 
 if TYPE_CHECKING:
-    from ..chain.decision import Decision
+    from ..chain.outcomes import Decision
 
 _MARK = "__genesys_access__"
 _NO_ROLES: frozenset[str] = frozenset()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flask import current_app, has_request_context, request
 
 from .. import signals
-from ..chain.decision import Reason, Rejected, StepRecord, Unavailable
 from ..chain.evidence import BasicCredentials, SalesforceCredentials, parse_basic, parse_salesforce
+from ..chain.outcomes import Reason, Rejected, StepRecord, Unavailable
 from ..chain.walk import undecided
 from ..events import Event, is_told, tell
 from . import refusals
@@ -18,7 +18,7 @@ from .runtime import runtime
 if TYPE_CHECKING:
     from flask import Flask
 
-    from ..chain.decision import Decision, LoginSession
+    from ..chain.outcomes import Decision, LoginSession
     from ..errors import BackendUnavailable
 
 

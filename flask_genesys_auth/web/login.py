@@ -13,7 +13,7 @@ from flask_login.utils import decode_cookie
 from werkzeug.local import LocalProxy
 
 from .. import signals
-from ..chain.decision import Authenticated, Decision, LoginSession, Rejected, Unavailable
+from ..chain.outcomes import Authenticated, Decision, LoginSession, Rejected, Unavailable
 from ..errors import BackendUnavailable, ConfigurationError
 from ..events import KINDS, Event, logger
 from . import events, origin, refusals

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from flask import Response, request
 
-from ..chain.decision import Decision
+from ..chain.outcomes import Decision
 from . import refusals
 from .runtime import runtime
 

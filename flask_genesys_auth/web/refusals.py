@@ -14,7 +14,7 @@ from werkzeug.exceptions import (
     Unauthorized,
 )
 
-from ..chain.decision import Decision, Reason, Rejected
+from ..chain.outcomes import Decision, Reason, Rejected
 from .runtime import runtime, state_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from flask import Request
 
-    from ..chain.ports import Challenge
+    from ..chain.protocols import Challenge
 
 SIGNED_OUT = "_genesys_signed_out"
 """The key of the browser's session that says: do not log in again in silence; and what the page then tells.

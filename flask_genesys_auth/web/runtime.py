@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from ..accounts.passwords import PasswordHasher
     from ..chain.contact_centers import ContactCenters
-    from ..chain.decision import Decision, LoginSession
-    from ..chain.ports import AccountStore, Describe, PasswordStore, StateStore
+    from ..chain.outcomes import Decision, LoginSession
+    from ..chain.protocols import AccountStore, Describe, PasswordStore, StateStore
     from ..chain.walk import AuthenticationChain
     from ..config.settings import Settings
     from ..limits import BeginLimit, FailureThrottle, Ledger

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit
 
 from flask import Response, abort, make_response, redirect, render_template, request, session
 
-from ..chain.decision import Decision, StepRecord
+from ..chain.outcomes import Decision, StepRecord
 from ..saml.requests import begin_login
 from . import events, login, refusals
 from .addresses import local_path

@@ -8,7 +8,7 @@ from flask import Response, make_response, redirect, render_template, request, s
 from werkzeug.exceptions import HTTPException
 
 from ..accounts.enrolment import enrol
-from ..chain.decision import Authenticated, Identity
+from ..chain.outcomes import Authenticated, Identity
 from ..saml.documents import as_instant
 from ..saml.errors import Fault, SamlError
 from ..saml.logged_out import check_not_logged_out

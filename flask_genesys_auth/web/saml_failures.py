@@ -18,7 +18,7 @@ from ..events import LONGEST, plain
 from ..processes import PerProcess
 
 if TYPE_CHECKING:
-    from ..chain.ports import StateStore
+    from ..chain.protocols import StateStore
     from ..saml.errors import SamlError
 
 KEPT_FOR = 24 * 3600.0

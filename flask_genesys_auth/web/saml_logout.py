@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, make_response, redirect, render_template, request, session
 from werkzeug.exceptions import MethodNotAllowed
 
-from ..chain.decision import LoginSession
+from ..chain.outcomes import LoginSession
 from ..errors import BackendUnavailable
 from ..events import Event, tell
 from ..saml.errors import MetadataUnavailable, SamlError

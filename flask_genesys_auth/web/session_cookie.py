@@ -12,7 +12,7 @@ from .runtime import state_of
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
-    from ..chain.decision import Decision
+    from ..chain.outcomes import Decision
 
 
 def leave_no_cookie(app: Flask, decision: Decision) -> None:

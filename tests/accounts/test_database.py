@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool
 
 from flask_genesys_auth.accounts.passwords import PasswordHasher
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.chain.decision import Identity
+from flask_genesys_auth.chain.outcomes import Identity
 from flask_genesys_auth.errors import AccountsUnavailable, ConfigurationError
 from tests.forking import FORKS, holds_in_child
 from tests.servers import PostgresqlServer, free_port

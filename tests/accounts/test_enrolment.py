@@ -14,8 +14,8 @@ import pytest
 from flask_genesys_auth.accounts.enrolment import check_enrolment, enrol
 from flask_genesys_auth.accounts.models import Account
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.chain.decision import Identity
-from flask_genesys_auth.chain.ports import EnrollingStore
+from flask_genesys_auth.chain.outcomes import Identity
+from flask_genesys_auth.chain.protocols import EnrollingStore
 from flask_genesys_auth.config.settings import ContactCenterSettings, IdentityProvider, Saml, Settings
 from flask_genesys_auth.errors import AccountsUnavailable, ConfigurationError
 

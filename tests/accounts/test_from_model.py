@@ -17,8 +17,8 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from flask_genesys_auth.accounts import from_model
 from flask_genesys_auth.accounts.from_model import ModelAccounts
 from flask_genesys_auth.accounts.passwords import PasswordHasher
-from flask_genesys_auth.chain.decision import Identity, MatchedBy
-from flask_genesys_auth.chain.ports import AccountState, AccountStore, PasswordStore
+from flask_genesys_auth.chain.outcomes import Identity, MatchedBy
+from flask_genesys_auth.chain.protocols import AccountState, AccountStore, PasswordStore
 from flask_genesys_auth.errors import AccountsUnavailable, ConfigurationError
 
 Scoped = scoped_session[Session]

@@ -9,8 +9,8 @@ import pytest
 from flask_genesys_auth.accounts.models import AccountError, AccountExists, IdentityTaken, NewAccount, NoSuchAccount
 from flask_genesys_auth.accounts.passwords import PasswordHasher
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.chain.decision import Identity
-from flask_genesys_auth.chain.ports import AccountState, AccountStore, PasswordStore
+from flask_genesys_auth.chain.outcomes import Identity
+from flask_genesys_auth.chain.protocols import AccountState, AccountStore, PasswordStore
 
 
 def named(name: str, *, center: str = "acme", by: str = "user_name") -> Identity:

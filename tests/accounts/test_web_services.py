@@ -16,8 +16,8 @@ from flask_genesys_auth.accounts.foreign import ForeignHashes
 from flask_genesys_auth.accounts.passwords import PasswordHasher
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.chain.contact_centers import ContactCenter
-from flask_genesys_auth.chain.decision import Authenticated, NotApplicable, Outcome, Reason, Rejected
 from flask_genesys_auth.chain.evidence import collect
+from flask_genesys_auth.chain.outcomes import Authenticated, NotApplicable, Outcome, Reason, Rejected
 from flask_genesys_auth.config.settings import ContactCenterSettings, PasswordSettings, SalesforceHeaders, WebServices
 from flask_genesys_auth.errors import AccountsUnavailable, HasherBusy
 from flask_genesys_auth.steps.web_services import WebServicesStep

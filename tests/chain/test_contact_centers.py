@@ -13,8 +13,8 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 from flask_genesys_auth.chain.contact_centers import RESOLUTION, ContactCenter, ContactCenters
-from flask_genesys_auth.chain.decision import LoginSession, Reason, Rejected, StepRecord
 from flask_genesys_auth.chain.evidence import Evidence, ResumeSession, collect
+from flask_genesys_auth.chain.outcomes import LoginSession, Reason, Rejected, StepRecord
 from flask_genesys_auth.config.settings import (
     ContactCenterSettings,
     IdentityProvider,

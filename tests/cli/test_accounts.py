@@ -15,7 +15,7 @@ import pytest
 from flask import Flask
 
 from flask_genesys_auth import GenesysAuth
-from flask_genesys_auth.chain.decision import LoginSession, Rejected
+from flask_genesys_auth.chain.outcomes import LoginSession, Rejected
 from flask_genesys_auth.cli import genesys_auth
 from flask_genesys_auth.signals import session_revoked
 from flask_genesys_auth.web.runtime import runtime

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_genesys_auth.chain.decision import Identity, MatchedBy, Reason
+from flask_genesys_auth.chain.outcomes import Identity, MatchedBy, Reason
 from flask_genesys_auth.cli.advice import BY_STEP, FOREIGN_ADVICE, SAML_ADVICE, STEP_ADVICE, for_fault, for_reason
 from flask_genesys_auth.saml.errors import Fault
 

@@ -18,9 +18,9 @@ from werkzeug import Request
 from flask_genesys_auth import GenesysAuth
 from flask_genesys_auth.accounts.models import Account
 from flask_genesys_auth.chain.contact_centers import ContactCenter
-from flask_genesys_auth.chain.decision import Identity, NotApplicable
 from flask_genesys_auth.chain.evidence import Evidence
-from flask_genesys_auth.chain.ports import AccountState
+from flask_genesys_auth.chain.outcomes import Identity, NotApplicable
+from flask_genesys_auth.chain.protocols import AccountState
 from flask_genesys_auth.cli import genesys_auth
 from flask_genesys_auth.errors import AccountsUnavailable
 from flask_genesys_auth.testing.faults import unused_url

@@ -16,7 +16,7 @@ from flask import Flask
 from flask_genesys_auth.accounts.importing import import_file
 from flask_genesys_auth.accounts.models import AccountError
 from flask_genesys_auth.accounts.reading import read_rows
-from flask_genesys_auth.chain.decision import Identity
+from flask_genesys_auth.chain.outcomes import Identity
 from flask_genesys_auth.web.runtime import runtime
 from tests.cli.conftest import Invoke, accounts_of, one_line
 

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from flask_genesys_auth import GenesysAuth, SessionInfo
-from flask_genesys_auth.chain.decision import LoginSession
+from flask_genesys_auth.chain.outcomes import LoginSession
 from flask_genesys_auth.cli import genesys_auth
 from flask_genesys_auth.cli.sessions import FEW
 from flask_genesys_auth.errors import StateUnavailable

@@ -12,7 +12,7 @@ from flask import Flask, jsonify
 
 from flask_genesys_auth import GenesysAuth, current_decision, current_user, roles_required
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.chain.decision import Identity
+from flask_genesys_auth.chain.outcomes import Identity
 from flask_genesys_auth.errors import ConfigurationError
 from flask_genesys_auth.web.runtime import runtime
 from tests.slapd import GROUPS, PASSWORD, PEOPLE, SECRET, SERVICE, SlapdServer

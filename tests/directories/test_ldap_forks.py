@@ -6,8 +6,8 @@ import gc
 
 import pytest
 
-from flask_genesys_auth.chain.decision import Reason, Unavailable
-from flask_genesys_auth.chain.ports import DirectoryEntry
+from flask_genesys_auth.chain.outcomes import Reason, Unavailable
+from flask_genesys_auth.chain.protocols import DirectoryEntry
 from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.settings import LdapAttributes
 from flask_genesys_auth.directories.ldap import LdapDirectory

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ldap3.operation.search import search_operation
 from ldap3.utils.dn import parse_dn
 
-from flask_genesys_auth.chain.decision import Reason, Rejected
-from flask_genesys_auth.chain.ports import DirectoryEntry
+from flask_genesys_auth.chain.outcomes import Reason, Rejected
+from flask_genesys_auth.chain.protocols import DirectoryEntry
 from flask_genesys_auth.config.distinguished_names import escape_value, normal, parse
 from flask_genesys_auth.config.names import fold
 from flask_genesys_auth.directories.ldap import LdapDirectory

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from flask_genesys_auth.chain.decision import Reason, Rejected, Unavailable
-from flask_genesys_auth.chain.ports import DirectoryEntry
+from flask_genesys_auth.chain.outcomes import Reason, Rejected, Unavailable
+from flask_genesys_auth.chain.protocols import DirectoryEntry
 from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.settings import LdapAttributes
 from flask_genesys_auth.directories.ldap import LdapDirectory

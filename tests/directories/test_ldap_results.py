@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from flask_genesys_auth.chain.decision import Outcome, Reason, Rejected, Unavailable
 from flask_genesys_auth.chain.evidence import BasicCredentials, Evidence
-from flask_genesys_auth.chain.ports import DirectoryEntry
+from flask_genesys_auth.chain.outcomes import Outcome, Reason, Rejected, Unavailable
+from flask_genesys_auth.chain.protocols import DirectoryEntry
 from flask_genesys_auth.config.names import fold
 from flask_genesys_auth.config.settings import ConfigurationServer, LdapAttributes
 from flask_genesys_auth.directories.ldap import LdapDirectory

@@ -47,7 +47,7 @@ def test_imports_are_found_wherever_they_stand_but_where_types_alone_are_meant(
     (package / "web" / "pages.py").write_text(
         "from typing import TYPE_CHECKING\n"
         "from .. import signals\n"
-        "from ..chain.decision import Decision\n"
+        "from ..chain.outcomes import Decision\n"
         "import flask_genesys_auth.state.memory\n"
         "from flask_genesys_auth import errors\n"
         "from .origin import check\n"

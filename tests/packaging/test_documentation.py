@@ -13,7 +13,7 @@ from flask import Flask
 from flask.cli import FlaskGroup
 
 from flask_genesys_auth import GenesysAuth, current_decision
-from flask_genesys_auth.chain.decision import Reason
+from flask_genesys_auth.chain.outcomes import Reason
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -40,8 +40,8 @@ from flask_genesys_auth import (
 from flask_genesys_auth.accounts import from_model
 from flask_genesys_auth.accounts.models import Account
 from flask_genesys_auth.chain.contact_centers import ContactCenter
-from flask_genesys_auth.chain.decision import StepRecord
 from flask_genesys_auth.chain.evidence import Evidence
+from flask_genesys_auth.chain.outcomes import StepRecord
 from flask_genesys_auth.testing import (
     AuthClient,
     DevelopmentIdentityProvider,

@@ -20,8 +20,8 @@ from werkzeug.test import TestResponse
 from flask_genesys_auth import GenesysAuth, current_user, unprotected
 from flask_genesys_auth.accounts.models import Account
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.chain.decision import Identity
-from flask_genesys_auth.chain.ports import StateStore
+from flask_genesys_auth.chain.outcomes import Identity
+from flask_genesys_auth.chain.protocols import StateStore
 from flask_genesys_auth.errors import AccountsUnavailable, StateUnavailable
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import Message, provider_metadata

@@ -10,7 +10,7 @@ from flask import Flask
 from lxml import etree
 from werkzeug.wrappers import Request, Response
 
-from flask_genesys_auth.chain.ports import StateStore
+from flask_genesys_auth.chain.protocols import StateStore
 from flask_genesys_auth.config.settings import ContactCenterSettings, IdentityProvider, Saml
 from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
 from flask_genesys_auth.saml.trust import TrustedProvider

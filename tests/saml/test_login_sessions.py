@@ -13,7 +13,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from flask_genesys_auth import roles_required
-from flask_genesys_auth.chain.decision import LoginSession
+from flask_genesys_auth.chain.outcomes import LoginSession
 from flask_genesys_auth.saml.name_ids import NameId
 from flask_genesys_auth.testing.saml_messages import EMAIL
 from flask_genesys_auth.testing.signing_keys import SigningKey

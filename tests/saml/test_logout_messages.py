@@ -17,7 +17,7 @@ from onelogin.saml2.logout_request import OneLogin_Saml2_Logout_Request
 from onelogin.saml2.logout_response import OneLogin_Saml2_Logout_Response
 from xmlsec import constants
 
-from flask_genesys_auth.chain.decision import LoginSession
+from flask_genesys_auth.chain.outcomes import LoginSession
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.saml.documents import SAML, SAMLP
 from flask_genesys_auth.saml.errors import Fault, SamlError

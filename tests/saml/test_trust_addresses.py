@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from werkzeug.serving import make_server
 
-from flask_genesys_auth.chain.ports import Json
+from flask_genesys_auth.chain.protocols import Json
 from flask_genesys_auth.config.settings import IdentityProvider
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
 from flask_genesys_auth.saml.certificates import der_of

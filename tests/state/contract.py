@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from flask_genesys_auth.chain.ports import StateStore
+from flask_genesys_auth.chain.protocols import StateStore
 from flask_genesys_auth.state.values import BATCH
 
 RACERS = 50
@@ -43,7 +43,7 @@ class Backend(Protocol):
 
 
 class StateContract:
-    """The contract of ``chain.ports.StateStore``."""
+    """The contract of ``chain.protocols.StateStore``."""
 
     @pytest.fixture
     def store(self, backend: Backend) -> StateStore:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flask_genesys_auth.chain.ports import StateStore
+from flask_genesys_auth.chain.protocols import StateStore
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.state.sql import PURGE_INTERVAL
 

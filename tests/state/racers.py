@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from flask_genesys_auth.chain.ports import StateStore
+from flask_genesys_auth.chain.protocols import StateStore
 
 
 def _delete_all(store: StateStore, term: str) -> int:

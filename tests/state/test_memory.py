@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flask_genesys_auth.chain.ports import StateStore
+from flask_genesys_auth.chain.protocols import StateStore
 from flask_genesys_auth.state.memory import MemoryState
 from tests.forking import FORKS, holds_in_child
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flask_genesys_auth.chain.decision import Identity
+from flask_genesys_auth.chain.outcomes import Identity
 from flask_genesys_auth.limits.recent import Recent, recent_accounts
 
 from ..forking import FORKS, holds_in_child

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_genesys_auth.chain.decision import LoginSession, Reason, Rejected
+from flask_genesys_auth.chain.outcomes import LoginSession, Reason, Rejected
 from flask_genesys_auth.chain.walk import Sessions
 from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.errors import StateUnavailable

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flask_genesys_auth.chain.decision import Reason, Rejected
+from flask_genesys_auth.chain.outcomes import Reason, Rejected
 from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.sessions import LoginSessions, SessionInfo, _key
 from flask_genesys_auth.state.memory import MemoryState

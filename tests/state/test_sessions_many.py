@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import redis
 
-from flask_genesys_auth.chain.decision import LoginSession, Reason, Rejected
+from flask_genesys_auth.chain.outcomes import LoginSession, Reason, Rejected
 from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.errors import RevokedInPart, StateUnavailable
 from flask_genesys_auth.sessions import LoginSessions, _key

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flask_genesys_auth.chain.decision import LoginSession, Reason, Rejected
-from flask_genesys_auth.chain.ports import Json
+from flask_genesys_auth.chain.outcomes import LoginSession, Reason, Rejected
+from flask_genesys_auth.chain.protocols import Json
 from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.limits.recent import Recent

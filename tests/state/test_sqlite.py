@@ -22,7 +22,7 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.pool import Pool
 
-from flask_genesys_auth.chain.ports import StateStore
+from flask_genesys_auth.chain.protocols import StateStore
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
 from flask_genesys_auth.state.database import CONNECTIONS
 from flask_genesys_auth.state.sql import MOST_PURGE_WAIT, PURGE_INTERVAL, SqlState

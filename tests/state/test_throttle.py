@@ -13,8 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from flask_genesys_auth.chain.decision import Reason, Unavailable
-from flask_genesys_auth.chain.ports import StateStore
+from flask_genesys_auth.chain.outcomes import Reason, Unavailable
+from flask_genesys_auth.chain.protocols import StateStore
 from flask_genesys_auth.config.settings import ThrottleSettings
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.limits import BeginLimit, FailureLimit, FailureThrottle, LocalLedger

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from flask_genesys_auth.chain.decision import Reason, Unavailable
+from flask_genesys_auth.chain.outcomes import Reason, Unavailable
 from flask_genesys_auth.config.settings import ThrottleSettings
 from flask_genesys_auth.errors import ConfigurationError
 from flask_genesys_auth.limits import FailureLimit, FailureThrottle
@@ -142,7 +142,7 @@ _GUESSER = """
 import sys
 from flask_genesys_auth.limits import FailureLimit
 from flask_genesys_auth.limits.shared import SharedLedger
-from flask_genesys_auth.chain.decision import Unavailable
+from flask_genesys_auth.chain.outcomes import Unavailable
 limit = FailureLimit("7 per hour", SharedLedger(sys.argv[1], "race", 30.0))
 sys.stdin.readline()
 print(sum(not isinstance(limit.reserve("ann"), Unavailable) for _ in range(5)))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_genesys_auth.chain.decision import Authenticated, Identity
+from flask_genesys_auth.chain.outcomes import Authenticated, Identity
 from flask_genesys_auth.limits.gate import Remembered, VerifiedCredentials
 
 from ..forking import FORKS, holds_in_child

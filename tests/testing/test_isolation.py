@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, g
 
 from flask_genesys_auth import GenesysAuth, current_decision, current_user
-from flask_genesys_auth.chain.ports import StateStore
+from flask_genesys_auth.chain.protocols import StateStore
 from flask_genesys_auth.errors import ConfigurationError
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing import AuthClient, GenesysEmulator, reset

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_genesys_auth.chain.decision import Unavailable
+from flask_genesys_auth.chain.outcomes import Unavailable
 from flask_genesys_auth.checks import Check
 from flask_genesys_auth.config.addresses import AllowedHost
 from flask_genesys_auth.config.secrets import Secret

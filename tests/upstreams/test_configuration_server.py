@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from flask_genesys_auth.chain.contact_centers import ContactCenter
-from flask_genesys_auth.chain.decision import (
+from flask_genesys_auth.chain.evidence import Evidence
+from flask_genesys_auth.chain.outcomes import (
     Authenticated,
     Identity,
     NotApplicable,
@@ -20,8 +21,7 @@ from flask_genesys_auth.chain.decision import (
     Rejected,
     Unavailable,
 )
-from flask_genesys_auth.chain.evidence import Evidence
-from flask_genesys_auth.chain.ports import Challenge, DirectoryEntry
+from flask_genesys_auth.chain.protocols import Challenge, DirectoryEntry
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import ConfigurationServer
 from flask_genesys_auth.directories.genesys import TOKEN_PATH, USERINFO_PATH, GenesysDirectory

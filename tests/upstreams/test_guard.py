@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flask_genesys_auth.chain.decision import Reason, Unavailable
+from flask_genesys_auth.chain.outcomes import Reason, Unavailable
 from flask_genesys_auth.upstream import Guard, Passage
 from flask_genesys_auth.upstream.breaker import FAILURES, FIRST_PAUSE, JITTER, LONGEST_PAUSE, YOUNG
 

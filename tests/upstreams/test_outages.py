@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from werkzeug.wrappers import Request, Response
 
-from flask_genesys_auth.chain.decision import Reason, Unavailable
+from flask_genesys_auth.chain.outcomes import Reason, Unavailable
 from flask_genesys_auth.testing.faults import Emulator, RawServer, unused_url
 from flask_genesys_auth.upstream import Answer, Deadline, Guard, Upstream
 from flask_genesys_auth.upstream.breaker import FAILURES, LONGEST_PAUSE

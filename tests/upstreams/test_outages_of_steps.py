@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 
 from flask_genesys_auth import GenesysAuth
 from flask_genesys_auth.chain.contact_centers import ContactCenter
-from flask_genesys_auth.chain.decision import Authenticated, Outcome, Reason, Rejected, Unavailable
 from flask_genesys_auth.chain.evidence import Evidence
+from flask_genesys_auth.chain.outcomes import Authenticated, Outcome, Reason, Rejected, Unavailable
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import ConfigurationServer
 from flask_genesys_auth.directories.genesys import USERINFO_PATH, GenesysDirectory

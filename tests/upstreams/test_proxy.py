@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from marshmallow import ValidationError
 
-from flask_genesys_auth.chain.decision import Reason, Unavailable
+from flask_genesys_auth.chain.outcomes import Reason, Unavailable
 from flask_genesys_auth.config.addresses import Proxy, proxy_of
 from flask_genesys_auth.config.settings import ConfigurationServer
 from flask_genesys_auth.testing.faults import RawServer, unused_url

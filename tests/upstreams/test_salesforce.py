@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from flask_genesys_auth.chain.contact_centers import ContactCenter
-from flask_genesys_auth.chain.decision import (
+from flask_genesys_auth.chain.evidence import Evidence
+from flask_genesys_auth.chain.outcomes import (
     Authenticated,
     Identity,
     NotApplicable,
@@ -21,7 +22,6 @@ from flask_genesys_auth.chain.decision import (
     Rejected,
     Unavailable,
 )
-from flask_genesys_auth.chain.evidence import Evidence
 from flask_genesys_auth.config.addresses import AllowedHost
 from flask_genesys_auth.config.settings import Salesforce
 from flask_genesys_auth.steps.salesforce import SalesforceStep

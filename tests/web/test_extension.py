@@ -25,7 +25,7 @@ from flask_genesys_auth import (
     rejected,
     unavailable,
 )
-from flask_genesys_auth.chain.ports import Challenge
+from flask_genesys_auth.chain.protocols import Challenge
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.web.runtime import runtime
 

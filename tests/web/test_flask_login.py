@@ -21,7 +21,7 @@ from flask_genesys_auth import (
     session_revoked,
     unprotected,
 )
-from flask_genesys_auth.chain.decision import Reason
+from flask_genesys_auth.chain.outcomes import Reason
 from flask_genesys_auth.testing import AuthClient
 from flask_genesys_auth.web import login
 from flask_genesys_auth.web.runtime import runtime

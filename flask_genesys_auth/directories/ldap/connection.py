@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ...chain.decision import Reason, Unavailable
+from ...chain.outcomes import Reason, Unavailable
 from ...errors import ConfigurationError
 from ...upstream import BoundedSocket, Deadline, TooMuch, connect, explain
 from .results import (

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from ...chain.decision import Reason, Rejected, Unavailable
-from ...chain.ports import DirectoryEntry
+from ...chain.outcomes import Reason, Rejected, Unavailable
+from ...chain.protocols import DirectoryEntry
 from ...config.distinguished_names import escape_value, normal, parse
 from ...config.names import fold
 from ...config.rules import DN, USER
@@ -37,7 +37,7 @@ _SCOPES = {"subtree": SUBTREE, "one_level": ONE_LEVEL}
 
 
 class LdapDirectory:
-    """Implements :class:`~flask_genesys_auth.chain.ports.Directory` over LDAP (RFC 4511, 4513).
+    """Implements :class:`~flask_genesys_auth.chain.protocols.Directory` over LDAP (RFC 4511, 4513).
 
     :param settings: of the Configuration Server step, with its ``ldap`` table.
     :param guard: limits the calls to its servers; default: one of its own.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...chain.decision import Reason, Rejected, Unavailable
+from ...chain.outcomes import Reason, Rejected, Unavailable
 from ...upstream import printable
 
 SUCCESS = 0

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Request
 
     from ..config.settings import ContactCenterSettings
-    from .decision import Identity, Outcome, Rejected, Unavailable
     from .evidence import Evidence
+    from .outcomes import Identity, Outcome, Rejected, Unavailable
 
 U_co = TypeVar("U_co", covariant=True)
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
