@@ -92,6 +92,10 @@ class MemoryState:
         """Return how many entries are held, expired ones that have not gone yet included."""
         return len(self._memory.get().entries)
 
+    def __iter__(self) -> Iterator[str]:
+        """Yield the keys of the entries that ``len()`` counts."""
+        return iter(list(self._memory.get().entries))
+
     def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:
         """Store a value unless the key is taken (atomic); tell whether it was stored."""
         entry = self._entry(key, value, ttl, index)
