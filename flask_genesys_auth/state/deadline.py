@@ -1,4 +1,4 @@
-"""Until when the current call may wait: what lies between the call and its connection need not pass it on."""
+"""The deadline of the current call, which its connections observe without being given it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def seconds_left(default: float) -> float:
 
 
 def extend(seconds: float) -> None:
-    """Move the deadline, if one is set: what has been waited for does not count."""
+    """Move the deadline, if one is set, by a wait that does not count."""
     deadline = _deadline.get()
     if deadline is not None:
         _deadline.set(deadline + seconds)

@@ -90,7 +90,7 @@ class SqlState:
         clock: Callable[[], float] = time.time,
         database: Database | None = None,
     ) -> None:
-        # What a power cut may undo in a SQLite file, it cannot damage: logins of the last moments.
+        # In a SQLite file of its own a power cut may undo the last changes; it never damages the file.
         self._database = database or state_database(url, timeout, durable=False)
         self._ask = ask.SQLITE if self._database.path else ask.POSTGRESQL
         self._namespace = check_key(namespace)
