@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 
 import ldap3
 import pytest
@@ -43,6 +45,25 @@ def test_ldap3_opens_no_connection_of_its_own(monkeypatch: pytest.MonkeyPatch) -
 
 def test_each_server_numbers_its_own_messages() -> None:
     assert callable(ldap3.Server.next_message_id)
+
+
+def imported(*before: str) -> str:
+    """Import our file in a process of its own, and return the last line of what is said."""
+    program = "; ".join(
+        ("import warnings", "warnings.simplefilter('ignore')", *before, f"import {Connection.__module__}")
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300)
+    return (done.stderr.splitlines() or [""])[-1]
+
+
+def test_an_ldap3_that_does_not_read_escapes_is_refused() -> None:
+    assert imported() == ""
+    # As the pre-releases of 2.10 do it.
+    said = imported(
+        "import ldap3.operation.search as search", "search.prepare_filter_for_sending = lambda raw: bytes(raw)"
+    )
+    assert "does not read escapes in filters" in said
+    assert 'pip install "ldap3<2.10"' in said
 
 
 def test_controls_and_filters_are_read_as_we_use_them() -> None:

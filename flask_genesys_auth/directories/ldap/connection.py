@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from ...chain.outcomes import Reason, Unavailable
@@ -90,9 +91,21 @@ def check_filter(text: str) -> None:
     :raises ValueError: if ldap3 cannot read it.
     """
     try:
-        search_operation("", text, ldap3.SUBTREE, ldap3.DEREF_NEVER, [], 0, 0, False, False, True)
+        _read_filter(text)
     except LDAPInvalidFilterError as error:
         raise ValueError(str(error)) from None
+
+
+def _read_filter(text: str) -> Any:
+    return search_operation("", text, ldap3.SUBTREE, ldap3.DEREF_NEVER, [], 0, 0, False, False, True)["filter"]
+
+
+# Names are escaped octet by octet (RFC 4515 3). The pre-releases of ldap3 2.10 send escapes as they stand: then nobody
+# with an escaped character in their name would be found.
+if bytes(_read_filter(r"(cn=\2a)")["equalityMatch"]["assertionValue"]) != b"*":
+    raise ConfigurationError(
+        f'ldap3 {version("ldap3")} does not read escapes in filters (RFC 4515 3): pip install "ldap3<2.10"'
+    )
 
 
 class _Server(ldap3.Server):
