@@ -73,12 +73,12 @@ class Answer:
 
 
 class Upstream:
-    """A pool of connections to the servers that steps ask, and what is known of the health of these.
+    """An HTTP client with pooled connections, and a :class:`Guard` in front of its servers.
 
     :param certificates: in PEM form, the authorities to trust instead of the system's; empty: the system's.
     :param proxy: the proxy through which every server is reached. It is used for https addresses only.
     :param connections: how many idle connections are kept for each server.
-    :param guard: what its calls must pass; default: one of its own.
+    :param guard: limits its calls; default: one of its own.
     """
 
     def __init__(
@@ -100,14 +100,14 @@ class Upstream:
             pools.clear()
 
     def visit(self, url: str, deadline: Deadline, *, part: str = "") -> Visit | Unavailable:
-        """Return the way to a server for requests that belong together, to be used as a context at once.
+        """Begin requests to one server that belong together; to be used as a context manager at once.
 
         They count as one call, which has failed if any of them has.
 
         :param url: any address of that server.
-        :param part: what can fail there while the rest is well, as :meth:`Guard.enter` has it.
-        :returns: ``Unavailable`` with ``circuit_open`` or ``upstream_busy``, without asking anybody, where that server
-            has not answered for a while, or too many calls to it are under way.
+        :param part: what can fail there by itself, as :meth:`Guard.enter` has it.
+        :returns: ``Unavailable`` with ``circuit_open`` or ``upstream_busy``, and nothing is sent, while the server does
+            not answer or too many calls to it are under way.
         """
         passage = self._guard.enter(_server(url), part, within=deadline.left)
         return passage if isinstance(passage, Unavailable) else Visit(self, passage, deadline)
@@ -177,9 +177,9 @@ class _Result(NamedTuple):
 
 
 class Upstreams:
-    """The clients of an application: one for all contact centers that go the same way and wait equally long.
+    """The clients of an application: contact centers with the same connection settings share one.
 
-    So the calls to a server that several of them ask are bounded together.
+    So their calls to the same server are limited together.
     """
 
     def __init__(self) -> None:
@@ -195,11 +195,11 @@ class Upstreams:
         return self._made[way]
 
     def guard(self, settings: Salesforce | ConfigurationServer) -> Guard:
-        """Return what calls by any protocol must pass that go this way."""
+        """Return the guard for calls by any protocol with these settings."""
         return self._guards.setdefault(_way(settings), Guard(concurrent=settings.concurrent_calls))
 
     def clear(self) -> None:
-        """Forget which servers do not answer."""
+        """Close every circuit."""
         for guard in self._guards.values():
             guard.clear()
 
@@ -209,10 +209,10 @@ def _way(settings: Salesforce | ConfigurationServer) -> tuple[str, Proxy | None,
 
 
 class Visit:
-    """Requests to one server that belong together, by one deadline; a context.
+    """Requests to one server that belong together, by one deadline; a context manager.
 
-    What happens to them tells of the server's health, but for a time-out where most of the deadline was spent before
-    it was asked: it is not the one that was slow.
+    They are reported to the guard, except a timeout where most of the deadline had passed before: then the server was
+    not the one that was slow.
     """
 
     def __init__(self, client: Upstream, passage: Passage, deadline: Deadline) -> None:
@@ -272,7 +272,7 @@ def ask(
     body: bytes | None = None,
     max_body: int = MAX_BODY,
 ) -> tuple[Answer | Unavailable, int | None, float]:
-    """Send one request past the guard, whose business are users.
+    """Send one request, not counted by the guard, for a check of the server's health.
 
     :param seconds: within which the answer must have come.
     :returns: what came of it, the status that was answered, if any, and how many seconds it took.
@@ -286,7 +286,7 @@ def ask(
 def reach_check(
     name: str, server: str, outcome: Answer | Unavailable, status: int | None, taken: float, seconds: float
 ) -> Check:
-    """Say whether a server was reached: whatever it answered below HTTP 500 shows that it was.
+    """Return the check of a server: any answer below HTTP 500 shows that it was reached.
 
     :param server: its address, as it is shown.
     :param taken: seconds; half of the ``seconds`` allowed is slow.

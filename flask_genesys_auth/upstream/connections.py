@@ -54,7 +54,7 @@ class Deadline:
         return left
 
     def share(self, parts: int) -> Deadline:
-        """Return the deadline of the first of several attempts that share what is left alike."""
+        """Return the deadline of the first of several attempts that share the time left equally."""
         return Deadline(self.left / parts)
 
     @property
@@ -74,11 +74,14 @@ class Deadline:
 
 
 class TooMuch(Exception):
-    """The answer is larger than we read."""
+    """The answer is longer than the limit."""
 
 
 class Exchange:
-    """What the sockets must know of the request under way.
+    """The limits of the request under way, which the sockets keep to.
+
+    :param deadline: of the step.
+    :param max_body: bytes of the body that are read; the head may have 64 KiB.
 
     :ivar sent: something has been sent to the server itself, not only to a proxy on the way.
     """
@@ -106,7 +109,7 @@ exchange_under_way: ContextVar[Exchange] = ContextVar("flask_genesys_auth.upstre
 
 @contextmanager
 def exchanging(exchange: Exchange) -> Iterator[None]:
-    """Let the sockets that are used meanwhile keep to this exchange."""
+    """Make the sockets that are used within keep to this exchange."""
     token = exchange_under_way.set(exchange)
     try:
         yield
@@ -115,7 +118,7 @@ def exchanging(exchange: Exchange) -> Iterator[None]:
 
 
 def tls_context(certificates: str) -> ssl.SSLContext:
-    """Return what verifies certificates and host names, and makes bounded sockets.
+    """Return a TLS context (1.2 or later) that verifies certificates and host names, and makes bounded sockets.
 
     :param certificates: in PEM form, the authorities to trust instead of the system's; empty: the system's.
     """
@@ -148,7 +151,7 @@ class BoundedSocket(socket.socket):
         return data
 
     def quiet(self) -> bool:
-        """Tell whether nothing has come while nobody waited for anything, not even the end."""
+        """Tell whether the idle connection has received nothing, not even its end."""
         self.settimeout(0)
         try:
             # Past TLS: nothing that belongs to an answer is read.
@@ -172,7 +175,7 @@ class BoundedTlsSocket(BoundedSocket, ssl.SSLSocket):
 
 
 def connect(host: str, port: int) -> BoundedSocket:
-    """Return a connection to the first address of a host that takes one, by the deadline.
+    """Connect to the first address of a host that accepts, by the deadline of the exchange under way.
 
     :raises OSError: if none does.
     """

@@ -43,6 +43,15 @@ def test_ldap3_opens_no_connection_of_its_own(monkeypatch: pytest.MonkeyPatch) -
         assert server.connections == 1
 
 
+@pytest.mark.parametrize(("tls", "start_tls"), [(True, False), (False, True)])
+def test_a_connection_that_needs_tls_is_never_opened_without(tls: bool, start_tls: bool) -> None:
+    with ScriptedServer(lambda asked: asked.result(0)) as server, exchanging(Exchange(Deadline(60), 65536)):
+        with pytest.raises(ValueError, match="needs TLS"):
+            Connection.open(LdapServer(tls, "127.0.0.1", server.port), Deadline(60), None, start_tls=start_tls)
+        assert server.connections == 0
+        Connection.open(LdapServer(False, "127.0.0.1", server.port), Deadline(60), None, start_tls=False).close()
+
+
 def test_each_server_numbers_its_own_messages() -> None:
     assert callable(ldap3.Server.next_message_id)
 
