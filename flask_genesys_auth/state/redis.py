@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigurationError, StateUnavailable
+from ..errors import StateUnavailable
 from ..events import Outage
 from ..processes import PerProcess
 from .health import round_trip_check
@@ -87,9 +87,7 @@ _DELETE_FOUND = _FUNCTIONS + (
     "gone = gone + redis.call('DEL', keys .. name) forget(keys .. name, labels .. name, index, name) "
     "redis.call('ZREM', set, name) end return {#names, gone}"
 )
-_VERSION = "redis.call('SET', KEYS[1], ARGV[1], 'NX') return redis.call('GET', KEYS[1])"
 _SCRIPTS = {
-    "version": _VERSION,
     "get": _GET,
     "add": _ADD,
     "put": _PUT,
@@ -100,14 +98,6 @@ _SCRIPTS = {
     "find_page": _FIND_PAGE,
     "delete_found": _DELETE_FOUND,
 }
-
-
-class _Seen:
-    """What one process knows of the server."""
-
-    def __init__(self, name: str) -> None:
-        self.version_checked = False
-        self.outage = Outage(f"the state in {name}")
 
 
 class RedisState:
@@ -121,16 +111,17 @@ class RedisState:
     :param namespace: whose keys these are: stores of other namespaces in the same database never see them.
     :param timeout: seconds for each wait of a call, see :class:`~flask_genesys_auth.state.redis_client.RedisClient`.
     :param clock: unix time, which all nodes share.
-    :raises ConfigurationError: if the address is not valid; at the first use, if the data there are of another version.
+    :raises ConfigurationError: if the address is not valid.
     """
 
     def __init__(self, url: str, namespace: str, timeout: float, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        # The length before the name: no namespace runs into the keys of another.
-        self._prefix = f"genesys-auth:{len(check_key(namespace))}:{namespace}:"
+        # Each version has keys of its own, so that what another release wrote is not read. The length before the name:
+        # no namespace runs into the keys of another.
+        self._prefix = f"genesys-auth-v{SCHEMA_VERSION}:{len(check_key(namespace))}:{namespace}:"
         self._namespace = namespace
         self._client = RedisClient(url, timeout, _SCRIPTS, purpose="the state", key="state_url")
-        self._seen = PerProcess(lambda: _Seen(self._client.name))
+        self._outage = PerProcess(lambda: Outage(f"the state in {self._client.name}"))
 
     def __repr__(self) -> str:
         return f"RedisState({self._client.name!r}, {self._namespace!r})"
@@ -236,28 +227,14 @@ class RedisState:
         return self._run(script, keys, [self._at("i", ""), key, *arguments])
 
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str | float]) -> Any:
-        seen = self._seen.get()
+        outage = self._outage.get()
         try:
-            if not seen.version_checked:
-                self._check_version()
-                seen.version_checked = True
             found = self._client.run(script, keys, arguments)
         except StateUnavailable as error:
-            # Another server may stand there when one does again.
-            seen.version_checked = False
-            seen.outage.failed(error.finding)
+            outage.failed(error.finding)
             raise
-        seen.outage.answered()
+        outage.answered()
         return found
-
-    def _check_version(self) -> None:
-        found: bytes | None = self._client.run("version", [self._prefix + "schema"], [SCHEMA_VERSION])
-        if found != str(SCHEMA_VERSION).encode():
-            raise ConfigurationError(
-                f"state_url: what {self._client.name} keeps for {self._namespace!r} is of version "
-                f"{(found or b'?').decode('utf-8', 'replace')}, this release needs {SCHEMA_VERSION}; "
-                "set another state_namespace: people log in anew"
-            )
 
     def _at(self, kind: str, key: str) -> str:
         return f"{self._prefix}{kind}:{key}"

@@ -22,7 +22,7 @@ from flask_genesys_auth import GenesysAuth, current_user
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
 from flask_genesys_auth.limits.shared import SharedLedger
-from flask_genesys_auth.state.redis import SCHEMA_VERSION, RedisState
+from flask_genesys_auth.state.redis import RedisState
 from flask_genesys_auth.state.values import BATCH
 from flask_genesys_auth.testing import AuthClient
 from flask_genesys_auth.web.runtime import runtime
@@ -131,16 +131,16 @@ def test_nothing_is_left_when_all_has_gone(backend: RedisBackend) -> None:
     assert len(backend.keys()) > 40
     for number in range(20):
         assert store.delete(f"key-{number}")
-    assert backend.keys() == {"genesys-auth:3:one:schema"}
+    assert backend.keys() == set()
 
 
 def test_redis_deletes_what_has_expired_by_itself(backend: RedisBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 0.05, index=["term"])
     deadline = time.monotonic() + 10
-    while len(backend.keys()) > 1 and time.monotonic() < deadline:
+    while backend.keys() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert backend.keys() == {"genesys-auth:3:one:schema"}
+    assert backend.keys() == set()
 
 
 def test_what_redis_has_deleted_by_itself_does_not_hide_the_rest_from_deletion(backend: RedisBackend) -> None:
@@ -148,22 +148,21 @@ def test_what_redis_has_deleted_by_itself_does_not_hide_the_rest_from_deletion(b
     for number in range(BATCH + 5):
         store.put(f"key-{number}", 1, 60, index=["term"])
         # As where a server's clock is ahead of ours.
-        server.delete(f"genesys-auth:3:one:k:key-{number}", f"genesys-auth:3:one:t:key-{number}")
+        server.delete(f"genesys-auth-v2:3:one:k:key-{number}", f"genesys-auth-v2:3:one:t:key-{number}")
     store.put("lives", 1, 100, index=["term"])
     assert [store.delete_found("term") for _ in range(2)] == [1, 0]
-    assert backend.keys() == {"genesys-auth:3:one:schema"}
+    assert backend.keys() == set()
 
 
-@pytest.mark.parametrize("version", [0, 7])
-def test_data_of_another_version_are_refused_and_of_another_namespace_are_not(
-    backend: RedisBackend, version: int
-) -> None:
-    backend.open("one").put("key", 1, 60)
-    redis.Redis.from_url(backend.url).set("genesys-auth:3:one:schema", version)
-    needed = f"version {version}, this release needs {SCHEMA_VERSION}; set another state_namespace"
-    with pytest.raises(ConfigurationError, match=needed):
-        backend.open("one").get("key")
-    assert backend.open("two").add("key", 1, 60)
+def test_data_of_another_version_are_not_read(backend: RedisBackend) -> None:
+    store, server = backend.open("one"), redis.Redis.from_url(backend.url)
+    store.put("key", 1, 60)
+    (key,) = backend.keys()
+    server.rename(key, key.replace("-v2:", "-v1:"))
+    assert store.get("key") is None
+    assert store.add("key", 2, 60)
+    server.rename(key.replace("-v2:", "-v1:"), key)
+    assert store.get("key") == 1
 
 
 @pytest.mark.parametrize("fork", ["python", "libc"])
@@ -352,7 +351,7 @@ def test_a_value_under_the_key_of_another_is_refused(backend: RedisBackend) -> N
     for key in ("ann", "bob"):
         store.put(key, key, 60)
     assert store.get_many(["ann", "bob"]) == ["ann", "bob"]
-    server.copy("genesys-auth:3:one:k:bob", "genesys-auth:3:one:k:ann", replace=True)
+    server.copy("genesys-auth-v2:3:one:k:bob", "genesys-auth-v2:3:one:k:ann", replace=True)
     calls: list[Callable[[], object]] = [
         lambda: store.get("ann"),
         lambda: store.get_many(["bob", "ann"]),
@@ -361,7 +360,7 @@ def test_a_value_under_the_key_of_another_is_refused(backend: RedisBackend) -> N
     for call in calls:
         with pytest.raises(StateUnavailable, match="what is not its value"):
             call()
-    server.set("genesys-auth:3:one:k:eve", b"9999999999.0 \xff")
+    server.set("genesys-auth-v2:3:one:k:eve", b"9999999999.0 \xff")
     with pytest.raises(StateUnavailable, match="what is not its value"):
         store.get("eve")
     assert store.get("bob") == "bob"
