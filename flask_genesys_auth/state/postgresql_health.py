@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
+from typing import Any
 
 from sqlalchemy import and_, extract, func, select
 
@@ -31,7 +32,7 @@ LOOK = select(
 """One row: version as a number and as text, the clock, two settings, and whether this user may do what is needed."""
 
 
-def server_checks(name: str, look: Callable[[], Sequence[str]]) -> Iterator[Check]:
+def server_checks(name: str, look: Callable[[], Sequence[Any]]) -> Iterator[Check]:
     """Yield what is to be said of the server.
 
     :param name: its address, without a secret.
@@ -60,12 +61,12 @@ def server_checks(name: str, look: Callable[[], Sequence[str]]) -> Iterator[Chec
     yield _commit_check(synchronous)
 
 
-def _rights_check(read_only: str, allowed: str) -> Check:
+def _rights_check(read_only: str, allowed: bool) -> Check:
     name = "state.rights"
     if read_only != "off":
         finding = "it takes no changes: a standby, or default_transaction_read_only for this user"
         return Check(name, "failure", finding, "name the primary in state_url, or let this user write")
-    if allowed != "t":
+    if not allowed:
         finding = f"this user lacks one of {', '.join(_RIGHTS)} on {' or '.join(_TABLES)}"
         return Check(name, "failure", finding, f"GRANT {', '.join(_RIGHTS)} ON {', '.join(_TABLES)} TO this user")
     return Check(name, "ok", "this user may read and change what it must")
