@@ -12,6 +12,9 @@ from typing import Literal
 CLOCKS_AGREE = 2.0
 """Seconds by which two clocks may differ and still count as agreeing: a ``Date`` header knows whole seconds only."""
 
+SLOW = 0.1
+"""Seconds that one round trip to a store may take: every request waits for it."""
+
 _WRITABLE_BY_ALL = stat.S_IWOTH
 _ANYTHING_BY_ALL = stat.S_IRWXO
 

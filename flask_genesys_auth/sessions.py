@@ -67,6 +67,7 @@ class LoginSessions:
     :param settings: the time-outs, and the delay.
     :param clock: unix time.
     :param recent: what was read a short time ago; default: for the delay.
+    :param touch_interval: seconds between two notes that a session was used; default: as above.
     """
 
     def __init__(
@@ -76,11 +77,14 @@ class LoginSessions:
         clock: Callable[[], float] = time.time,
         *,
         recent: Recent[LoginSession] | None = None,
+        touch_interval: float | None = None,
     ) -> None:
         self._state = state
         self._recent: Recent[LoginSession] = Recent(settings.revocation_delay) if recent is None else recent
         self._absolute = settings.absolute_timeout
-        self._touch_interval = min(LONGEST_TOUCH_INTERVAL, settings.idle_timeout / 10)
+        if touch_interval is None:
+            touch_interval = min(LONGEST_TOUCH_INTERVAL, settings.idle_timeout / 10)
+        self._touch_interval = touch_interval
         self._idle = settings.idle_timeout + self._touch_interval
         self._clock = clock
 
@@ -116,7 +120,7 @@ class LoginSessions:
         )
         session_id = secrets.token_urlsafe(ID_BYTES)
         if expires > now:
-            self._state.put(_key(session_id), asdict(session), self._ttl(session), index=_terms(session))
+            self._state.put(storage_key(session_id), asdict(session), self._ttl(session), index=_terms(session))
         return session_id
 
     def resume(self, session_id: str, *, touch: bool = True) -> LoginSession | Rejected:
@@ -124,7 +128,7 @@ class LoginSessions:
 
         :param touch: note that it was seen now (idle time-out); without, the store is always asked.
         """
-        key = _key(session_id)
+        key = storage_key(session_id)
         session = self._recent.recall(key) if touch else None
         if session is not None and self._lives(session) and not self._touch_is_due(session):
             return session
@@ -144,7 +148,7 @@ class LoginSessions:
 
     def end(self, session_id: str) -> LoginSession | None:
         """End a session and return what it was, or ``None`` if it had ended before; of many callers one ends it."""
-        key = _key(session_id)
+        key = storage_key(session_id)
         try:
             return self._living(self._state.take(key))
         finally:
@@ -212,7 +216,7 @@ class LoginSessions:
         :param session_indexes: those that end; none: all of this NameID.
         """
         named = (contact_center, provider, name_id)
-        terms = [_term("saml", *named, index) for index in session_indexes] or [_term("saml", *named)]
+        terms = [index_term("saml", *named, index) for index in session_indexes] or [index_term("saml", *named)]
         try:
             keys = dict.fromkeys(key for term in terms for key in self._state.find(term))
             ended = [self._living(self._state.take(key)) for key in keys]
@@ -268,7 +272,8 @@ def _is_time(found: object) -> bool:
     return type(found) in _NUMBERS and 0 <= cast("float", found) < END_OF_TIME
 
 
-def _key(session_id: str) -> str:
+def storage_key(session_id: str) -> str:
+    """Return the key under which the state keeps the session of this opaque id."""
     return KEY + _hash(session_id)
 
 
@@ -295,23 +300,31 @@ def _named(account_id: str | None, contact_center: str | None) -> str:
     :raises ValueError: if neither is given.
     """
     if account_id is not None:
-        return _term("account", account_id, *([] if contact_center is None else [contact_center]))
+        return index_term("account", account_id, *([] if contact_center is None else [contact_center]))
     if contact_center is None:
         raise ValueError("name an account_id, a contact_center, or both")
-    return _term("contact-center", contact_center)
+    return index_term("contact-center", contact_center)
 
 
 def _terms(session: LoginSession) -> list[str]:
     """Return the index terms: for revocation, and for a provider's LogoutRequest (saml-core 3.7.1)."""
     center, account = session.contact_center, session.account_id
-    terms = [_term("contact-center", center), _term("account", account), _term("account", account, center)]
+    terms = [
+        index_term("contact-center", center),
+        index_term("account", account),
+        index_term("account", account, center),
+    ]
     if session.name_id:
         named = (center, session.provider, session.name_id)
-        terms += [_term("saml", *named), _term("saml", *named, session.session_index)]
+        terms += [index_term("saml", *named), index_term("saml", *named, session.session_index)]
     return terms
 
 
-def _term(kind: str, *parts: str) -> str:
+def index_term(kind: str, *parts: str) -> str:
+    """Return the index term of the sessions that have these values in common.
+
+    :param kind: ``account``, ``contact-center`` or ``saml``.
+    """
     # Lengths before the parts: no part can run into the next. Hashed: a NameID may be longer than a term.
     return f"{kind}:" + _hash("".join(f"{len(part)}:{part}" for part in parts))
 

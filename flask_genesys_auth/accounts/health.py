@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import false, select
 
-from ..checks import Check, file_checks
+from ..checks import SLOW, Check, file_checks
 from ..errors import AccountsUnavailable, ConfigurationError
 from .database import metadata
 
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 
 # OWASP's Password Storage Cheat Sheet: argon2id with at least one of these pairs, memory in KiB and iterations.
 OWASP = ((47104, 1), (19456, 2), (12288, 3), (9216, 4), (7168, 5))
-_SLOW = 0.1
 _COLUMNS = tuple(select(table).where(false()) for table in metadata.sorted_tables)
 _MOST_OF_MEMORY = 0.25
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-def database_checks(database: AccountDatabase) -> Iterator[Check]:
-    """Yield whether the database answers, how fast, and whether it has the tables and lets them be read."""
+def database_checks(database: AccountDatabase, *, slow: float = SLOW) -> Iterator[Check]:
+    """Yield whether the database answers, how fast, and whether it has the tables and lets them be read.
+
+    :param slow: seconds from which an answer is too slow.
+    """
     name = "accounts.tables"
     try:
         database.check_tables()
@@ -43,9 +45,10 @@ def database_checks(database: AccountDatabase) -> Iterator[Check]:
         yield Check(name, "failure", str(error), "do what it says: nobody has an account before")
     else:
         finding = f"the tables in {database.name} are there, looked at within {1000 * taken:.1f} ms"
-        slow = taken > _SLOW
-        advice = "each request reads an account there: look why it is slow" if slow else ""
-        yield Check(name, "warning" if slow else "ok", finding, advice)
+        if taken > slow:
+            yield Check(name, "warning", finding, "each request reads an account there: look why it is slow")
+        else:
+            yield Check(name, "ok", finding)
     if database.path is not None and database.path.exists():
         yield from file_checks("accounts.file", database.path, secret=True)
 
@@ -75,10 +78,11 @@ def password_checks(hasher: PasswordHasher, settings: PasswordSettings) -> Itera
             f"{cost} is less than OWASP's minimum: stolen hashes are guessed faster",
             "leave the passwords table out: the defaults are enough",
         )
-    yield _memory_check(settings, memory_of_this_machine())
+    yield memory_check(settings, available_memory())
 
 
-def _memory_check(settings: PasswordSettings, there: int | None) -> Check:
+def memory_check(settings: PasswordSettings, there: int | None) -> Check:
+    """Compare the memory that concurrent hashes take with the bytes that there are (``None``: unknown)."""
     name, taken = "passwords.memory", settings.memory_kib * settings.concurrent_hashes * 1024
     finding = f"{settings.concurrent_hashes} hashes at once take {taken >> 20} MiB in each process"
     if there is None:
@@ -90,11 +94,14 @@ def _memory_check(settings: PasswordSettings, there: int | None) -> Check:
     return Check(name, "ok", finding)
 
 
-def memory_of_this_machine() -> int | None:
-    """Return the bytes of memory that this process can have: the machine's, or its container's if that is less."""
+def available_memory(container_limit: Path = CONTAINER_LIMIT) -> int | None:
+    """Return the bytes of memory that this process can have: the machine's, or its container's if that is less.
+
+    :param container_limit: the file in which the kernel shows the limit of the container.
+    """
     found: list[int] = []
     with suppress(OSError, ValueError, AttributeError):
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     with suppress(OSError, ValueError):  # the file says "max" where there is no limit
-        found.append(int(_CGROUP.read_text()))
+        found.append(int(container_limit.read_text()))
     return min((size for size in found if size > 0), default=None)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ..checks import Check
+from ..checks import SLOW, Check
 from ..config.names import fold
 from . import rows
 from .database import AccountDatabase, accounts, identities, storable
@@ -61,9 +61,9 @@ class AccountManagement:
         with self._database.transaction() as connection:
             return {row[0]: row[1] for row in connection.execute(wanted)}
 
-    def checks(self) -> Iterator[Check]:
-        """Yield whether the database answers, has the tables, and who may read its file."""
-        return database_checks(self._database)
+    def checks(self, *, slow: float = SLOW) -> Iterator[Check]:
+        """Yield whether the database answers in less than ``slow`` seconds, its tables, and who may read its file."""
+        return database_checks(self._database, slow=slow)
 
     def list(self, contact_center: str | None = None) -> Sequence[Account]:
         """Return all accounts, or those of one contact center, by contact center and name."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 
 from ..chain.outcomes import Reason, Unavailable
-from ..checks import Check
+from ..checks import SLOW, Check
 from ..errors import StateUnavailable
 from ..events import Event, tell
 from ..processes import PerProcess
@@ -150,9 +150,9 @@ class SharedLedger:
         else:
             self._note_health()
 
-    def checks(self) -> Iterator[Check]:
-        """Yield whether the server is as it must be; what it counts may be lost with it."""
-        yield from server_checks(self._client, "throttle")
+    def checks(self, *, slow: float = SLOW) -> Iterator[Check]:
+        """Yield whether the server is as it must be, and answers in less than ``slow`` seconds."""
+        yield from server_checks(self._client, "throttle", slow=slow)
 
     def clear(self) -> None:
         """Forget every slot that was taken, in Redis too.

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from time import perf_counter
 
 from ..chain.protocols import StateStore
-from ..checks import Check
+from ..checks import SLOW, Check
 from ..errors import ConfigurationError, StateUnavailable
 
-_SLOW = 0.1
-"""Seconds that one change may take before every request feels it."""
 _PROBE_LIVES = 60.0
 
 
@@ -30,8 +28,11 @@ def check_methods(store: StateStore) -> StateStore:
     return store
 
 
-def round_trip_check(store: StateStore, name: str = "state.round_trip") -> Check:
-    """Store a value and take it back, as a login does: that shows the way, the tables and the rights at once."""
+def round_trip_check(store: StateStore, name: str = "state.round_trip", *, slow: float = SLOW) -> Check:
+    """Store a value and take it back, as a login does: that shows the way, the tables and the rights at once.
+
+    :param slow: seconds from which a change is too slow.
+    """
     key, value = f"doctor:{secrets.token_hex(16)}", secrets.token_hex(8)
     try:
         store.get(key)  # makes the connection, which is not what is timed
@@ -46,7 +47,7 @@ def round_trip_check(store: StateStore, name: str = "state.round_trip") -> Check
     if not same:
         return Check(name, "failure", f"{store!r} did not give back what it was given", "look at the store itself")
     finding = f"{store!r} takes and gives back, {1000 * taken:.1f} ms each"
-    if taken > _SLOW:
+    if taken > slow:
         return Check(name, "warning", finding, "each request with a login session waits that long: look why")
     return Check(name, "ok", finding)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..checks import SLOW
 from ..errors import StateUnavailable
 from ..events import Outage
 from ..processes import PerProcess
@@ -203,13 +204,13 @@ class RedisState:
         """Close the connections of this process; the store opens new ones when it is used again."""
         self._client.close()
 
-    def checks(self) -> Iterator[Check]:
-        """Yield whether the server is as it must be, and keeps what it is given."""
-        found = list(server_checks(self._client, "state"))
+    def checks(self, *, slow: float = SLOW) -> Iterator[Check]:
+        """Yield whether the server is as it must be, keeps values, and answers in less than ``slow`` seconds."""
+        found = list(server_checks(self._client, "state", slow=slow))
         yield from found
         if len(found) > 1:  # it answers
             yield persistence_check(self._client, "state.persistence")
-            yield round_trip_check(self)
+            yield round_trip_check(self, slow=slow)
 
     def _change(self, script: str, key: str, value: Json, ttl: float, labels: Iterable[str]) -> Any:
         now = self._clock()

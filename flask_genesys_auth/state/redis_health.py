@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ..checks import Check, clock_check
+from ..checks import SLOW, Check, clock_check
 from ..errors import StateUnavailable
 
 if TYPE_CHECKING:
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 _OLDEST = (6, 2)
 _CLOCKS_MAY_DIFFER = 30.0
-_SLOW = 0.1
 
 
-def server_checks(client: RedisClient, name: str) -> Iterator[Check]:
+def server_checks(client: RedisClient, name: str, *, slow: float = SLOW) -> Iterator[Check]:
     """Yield checks of the server: reachable, its version, its clock, what it forgets and when, what a fail-over loses.
 
     :param name: the room: ``state`` or ``throttle``.
+    :param slow: seconds from which an answer is too slow.
     """
     try:
         client.call(lambda redis: redis.ping())
@@ -34,7 +34,7 @@ def server_checks(client: RedisClient, name: str) -> Iterator[Check]:
         advice = "see that it runs, and that this machine may reach it with that user and password"
         yield Check(f"{name}.server", "failure", error.finding, advice)
         return
-    yield _version_check(client.name, info, taken, f"{name}.server")
+    yield _version_check(client.name, info, f"{name}.server", taken=taken, slow=slow)
     yield clock_check(f"{name}.clock", "Redis", ahead, allowed=_CLOCKS_MAY_DIFFER)
     yield _memory_check(info, f"{name}.maxmemory_policy")
     yield _role_check(info, f"{name}.role")
@@ -65,14 +65,14 @@ def persistence_check(client: RedisClient, name: str) -> Check:
     )
 
 
-def _version_check(server: str, info: dict[str, Any], taken: float, name: str) -> Check:
+def _version_check(server: str, info: dict[str, Any], name: str, *, taken: float, slow: float) -> Check:
     product = str(info.get("server_name") or "redis").capitalize()
     version = str(info.get("redis_version", "?"))
     finding = f"{product} {version} at {server}, {1000 * taken:.1f} ms"
     parts = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if parts < _OLDEST:
         return Check(name, "failure", finding, "version 6.2 or later is needed")
-    if taken > _SLOW:
+    if taken > slow:
         return Check(name, "warning", finding, "every request waits that long: let it stand nearer")
     return Check(name, "ok", finding)
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from ..checks import Check, absent_file_check, file_checks
+from ..checks import SLOW, Check, absent_file_check, file_checks
 from ..errors import ConfigurationError, StateUnavailable
 from ..events import Event, Outage
 from ..processes import PerProcess
@@ -207,15 +207,18 @@ class SqlState:
         """Close the connections of this process; the store opens them anew when it is used again."""
         self._database.close()
 
-    def checks(self) -> Iterator[Check]:
-        """Yield whether the database and its tables are as they must be; a file that is missing is not made."""
+    def checks(self, *, slow: float = SLOW) -> Iterator[Check]:
+        """Yield whether the database and its tables are as they must be; a file that is missing is not made.
+
+        :param slow: seconds from which a change is too slow.
+        """
         path = self._database.path
         if path is None:
             yield from (found := list(server_checks(self._database.name, self._look)))
             if len(found) > 1:  # the server answers
-                yield round_trip_check(self)
+                yield round_trip_check(self, slow=slow)
         elif path.exists():
-            yield round_trip_check(self)
+            yield round_trip_check(self, slow=slow)
             yield from file_checks("state.file", path, secret=True)
         else:
             yield absent_file_check("state.file", path)

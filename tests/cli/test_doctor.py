@@ -18,11 +18,11 @@ from flask import Flask
 from flask.cli import FlaskGroup
 
 from flask_genesys_auth import GenesysAuth
-from flask_genesys_auth.accounts import health as accounts_health
+from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.checks import Check
 from flask_genesys_auth.cli.rooms import Room, rooms_of, run
 from flask_genesys_auth.errors import ConfigurationError
-from flask_genesys_auth.state import health as state_health
+from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing import GenesysEmulator
 from flask_genesys_auth.testing.faults import unused_url
 from flask_genesys_auth.web.runtime import runtime
@@ -36,12 +36,12 @@ Doctor = Callable[..., Result]
 FAST = {"memory_kib": 7168, "iterations": 5}
 
 
-def portal(folder: Path, **settings: Any) -> Flask:
+def portal(folder: Path, stores: dict[str, Any] | None = None, **settings: Any) -> Flask:
     (folder / "instance").mkdir(exist_ok=True)
     app = Flask("portal", instance_path=str(folder / "instance"))
     app.secret_key = secrets.token_urlsafe(32)
     app.config["GENESYS_AUTH"] = {"passwords": FAST, "contact_centers": {"acme": {"web_services": {}}}, **settings}
-    GenesysAuth(app)
+    GenesysAuth(app, **(stores or {}))
     return app
 
 
@@ -56,18 +56,26 @@ def told(create: Callable[[], Flask], *options: str) -> dict[str, dict[str, str]
     return {check["name"]: check for check in found["checks"]}
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing be slow here: a busy machine is no finding."""
-    # The checks take no limit yet.
-    for room in (accounts_health, state_health):
-        monkeypatch.setattr(room, "_SLOW", 60.0)
+class PatientAccounts(SqlAccounts):
+    """Finds nothing slow: a busy machine is not a finding."""
+
+    def checks(self, *, slow: float = 60.0) -> Iterator[Check]:
+        return super().checks(slow=slow)
+
+
+class PatientState(SqlState):
+    """Finds nothing slow, as :class:`PatientAccounts`."""
+
+    def checks(self, *, slow: float = 60.0) -> Iterator[Check]:
+        return super().checks(slow=slow)
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[Flask]:
     """An application with which all is well."""
-    made = portal(tmp_path)
+    accounts = PatientAccounts(f"sqlite:///{tmp_path / 'accounts.sqlite3'}")
+    state = PatientState(f"sqlite:///{tmp_path / 'state.sqlite3'}", "portal", 30)
+    made = portal(tmp_path, {"accounts": accounts, "state": state})
     here = runtime(made)
     here.accounts.create_tables()  # type: ignore[attr-defined]  # the built-in store
     here.accounts.add("acme", "ann")  # type: ignore[attr-defined]

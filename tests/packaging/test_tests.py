@@ -26,7 +26,6 @@ LIBRARIES = {
 """Private names of libraries."""
 
 ALLOWED = {
-    "cli/test_doctor.py": (1, "the limits of slow checks have no other way in, until the rooms of the stores have one"),
     "packaging/test_architecture.py": (1, "a part of the program that draws the documentation's picture"),
     "saml/test_encrypted.py": (2, "which way a message goes shows outside in time alone"),
 }

@@ -17,7 +17,6 @@ from flask_genesys_auth.checks import Check
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.limits import LocalLedger
 from flask_genesys_auth.limits.shared import SharedLedger
-from flask_genesys_auth.state import health, redis_health
 from flask_genesys_auth.state.health import round_trip_check
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.state.redis import RedisState
@@ -30,13 +29,7 @@ from .postgresql_backend import run_sql
 __all__ = ["own_postgresql", "own_redis_server", "postgresql", "redis_server"]
 
 PATIENCE = 30.0
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing be slow here: a busy machine is no finding."""
-    for room in (health, redis_health):
-        monkeypatch.setattr(room, "_SLOW", 60.0)
+"""Seconds for a busy machine: a store that is that slow is not what these tests are about."""
 
 
 def statuses(checks: Any) -> dict[str, str]:
@@ -57,12 +50,12 @@ def test_memory_is_warned_of() -> None:
 def test_a_file_of_sqlite_is_used_and_nothing_is_left(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite3"
     store = SqlState(f"sqlite:///{path}", "portal", PATIENCE)
-    assert statuses(store.checks()) == {"state.file": "ok"}
+    assert statuses(store.checks(slow=PATIENCE)) == {"state.file": "ok"}
     assert not path.exists()
     store.create_tables()
-    assert statuses(store.checks()) == {"state.round_trip": "ok", "state.file": "ok"}
+    assert statuses(store.checks(slow=PATIENCE)) == {"state.round_trip": "ok", "state.file": "ok"}
     path.chmod(0o644)
-    assert statuses(store.checks()) == {"state.round_trip": "ok", "state.file": "failure"}
+    assert statuses(store.checks(slow=PATIENCE)) == {"state.round_trip": "ok", "state.file": "failure"}
     store.close()
 
 
@@ -71,7 +64,7 @@ def test_a_file_of_sqlite_that_cannot_be_used_is_a_failure(tmp_path: Path) -> No
     store = SqlState(f"sqlite:///{path}", "portal", PATIENCE)
     path.write_text("this is no database, but a text of some length" * 100)
     path.chmod(0o600)
-    assert statuses(store.checks()) == {"state.round_trip": "failure", "state.file": "ok"}
+    assert statuses(store.checks(slow=PATIENCE)) == {"state.round_trip": "failure", "state.file": "ok"}
 
 
 def test_a_file_of_sqlite_of_another_version_is_a_failure(tmp_path: Path) -> None:
@@ -102,10 +95,9 @@ class _Down(MemoryState):
         raise StateUnavailable("the state in crm did not answer")
 
 
-def test_a_store_that_forgets_or_is_slow_or_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert round_trip_check(MemoryState("portal")).status == "ok"
+def test_a_store_that_forgets_or_is_slow_or_down_is_told() -> None:
+    assert round_trip_check(MemoryState("portal"), slow=PATIENCE).status == "ok"
     assert round_trip_check(_Forgetful("portal")).status == "failure"
-    monkeypatch.setattr(health, "_SLOW", 0.1)
     assert round_trip_check(_Slow("portal")).status == "warning"
     down = round_trip_check(_Down("portal"))
     assert (down.status, down.finding) == ("failure", "the state in crm did not answer")
@@ -121,16 +113,16 @@ def stored(own_redis_server: RedisServer) -> Iterator[RedisState]:
 def test_redis_says_what_it_forgets_and_when(own_redis_server: RedisServer, stored: RedisState) -> None:
     with redis.Redis.from_url(own_redis_server.url) as control:
         control.config_set("appendonly", "yes")
-        assert set(statuses(stored.checks()).values()) == {"ok"}
-        assert re.match(r"(Redis|Valkey) \d+\.\d+", only(stored.checks(), "state.server").finding)
+        assert set(statuses(stored.checks(slow=PATIENCE)).values()) == {"ok"}
+        assert re.match(r"(Redis|Valkey) \d+\.\d+", only(stored.checks(slow=PATIENCE), "state.server").finding)
         control.config_set("appendonly", "no")
-        assert only(stored.checks(), "state.persistence").status == "warning"
+        assert only(stored.checks(slow=PATIENCE), "state.persistence").status == "warning"
         control.config_set("save", "60 1000")
-        assert only(stored.checks(), "state.persistence").status == "ok"
+        assert only(stored.checks(slow=PATIENCE), "state.persistence").status == "ok"
         control.config_set("maxmemory-policy", "allkeys-lru")
-        assert only(stored.checks(), "state.maxmemory_policy").status == "warning"
+        assert only(stored.checks(slow=PATIENCE), "state.maxmemory_policy").status == "warning"
         control.config_set("maxmemory", "100mb")
-        assert only(stored.checks(), "state.maxmemory_policy").status == "failure"
+        assert only(stored.checks(slow=PATIENCE), "state.maxmemory_policy").status == "failure"
 
 
 def test_redis_need_not_let_us_see_its_configuration(own_redis_server: RedisServer) -> None:
@@ -139,27 +131,27 @@ def test_redis_need_not_let_us_see_its_configuration(own_redis_server: RedisServ
             "portal", enabled=True, passwords=["+wordofmine"], keys="*", categories=["+@all"], commands=["-config"]
         )
     store = RedisState(own_redis_server.url.replace("//", "//portal:wordofmine@"), "portal", PATIENCE)
-    check = only(store.checks(), "state.persistence")
+    check = only(store.checks(slow=PATIENCE), "state.persistence")
     assert (check.status, "does not tell this user" in check.finding) == ("ok", True)
     store.close()
     wrong = RedisState(own_redis_server.url.replace("//", "//portal:notmyword@"), "portal", PATIENCE)
-    found = list(wrong.checks())
+    found = list(wrong.checks(slow=PATIENCE))
     assert [(check.name, check.status) for check in found] == [("state.server", "failure")]
     assert "notmyword" not in str(found)
 
 
 def test_a_replica_takes_no_changes(own_redis_server: RedisServer, stored: RedisState) -> None:
     with redis.Redis.from_url(own_redis_server.url) as control:
-        assert only(stored.checks(), "state.role").status == "ok"
+        assert only(stored.checks(slow=PATIENCE), "state.role").status == "ok"
         control.replicaof("127.0.0.1", free_port())
-        found = statuses(stored.checks())
+        found = statuses(stored.checks(slow=PATIENCE))
         assert found["state.role"] == "failure"
         assert found["state.round_trip"] == "failure"
 
 
 def test_a_redis_that_is_away_is_one_failure(own_redis_server: RedisServer, stored: RedisState) -> None:
     own_redis_server.stop()
-    assert statuses(stored.checks()) == {"state.server": "failure"}
+    assert statuses(stored.checks(slow=PATIENCE)) == {"state.server": "failure"}
 
 
 class _Told:
@@ -195,17 +187,17 @@ class _Told:
     ],
 )
 def test_an_old_redis_and_a_wrong_clock_are_told(version: str, ahead: float, expected: dict[str, str]) -> None:
-    found = statuses(server_checks(_Told(version, ahead), "state"))  # type: ignore[arg-type]  # its stand-in
+    found = statuses(server_checks(_Told(version, ahead), "state", slow=PATIENCE))  # type: ignore[arg-type]  # its stand-in
     assert {name: found[f"state.{name}"] for name in expected} == expected
 
 
 def test_the_throttle_says_where_it_counts(own_redis_server: RedisServer) -> None:
     assert statuses(LocalLedger().checks()) == {"throttle.storage": "ok"}
     shared = SharedLedger(own_redis_server.url, "portal", PATIENCE)
-    assert set(statuses(shared.checks()).values()) == {"ok"}
-    assert all(check.name.startswith("throttle.") for check in shared.checks())
+    assert set(statuses(shared.checks(slow=PATIENCE)).values()) == {"ok"}
+    assert all(check.name.startswith("throttle.") for check in shared.checks(slow=PATIENCE))
     own_redis_server.stop()
-    assert statuses(shared.checks()) == {"throttle.server": "failure"}
+    assert statuses(shared.checks(slow=PATIENCE)) == {"throttle.server": "failure"}
     shared.close()
 
 
@@ -230,7 +222,7 @@ class TestPostgresql:
     def look(self, url: str) -> dict[str, str]:
         store = SqlState(url, "portal", PATIENCE)
         try:
-            return statuses(store.checks())
+            return statuses(store.checks(slow=PATIENCE))
         finally:
             store.close()
 

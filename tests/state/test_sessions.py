@@ -17,7 +17,7 @@ from flask_genesys_auth.chain.outcomes import LoginSession, Reason, Rejected
 from flask_genesys_auth.chain.walk import Sessions
 from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.errors import StateUnavailable
-from flask_genesys_auth.sessions import LoginSessions, _key
+from flask_genesys_auth.sessions import LoginSessions, index_term, storage_key
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.state.sql import SqlState
 
@@ -80,7 +80,7 @@ def test_the_id_is_256_bits_and_the_store_does_not_know_it(state: Store, clock: 
     for session_id in ids:
         assert state.get(session_id) is None
         assert state.get("session:" + session_id) is None
-        assert state.get(_key(session_id)) is not None
+        assert state.get(storage_key(session_id)) is not None
     for file in tmp_path.iterdir():
         assert not any(session_id.encode() in file.read_bytes() for session_id in ids)
 
@@ -94,7 +94,7 @@ def test_any_other_id_is_of_an_ended_session(sessions: LoginSessions, session_id
 
 def test_the_stored_key_is_no_id(sessions: LoginSessions) -> None:
     session_id = begin(sessions)
-    stored = _key(session_id)
+    stored = storage_key(session_id)
     assert sessions.resume(stored) == ENDED
     assert sessions.resume(stored.removeprefix("session:")) == ENDED
     living(sessions, session_id)
@@ -259,14 +259,12 @@ def test_a_touched_session_can_still_be_revoked(sessions: LoginSessions, clock: 
 def test_saml_sessions_are_indexed_by_name_id_and_session_index_however_long(
     state: Store, sessions: LoginSessions
 ) -> None:
-    from flask_genesys_auth.sessions import _term
-
     long = "n" * 2000
     one = begin(sessions, provider="okta", name_id=long, session_index="_1")
     two = begin(sessions, provider="okta", name_id=long, session_index="_2")
     begin(sessions, provider="other", name_id=long, session_index="_1")
-    assert sorted(state.find(_term("saml", "acme", "okta", long))) == sorted([_key(one), _key(two)])
-    assert state.find(_term("saml", "acme", "okta", long, "_1")) == [_key(one)]
+    assert sorted(state.find(index_term("saml", "acme", "okta", long))) == sorted([storage_key(one), storage_key(two)])
+    assert state.find(index_term("saml", "acme", "okta", long, "_1")) == [storage_key(one)]
 
 
 def test_a_provider_ends_the_sessions_of_its_name_and_indexes_and_no_others(sessions: LoginSessions) -> None:
@@ -314,8 +312,8 @@ def test_a_row_of_another_shape_is_an_ended_session(value: Any) -> None:
     clock.now = 1.5
     state = MemoryState("one")
     sessions = LoginSessions(state, SessionSettings(), clock)
-    state.put(_key("good"), GOOD, 60)
-    state.put(_key("bad"), value, 60)
+    state.put(storage_key("good"), GOOD, 60)
+    state.put(storage_key("bad"), value, 60)
     assert living(sessions, "good").account_id == "7"
     assert sessions.resume("bad") == ENDED
     assert sessions.end("bad") is None
@@ -328,7 +326,7 @@ def test_whatever_the_state_holds_is_no_error(changes: dict[str, Any]) -> None:
     clock.now = 1.5
     state = MemoryState("one")
     sessions = LoginSessions(state, SessionSettings(), clock)
-    state.put(_key("id"), GOOD | changes, 60)
+    state.put(storage_key("id"), GOOD | changes, 60)
     assert isinstance(sessions.resume("id"), (LoginSession, Rejected))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from flask_genesys_auth.chain.outcomes import Reason, Rejected
 from flask_genesys_auth.config.settings import SessionSettings
-from flask_genesys_auth.sessions import LoginSessions, SessionInfo, _key
+from flask_genesys_auth.sessions import LoginSessions, SessionInfo, storage_key
 from flask_genesys_auth.state.memory import MemoryState
 
 from .contract import Clock
@@ -26,7 +26,7 @@ def test_what_is_listed_is_all_but_what_is_secret(sessions: LoginSessions, clock
     living(sessions, session_id)
     (listed,) = sessions.all_of(account_id="7")
     assert listed == SessionInfo(
-        handle=_key(session_id).removeprefix("session:"),
+        handle=storage_key(session_id).removeprefix("session:"),
         account_id="7",
         contact_center="acme",
         step="saml",
@@ -67,7 +67,7 @@ def test_what_has_ended_is_not_listed(sessions: LoginSessions, state: Store, clo
     clock.advance(1000)
     living(sessions, lives)
     clock.advance(900)
-    assert [one.handle for one in sessions.all_of(account_id="7")] == [_key(lives).removeprefix("session:")]
+    assert [one.handle for one in sessions.all_of(account_id="7")] == [storage_key(lives).removeprefix("session:")]
     assert sessions.resume(idle) == ENDED
     strict = LoginSessions(state, SessionSettings(absolute_timeout=60), clock)
     assert strict.all_of(account_id="7") == []
@@ -88,7 +88,7 @@ def _key_of(listed: SessionInfo) -> str:
 
 def test_one_is_ended_by_its_handle_and_no_other(sessions: LoginSessions) -> None:
     one, other = begin(sessions), begin(sessions)
-    handle = _key(one).removeprefix("session:")
+    handle = storage_key(one).removeprefix("session:")
     ended = sessions.revoke_one(handle)
     assert ended is not None
     assert ended.account_id == "7"
@@ -101,7 +101,7 @@ def test_a_handle_is_no_id_and_an_id_no_handle(sessions: LoginSessions, state: S
     session_id = begin(sessions)
     (listed,) = sessions.all_of(account_id="7")
     assert sessions.resume(listed.handle) == ENDED
-    state.put("session:" + "x" * 64, state.get(_key(session_id)), 60)
+    state.put("session:" + "x" * 64, state.get(storage_key(session_id)), 60)
     for wrong in (session_id, "", "x" * 64, listed.handle.upper(), listed.handle + "\n", "\ud800", "a" * 300):
         assert sessions.revoke_one(wrong) is None
     living(sessions, session_id)

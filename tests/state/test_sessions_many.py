@@ -16,7 +16,7 @@ import redis
 from flask_genesys_auth.chain.outcomes import LoginSession, Reason, Rejected
 from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.errors import RevokedInPart, StateUnavailable
-from flask_genesys_auth.sessions import LoginSessions, _key
+from flask_genesys_auth.sessions import LoginSessions, storage_key
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.state.redis import RedisState
 from flask_genesys_auth.state.sql import SqlState
@@ -67,11 +67,10 @@ def test_all_are_listed_and_counted_and_of_a_few_the_first(sessions: LoginSessio
     assert sessions.count(contact_center="nowhere") == 0
 
 
-def test_those_that_are_used_while_all_are_ended_end_too(sessions: LoginSessions) -> None:
+def test_those_that_are_used_while_all_are_ended_end_too(state: Any, sessions: LoginSessions) -> None:
     ids = [begin(sessions) for _ in range(MANY)]
     other = begin(sessions, contact_center="globex")
-    touching = LoginSessions(sessions._state, SessionSettings())
-    touching._touch_interval = 0.0  # each look is written down
+    touching = LoginSessions(state, SessionSettings(), touch_interval=0.0)  # each look is written down
     stop = threading.Event()
 
     def use(own: list[str]) -> None:
@@ -160,7 +159,7 @@ def test_a_session_that_somebody_holds_half_way_lets_its_batch_wait_and_the_next
 ) -> None:
     sessions = LoginSessions(postgresql_backend.open("one"), SessionSettings())
     ids = [begin(sessions) for _ in range(MANY)]
-    held = sorted(map(_key, ids))[BATCH + 5]
+    held = sorted(map(storage_key, ids))[BATCH + 5]
     hasty = SqlState(postgresql_backend.url, "one", 3.0)
     with closing(hasty), psycopg.connect(address(postgresql_backend.url)) as other:
         other.execute("SELECT * FROM genesys_auth_state WHERE key = %s FOR UPDATE", [held])
