@@ -22,7 +22,7 @@ import psycopg
 
 from flask_genesys_auth.chain.outcomes import LoginSession
 from flask_genesys_auth.config.settings import SessionSettings
-from flask_genesys_auth.sessions import LoginSessions, _key, _terms
+from flask_genesys_auth.sessions import LoginSessions, index_terms, storage_key
 from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.state.values import dump
 from tests.servers import PostgresqlServer
@@ -97,11 +97,11 @@ def fill(url: str, count: int) -> None:
         with connection.cursor() as cursor, cursor.copy(f"COPY {TABLES[0]} FROM STDIN".encode()) as rows:
             for number in range(count):
                 session = _session(number, now)
-                rows.write_row((NAMESPACE, _key(_id(number)), dump(asdict(session)), session.expires))
+                rows.write_row((NAMESPACE, storage_key(_id(number)), dump(asdict(session)), session.expires))
         with connection.cursor() as cursor, cursor.copy(f"COPY {TABLES[1]} FROM STDIN".encode()) as rows:
             for number in range(count):
-                for term in _terms(_session(number, now)):
-                    rows.write_row((NAMESPACE, term, _key(_id(number))))
+                for term in index_terms(_session(number, now)):
+                    rows.write_row((NAMESPACE, term, storage_key(_id(number))))
         for table in TABLES:
             connection.execute(f"VACUUM ANALYZE {table}".encode())
         # As after a while of use, as far as its memory goes.

@@ -189,6 +189,7 @@ class Outage:
 
     Needs no lock, so that a child forked meanwhile inherits none that is taken.
 
+    :ivar down: not empty while it does not answer: only then need :meth:`answered` be called.
     :param name: what it is called in a log.
     :param lost: the event of the one.
     :param regained: that of the other; ``None`` where nobody asks for it.
@@ -201,7 +202,7 @@ class Outage:
         self._lost, self._regained = lost, regained
         # One token, which is in one place or the other.
         self._up: deque[None] = deque([None])
-        self._down: deque[None] = deque()
+        self.down: deque[None] = deque()
 
     def failed(self, finding: str) -> str:
         """Say that it did not answer.
@@ -213,15 +214,13 @@ class Outage:
         except IndexError:
             return finding
         tell(self._lost, detail=finding)
-        self._down.append(None)
+        self.down.append(None)
         return finding
 
     def answered(self) -> None:
         """Say that it has answered."""
-        if not self._down:
-            return
         try:
-            self._down.pop()
+            self.down.pop()
         except IndexError:
             return
         if self._regained is not None:

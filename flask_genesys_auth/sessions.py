@@ -120,7 +120,7 @@ class LoginSessions:
         )
         session_id = secrets.token_urlsafe(ID_BYTES)
         if expires > now:
-            self._state.put(storage_key(session_id), asdict(session), self._ttl(session), index=_terms(session))
+            self._state.put(storage_key(session_id), asdict(session), self._ttl(session), index=index_terms(session))
         return session_id
 
     def resume(self, session_id: str, *, touch: bool = True) -> LoginSession | Rejected:
@@ -306,8 +306,8 @@ def _named(account_id: str | None, contact_center: str | None) -> str:
     return index_term("contact-center", contact_center)
 
 
-def _terms(session: LoginSession) -> list[str]:
-    """Return the index terms: for revocation, and for a provider's LogoutRequest (saml-core 3.7.1)."""
+def index_terms(session: LoginSession) -> list[str]:
+    """Return the index terms of a session: for revocation, and for a provider's LogoutRequest (saml-core 3.7.1)."""
     center, account = session.contact_center, session.account_id
     terms = [
         index_term("contact-center", center),

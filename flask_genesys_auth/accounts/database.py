@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from ..errors import AccountsUnavailable, ConfigurationError
-from ..state.database import WRITABLE, Database, FileReplaced, out_of_step
-from ..state.deadline import within
+from ..state.database import WRITABLE, Database, FileReplaced, out_of_step, within
+from .models import Account
 
 INIT_DB = "flask genesys-auth init-db"
 
@@ -58,6 +60,37 @@ identities = Table(
     Column("account_id", String(32), ForeignKey(accounts.c.id), nullable=False),
     Index("genesys_auth_identities_account", "account_id"),
 )
+
+
+ACCOUNT = (
+    accounts.c.id,
+    accounts.c.contact_center,
+    accounts.c.user_name,
+    accounts.c.first_name,
+    accounts.c.last_name,
+    accounts.c.roles,
+    accounts.c.enabled,
+    accounts.c.version,
+)
+
+
+def to_account(row: Sequence[Any]) -> Account:
+    """Return the account of a row that begins with the columns of ``ACCOUNT``."""
+    return Account(
+        id=row[0],
+        contact_center=row[1],
+        user_name=row[2],
+        first_name=row[3],
+        last_name=row[4],
+        roles=_roles(row[5]),
+        enabled=bool(row[6]),
+        version=row[7],
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _roles(text: str) -> frozenset[str]:
+    return frozenset(json.loads(text))
 
 
 def echoing(statement: Select[Any], *names: str) -> Select[Any]:

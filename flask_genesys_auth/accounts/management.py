@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from ..checks import SLOW, Check
 from ..config.names import fold
 from . import rows
-from .database import AccountDatabase, accounts, identities, storable
+from .database import ACCOUNT, AccountDatabase, accounts, identities, storable, to_account
 from .health import database_checks
 from .models import (
     Account,
@@ -67,18 +67,18 @@ class AccountManagement:
 
     def list(self, contact_center: str | None = None) -> Sequence[Account]:
         """Return all accounts, or those of one contact center, by contact center and name."""
-        wanted = select(*rows.ACCOUNT).order_by(accounts.c.contact_center, accounts.c.user_key)
+        wanted = select(*ACCOUNT).order_by(accounts.c.contact_center, accounts.c.user_key)
         if contact_center is not None:
             wanted = wanted.where(accounts.c.contact_center == contact_center)
         with self._database.transaction() as connection:
-            return [rows.to_account(row) for row in connection.execute(wanted)]
+            return [to_account(row) for row in connection.execute(wanted)]
 
     def details(self, account_id: str) -> AccountDetails:
         """Return an account with what only an administrator sees.
 
         :raises NoSuchAccount: if there is none.
         """
-        wanted = select(*rows.ACCOUNT, accounts.c.password_hash).where(accounts.c.id == account_id)
+        wanted = select(*ACCOUNT, accounts.c.password_hash).where(accounts.c.id == account_id)
         linked = (
             select(identities.c.provider, identities.c.value)
             .where(identities.c.account_id == account_id)
@@ -89,7 +89,7 @@ class AccountManagement:
             if row is None:
                 raise NoSuchAccount("there is no such account")
             known = tuple((one[0], one[1]) for one in connection.execute(linked))
-        return AccountDetails(rows.to_account(row), has_password=row[-1] is not None, identities=known)
+        return AccountDetails(to_account(row), has_password=row[-1] is not None, identities=known)
 
     def add(
         self,

@@ -1,18 +1,16 @@
-"""Accounts as rows: which columns make one, and what a new one may hold."""
+"""New accounts: what one may hold, and its row."""
 
 from __future__ import annotations
 
-import functools
 import json
 import unicodedata
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..chain.evidence import MAX_USER_NAME, Malformed, read_credentials
 from ..config.names import fold
-from .database import accounts
-from .models import Account, NewAccount, new_version
+from .models import NewAccount, new_version
 from .passwords import is_argon2
 
 MAX_NAME = 255
@@ -20,31 +18,6 @@ MAX_CONTACT_CENTER = 100
 MAX_ROLE = 100
 MAX_PROVIDER = 100
 MAX_VALUE = 512
-
-ACCOUNT = (
-    accounts.c.id,
-    accounts.c.contact_center,
-    accounts.c.user_name,
-    accounts.c.first_name,
-    accounts.c.last_name,
-    accounts.c.roles,
-    accounts.c.enabled,
-    accounts.c.version,
-)
-
-
-def to_account(row: Sequence[Any]) -> Account:
-    """Return the account of a row that begins with the columns of ``ACCOUNT``."""
-    return Account(
-        id=row[0],
-        contact_center=row[1],
-        user_name=row[2],
-        first_name=row[3],
-        last_name=row[4],
-        roles=_roles(row[5]),
-        enabled=bool(row[6]),
-        version=row[7],
-    )
 
 
 def to_row(new: NewAccount) -> dict[str, Any]:
@@ -66,11 +39,6 @@ def to_row(new: NewAccount) -> dict[str, Any]:
 def roles_text(roles: Iterable[str]) -> str:
     """Return how roles are kept: a JSON array, sorted."""
     return json.dumps(sorted(roles))
-
-
-@functools.lru_cache(maxsize=1024)
-def _roles(text: str) -> frozenset[str]:
-    return frozenset(json.loads(text))
 
 
 def problems(new: NewAccount) -> Iterator[tuple[str, str]]:

@@ -8,10 +8,10 @@ from ..chain.outcomes import Identity
 from ..chain.protocols import AccountState
 from ..config.names import fold, lower_ascii
 from ..state.database import Database
-from .database import AccountDatabase, accounts, echoing, identities
+from .database import ACCOUNT, AccountDatabase, accounts, echoing, identities, to_account
 from .management import AccountManagement
 from .models import Account, AccountError
-from .rows import ACCOUNT, display_name_fits, to_account
+from .rows import display_name_fits
 
 _NAMED = (accounts.c.contact_center == bindparam("center"), accounts.c.user_key == bindparam("name"))
 _BY_ID = echoing(select(*ACCOUNT).where(accounts.c.id == bindparam("id")), "id")

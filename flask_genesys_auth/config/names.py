@@ -5,12 +5,10 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterable
-from functools import lru_cache
 
 _CHECKSUM_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 
 
-@lru_cache(maxsize=4096)  # a client sends the same name with each request
 def fold(name: str) -> str:
     """Return the form in which names are compared: NFC, then case folding, then NFC again (Unicode 3.13, D145)."""
     if name.isascii():

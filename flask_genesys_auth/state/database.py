@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +26,7 @@ CONNECTIONS = 8
 WRITABLE = "the file and its folder must be writable by the user who runs this"
 
 _RETRY_PAUSE = 0.005
+_deadline: ContextVar[float | None] = ContextVar("flask_genesys_auth_deadline", default=None)
 _WAL = "PRAGMA journal_mode = WAL"
 _POSTGRESQL_SETTINGS = (
     "SELECT set_config('statement_timeout', '{milliseconds}', false),"
@@ -216,11 +218,37 @@ class Database:
             if _is_psycopg(self._address):
                 from .psycopg_connection import connector
 
-                event.listen(engine, "do_connect", connector(self._timeout))
+                event.listen(engine, "do_connect", connector(self._timeout, seconds_left=seconds_left, extend=extend))
         connections = _Connections(engine, "SERIALIZABLE" if sqlite else "READ COMMITTED")
         if sqlite:
             event.listen(connections.transactions, "begin", _begin_immediate)
         return connections
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Bound all that this thread waits for in the block, in sum; its connections observe that."""
+    token = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def seconds_left(default: float) -> float:
+    """Return how long the call may still wait, 0 at least.
+
+    :param default: seconds where no deadline is set.
+    """
+    deadline = _deadline.get()
+    return default if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def extend(seconds: float) -> None:
+    """Move the deadline, if one is set, by a wait that does not count."""
+    deadline = _deadline.get()
+    if deadline is not None:
+        _deadline.set(deadline + seconds)
 
 
 def out_of_step(connection: Connection) -> NoReturn:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 from psycopg.errors import ConnectionTimeout
 
-from .deadline import extend, seconds_left
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,16 +26,18 @@ class BoundedConnection(psycopg.Connection[Any]):
     ``statement_timeout`` alone is not enough: the server keeps it, and a server that hangs does not.
 
     :ivar timeout: seconds for a statement, where the call has no deadline of its own.
+    :ivar seconds_left: returns the seconds until the deadline of the call; the argument where it has none.
     """
 
     timeout = math.inf
+    seconds_left: Callable[[float], float] = staticmethod(float)
 
     def wait(self, gen: PQGen[Answer], interval: float = 0.1, timeout: float | None = None) -> Answer:
         """Wait for what psycopg is doing until the deadline of the call.
 
         :raises psycopg.OperationalError: if it takes longer.
         """
-        longest = seconds_left(self.timeout) if timeout is None else timeout
+        longest = self.seconds_left(self.timeout) if timeout is None else timeout
         until = time.monotonic() + longest
         try:
             return super().wait(gen, interval, None if math.isinf(longest) else longest)
@@ -54,10 +54,14 @@ class BoundedConnection(psycopg.Connection[Any]):
             raise
 
 
-def connector(timeout: float) -> Callable[..., BoundedConnection]:
+def connector(
+    timeout: float, *, seconds_left: Callable[[float], float], extend: Callable[[float], None]
+) -> Callable[..., BoundedConnection]:
     """Return a handler for SQLAlchemy's event ``do_connect``.
 
     :param timeout: seconds for each statement of a connection, and for the connection itself: whole ones, 2 at least.
+    :param seconds_left: returns the seconds until the deadline of the call; the argument where it has none.
+    :param extend: moves that deadline by a wait that does not count.
     """
     longest = max(LEAST_CONNECT_TIMEOUT, math.ceil(timeout))
 
@@ -75,7 +79,7 @@ def connector(timeout: float) -> Callable[..., BoundedConnection]:
             raise _too_late(longest) from None
         finally:
             extend(time.monotonic() - began)
-        made.timeout = timeout
+        made.timeout, made.seconds_left = timeout, seconds_left
         return made
 
     return connect

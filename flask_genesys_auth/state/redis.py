@@ -234,7 +234,8 @@ class RedisState:
         except StateUnavailable as error:
             outage.failed(error.finding)
             raise
-        outage.answered()
+        if outage.down:
+            outage.answered()
         return found
 
     def _at(self, kind: str, key: str) -> str:

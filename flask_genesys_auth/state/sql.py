@@ -17,8 +17,7 @@ from ..errors import ConfigurationError, StateUnavailable
 from ..events import Event, Outage
 from ..processes import PerProcess
 from . import statements as ask
-from .database import Database, out_of_step
-from .deadline import within
+from .database import Database, out_of_step, within
 from .health import round_trip_check
 from .postgresql_health import LOOK, server_checks
 from .statements import PURGE_BATCH
@@ -293,7 +292,8 @@ class SqlState:
             finding = self._finding(error)
             use.outage.failed(finding)
             raise StateUnavailable(finding) from None
-        use.outage.answered()
+        if use.outage.down:
+            use.outage.answered()
 
     def _purge_in_passing(self, use: _Use, left: float) -> None:
         """Delete a batch of what has expired; the change has counted, whether this succeeds or not.
