@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from flask_genesys_auth.saml.settings import ServiceProvider
@@ -87,8 +86,7 @@ def contenders(desk: Desk, modules: Path | None, centers: int, stack: ExitStack)
     yield of_centers(COMPLETE, {"acme": service}, state, {"acme": encoded})
     yield stateless(BARE, service, encoded)
     yield cross_checked("ours, the same with cross_check", service, encoded)
-    if find_spec("cryptography"):
-        yield from of_encrypted(desk)
+    yield from of_encrypted(desk)
     yield from peers(desk, service, encoded, modules, stack)
     many = {f"center{number}": desk.service(f"center{number}") for number in range(centers)}
     middle = f"center{centers // 2}"

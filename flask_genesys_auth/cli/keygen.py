@@ -6,15 +6,11 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta, timezone
-from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
-_MISSING = 'the library that makes keys is missing: pip install "flask-genesys-auth[keygen]"'
-_EARLY = timedelta(minutes=5)
 _LONGEST_NAME = 64  # RFC 5280 A.1, ub-common-name
 
 
@@ -26,17 +22,17 @@ _LONGEST_NAME = 64  # RFC 5280 A.1, ub-common-name
 @click.option("--bits", default=3072, show_default=True, type=click.IntRange(2048, 8192), help="Of the RSA key.")
 def keygen(out_key: Path, out_cert: Path, name: str, days: int, bits: int) -> None:
     """Make an RSA key and a self-signed certificate; files that are there already are never overwritten."""
-    if find_spec("cryptography") is None:
-        raise click.ClickException(_MISSING)
     if not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
         raise click.UsageError(f"--name: must have 1 to {_LONGEST_NAME} printable characters")
     if out_key.absolute() == out_cert.absolute():
         raise click.UsageError("--out-key and --out-cert name the same file")
+    from ..saml.certificates import generate_pair
+
     made: list[Path] = []
     try:
         # Both are opened before the key is made, so that what cannot be written shows at once.
         with _created(out_key, 0o600, made) as key_file, _created(out_cert, 0o644, made) as certificate_file:
-            key, certificate = _make(name, days, bits)
+            key, certificate = generate_pair(name, days=days, bits=bits)
             key_file.write(key)
             certificate_file.write(certificate)
     except BaseException:
@@ -65,31 +61,6 @@ def _created(path: Path, mode: int, made: list[Path]) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise click.ClickException(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _make(name: str, days: int, bits: int) -> tuple[bytes, bytes]:
-    """Return an RSA key (PKCS #8) and its self-signed certificate, both in PEM."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import rsa
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
-    own_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.now(timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(own_name)
-        .issuer_name(own_name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _EARLY)
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return private, certificate.public_bytes(Encoding.PEM)
 
 
 def _print_use(out_key: Path, out_cert: Path) -> None:

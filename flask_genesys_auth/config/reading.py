@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import re
 import ssl
@@ -22,9 +20,7 @@ from .settings import NamedFile
 _SHOWN = 80
 _PLAIN_HTTP = "is plain http and could leave the machine: use https, or set allow_http = true beside it"
 _PROXIED_HTTP = "is plain http, and proxy is for https only: use https, or remove proxy beside it"
-_CERTIFICATE = re.compile(r"\s*-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*", re.ASCII)
 _AUTHORITY = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII)
-_SEQUENCE = b"\x30"
 
 
 def shown(value: str) -> str:
@@ -242,10 +238,13 @@ def _are_certificates(text: str) -> bool:
 
 
 def _is_certificate(text: str) -> bool:
-    block = _CERTIFICATE.fullmatch(text)
-    if block is None:
-        return False
+    """Tell whether a text is one certificate in PEM, and nothing else but white space."""
+    # Imported here: only SAML has certificates of its own.
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
     try:
-        return base64.b64decode("".join(block[1].split()), validate=True).startswith(_SEQUENCE)
-    except binascii.Error:
+        pem = x509.load_pem_x509_certificate(text.encode()).public_bytes(Encoding.PEM).decode()
+    except ValueError:
         return False
+    return "".join(text.split()) == "".join(pem.split())

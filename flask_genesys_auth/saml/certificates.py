@@ -1,42 +1,39 @@
-"""What we read of X.509 certificates ourselves: their bytes, their name for people, and when they end."""
+"""X.509 certificates: their bytes, their fingerprint, their end, and new ones with their keys."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import re
-from datetime import datetime, timezone
+import ssl
+from datetime import datetime, timedelta, timezone
 
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----", re.ASCII)
-_RSA = bytes.fromhex("06092a864886f70d010101")
-"""The object identifier rsaEncryption (RFC 8017 A.1) in DER."""
-_SEQUENCE, _VERSION, _UTC_TIME, _GENERALIZED_TIME = 0x30, 0xA0, 0x17, 0x18
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+_EARLY = timedelta(minutes=5)
+"""A new certificate is valid from a little before now: another server's clock may be behind."""
 
 
 def der_of(pem: str) -> bytes:
-    """Return the first certificate of a PEM text (RFC 7468 5) in DER; what else the text holds stays behind.
+    """Return the first certificate of a PEM text (RFC 7468 5) in DER, without the rest of the text.
 
     :raises ValueError: if there is none.
     """
-    found = _PEM.search(pem)
-    if found is None:
-        raise ValueError("no certificate in PEM")
     try:
-        return base64.b64decode("".join(found[1].split()), validate=True)
-    except binascii.Error as error:
+        return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
+    except ValueError as error:
         raise ValueError("no certificate in PEM") from error
 
 
 def pem_of(der: bytes) -> str:
     """Return a certificate in PEM."""
-    text = base64.b64encode(der).decode()
-    lines = "\n".join(text[start : start + 64] for start in range(0, len(text), 64))
-    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
+    return ssl.DER_cert_to_PEM_cert(der)
 
 
 def fingerprint(der: bytes) -> str:
-    """Return what people tell certificates apart by: SHA-256 of the DER form, in pairs of hexadecimal digits."""
+    """Return the SHA-256 of a certificate in DER, in pairs of hexadecimal digits."""
     return hashlib.sha256(der).digest().hex(":").upper()
 
 
@@ -46,69 +43,47 @@ def public_key_info(der: bytes) -> bytes:
     :raises ValueError: if it cannot be read.
     """
     try:
-        fields = _elements(_content(_content(der, _SEQUENCE), _SEQUENCE))
-        # version (absent in the first one), serialNumber, signature, issuer, validity, subject
-        tag, content = fields[6 if fields[0][0] == _VERSION else 5]
-    except IndexError as error:
-        raise ValueError("cut off") from error
-    size = len(content)
-    octets = b"" if size < 0x80 else size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes([tag, 0x80 | len(octets) if octets else size]) + octets + content
+        key = x509.load_der_x509_certificate(der).public_key()
+    except UnsupportedAlgorithm as error:
+        raise ValueError("a key of another kind") from error
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def rsa_bits(der: bytes) -> int | None:
-    """Return the size of a certificate's RSA key (RFC 8017 A.1.1) in bits, or ``None``: it is no such key."""
+    """Return the size of a certificate's RSA key in bits, or ``None`` if it has no such key."""
     try:
-        algorithm, (_, key) = _elements(_content(public_key_info(der), _SEQUENCE))
-        if _RSA not in algorithm[1]:
-            return None
-        # A BIT STRING begins with the number of bits that are not used.
-        return int.from_bytes(_elements(_content(key[1:], _SEQUENCE))[0][1], "big").bit_length()
-    except (ValueError, IndexError):
+        key = x509.load_der_x509_certificate(der).public_key()
+    except (ValueError, UnsupportedAlgorithm):
         return None
+    return key.key_size if isinstance(key, rsa.RSAPublicKey) else None
 
 
 def not_after(der: bytes) -> float | None:
-    """Return the unix time at which a certificate ends (RFC 5280 4.1.2.5), or ``None`` where it cannot be read."""
+    """Return the unix time at which a certificate ends (RFC 5280 4.1.2.5), or ``None`` if it cannot be read."""
     try:
-        return _read_end(der)
-    except (ValueError, IndexError):
+        return x509.load_der_x509_certificate(der).not_valid_after_utc.timestamp()
+    except ValueError:
         return None
 
 
-def _read_end(der: bytes) -> float:
-    certificate = _content(der, _SEQUENCE)
-    fields = _elements(_content(certificate, _SEQUENCE))
-    # version (absent in the first one), serialNumber, signature, issuer, validity
-    place = 4 if fields[0][0] == _VERSION else 3
-    tag, text = _elements(fields[place][1])[1]
-    written = text.decode("ascii")
-    if tag == _UTC_TIME:
-        # RFC 5280 4.1.2.5.1: years of two digits are from 1950 to 2049.
-        written = ("19" if written[:2] >= "50" else "20") + written
-    elif tag != _GENERALIZED_TIME:
-        raise ValueError("no time")
-    return datetime.strptime(written, "%Y%m%d%H%M%SZ").replace(tzinfo=timezone.utc).timestamp()
+def generate_pair(name: str, *, days: int, bits: int) -> tuple[bytes, bytes]:
+    """Return a new RSA key (PKCS #8) and its self-signed certificate, both in PEM.
 
-
-def _content(data: bytes, expected: int) -> bytes:
-    tag, content = _elements(data)[0]
-    if tag != expected:
-        raise ValueError("another element of DER")
-    return content
-
-
-def _elements(data: bytes) -> list[tuple[int, bytes]]:
-    """Return the elements that stand side by side (X.690 8.1), each as its tag and content."""
-    found, place = [], 0
-    while place < len(data):
-        tag, size, start = data[place], data[place + 1], place + 2
-        if size >= 0x80:
-            octets = size & 0x7F
-            size = int.from_bytes(data[start : start + octets], "big")
-            start += octets
-        place = start + size
-        if place > len(data):
-            raise ValueError("cut off")
-        found.append((tag, data[start:place]))
-    return found
+    :param name: the certificate's common name.
+    """
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    own_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(own_name)
+        .issuer_name(own_name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _EARLY)
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return private, certificate.public_bytes(Encoding.PEM)

@@ -274,15 +274,6 @@ def test_one_file_for_both_is_an_error(shell: Shell, places: tuple[Path, Path]) 
     assert not places[1].exists()
 
 
-def test_missing_library_is_named_with_its_cure(
-    shell: Shell, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    places[0].parent.mkdir()
-    monkeypatch.setitem(sys.modules, "cryptography", None)
-    assert 'pip install "flask-genesys-auth[keygen]"' in one_line(keygen(shell, places))
-    assert not places[0].exists()
-
-
 def test_commands_without_saml_import_none_of_its_libraries() -> None:
     program = (
         "import sys, flask_genesys_auth.cli\n"

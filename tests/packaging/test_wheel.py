@@ -17,7 +17,7 @@ import pytest
 from .conftest import ENVIRONMENT, ROOT, run
 
 PACKAGES = ("flask_genesys_auth", "sample_app")
-HEAVY = ("lxml", "xmlsec", "onelogin", "ldap3", "redis", "psycopg", "pytest", "sample_app")
+HEAVY = ("lxml", "xmlsec", "onelogin", "cryptography", "ldap3", "redis", "psycopg", "pytest", "sample_app")
 
 
 @pytest.fixture(scope="module")

@@ -274,7 +274,7 @@ app = Flask("lean", instance_path=sys.argv[1])
 app.secret_key = "lean"
 app.config["GENESYS_AUTH"] = {"contact_centers": {"acme": json.loads(sys.argv[2])}}
 flask_genesys_auth.GenesysAuth(app)
-heavy = ["ldap3", "limits", "lxml", "onelogin", "psycopg", "redis", "sqlalchemy.orm", "urllib3", "xmlsec"]
+heavy = "cryptography ldap3 limits lxml onelogin psycopg redis sqlalchemy.orm urllib3 xmlsec".split()
 print(json.dumps([name for name in heavy if name in sys.modules]))
 """
     done = subprocess.run(
