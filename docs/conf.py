@@ -9,8 +9,9 @@ author = "The flask-genesys-auth authors"
 copyright = author  # noqa: A001 - the name is Sphinx's
 release = version = installed_version("flask-genesys-auth")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib.mermaid"]
 myst_enable_extensions = ["colon_fence", "deflist"]
+myst_fence_as_directive = ["mermaid"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 

@@ -1,162 +1,89 @@
 """Takes the pictures of the documentation from the running sample application: ``python -m docs.screenshots``.
 
-Needs Chromium, chromedriver and selenium. A test takes all of them again, and sees that each is used by a page.
+Needs Chromium, chromedriver and the tests' dependencies. A test takes the pictures again.
 """
 
 from __future__ import annotations
 
 import base64
-import json
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
-from docs.small_png import shrink
+from tests.browser.chromium import Browser, running_chromium
+from tests.sample.running import RunningSample, running_sample
 
 FOLDER = Path(__file__).with_name("images")
 LARGEST = 60_000
 """Bytes of one picture."""
 WIDTH = 760
-_PATIENCE = 60.0
-_FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-)
+_COLOURS = 128
 
 
-class Visitor:
-    """Somebody who walks through the sample application with a browser.
-
-    :param ready: what its ready file says.
-    """
-
-    def __init__(self, driver: webdriver.Chrome, ready: Mapping[str, Any]) -> None:
-        self._driver = driver
-        self._url: str = ready["addresses"]["application"]
-        self._credentials: Mapping[str, Mapping[str, str]] = ready["credentials"]
-
-    def open(self, path: str) -> None:
-        """Go to a page of the application, without a past."""
-        self._driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
-        self._driver.get(self._url + path)
-
-    def press(self, label: str) -> None:
-        """Press a button and wait for the next page, which may send the browser on by itself."""
-        page = self._driver.find_element(By.TAG_NAME, "html").id
-        self._driver.find_element(By.XPATH, f"//main//button[normalize-space()='{label}']").click()
-        WebDriverWait(self._driver, _PATIENCE).until(lambda one: one.find_element(By.TAG_NAME, "html").id != page)
-        WebDriverWait(self._driver, _PATIENCE).until(lambda one: self._at_rest(one.current_url))
-
-    def _at_rest(self, address: str) -> bool:
-        refused = self._driver.find_elements(By.XPATH, "//h1[.='Signing in did not work']")
-        return bool(refused) or (address.startswith(self._url) and "/complete" not in address)
-
-    def sign_in(self, name: str) -> None:
-        """Fill the form of the application with somebody's name and password."""
-        for field, text in self._credentials[name].items():
-            self._driver.find_element(By.NAME, field).send_keys(text)
-        self.press("Sign in")
-
-    def picture(self) -> bytes:
-        """Return the whole page as PNG, in light colours."""
-        feature = {"name": "prefers-color-scheme", "value": "light"}
-        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-        # As low as the window may be: what a page does not need is not in the picture.
-        size = {"width": WIDTH, "height": 360, "deviceScaleFactor": 1, "mobile": False}
-        self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        height = self._driver.execute_script("return document.documentElement.scrollHeight")
-        self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "height": height})
-        taken: Any = self._driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
-        return base64.b64decode(taken["data"])
+def _choose(browser: Browser, sample: RunningSample) -> None:
+    browser.open(f"{sample.url}/agent")
 
 
-def _choose(visitor: Visitor) -> None:
-    visitor.open("/agent")
+def _refused(browser: Browser, sample: RunningSample) -> None:
+    browser.open(f"{sample.url}/agent")
+    browser.press("Sign in as stranger@acme.example")
+    browser.wait_for("Signing in did not work")
 
 
-def _stranger(visitor: Visitor) -> None:
-    visitor.open("/agent")
-    visitor.press("Sign in as stranger@acme.example")
+def _walk(browser: Browser, sample: RunningSample) -> None:
+    browser.open(f"{sample.url}/login")
+    browser.fill(**sample.ready["credentials"]["web_services"])
+    browser.press("Sign in")
 
 
-def _walk(visitor: Visitor) -> None:
-    visitor.open("/login")
-    visitor.sign_in("web_services")
+def _form(browser: Browser, sample: RunningSample) -> None:
+    browser.open(f"{sample.url}/login")
 
 
-def _form(visitor: Visitor) -> None:
-    visitor.open("/login")
-
-
-PICTURES: Mapping[str, Callable[[Visitor], None]] = {
+PICTURES: Mapping[str, Callable[[Browser, RunningSample], None]] = {
     "choose-who-you-are.png": _choose,
-    "signing-in-did-not-work.png": _stranger,
+    "signing-in-did-not-work.png": _refused,
     "walk.png": _walk,
     "sign-in.png": _form,
 }
-"""What leads to the page of each picture."""
+"""How the browser gets to the page of each picture."""
 
 
-def take(folder: Path) -> None:
-    """Take all pictures.
-
-    :param folder: where they are written.
-    :raises ValueError: if one is larger than :data:`LARGEST`.
-    """
-    with tempfile.TemporaryDirectory() as scratch, _sample(Path(scratch)) as ready, _browser(scratch) as driver:
-        visitor = Visitor(driver, ready)
-        for name, lead in PICTURES.items():
-            lead(visitor)
-            picture = shrink(visitor.picture())
-            if len(picture) > LARGEST:
-                raise ValueError(f"{name} has {len(picture)} bytes, more than {LARGEST}")
-            (folder / name).write_bytes(picture)
+def take(folder: Path, driver: webdriver.Chrome, sample: RunningSample) -> None:
+    """Take all pictures and write them to a folder."""
+    for name, open_page in PICTURES.items():
+        browser = Browser(driver)
+        browser.look(width=WIDTH, scheme="light")
+        open_page(browser, sample)
+        # A palette: pages have few colours.
+        picture = Image.open(BytesIO(_screenshot(driver))).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+        picture.save(folder / name, optimize=True)
 
 
-@contextmanager
-def _sample(folder: Path) -> Iterator[Mapping[str, Any]]:
-    ready = folder / "ready.json"
-    command = [sys.executable, "-m", "sample_app", "--port", "0", "--ready-file", str(ready)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            end = time.monotonic() + _PATIENCE
-            while not ready.exists():
-                if process.poll() is not None or time.monotonic() > end:
-                    raise RuntimeError("the sample application does not start")
-                time.sleep(0.05)
-            yield json.loads(ready.read_text("utf-8"))
-        finally:
-            process.terminate()
+def _screenshot(driver: webdriver.Chrome) -> bytes:
+    """Return the whole page as a PNG that is as high as the page and no higher."""
+    size = {"width": WIDTH, "height": 360, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    height = driver.execute_script("return document.documentElement.scrollHeight")
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "height": height})
+    taken: Any = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
+    return base64.b64decode(taken["data"])
 
 
-@contextmanager
-def _browser(scratch: str) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    for flag in (*_FLAGS, f"--user-data-dir={scratch}/profile"):
-        options.add_argument(flag)
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    try:
-        yield driver
-    finally:
-        driver.quit()
+def main() -> None:
+    """Replace the pictures of the documentation."""
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        running_sample(Path(scratch)) as sample,
+        running_chromium(Path(scratch) / "profile") as driver,
+    ):
+        take(FOLDER, driver, sample)
 
 
 if __name__ == "__main__":
-    FOLDER.mkdir(exist_ok=True)
-    take(FOLDER)
+    main()

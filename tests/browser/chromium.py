@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -94,14 +95,23 @@ return lost;
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """A headless Chromium with a profile of its own."""
+    with running_chromium(tmp_path_factory.mktemp("chromium")) as started:
+        yield started
+
+
+@contextmanager
+def running_chromium(profile: Path) -> Iterator[webdriver.Chrome]:
+    """Run a headless Chromium meanwhile."""
     options = webdriver.ChromeOptions()
     options.binary_location = require("chromium", "chromium")
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     started = webdriver.Chrome(options=options, service=Service(require("chromedriver", "chromium-driver")))
-    yield started
-    started.quit()
+    try:
+        yield started
+    finally:
+        started.quit()
 
 
 class Browser:
