@@ -26,7 +26,6 @@ LIBRARIES = {
 """Private names of libraries."""
 
 ALLOWED = {
-    "packaging/test_architecture.py": (1, "a part of the program that draws the documentation's picture"),
     "saml/test_encrypted.py": (2, "which way a message goes shows outside in time alone"),
 }
 """How many places of a file may be private, and why. The reason stands beside the place, too."""
