@@ -14,8 +14,10 @@ class PerProcess(Generic[T]):
 
     No fork hook is involved: ``os.register_at_fork`` does not run where a server forks in C, as uWSGI does. A child
     finds no object under its own process id and makes one. The parent's object stays referenced in the child, so that
-    it is neither used nor closed there: closing a connection that two processes share ends it for both, and closing
-    SQLite's file in a child drops the parent's locks (https://www.sqlite.org/howtocorrupt.html, section 2.6).
+    it is neither used nor closed there: closing a connection that two processes share ends it for both.
+
+    A process id names one living process. Only if an ancestor has ended, and the system gives its number to a
+    descendant, would that one find the ancestor's object.
 
     Two threads that come first at once may both call ``make``; the object that is stored second is dropped unused. So
     ``make`` opens no connection and starts no thread: the object does that when it is used.
@@ -41,3 +43,7 @@ class PerProcess(Generic[T]):
     def made(self) -> T | None:
         """Return the object of this process, or ``None`` if it has not been made."""
         return self._of.get(os.getpid())
+
+    def inherited(self) -> list[T]:
+        """Return the objects of the processes that this one was forked from."""
+        return [one for process, one in list(self._of.items()) if process != os.getpid()]

@@ -150,9 +150,7 @@ class AccountDatabase:
         :raises AccountsUnavailable: if the database cannot be reached or written.
         """
         try:
-            self._database.make_file()
-            with self._database.statements() as connection:
-                metadata.create_all(connection)
+            self._database.make_tables(metadata)
         except OSError as error:
             raise AccountsUnavailable(f"{self.name} cannot be written: {error.strerror or error}; {WRITABLE}") from None
         except SQLAlchemyError as error:

@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from threading import Lock
 from typing import Any, NoReturn
+from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, func, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ..errors import ConfigurationError
 from ..processes import PerProcess
@@ -25,7 +28,13 @@ CONNECTIONS = 8
 """Connections of one process to a server, at most."""
 WRITABLE = "the file and its folder must be writable by the user who runs this"
 
+TABLES_PATIENCE = 30.0
+"""Seconds that making tables on a server may take, at least: an operator waits for that, a request does not."""
+
+_LONGEST_FINDING = 400
 _RETRY_PAUSE = 0.005
+# Of two processes that make tables at once, the second waits. The number is an arbitrary one of ours.
+_ALONE = select(func.pg_advisory_xact_lock(0x67656E65737973))
 _deadline: ContextVar[float | None] = ContextVar("flask_genesys_auth_deadline", default=None)
 _WAL = "PRAGMA journal_mode = WAL"
 _POSTGRESQL_SETTINGS = (
@@ -45,16 +54,46 @@ class OutOfStep(SQLAlchemyError):
     """A connection has answered another question than the one that was asked."""
 
 
+class ForkedInUse(SQLAlchemyError):
+    """SQLite's file was in use when this process was forked."""
+
+
+class Busy(SQLAlchemyError):
+    """Other threads of this process have been writing to SQLite's file for as long as a call may wait."""
+
+
 class _Connections:
     """What one process has of a database.
 
     :ivar file: device and inode of SQLite's file while connections to it may be open, else ``None``.
+    :ivar opened: SQLite's connections that are open.
+    :ivar lent: those of them that a thread is using.
+    :ivar writing: held by the thread that writes to SQLite: it has no queue, and many threads that poll it starve some.
+    :ivar forked_in_use: why this process cannot use SQLite's file, if it cannot.
     """
 
-    def __init__(self, engine: Engine, isolation_level: str) -> None:
+    def __init__(self, engine: Engine, *, statements: Engine, transactions: Engine) -> None:
         self.engine = engine
-        self.transactions = engine.execution_options(isolation_level=isolation_level)
+        self.statements = statements
+        self.transactions = transactions
         self.file: tuple[int, int] | None = None
+        self.opened: set[Any] = set()
+        self.lent: set[Any] = set()
+        self.writing = Lock()
+        self.forked_in_use = ""
+
+    def follow(self) -> None:
+        """Keep account of SQLite's connections."""
+        engine = self.engine
+        event.listen(engine, "connect", lambda connection, _: self.opened.add(connection))
+        event.listen(engine, "close", lambda connection, _: self.opened.discard(connection))
+        event.listen(engine, "close_detached", lambda connection: self.opened.discard(connection))
+        event.listen(engine, "checkout", lambda connection, *_: self.lent.add(connection))
+        event.listen(engine, "checkin", lambda connection, _: self.lent.discard(connection))
+
+
+_sqlite_databases: WeakSet[Database] = WeakSet()
+"""Those of this process: what one of them has open counts for all, see :meth:`Database._close_inherited`."""
 
 
 class Database:
@@ -76,8 +115,14 @@ class Database:
         self._durable = durable
         self.path = Path(str(address.database)) if address.get_backend_name() == "sqlite" else None
         self.name = str(self.path) if self.path else _shown(address)
-        self._secrets = [one for one in (address.password, address.query.get("sslpassword")) if isinstance(one, str)]
+        self._secrets = [
+            one
+            for one in (address.password, address.query.get("password"), address.query.get("sslpassword"))
+            if isinstance(one, str)
+        ]
         self._connections = PerProcess(self._connect_lazily)
+        if self.path is not None:
+            _sqlite_databases.add(self)
         try:
             self._connections.get()
         except (ImportError, SQLAlchemyError) as error:
@@ -89,25 +134,51 @@ class Database:
         return f"Database({self.name!r})"
 
     @contextmanager
-    def statements(self) -> Iterator[Connection]:
-        """Lend a connection on which each statement is a transaction of its own."""
+    def statements(self, *, changes: bool = False) -> Iterator[Connection]:
+        """Lend a connection on which each statement is a transaction of its own.
+
+        :param changes: whether a statement changes something: then SQLite's writers of this process take turns.
+        """
         connections = self._connections.get()
-        with self._lent(connections, connections.engine) as connection:
+        with self._turn(connections, changes), self._lent(connections, connections.statements) as connection:
             yield connection
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Lend a connection for one transaction: committed at the end, rolled back by any exception."""
         connections = self._connections.get()
-        with self._lent(connections, connections.transactions) as connection, connection.begin():
+        with (
+            self._turn(connections, True),
+            self._lent(connections, connections.transactions) as connection,
+            connection.begin(),
+        ):
             yield connection
 
-    def make_file(self) -> None:
-        """Make SQLite's file and its folders where they are missing, and switch it to its write-ahead log.
+    def make_tables(self, metadata: MetaData, then: Callable[[Connection], None] = lambda _: None) -> None:
+        """Make SQLite's file and the tables where they are missing; several processes may do so at once.
 
-        :raises OSError: if it cannot be made.
-        :raises SQLAlchemyError: if it cannot be used.
+        :param then: what is done in the same transaction, with the tables there.
+        :raises OSError: if SQLite's file cannot be made.
+        :raises SQLAlchemyError: if the database cannot be reached or written.
         """
+        patience = self._timeout if self.path else max(self._timeout, TABLES_PATIENCE)
+        with within(patience):
+            self._make_file()
+            with self.transaction() as connection:
+                if connection.dialect.name == "postgresql":
+                    connection.execute(text(f"SET LOCAL statement_timeout = {int(1000 * patience)}"))
+                    connection.execute(_ALONE)
+                if connection.dialect.name in {"postgresql", "sqlite"}:
+                    for table in metadata.sorted_tables:
+                        connection.execute(CreateTable(table, if_not_exists=True))
+                        for index in table.indexes:
+                            connection.execute(CreateIndex(index, if_not_exists=True))
+                else:
+                    metadata.create_all(connection)
+                then(connection)
+
+    def _make_file(self) -> None:
+        """Make SQLite's file and its folders where they are missing, and switch it to its write-ahead log."""
         if self.path is None:
             return
         if self._connections.get().file is None and not self.path.exists():
@@ -137,12 +208,12 @@ class Database:
             return f"all {CONNECTIONS} connections of this process are in use"
         said = str(error)
         if isinstance(error, DBAPIError):
-            said = str(error.orig).partition("\n")[0][:200] or type(error.orig).__name__
-        elif isinstance(error, SQLAlchemyError) and not isinstance(error, (FileReplaced, OutOfStep)):
+            said = str(error.orig).partition("\n")[0] or type(error.orig).__name__
+        elif isinstance(error, SQLAlchemyError) and not isinstance(error, (FileReplaced, OutOfStep, ForkedInUse, Busy)):
             said = type(error).__name__
         for secret in self._secrets:
             said = said.replace(secret, "***")
-        return said + self._advice(said)
+        return said[:_LONGEST_FINDING] + self._advice(said)
 
     def _advice(self, said: str) -> str:
         if self.path is None:
@@ -155,7 +226,22 @@ class Database:
         return ""
 
     @contextmanager
+    def _turn(self, connections: _Connections, changes: bool) -> Iterator[None]:
+        """Let one thread of this process at a time change SQLite's file."""
+        if self.path is None or not changes:
+            yield
+        elif connections.writing.acquire(timeout=seconds_left(self._timeout)):
+            try:
+                yield
+            finally:
+                connections.writing.release()
+        else:
+            raise Busy(f"database is locked: threads of this process have been writing for {self._timeout:g} s")
+
+    @contextmanager
     def _lent(self, connections: _Connections, engine: Engine) -> Iterator[Connection]:
+        if connections.forked_in_use:
+            raise ForkedInUse(connections.forked_in_use)
         file = self._same_file(connections)
         pool = engine.pool
         with engine.connect() as connection:
@@ -195,6 +281,8 @@ class Database:
     def _connect_lazily(self) -> _Connections:
         """Return an engine for this process; it connects when a connection is lent."""
         sqlite = self.path is not None
+        # Where the default is none, SQLAlchemy sets it with each loan: of other databases it knows the level only then.
+        level = {"sqlite": "SERIALIZABLE", "postgresql": "READ COMMITTED"}.get(self._address.get_backend_name())
         engine = create_engine(
             self._address,
             poolclass=QueuePool,
@@ -206,23 +294,50 @@ class Database:
             pool_pre_ping=not sqlite,
             pool_use_lifo=True,
             hide_parameters=True,
-            isolation_level="AUTOCOMMIT",
+            isolation_level="AUTOCOMMIT" if level else None,
             **_options(self._address, self._timeout),
+        )
+        connections = _Connections(
+            engine,
+            statements=engine if level else engine.execution_options(isolation_level="AUTOCOMMIT"),
+            transactions=engine.execution_options(isolation_level=level) if level else engine,
         )
         if sqlite:
             event.listen(engine, "connect", _sqlite_setup(durable=self._durable))
             if self._address.get_driver_name() == "pysqlite":
                 event.listen(engine, "do_connect", _open_existing)
+            event.listen(connections.transactions, "begin", _begin_immediate)
+            connections.follow()
+            connections.forked_in_use = self._close_inherited()
         elif self._address.get_backend_name() == "postgresql":
             event.listen(engine, "connect", _postgresql_setup(self._timeout))
             if _is_psycopg(self._address):
                 from .psycopg_connection import connector
 
                 event.listen(engine, "do_connect", connector(self._timeout, seconds_left=seconds_left, extend=extend))
-        connections = _Connections(engine, "SERIALIZABLE" if sqlite else "READ COMMITTED")
-        if sqlite:
-            event.listen(connections.transactions, "begin", _begin_immediate)
         return connections
+
+    def _close_inherited(self) -> str:
+        """Close the connections to SQLite that the parent process left open; return why that is not enough, if so.
+
+        SQLite keeps its locks by process, in memory that a fork copies. While an inherited connection is there, SQLite
+        takes the parent's lock for the child's own, so that it locks nothing: when the parent has ended, another
+        process removes the write-ahead log that the child is writing to. A connection that no thread was using can be
+        closed, which releases no lock of the parent (fcntl's locks belong to a process). One in use cannot.
+        """
+        in_use = False
+        for database in list(_sqlite_databases):
+            for inherited in database._connections.inherited():
+                for connection in inherited.opened - inherited.lent:
+                    inherited.opened.discard(connection)
+                    connection.close()
+                in_use = in_use or (database.path == self.path and bool(inherited.opened))
+        if not in_use:
+            return ""
+        return (
+            f"a thread was using {self.path} when this process was forked, so that SQLite cannot lock it here; restart "
+            "this process, and fork before the first use of the file"
+        )
 
 
 @contextmanager

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, func, insert, inspect, select, text
+from sqlalchemy import Connection, func, insert, inspect, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ..checks import SLOW, Check, absent_file_check, file_checks
 from ..errors import ConfigurationError, StateUnavailable
@@ -31,11 +30,6 @@ PURGE_INTERVAL = 1.0
 """Seconds between two deletions in passing of one process, unless there was more than a batch to delete."""
 MOST_PURGE_WAIT = 200
 """Milliseconds that a purge in passing waits for other writers of SQLite at most, where it has often found them."""
-TABLES_PATIENCE = 30.0
-"""Seconds that making the tables in PostgreSQL may take, at least: an operator waits for that, a request does not."""
-
-# Of two processes that make the tables at once, the second waits. The number is an arbitrary one of ours.
-_ALONE = select(func.pg_advisory_xact_lock(0x67656E65737973))
 _DRIVERS = ("postgresql+psycopg", "sqlite", "sqlite+pysqlite")
 
 
@@ -180,7 +174,7 @@ class SqlState:
         """Delete what has expired, of whatever namespace; return how many."""
         gone = 0
         while True:
-            with self._connection() as connection:
+            with self._connection(changes=True) as connection:
                 batch = connection.execute(self._ask.purge, {"now": self._clock()}).rowcount
             gone += batch
             if batch < PURGE_BATCH:
@@ -197,8 +191,7 @@ class SqlState:
         :raises StateUnavailable: if the database cannot be reached or written.
         """
         try:
-            with within(max(self._timeout, TABLES_PATIENCE)):
-                self._create()
+            self._create()
         except (SQLAlchemyError, OSError) as error:
             raise StateUnavailable(self._finding(error)) from None
 
@@ -263,7 +256,7 @@ class SqlState:
         :param together: whether the change is of several statements, which count together.
         """
         began = time.monotonic()
-        with self._connection(together=together) as connection:
+        with self._connection(changes=True, together=together) as connection:
             yield connection
         use, now = self._use.get(), self._clock()
         if abs(now - use.purged) >= PURGE_INTERVAL:
@@ -271,7 +264,7 @@ class SqlState:
             self._purge_in_passing(use, self._timeout - (time.monotonic() - began))
 
     @contextmanager
-    def _connection(self, *, together: bool = False) -> Iterator[Connection]:
+    def _connection(self, *, changes: bool = False, together: bool = False) -> Iterator[Connection]:
         """Lend a connection for a call, and report an outage.
 
         :raises StateUnavailable: for whatever the database says.
@@ -283,7 +276,8 @@ class SqlState:
                 if not use.ready:
                     self._prepare()
                     use.ready = True
-                with self._database.transaction() if together else self._database.statements() as connection:
+                database = self._database
+                with database.transaction() if together else database.statements(changes=changes) as connection:
                     yield connection
         except (SQLAlchemyError, OSError) as error:
             use.ready = False
@@ -325,9 +319,13 @@ class SqlState:
         longest = int(self._timeout * 1000)
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {min(10 * use.purges_missed, MOST_PURGE_WAIT, longest)}")
         try:
-            return connection.execute(self._ask.purge, {"now": self._clock()}).rowcount
-        finally:
+            gone = connection.execute(self._ask.purge, {"now": self._clock()}).rowcount
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {longest}")
+        except BaseException:
+            # It would go on with the short time-out.
+            connection.invalidate()
+            raise
+        return gone
 
     def _check_version_at_start(self) -> None:
         """Refuse tables of another version at once; whether the database can be used is seen at its first use."""
@@ -364,24 +362,18 @@ class SqlState:
             return inspect(connection).has_table(schema.name)
 
     def _create(self) -> None:
-        self._database.make_file()
-        with self._database.transaction() as connection:
-            if not self._database.path:
-                longest = int(1000 * max(self._timeout, TABLES_PATIENCE))
-                connection.execute(text(f"SET LOCAL statement_timeout = {longest}"))
-                connection.execute(_ALONE)
-            for table in metadata.sorted_tables:
-                connection.execute(CreateTable(table, if_not_exists=True))
-                for index in table.indexes:
-                    connection.execute(CreateIndex(index, if_not_exists=True))
-            if connection.execute(select(func.max(schema.c.version))).scalar() is None:
-                connection.execute(insert(schema).values(version=SCHEMA_VERSION))
+        self._database.make_tables(metadata, _record_version)
 
     def _not_made(self) -> _NotMade:
         return _NotMade(f"state_url: {self._database.name} has no state tables: make them with `{INIT_DB}`")
 
     def _finding(self, error: SQLAlchemyError | OSError) -> str:
         return f"the state in {self._database.name} did not answer: {self._database.finding(error)}"
+
+
+def _record_version(connection: Connection) -> None:
+    if connection.execute(select(func.max(schema.c.version))).scalar() is None:
+        connection.execute(insert(schema).values(version=SCHEMA_VERSION))
 
 
 def _compare(connection: Connection, rows: Sequence[Any], asked: set[str]) -> None:

@@ -22,6 +22,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
+from flask_genesys_auth.accounts.database import metadata
 from flask_genesys_auth.accounts.passwords import PasswordHasher
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.chain.outcomes import Identity
@@ -305,20 +306,43 @@ def test_a_forked_child_opens_connections_of_its_own(store: SqlAccounts, fork: s
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_fork_amid_a_transaction_leaves_its_connection_alone(sqlite_store: SqlAccounts, fork: str) -> None:
+def test_a_child_forked_amid_a_change_is_refused_and_the_change_counts(sqlite_store: SqlAccounts, fork: str) -> None:
     ann = sqlite_store.add("acme", "ann")
     held: list[bool] = []
 
-    def look(*_: object) -> None:
-        # The change is made and not committed: the child sees the account as it was.
-        held.append(holds_in_child(lambda: sqlite_store.find(ANN) == ann, fork=fork))
+    def refused() -> bool:
+        with pytest.raises(AccountsUnavailable, match=r"a thread was using .* when this process was forked"):
+            sqlite_store.find(ANN)
+        return True
 
-    with listening(Engine, "commit", look, once=True):
+    with listening(Engine, "commit", lambda *_: held.append(holds_in_child(refused, fork=fork)), once=True):
         sqlite_store.set_enabled(ann.id, False)
     assert held == [True]
     changed = sqlite_store.find(ANN)
     assert changed is not None
     assert not changed.enabled
+    assert holds_in_child(lambda: sqlite_store.find(ANN) == changed, fork=fork)
+
+
+def test_tables_are_made_by_several_processes_at_once(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path / 'accounts.sqlite3'}", request.getfixturevalue("postgresql")]
+    for url in urls:
+        # Each has connections of its own, as a process has.
+        stores = [SqlAccounts(url, timeout=30) for _ in range(6)]
+        begin = threading.Barrier(len(stores))
+
+        def make(one: SqlAccounts, begin: threading.Barrier = begin) -> None:
+            begin.wait(60)
+            one.create_tables()
+
+        with ThreadPoolExecutor(len(stores)) as threads:
+            list(threads.map(make, stores))
+        for one in stores:
+            one.check_tables()
+            one.close()
+    engine = create_engine(urls[1], poolclass=NullPool)
+    metadata.drop_all(engine)
+    engine.dispose()
 
 
 @pytest.mark.parametrize("by", ["id", "name", "identity", "password_hash"])

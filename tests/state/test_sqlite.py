@@ -36,6 +36,8 @@ from .contract import Clock, StateContract
 from .failing_purge import check_a_purge_that_fails
 from .racers import race_threads
 
+ROOT = Path(__file__).parents[2]
+
 NOBODY = 65534
 PATIENCE = 30.0
 """Seconds that a store of these tests waits for others: long, so that a slow machine fails nothing."""
@@ -482,20 +484,59 @@ def check_locked(path: Path) -> None:
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_child_leaves_a_call_that_its_parent_is_in_alone(backend: SqliteBackend, fork: str) -> None:
+def test_a_child_forked_amid_a_call_is_refused_and_its_parent_goes_on(backend: SqliteBackend, fork: str) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     held: list[bool] = []
 
+    def refused() -> bool:
+        with pytest.raises(StateUnavailable, match=r"a thread was using .* when this process was forked"):
+            store.get("key")
+        return True
+
     def look(*_: object) -> None:
         if not held:
             held.append(True)
-            held.append(holds_in_child(lambda: store.get("key") == 1 and store.add("child", 2, 60), fork=fork))
+            held.append(holds_in_child(refused, fork=fork))
 
     with listening(Engine, "before_cursor_execute", look):
         assert store.get("key") == 1
     assert held == [True, True]
-    assert store.get("child") == 2
+    assert store.add("parent", 2, 60)
+    # Now that no call is under way, a child is served.
+    assert holds_in_child(lambda: store.get("parent") == 2 and store.add("child", 3, 60), fork=fork)
+    assert store.get("child") == 3
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_what_a_child_writes_after_its_parent_has_ended_is_seen_by_others(tmp_path: Path, fork: str) -> None:
+    program = [sys.executable, "-m", "tests.state.forked_program", str(tmp_path / "state.sqlite3"), fork]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)
+    assert done.stdout.splitlines()[-1:] == ['[null, "bob"]'], done.stderr
+
+
+def test_writers_of_one_process_take_turns(tmp_path: Path) -> None:
+    with closing(SqlState(f"sqlite:///{tmp_path / 'state.sqlite3'}", "one", 0.2)) as store:
+        store.put("key", 1, 60)
+        refused: list[str] = []
+
+        def write() -> None:
+            try:
+                store.put("key", 2, 60)
+            except StateUnavailable as error:
+                refused.append(str(error))
+
+        def look(*_: object) -> None:
+            other = threading.Thread(target=write)
+            other.start()
+            other.join(60)
+
+        with listening(Engine, "commit", look, once=True):
+            store.put("key", 3, 60)
+        assert len(refused) == 1
+        assert "threads of this process have been writing for 0.2 s" in refused[0]
+        write()
+        assert (len(refused), store.get("key")) == (1, 2)
 
 
 @pytest.mark.parametrize("operation", ["get", "get_many", "find", "take", "replace", "add"])
