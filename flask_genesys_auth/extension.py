@@ -30,14 +30,17 @@ from .state.health import check_methods
 from .steps.login_session import LoginSessionStep
 from .steps.saml import SamlStep
 from .steps.web_services import WebServicesStep
-from .web import access, administration, configured, login, origin
+from .web import administration, configured, login
 from .web.hooks import Hooks
-from .web.runtime import EXTENSION, Runtime, runtime, without_steps
+from .web.origin import Origins
+from .web.policies import PolicyTable
+from .web.runtime import EXTENSION, Runtime, SamlParts, runtime, without_steps
 from .web.saml_failures import SamlFailures
 from .web.server import server_findings
 from .web.texts import Texts, untranslated
 
 if TYPE_CHECKING:
+    from flask_login import LoginManager
     from typing_extensions import TypeVar
 
     from .accounts.models import Account
@@ -126,9 +129,10 @@ class GenesysAuth(Generic[U]):
             )
         settings = configured.read_settings(app)
         here = self._put_together(app, settings)
+        manager = login.attach(app, take_over_loaders=settings.take_over_loaders)
         app.extensions[EXTENSION] = here
         configured.set_cookie_defaults(app, settings)
-        _register(app, here)
+        _register(app, here, manager)
         for finding in (*without_steps(here), *untranslated(settings), *server_findings()):
             tell(Event.CONFIGURATION_WARNING, detail=finding)
 
@@ -160,7 +164,7 @@ class GenesysAuth(Generic[U]):
             where the logout ends here. Return it from the view.
         :raises DirectoryUnavailable: if the state cannot end the login session: then nobody is logged out.
         """
-        if not runtime().service_providers:
+        if not runtime().saml.service_providers:
             login.end_session()
             return None
         from .web.saml_logout import leave
@@ -202,7 +206,6 @@ class GenesysAuth(Generic[U]):
 
             accounts = SqlAccounts(settings.accounts_url, timeout=settings.state_timeout, database=shared)
         check_enrolment(accounts, settings)
-        passwords = accounts if isinstance(accounts, PasswordStore) else None
         extra = _steps((*self._extra_steps, *settings.extra_steps))
         providers = _service_providers(settings, state)
         ledger, verified = _ledger(settings), VerifiedCredentials()
@@ -214,13 +217,12 @@ class GenesysAuth(Generic[U]):
             [ContactCenter(table, in_order(parts.steps(table), extra)) for table in settings.contact_centers.values()],
         )
         sessions = LoginSessions(state, settings.session)
-        describe = describe_of(accounts)
         chain = AuthenticationChain(
             centers,
             settings.salesforce_headers,
             sessions=sessions,
             accounts=accounts,
-            describe=describe,
+            describe=describe_of(accounts),
             gate=CredentialGate(throttle, verified),
             recent=recent,
         )
@@ -229,20 +231,18 @@ class GenesysAuth(Generic[U]):
             contact_centers=centers,
             chain=chain,
             accounts=accounts,
-            describe=describe,
-            passwords=passwords,
             hasher=hasher,
             state=state,
-            ledger=ledger,
             sessions=sessions,
-            service_providers=providers,
-            policies=access.PolicyTable(app),
-            origins=origin.Origins.of(settings),
-            login_manager=login.attach(app, take_over_loaders=settings.take_over_loaders),
+            policies=PolicyTable(app, settings),
+            origins=Origins.of(settings, centers),
             texts=Texts(settings, self._language),
             throttle=throttle,
-            logins_begun=BeginLimit(settings.throttle.per_address, ledger),
-            saml_failures=SamlFailures(state),
+            saml=SamlParts(
+                service_providers=providers,
+                begin_limit=BeginLimit(settings.throttle.per_address, ledger),
+                failures=SamlFailures(state),
+            ),
             memories=tuple(one for one in (sessions, throttle, verified, recent, parts.upstreams) if one is not None),
         )
 
@@ -383,7 +383,7 @@ def _step(given: StepFactory) -> Step:
     return cast("Step", made)
 
 
-def _register(app: Flask, here: Runtime) -> None:
+def _register(app: Flask, here: Runtime, manager: LoginManager) -> None:
     pages = Blueprint(
         "genesys_auth",
         "flask_genesys_auth.web",
@@ -397,4 +397,4 @@ def _register(app: Flask, here: Runtime) -> None:
         from .web.saml_views import create_blueprint
 
         app.register_blueprint(create_blueprint(here.settings.saml_url_prefix))
-    Hooks(app, here).install()
+    Hooks(app, here, manager).install()

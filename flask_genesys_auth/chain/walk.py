@@ -68,7 +68,7 @@ class AuthenticationChain:
         self._sessions = sessions
         self._accounts = accounts
         self._recent = recent or accounts
-        self._describe = describe
+        self.describe = describe
         self._gate = gate
 
     def walk(
@@ -109,7 +109,7 @@ class AuthenticationChain:
             user = self._accounts.find(proven)
         if user is None:
             return Settled(Rejected(Reason.NO_ACCOUNT, _missing(proven), proven))
-        account = self._describe(user)
+        account = self.describe(user)
         if account.contact_center not in {None, proven.contact_center}:
             return Settled(Rejected(Reason.OTHER_CONTACT_CENTER))
         if not account.enabled:

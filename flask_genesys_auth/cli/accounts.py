@@ -20,8 +20,7 @@ from ..accounts.store import SqlAccounts
 from ..errors import StateUnavailable
 from ..state.memory import MemoryState
 from ..web import events
-from ..web.login import current_application
-from ..web.runtime import Runtime
+from ..web.runtime import Runtime, current_application
 from .common import Commands, as_json, own_accounts, parts, print_json, print_table
 
 if TYPE_CHECKING:

@@ -11,21 +11,26 @@ from typing import TYPE_CHECKING, Any
 import click
 from flask import Flask, request
 from flask.cli import with_appcontext
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
 
 from ..chain.evidence import BasicCredentials, SalesforceCredentials, parse_basic, parse_salesforce
 from ..chain.outcomes import Decision, Identity, NotApplicable, Reason, StepRecord, Unavailable
 from ..errors import AccountsUnavailable
 from ..events import plain
 from ..state.memory import MemoryState
-from ..web import login
+from ..web import refusals
 from ..web.access import policy_of
+from ..web.browser import login_session_id
+from ..web.hooks import adopt
+from ..web.runtime import current_application
 from . import advice, given
-from .answers import answer_to
 from .common import as_json, has_own_store, parts, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..web.policies import Policy
     from ..web.runtime import Runtime
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -69,12 +74,12 @@ def explain(
         return
     if method is None or url is None:
         raise click.UsageError("give METHOD and URL, or --reference")
-    app = login.current_application()
+    app = current_application()
     headers = given.headers(lines)
     with app.test_request_context(url, method=method.upper(), headers=headers, environ_base={"REMOTE_ADDR": address}):
-        decision = here.chain.walk(request, login.login_session_id, dry_run=True)
+        decision = here.chain.walk(request, login_session_id, dry_run=True)
         # Whatever looks at current_user from here on, a page's template too, must not walk in earnest.
-        login.adopt(decision)
+        adopt(decision)
         found = _tamed(_explain(app, here, decision))
     here.state.close()
     print_json(found) if as_json else _print(found)
@@ -98,7 +103,7 @@ def _explain(app: Flask, here: Runtime, decision: Decision) -> dict[str, Any]:
         "steps": [{**row, **_about(here, record, decision.contact_center)} for row, record in rows],
         "throttle": _throttle(here, decision.contact_center),
         "notes": list(_notes(here, decision)),
-        "answer": answer_to(policy, decision),
+        "answer": _answer_to(here, policy, decision),
     }
 
 
@@ -130,6 +135,40 @@ def _unknown(here: Runtime, record: StepRecord, contact_center: str | None) -> I
         return named if here.accounts.find(named) is None else None
     except AccountsUnavailable:
         return None
+
+
+def _answer_to(here: Runtime, policy: Policy | None, decision: Decision) -> dict[str, Any]:
+    """Return what the request would meet: a status of ours or of Flask's routing, or the view itself."""
+    preflight = here.origins.preflight(request)
+    if preflight is not None:
+        return {"status": preflight.status_code, "by": "CORS preflight"}
+    wrong = request.routing_exception
+    if isinstance(wrong, RequestRedirect):
+        return {"status": wrong.code, "by": "routing", "location": wrong.new_url}
+    if wrong is not None:
+        return {"status": wrong.code, "by": "routing"}
+    if policy is None or not policy.protected or _is_automatic():
+        return {"status": None, "by": "view"}
+    try:
+        _enforce(here, policy, decision)
+    except HTTPException as refusal:
+        answer = refusal.get_response(request.environ)
+        location = answer.headers.get("Location")
+        return {"status": answer.status_code, "by": type(refusal).__name__} | (
+            {"location": location} if location else {}
+        )
+    return {"status": None, "by": "view"}
+
+
+def _is_automatic() -> bool:
+    return request.method == "OPTIONS" and bool(getattr(request.url_rule, "provide_automatic_options", False))
+
+
+def _enforce(here: Runtime, policy: Policy, decision: Decision) -> None:
+    if here.origins.is_foreign(request, decision):
+        raise refusals.ForeignOrigin(decision)
+    if not decision.authenticated or not policy.roles <= decision.roles:
+        raise refusals.refusal(decision)
 
 
 def _throttle(here: Runtime, contact_center: str | None) -> dict[str, Any] | None:
@@ -179,7 +218,7 @@ def _failure(here: Runtime, reference: str) -> dict[str, Any]:
     wanted = reference.strip().lower()
     if not _REFERENCE.fullmatch(wanted):
         raise click.UsageError("--reference: is 8 hexadecimal digits, as the page shows them")
-    found = here.saml_failures.find(wanted)
+    found = here.saml.failures.find(wanted)
     here.state.close()
     if found is None:
         where = "the log of the process that answered"

@@ -8,9 +8,9 @@ import click
 from flask import Flask
 from flask.cli import with_appcontext
 
-from ..web import login
-from ..web.access import Policy, policy_of, unknown_endpoints
-from ..web.runtime import without_steps
+from ..web.access import policy_of
+from ..web.policies import Policy, unknown_endpoints
+from ..web.runtime import current_application, without_steps
 from .common import as_json, parts, print_json, print_table
 
 METHODS_OF_FLASK = frozenset({"HEAD", "OPTIONS"})
@@ -22,9 +22,9 @@ METHODS_OF_FLASK = frozenset({"HEAD", "OPTIONS"})
 def endpoints(as_json: bool) -> None:
     """List every endpoint with its policy, and what says so."""
     here = parts()
-    app = login.current_application()
+    app = current_application()
     found = _endpoints(app)
-    for finding in (*without_steps(here), *unknown_endpoints(app)):
+    for finding in (*without_steps(here), *unknown_endpoints(app, here.settings)):
         click.echo(f"Warning: {finding}", err=True)
     if as_json:
         print_json(found)

@@ -77,7 +77,7 @@ def rooms_of(app: Flask, here: Runtime, *, ask: bool = True) -> list[Room]:
         *_by_convention("state", here.state, asks=not local_state),
         *_by_convention("accounts", here.accounts, asks=not local_accounts),
         Room(_ACCOUNTS, lambda: _account_checks(here), asks=not local_accounts),
-        *_by_convention("throttle", here.ledger, asks=is_redis(settings.throttle.storage_url)),
+        *_by_convention("throttle", here.throttle.ledger, asks=is_redis(settings.throttle.storage_url)),
         *_saml_rooms(here, ask=ask),
         *_step_rooms(here),
     ]
@@ -165,12 +165,12 @@ def _version(name: str) -> str:
 
 
 def _saml_rooms(here: Runtime, *, ask: bool) -> Iterator[Room]:
-    if not here.service_providers:
+    if not here.saml.service_providers:
         return
     from ..saml.libraries import library_check
 
     yield Room("saml", lambda: [library_check()])
-    for name, service in here.service_providers.items():
+    for name, service in here.saml.service_providers.items():
         # Without asking, it says what is at hand.
         yield Room(f"saml.{name}", partial(service.checks, ask=ask))
         yield Room(f"saml.{name}.clock", service.clock_checks, asks=True)

@@ -67,17 +67,17 @@ def refresh(context: click.Context, contact_center: str | None, provider: str | 
 
 def _services(here: Runtime, contact_center: str | None) -> list[ServiceProvider]:
     """Return one contact center's service provider, or all of them."""
-    if not here.service_providers:
+    if not here.saml.service_providers:
         raise click.ClickException("no contact center has a saml table")
     if contact_center is None:
-        return list(here.service_providers.values())
-    if contact_center not in here.service_providers:
+        return list(here.saml.service_providers.values())
+    if contact_center not in here.saml.service_providers:
         raise click.ClickException(f"{contact_center!r} is no contact center with SAML; there are: {_listed(here)}")
-    return [here.service_providers[contact_center]]
+    return [here.saml.service_providers[contact_center]]
 
 
 def _listed(here: Runtime) -> str:
-    return ", ".join(here.service_providers)
+    return ", ".join(here.saml.service_providers)
 
 
 def _providers(services: list[ServiceProvider], name: str | None) -> Iterator[TrustedProvider]:

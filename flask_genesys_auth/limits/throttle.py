@@ -385,7 +385,7 @@ class FailureThrottle:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._ledger = LocalLedger(clock) if ledger is None else ledger
+        self.ledger = LocalLedger(clock) if ledger is None else ledger
         self._per_account = Limit.of("account", settings.per_account)
         self._per_account_anywhere = Limit.of("anywhere", settings.per_account_anywhere)
         self._per_address = Limit.of("address", settings.per_address)
@@ -395,7 +395,7 @@ class FailureThrottle:
     @property
     def shared(self) -> bool:
         """Tell whether failures at other processes count here."""
-        return self._ledger.shared
+        return self.ledger.shared
 
     def reserve(self, contact_center: str, user_name: str, address: str) -> Reservation | Unavailable:
         """Take one slot of each limit that applies (atomic), or none and say until when.
@@ -406,16 +406,16 @@ class FailureThrottle:
         place = _place(address)
         wanted = [(self._per_address, digest(place))]
         if not user_name:
-            return _answer(self._ledger.reserve(wanted), wanted)
+            return _answer(self.ledger.reserve(wanted), wanted)
         wanted.append((self._per_account, _account(contact_center, user_name, place)))
         anywhere = (self._per_account_anywhere, _account(contact_center, user_name))
         asked = [*wanted, anywhere]
-        taken = self._ledger.reserve(asked)
+        taken = self.ledger.reserve(asked)
         if isinstance(taken, list) and not any(taken[: len(wanted)]):
             if not self._known.holds(contact_center, user_name, place):
                 return _throttled(taken, asked)
             asked = wanted
-            taken = self._ledger.reserve(asked)
+            taken = self.ledger.reserve(asked)
         answer = _answer(taken, asked)
         if isinstance(answer, Unavailable):
             return answer
@@ -434,7 +434,7 @@ class FailureThrottle:
             wanted.append((self._per_account_anywhere, _account(contact_center, user_name)))
             allowed["per_account"] = self._settings.per_account
             allowed["per_account_anywhere"] = self._settings.per_account_anywhere
-        waits = self._ledger.look(wanted)
+        waits = self.ledger.look(wanted)
         if isinstance(waits, Unavailable):
             return waits
         if user_name and waits[2] > 0 and self._known.holds(contact_center, user_name, place):
@@ -462,12 +462,12 @@ class FailureThrottle:
         """
         if not user_name:
             return None
-        wait = self._ledger.wait(self._per_account, _account(contact_center, user_name, _place(address)))
+        wait = self.ledger.wait(self._per_account, _account(contact_center, user_name, _place(address)))
         return _throttled([wait], [(self._per_account, b"")]) if wait else None
 
     def clear(self) -> None:
         """Forget every failure, and which addresses are known to this process."""
-        self._ledger.clear()
+        self.ledger.clear()
         self._known.clear()
 
 

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from ..accounts.models import Account
 from ..accounts.store import SqlAccounts
 from ..errors import ConfigurationError
-from ..web.login import LOGIN
+from ..web.browser import BrowserSession
 from ..web.runtime import Runtime, runtime
 from .isolation import note_change
 from .messages import basic_authorization
@@ -67,14 +67,14 @@ class AuthClient(FlaskClient):
             center = contact_center or _only(here)
             if isinstance(user, str) or roles is not None:
                 user = _own_account(app, here, user, roles, center)
-            state = here.describe(user)
+            state = here.chain.describe(user)
             opaque = here.sessions.start(
                 contact_center=state.contact_center or center or _which(),
                 account_id=state.account_id,
                 step="application",
             )
         with self.session_transaction() as browser:
-            browser[LOGIN] = browser["_user_id"] = opaque
+            BrowserSession(browser).log_in(opaque)
             browser["_fresh"] = True
 
     def log_in_with_saml(

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import RevokedInPart
 from . import events
-from .login import current_application
-from .runtime import runtime
+from .runtime import current_application, runtime
 
 if TYPE_CHECKING:
     from ..sessions import SessionInfo

@@ -103,7 +103,7 @@ def _name_checks(app: Flask, settings: Settings, addresses: list[str]) -> Iterat
 
 def flask_login_checks(app: Flask, here: Runtime) -> Iterator[Check]:
     """Yield the settings of Flask-Login that bite, where the application brings its own manager."""
-    manager = here.login_manager
+    manager = app.login_manager  # type: ignore[attr-defined]  # of Flask-Login
     if isinstance(manager, OwnLoginManager):
         yield Check("flask_login.manager", "ok", "our own: no session protection, no remember cookie")
         return

@@ -17,6 +17,7 @@ from .runtime import runtime
 
 if TYPE_CHECKING:
     from flask import Flask
+    from werkzeug.exceptions import HTTPException
 
     from ..chain.outcomes import Decision, LoginSession
     from ..errors import BackendUnavailable
@@ -103,7 +104,7 @@ def session_revoked(app: Flask, account_id: str | None, contact_center: str | No
     signals.deliver(signals.session_revoked, app, account_id=account_id, contact_center=contact_center, count=count)
 
 
-def report_refusal(refusal: refusals.Refusal) -> None:
+def report_refusal(refusal: HTTPException) -> None:
     """Log that somebody known was refused: for a role, or for the site that their request came from."""
     if isinstance(refusal, refusals.RoleRequired):
         event, detail = Event.ROLE_REFUSED, f"a role is missing for {request.method} {request.endpoint}"

@@ -11,7 +11,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from ..checks import Check
 from ..config.addresses import LOOPBACK_HOSTS
-from .access import policy_of, unknown_endpoints
+from .access import policy_of
+from .policies import unknown_endpoints
 from .runtime import Runtime, without_steps
 from .server import server_check
 
@@ -140,7 +141,7 @@ def _proxy_check(app: Flask, settings: Settings) -> Check:
 
 def access_checks(app: Flask, here: Runtime) -> Iterator[Check]:
     """Yield which endpoints everybody reaches, and names in the configuration that lead nowhere."""
-    for finding in (*without_steps(here), *unknown_endpoints(app)):
+    for finding in (*without_steps(here), *unknown_endpoints(app, here.settings)):
         place, _, said = finding.partition(": ")
         yield Check(f"access.{place}", "warning", said, f"correct {place}, or remove it")
     names = sorted({rule.endpoint for rule in app.url_map.iter_rules() if rule.endpoint in app.view_functions})

@@ -1,4 +1,4 @@
-"""What happens before and after every request of an application; the hot path, so it looks nothing up twice."""
+"""The decision of a request, and what happens before and after its view; the hot path, so it looks nothing up twice."""
 
 from __future__ import annotations
 
@@ -6,27 +6,38 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, Request, g, request
 
+from .. import signals
+from ..chain.outcomes import Decision, Rejected, Unavailable
 from ..errors import ConfigurationError
-from ..events import Event, tell
-from . import access, auth_type, events, forwarded, login, origin, refusals, session_cookie
-from .runtime import REQUEST, RequestState
+from ..events import KINDS, Event, logger, tell
+from . import auth_type, events, forwarded, refusals
+from .browser import leave_no_cookie, login_session_id
+from .origin import SAFE_METHODS, vary_names
+from .policies import unknown_endpoints
+from .runtime import REQUEST, RequestState, current_application, runtime, state_of
 
 if TYPE_CHECKING:
     from flask import Response
+    from flask_login import LoginManager
 
     from .runtime import Runtime
+
+
+_AUTHENTICATED_LEVEL = KINDS[Event.AUTHENTICATED].level
 
 
 class Hooks:
     """The two hooks of one application.
 
     :param here: the extension's state for it.
+    :param manager: its login manager.
     """
 
-    def __init__(self, app: Flask, here: Runtime) -> None:
+    def __init__(self, app: Flask, here: Runtime, manager: LoginManager) -> None:
         self._app = app
         self._here = here
-        self._vary = tuple(origin.vary_names(here.settings))
+        self._manager = manager
+        self._vary = tuple(vary_names(here.settings))
         self._vary_text = ", ".join(self._vary)
         self._names_checked = False
         self._proxy_told = False
@@ -44,7 +55,7 @@ class Hooks:
         :raises ConfigurationError: if a login manager was attached after ours.
         """
         sent: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
-        if vars(self._app).get("login_manager") is not self._here.login_manager:
+        if vars(self._app).get("login_manager") is not self._manager:
             raise ConfigurationError(
                 "LoginManager: one was attached to the application after GenesysAuth; attach it before "
                 "auth.init_app(app), or leave it out"
@@ -52,7 +63,7 @@ class Hooks:
         if not self._names_checked:
             # Views are registered after init_app; at the first request all are there.
             self._names_checked = True
-            for finding in access.unknown_endpoints(self._app):
+            for finding in unknown_endpoints(self._app, self._here.settings):
                 tell(Event.CONFIGURATION_WARNING, detail=finding)
         told = self._proxy_told or forwarded.HEADERS.isdisjoint(sent.environ)
         if not told and forwarded.is_unread(sent.environ):
@@ -60,11 +71,11 @@ class Hooks:
             forwarded.tell_unread()
         forget_user()
         if sent.method == "OPTIONS":
-            answer = origin.preflight()
+            answer = self._here.origins.preflight(sent)
             if answer is not None:
                 return answer
         if auth_type.ASKED in sent.environ.get("QUERY_STRING", ""):
-            answer = auth_type.answer(self._here, sent)
+            answer = auth_type.answer(self._here, sent, decide)
             if answer is not None:
                 return answer
         self._check(sent)
@@ -80,10 +91,11 @@ class Hooks:
         policy = self._here.policies[rule.endpoint, sent.method]
         if not policy.protected:
             return
-        decision = login.decide_on(self._app, self._here, sent)
+        decision = decide_on(self._app, self._here, sent)
         if decision.user is None or not policy.roles <= decision.roles:
-            raise access.refusal(decision)
-        login.hand_to_flask_login(self._here, decision)
+            raise refusals.refusal(decision)
+        # Without a detour through its cookies.
+        self._manager._update_request_context_with_user(decision.user)
 
     def after_request(self, answer: Response) -> Response:
         """Add what depends on the decision: ``Vary``, ``Cache-Control``, a refusal's headers, CORS."""
@@ -92,12 +104,12 @@ class Hooks:
         if state.asked:
             self._mark_private(answer)
             if state.decision is not None and "HTTP_COOKIE" in sent.environ:
-                session_cookie.leave_no_cookie(self._app, state.decision)
+                leave_no_cookie(self._app, state.decision)
         if state.refusal is not None:
             refusals.complete_answer(state.refusal, answer)
             events.report_refusal(state.refusal)
         if self._here.origins.everybody:
-            origin.add_cors(answer, state.decision)
+            self._here.origins.add_cors(sent, answer, state.decision)
         return answer
 
     def _mark_private(self, answer: Response) -> None:
@@ -122,3 +134,53 @@ def forget_user(_: BaseException | None = None) -> None:
     An outer one (of an application under test) lives longer than a request, and the next one is somebody else's.
     """
     g.pop("_login_user", None)
+
+
+def decide() -> Decision:
+    """Return the decision of the current request; the chain is walked at most once.
+
+    :raises ForeignOrigin: if another site sent the request with the user's session or password.
+    """
+    sent = request._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
+    app = current_application()
+    return decide_on(app, runtime(app), sent)
+
+
+def decide_on(app: Flask, here: Runtime, sent: Request) -> Decision:
+    """Return the decision of the current request, as :func:`decide` does, for callers that have it in hand."""
+    state: RequestState = vars(sent).setdefault(REQUEST, RequestState())
+    known = state.decision
+    if known is None:
+        # A store that looks at current_user while it is being asked who that is finds an anonymous user.
+        state.decision = Decision(None)
+        try:
+            known = here.chain.walk(sent, login_session_id)
+        except BaseException:
+            state.decision = None
+            raise
+        state.decision, state.asked = known, True
+        if _is_news(known):
+            events.report(known, app=app)
+        if sent.method not in SAFE_METHODS:
+            state.foreign = here.origins.is_foreign(sent, known)
+    if state.foreign:
+        raise refusals.ForeignOrigin(known)
+    return known
+
+
+def _is_news(decision: Decision) -> bool:
+    """Tell whether a decision is logged or signalled: many requests a second succeed, and usually nothing listens."""
+    if decision.user is None or signals.authenticated.receivers or logger.isEnabledFor(_AUTHENTICATED_LEVEL):
+        return True
+    return any(isinstance(record.outcome, (Rejected, Unavailable)) for record in decision.steps)
+
+
+def forget_decision() -> None:
+    """Let the current request be decided anew."""
+    state = state_of(request)
+    state.decision, state.foreign = None, False
+
+
+def adopt(decision: Decision) -> None:
+    """Let this be the decision of the current request, so that nothing in it walks the chain (``explain``)."""
+    state_of(request).decision = decision

@@ -7,31 +7,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import flask_login
-from flask import Flask, Request, current_app, request, session
+from flask import Flask, request
 from flask_login import AnonymousUserMixin, LoginManager, user_logged_in, user_logged_out
-from flask_login.utils import decode_cookie
 from werkzeug.local import LocalProxy
 
-from .. import signals
-from ..chain.outcomes import Authenticated, Decision, LoginSession, Rejected, Unavailable
+from ..chain.outcomes import Authenticated, Decision, LoginSession
 from ..errors import BackendUnavailable, ConfigurationError
-from ..events import KINDS, Event, logger
-from . import events, origin, refusals
-from .runtime import REQUEST, LoginDetails, RequestState, Runtime, runtime, state_of
+from . import events, refusals
+from .browser import browser, login_session_id
+from .hooks import decide, forget_decision
+from .runtime import LoginDetails, Runtime, current_application, runtime, state_of
 
 if TYPE_CHECKING:
     from ..accounts.models import Account
-
-LOGIN = "_genesys_login"
-"""The key of the browser's session under which the login session's opaque id survives Flask-Login's own log-out."""
-
-PENDING = "_genesys_pending"
-"""The key under which the SAML logins that were begun in this browser keep their nonces."""
-
-KEPT = frozenset({"_flashes", "_permanent", "_user_id", "_fresh", "_id", "_remember", "_remember_seconds", PENDING})
-"""What a browser's session keeps when somebody logs in; all else belonged to whoever had the browser before."""
-
-_AUTHENTICATED_LEVEL = KINDS[Event.AUTHENTICATED].level
 
 
 class Anonymous(AnonymousUserMixin):  # type: ignore[misc]  # Flask-Login has no type hints
@@ -48,6 +36,8 @@ class OwnLoginManager(LoginManager):  # type: ignore[misc]  # Flask-Login has no
 
     Session protection and remember cookie are off: login sessions live on the server, where they can be revoked.
     """
+
+    reads_remember_cookie = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,12 +99,13 @@ def _show_templates_nobody_foreign(app: Flask, manager: LoginManager) -> None:
     """
 
     def shown() -> dict[str, Any]:
-        before = refusals.raised(request)
+        state = state_of(request)
+        before = state.refusal
         try:
             return found()  # type: ignore[no-any-return]  # Flask-Login has no type hints
         except refusals.ForeignOrigin:
             # The request itself was not refused by that.
-            refusals.put_back(before)
+            state.refusal = before
             return {"current_user": manager.anonymous_user()}
 
     found = flask_login.utils._user_context_processor
@@ -131,92 +122,11 @@ def _unauthorized() -> Any:
     raise refusals.for_anonymous(decide())
 
 
-def current_application() -> Flask:
-    """Return the current application itself, not the proxy."""
-    return cast("Flask", current_app._get_current_object())  # type: ignore[attr-defined]  # Flask's documented way
-
-
-def decide() -> Decision:
-    """Return the decision of the current request; the chain is walked at most once.
-
-    :raises ForeignOrigin: if another site sent the request with the user's session or password.
-    """
-    sent = request._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
-    app = current_application()
-    return decide_on(app, runtime(app), sent)
-
-
-def decide_on(app: Flask, here: Runtime, sent: Request) -> Decision:
-    """Return the decision of the current request, as :func:`decide` does, for callers that have it in hand."""
-    state: RequestState = vars(sent).setdefault(REQUEST, RequestState())
-    known = state.decision
-    if known is None:
-        # A store that looks at current_user while it is being asked who that is finds an anonymous user.
-        state.decision = Decision(None)
-        try:
-            known = here.chain.walk(sent, login_session_id)
-        except BaseException:
-            state.decision = None
-            raise
-        state.decision, state.asked = known, True
-        if _is_news(known):
-            events.report(known, app=app)
-        if sent.method not in origin.SAFE_METHODS:
-            state.foreign = origin.is_foreign(known)
-    if state.foreign:
-        raise refusals.ForeignOrigin(known)
-    return known
-
-
-def _is_news(decision: Decision) -> bool:
-    """Tell whether a decision is logged or signalled: many requests a second succeed, and usually nothing listens."""
-    if decision.user is None or signals.authenticated.receivers or logger.isEnabledFor(_AUTHENTICATED_LEVEL):
-        return True
-    return any(isinstance(record.outcome, (Rejected, Unavailable)) for record in decision.steps)
-
-
-def _forget_decision() -> None:
-    state = state_of(request)
-    state.decision, state.foreign = None, False
-
-
-def walked(sent: Request) -> tuple[bool, Decision | None]:
-    """Return whether the chain was walked for this request, and the decision that it has by now, if any."""
-    state = state_of(sent)
-    return state.asked, state.decision
-
-
-def adopt(decision: Decision) -> None:
-    """Let this be the decision of the current request, so that nothing in it walks the chain (``explain``)."""
-    state_of(request).decision = decision
-
-
 current_decision: Decision[Account] = cast("Decision[Account]", LocalProxy(decide))
 """The decision of the current request; looking at it walks the chain if nobody has before."""
 
 current_user: Account = cast("Account", flask_login.current_user)
 """Flask-Login's ``current_user``, typed as our own account."""
-
-
-def login_session_id(*, cleared: bool = False) -> str | None:
-    """Return the opaque id of the login session that this browser carries, from its session or remember cookie.
-
-    :param cleared: look at a remember cookie that this request takes away, too.
-    """
-    opaque = session.get(LOGIN)
-    if opaque is None and not isinstance(current_application().login_manager, OwnLoginManager):  # type: ignore[attr-defined]
-        cookie = request.cookies.get(_remember_cookie())
-        opaque = decode_cookie(cookie) if cookie and (cleared or session.get("_remember") != "clear") else None
-    return opaque if isinstance(opaque, str) else None
-
-
-def _remember_cookie() -> str:
-    return cast("str", current_app.config.get("REMEMBER_COOKIE_NAME", flask_login.COOKIE_NAME))
-
-
-def hand_to_flask_login(here: Runtime, decision: Decision) -> None:
-    """Make the decision's user Flask-Login's ``current_user`` without a detour through its cookies."""
-    here.login_manager._update_request_context_with_user(decision.user)
 
 
 def begin_session(
@@ -243,7 +153,7 @@ def begin_session(
         flask_login.login_user(user, force=True)
     except Exception:
         # Flask-Login has already made this user the current one, whom a page about the error would greet.
-        runtime().login_manager._update_request_context_with_user()
+        current_application().login_manager._update_request_context_with_user()  # type: ignore[attr-defined]  # of Flask-Login
         raise
 
 
@@ -254,7 +164,7 @@ def end_session() -> LoginSession | None:
     """
     opaque = login_session_id()
     if opaque is not None:
-        session[LOGIN] = opaque
+        browser.login = opaque
     flask_login.logout_user()
     state = state_of(request)
     ended, state.ended = state.ended, None
@@ -272,16 +182,15 @@ def forget_ended() -> None:
     except BackendUnavailable:
         # The next request that can ask will be told.
         return
-    for key in ("_user_id", "_fresh", "_id", LOGIN):
-        session.pop(key, None)
-    if _remember_cookie() in request.cookies:
-        session["_remember"] = "clear"
-    session[refusals.SIGNED_OUT] = "here"
+    browser.forget_user()
+    browser.login = None
+    browser.clear_remembered()
+    browser.signed_out = "here"
 
 
 def log_in_with_password(user_name: str, password: str) -> Decision:
     """See :meth:`flask_genesys_auth.GenesysAuth.log_in_with_password`."""
-    origin.check_form()
+    _check_form()
     decision = runtime().chain.check_password(request, user_name, password)
     events.report(decision, user_name=user_name)
     outcome = decision.steps[-1].outcome if decision.steps else None
@@ -290,29 +199,38 @@ def log_in_with_password(user_name: str, password: str) -> Decision:
     return decision
 
 
+def _check_form() -> None:
+    """Refuse a login form that another site sent (login CSRF), though the request is still anonymous.
+
+    :raises ForeignOrigin: if it did.
+    """
+    if runtime().origins.is_foreign_form(request):
+        raise refusals.ForeignOrigin(Decision(None))
+
+
 def _on_logged_in(app: Flask, user: Any, **_: object) -> None:
     """Put a login session of the server in the place of the id that ``login_user`` has written."""
-    session.pop("_user_id", None)
+    browser.forget_id()
     here = runtime(app)
     state = state_of(request)
     details, state.login = state.login, None
     if details is None:
-        origin.check_form()
+        _check_form()
         details = _application_login(here, user)
-    former = session.get(LOGIN)
+    former = browser.login or None
     try:
-        account_id = here.describe(user).account_id
+        account_id = here.chain.describe(user).account_id
         opaque = _start(here, account_id, details)
-        if isinstance(former, str):
+        if former is not None:
             here.sessions.end(former)
     except Exception as error:
-        _undo_login(former)
+        browser.forget_user(former)
         if isinstance(error, BackendUnavailable):
             raise events.unavailable(error) from error
         raise
-    _start_afresh(app)
-    session["_user_id"] = session[LOGIN] = opaque
-    _forget_decision()
+    browser.start_afresh(app)
+    browser.log_in(opaque)
+    forget_decision()
     events.logged_in(app, user, account_id, details.contact_center, details.step)
 
 
@@ -339,7 +257,7 @@ def _start(here: Runtime, account_id: str, details: LoginDetails) -> str:
 
 
 def _application_login(here: Runtime, user: Any) -> LoginDetails:
-    contact_center = here.describe(user).contact_center or decide().contact_center
+    contact_center = here.chain.describe(user).contact_center or decide().contact_center
     if contact_center is None:
         raise ConfigurationError(
             "login_user: it is not clear which contact center this login counts for; set default_contact_center, "
@@ -348,36 +266,20 @@ def _application_login(here: Runtime, user: Any) -> LoginDetails:
     return LoginDetails(contact_center, "application")
 
 
-def _undo_login(former: object) -> None:
-    """Leave the browser whatever login session it had before the login that could not be kept."""
-    for key in ("_user_id", "_fresh", "_id"):
-        session.pop(key, None)
-    if isinstance(former, str):
-        session["_user_id"] = former
-
-
-def _start_afresh(app: Flask) -> None:
-    for key in [key for key in session if key not in KEPT]:
-        del session[key]
-    regenerate = getattr(app.session_interface, "regenerate", None)
-    if regenerate is not None:
-        regenerate(session)
-
-
 def _on_logged_out(app: Flask, **_: object) -> None:
     """End the server's session too, so that the cookie is worth nothing any more."""
     # Flask-Login has marked its remember cookie as cleared by now; this request has brought it all the same.
     opaque = login_session_id(cleared=True)
-    _forget_decision()
-    if isinstance(opaque, str):
+    forget_decision()
+    if opaque is not None:
         try:
             ended = runtime(app).sessions.end(opaque)
         except BackendUnavailable as error:
             raise events.unavailable(error) from error
-        session[refusals.SIGNED_OUT] = "here"
+        browser.signed_out = "here"
     else:
         ended = None
-    session.pop(LOGIN, None)
+    browser.login = None
     if ended is not None:
         state_of(request).ended = ended
         events.logged_out(app, ended)

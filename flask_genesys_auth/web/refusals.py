@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, current_app, jsonify, make_response, redirect, render_template, request, session, url_for
+from flask import Response, current_app, jsonify, make_response, redirect, render_template, request, url_for
 from werkzeug.exceptions import (
     BadRequest,
     Forbidden,
@@ -15,22 +15,15 @@ from werkzeug.exceptions import (
 )
 
 from ..chain.outcomes import Decision, Reason, Rejected
+from .browser import browser
 from .runtime import runtime, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from _typeshed.wsgi import WSGIEnvironment
-    from flask import Request
 
     from ..chain.protocols import Challenge
-
-SIGNED_OUT = "_genesys_signed_out"
-"""The key of the browser's session that says: do not log in again in silence; and what the page then tells.
-
-``here``: there was nothing else to end. ``local``: the SAML provider could not be asked. ``asked``: it has not
-answered yet. ``complete``, ``partial``, ``failed``: what it has answered.
-"""
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -116,7 +109,7 @@ class AuthenticationRequired(Refusal, Unauthorized):
             isinstance(record.outcome, Rejected) and record.outcome.reason is Reason.SESSION_ENDED
             for record in self.decision.steps
         )
-        return ended or SIGNED_OUT in session
+        return ended or browser.signed_out is not None
 
 
 class RoleRequired(Refusal, Forbidden):
@@ -130,7 +123,7 @@ class RoleRequired(Refusal, Forbidden):
         """Return a page with ways on: to the start, and out of a login by SAML, to come back as somebody else."""
         center = self.decision.contact_center or ""
         logout_url = ""
-        if self.decision.resumed and center in runtime().service_providers:
+        if self.decision.resumed and center in runtime().saml.service_providers:
             logout_url = url_for("genesys_saml.logout", contact_center=center)
         home_url = f"{request.root_path}/" if request.path != "/" else ""
         return _page(403, self.page_texts, home_url=home_url, logout_url=logout_url)
@@ -179,6 +172,11 @@ def for_anonymous(decision: Decision) -> Refusal:
     if decision.unavailable:
         return DirectoryUnavailable(decision)
     return AuthenticationRequired(decision)
+
+
+def refusal(decision: Decision) -> Refusal:
+    """Return how a request is refused that is anonymous, or whose user lacks a role."""
+    return for_anonymous(decision) if decision.user is None else RoleRequired(decision)
 
 
 def saml_failed(reference: str, login_url: str) -> Response:
@@ -239,17 +237,7 @@ def no_store(answer: Response) -> Response:
     return answer
 
 
-def raised(sent: Request) -> Refusal | None:
-    """Return the refusal that was raised during this request, whoever answered it."""
-    return state_of(sent).refusal
-
-
-def put_back(former: Refusal | None) -> None:
-    """Let the current request be refused as it was before, or not at all: what was raised since was nobody's answer."""
-    state_of(request).refusal = former
-
-
-def complete_answer(refusal: Refusal, answer: Response) -> None:
+def complete_answer(refusal: HTTPException, answer: Response) -> None:
     """Add what a refusal's answer must carry, also where an application's ``errorhandler`` wrote it."""
     if answer.status_code < 400:
         return

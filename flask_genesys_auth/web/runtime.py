@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from flask import Flask, Request, current_app
 
@@ -12,20 +12,19 @@ from ..chain.contact_centers import DisabledStep
 from ..steps.login_session import LoginSessionStep
 
 if TYPE_CHECKING:
-    from flask_login import LoginManager
+    from werkzeug.exceptions import HTTPException
 
     from ..accounts.passwords import PasswordHasher
     from ..chain.contact_centers import ContactCenters
     from ..chain.outcomes import Decision, LoginSession
-    from ..chain.protocols import AccountStore, Describe, PasswordStore, StateStore
+    from ..chain.protocols import AccountStore, StateStore
     from ..chain.walk import AuthenticationChain
     from ..config.settings import Settings
-    from ..limits import BeginLimit, FailureThrottle, Ledger
+    from ..limits import BeginLimit, FailureThrottle
     from ..saml.settings import ServiceProvider
     from ..sessions import LoginSessions
-    from .access import PolicyTable
     from .origin import Origins
-    from .refusals import Refusal
+    from .policies import PolicyTable
     from .saml_failures import SamlFailures
     from .texts import Texts
 
@@ -43,10 +42,23 @@ class Memory(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SamlParts:
+    """What the SAML views need.
+
+    :param service_providers: by the contact center's name; empty where none has SAML.
+    :param begin_limit: how many logins an address may begin.
+    :param failures: why messages were refused.
+    """
+
+    service_providers: Mapping[str, ServiceProvider]
+    begin_limit: BeginLimit
+    failures: SamlFailures
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """All parts of one application's authentication, put together by ``init_app``.
 
-    :param service_providers: by the contact center's name; empty where none has SAML.
     :param memories: what tests clear between them.
     """
 
@@ -54,20 +66,14 @@ class Runtime:
     contact_centers: ContactCenters
     chain: AuthenticationChain
     accounts: AccountStore[Any]
-    describe: Describe
-    passwords: PasswordStore | None
     hasher: PasswordHasher
     state: StateStore
-    ledger: Ledger
     sessions: LoginSessions
-    service_providers: Mapping[str, ServiceProvider]
     policies: PolicyTable
     origins: Origins
-    login_manager: LoginManager
     texts: Texts
     throttle: FailureThrottle
-    logins_begun: BeginLimit
-    saml_failures: SamlFailures
+    saml: SamlParts
     memories: tuple[Memory, ...]
 
 
@@ -102,7 +108,7 @@ class RequestState:
     foreign: bool = False
     login: LoginDetails | None = None
     ended: LoginSession | None = None
-    refusal: Refusal | None = None
+    refusal: HTTPException | None = None
     sends_no_session: bool = False
 
 
@@ -123,3 +129,8 @@ def runtime(app: Flask | None = None) -> Runtime:
     """Return the extension's state of this application (default: the current one)."""
     here: Runtime = (app or current_app).extensions[EXTENSION]
     return here
+
+
+def current_application() -> Flask:
+    """Return the current application itself, not the proxy."""
+    return cast("Flask", current_app._get_current_object())  # type: ignore[attr-defined]  # Flask's documented way

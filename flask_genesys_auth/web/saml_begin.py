@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from flask import Response, abort, make_response, redirect, render_template, request, session
+from flask import Response, abort, make_response, redirect, render_template, request
 
 from ..chain.outcomes import Decision, StepRecord
 from ..saml.requests import begin_login
-from . import events, login, refusals
+from . import events, refusals
 from .addresses import local_path
+from .browser import browser
 from .runtime import runtime
 from .saml_pages import address_of, kept, post_form, service_of, unseen
 
@@ -38,7 +39,7 @@ def begin(contact_center: str) -> Response:
         return unseen(make_response(redirect(address_of("choose", contact_center, **_wishes()), 302)))
     _check_not_too_many(contact_center)
     begun = kept(lambda: _begun(service, provider))
-    session[login.PENDING] = [*pending_logins(), [begun.reference, begun.nonce]][-MOST_PENDING:]
+    browser.pending = [*browser.pending, [begun.reference, begun.nonce]][-MOST_PENDING:]
     if begun.fields:
         return post_form(begun.location, begun.fields, title="signing_in_title")
     return unseen(make_response(redirect(begun.location, 302)))
@@ -49,7 +50,7 @@ def _check_not_too_many(contact_center: str) -> None:
 
     :raises Throttled: if it has begun too many.
     """
-    over = runtime().logins_begun.take(events.client_address())
+    over = runtime().saml.begin_limit.take(events.client_address())
     if over is not None:
         decision = Decision(contact_center, steps=(StepRecord("saml", over, 0.0),))
         events.report(decision)
@@ -63,12 +64,6 @@ def choose(contact_center: str) -> Response:
     return refusals.no_store(make_response(render_template("genesys_auth/choose.html", choices=choices)))
 
 
-def pending_logins() -> list[list[str]]:
-    """Return the logins that this browser has begun: pairs of reference and nonce."""
-    found = session.get(login.PENDING)
-    return list(found) if isinstance(found, list) else []
-
-
 def _chosen(service: ServiceProvider) -> TrustedProvider | None:
     """Return the identity provider, or ``None`` if the user has to choose."""
     name = request.args.get("idp", "")
@@ -79,7 +74,7 @@ def _chosen(service: ServiceProvider) -> TrustedProvider | None:
 
 
 def _begun(service: ServiceProvider, provider: TrustedProvider) -> BegunLogin:
-    asked_anew = service.force_authn_after_logout and refusals.SIGNED_OUT in session
+    asked_anew = service.force_authn_after_logout and browser.signed_out is not None
     return begin_login(
         service,
         provider.current(),

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Response, make_response, redirect, render_template, request, session
+from flask import Response, make_response, redirect, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from ..accounts.enrolment import enrol
-from ..chain.outcomes import Authenticated, Identity
+from ..chain.outcomes import Authenticated, Decision, Identity
 from ..saml.documents import as_instant
 from ..saml.errors import Fault, SamlError
 from ..saml.logged_out import check_not_logged_out
 from ..saml.requests import keep_proven, reference_of, take_proven
-from . import login, origin, refusals
+from . import login, refusals
+from .browser import browser
 from .runtime import runtime
-from .saml_begin import pending_logins
 from .saml_pages import address_of, kept, refused, service_of, unseen
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def complete(contact_center: str) -> Response:
     """``GET complete?code=``: log in the browser that began the login, and no other; ``POST``: whose user agrees."""
     service = service_of(contact_center)
     if request.method == "POST":
-        origin.check_same(service.contact_center)
+        _check_own_page(service.contact_center)
     try:
         if request.method == "POST":
             return _logged_in(service, kept(lambda: _redeemed(service, _ticket(), "ticket")))
@@ -46,6 +46,15 @@ def complete(contact_center: str) -> Response:
         # A provider is named once it has proven something.
         error.asked = bool(error.provider)
         return refused(service, error)
+
+
+def _check_own_page(contact_center: str) -> None:
+    """Refuse what does not come from a page of this contact center.
+
+    :raises ForeignOrigin: if it does not.
+    """
+    if not runtime().origins.is_own_page(request, contact_center):
+        raise refusals.ForeignOrigin(Decision(contact_center))
 
 
 def _question(service: ServiceProvider, proven: Proven) -> Response:
@@ -86,14 +95,14 @@ def _redeemed(service: ServiceProvider, secret: str, kind: Kind) -> Proven:
 def _check_browser(pending: PendingLogin) -> None:
     """Make sure that this browser began the login."""
     reference = reference_of(pending.request_id)
-    known = pending_logins()
+    known = browser.pending
     if not any(name == reference and pending.begun_by(nonce) for name, nonce in known):
         raise SamlError(
             Fault.OTHER_BROWSER,
             "another browser began this login, or this one has lost its cookie",
             provider=pending.provider,
         )
-    session[login.PENDING] = [entry for entry in known if entry[0] != reference]
+    browser.pending = [entry for entry in known if entry[0] != reference]
 
 
 def _logged_in(service: ServiceProvider, proven: Proven) -> Response:

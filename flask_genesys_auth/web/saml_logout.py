@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, make_response, redirect, render_template, request, session
+from flask import Response, make_response, redirect, render_template, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from ..chain.outcomes import LoginSession
@@ -24,7 +24,9 @@ from ..saml.logout import receive as receive_logout
 from ..saml.logout_requests import answer as answer_to
 from ..saml.logout_requests import begin_logout, can_log_out
 from . import events, login, refusals
-from .runtime import runtime
+from .browser import browser, login_session_id
+from .hooks import decide
+from .runtime import current_application, runtime
 from .saml_complete import TICKET_LIFETIME
 from .saml_pages import CODE_LIFETIME, address_of, form_targets, kept, post_form, posted, refused, service_of, unseen
 
@@ -33,9 +35,6 @@ if TYPE_CHECKING:
     from ..saml.redirect import Kind
     from ..saml.settings import ServiceProvider
     from ..saml.trust import Trust
-
-BEGUN = "_genesys_logout"
-"""The key of the browser's session that names the logout which a provider has been asked for."""
 
 LONGEST_WAY = CODE_LIFETIME + TICKET_LIFETIME
 """Seconds from an accepted assertion to its login session."""
@@ -50,7 +49,7 @@ def log_out(contact_center: str) -> Response:
     """``POST logout`` ends the session here and goes on; ``GET`` shows the button that does, for a link must not."""
     service = service_of(contact_center)
     # Looking at the decision also refuses a POST that another site sent.
-    decision = login.decide()
+    decision = decide()
     if decision.unavailable:
         raise refusals.for_anonymous(decision)
     if request.method == "POST":
@@ -77,14 +76,14 @@ def leave() -> Response | None:
     ended = login.end_session()
     if ended is None or ended.step != "saml":
         return None
-    session[refusals.SIGNED_OUT] = "local"
+    browser.signed_out = "local"
     # What has ended here stays so, whether or not the provider can be asked.
     with suppress(BackendUnavailable):
         asked = _who_to_ask(ended)
         if asked is not None:
             service, trust = asked
             outgoing = begin_logout(service, trust, runtime().state, ended)
-            session[refusals.SIGNED_OUT], session[BEGUN] = "asked", outgoing.reference
+            browser.signed_out, browser.logout = "asked", outgoing.reference
             return _sent(outgoing)
     return None
 
@@ -107,7 +106,7 @@ def slo(contact_center: str) -> Response:
 def signed_out(contact_center: str) -> Response:
     """``GET signed-out``: say what is so, and offer to log in again; nobody is logged in again in silence."""
     service = service_of(contact_center)
-    decision = login.decide()
+    decision = decide()
     if decision.unavailable:
         raise refusals.for_anonymous(decision)
     if decision.resumed:
@@ -147,7 +146,7 @@ def _ended(service: ServiceProvider, asked: LogoutAsked) -> Response:
 
 
 def _announce(ended: list[LoginSession], provider: str) -> None:
-    app = login.current_application()
+    app = current_application()
     for one in ended:
         events.logged_out(app, one)
     revoked = Counter((one.account_id, one.contact_center) for one in ended)
@@ -172,20 +171,20 @@ def _noted(service: ServiceProvider, answered: LogoutAnswered) -> Response:
 
 def _learn_outcome() -> None:
     """Let this browser's session know what came of the logout that it began, if the provider has answered."""
-    reference = session.get(BEGUN)
-    if session.get(refusals.SIGNED_OUT) != "asked" or not isinstance(reference, str):
+    reference = browser.logout
+    if browser.signed_out != "asked" or reference is None:
         return
     # Without the state it stays at what is known: not confirmed.
     with suppress(BackendUnavailable):
         outcome = runtime().state.get(_key(reference))
         if isinstance(outcome, str):
-            session[refusals.SIGNED_OUT] = "complete" if outcome == "success" else outcome
-            del session[BEGUN]
+            browser.signed_out = "complete" if outcome == "success" else outcome
+            browser.logout = None
 
 
 def _who_to_ask(ended: LoginSession) -> tuple[ServiceProvider, Trust] | None:
     """Return the provider that has vouched for a session, if it can be asked to end its own."""
-    service = runtime().service_providers.get(ended.contact_center)
+    service = runtime().saml.service_providers.get(ended.contact_center)
     provider = None if service is None else service.providers.get(ended.provider)
     if service is None or provider is None:
         return None
@@ -195,7 +194,7 @@ def _who_to_ask(ended: LoginSession) -> tuple[ServiceProvider, Trust] | None:
 
 def _may_go_on(page: Response) -> Response:
     """Let the page's form end up at the provider: browsers check ``form-action`` along redirects."""
-    opaque = login.login_session_id()
+    opaque = login_session_id()
     found: Any = kept(lambda: runtime().sessions.resume(opaque, touch=False)) if opaque else None
     asked = None
     if isinstance(found, LoginSession):

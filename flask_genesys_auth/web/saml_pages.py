@@ -31,7 +31,7 @@ _FORM = "application/x-www-form-urlencoded"
 
 def service_of(contact_center: str) -> ServiceProvider:
     """Return the service provider that this contact center is; without SAML its addresses do not exist (404)."""
-    found = runtime().service_providers.get(contact_center)
+    found = runtime().saml.service_providers.get(contact_center)
     return found if found is not None else abort(404)
 
 
@@ -108,7 +108,7 @@ def refused(service: ServiceProvider, error: SamlError, *, leaving: bool = False
     :param leaving: the message was about logging out.
     """
     address = events.client_address()
-    reference = runtime().saml_failures.note(service.contact_center, error, address=address, leaving=leaving)
+    reference = runtime().saml.failures.note(service.contact_center, error, address=address, leaving=leaving)
     tell(
         Event.SAML_LOGOUT_REFUSED if leaving else Event.SAML_REFUSED,
         step="saml",

@@ -16,8 +16,9 @@ from werkzeug.exceptions import MethodNotAllowed
 from ..saml.consumer import consume, declined
 from ..saml.errors import SamlError, StatusRefused
 from ..saml.requests import Proven, keep_proven
-from . import access, session_cookie
+from . import access
 from .addresses import local_path
+from .browser import keep_session_of_browser
 from .refusals import CONTENT_SECURITY_POLICY
 from .runtime import runtime
 from .saml_begin import begin, choose
@@ -93,7 +94,7 @@ def _without_session(view: Callable[[str], Any]) -> Callable[[str], Any]:
 
     @functools.wraps(view)
     def checked(contact_center: str) -> Any:
-        session_cookie.keep_session_of_browser()
+        keep_session_of_browser()
         return view(contact_center)
 
     return checked

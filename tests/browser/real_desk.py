@@ -98,7 +98,7 @@ class Desk:
     @property
     def provider(self) -> TrustedProvider:
         assert self._app is not None
-        return runtime(self._app).service_providers["acme"].providers[PROVIDER]
+        return runtime(self._app).saml.service_providers["acme"].providers[PROVIDER]
 
     def status_with(self, cookie: str, path: str = "/private") -> int:
         """Return how a request with this session cookie, kept from earlier, is answered."""

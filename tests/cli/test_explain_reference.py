@@ -136,7 +136,7 @@ def test_garbage_of_anybody_fills_nothing_and_logins_keep_their_room(app: Flask,
         answer = browser.post("/saml/acme/acs", data={"SAMLResponse": "eA=="})
         assert answer.status_code == 400
         references.append(reference_in(answer.text))
-    kept = [runtime(app).saml_failures.find(reference) is not None for reference in references]
+    kept = [runtime(app).saml.failures.find(reference) is not None for reference in references]
     assert kept == [True] * FROM_ANYBODY[0] + [False] * 2 * FROM_ANYBODY[0]
     assert resolved(app, failed(browser, audience="https://other.example"))["reason"] == "audience"
 

@@ -141,7 +141,7 @@ def test_running_process_takes_it_from_the_state(
 ) -> None:
     app, clock = shell.app(), Clock(time.time())
     age_metadata_by(clock, app)
-    running = runtime(app).service_providers["acme"].providers["okta"]
+    running = runtime(app).saml.service_providers["acme"].providers["okta"]
     assert set(running.current().metadata.certificates) == {der_of(key.certificate_pem)}
     site.document = metadata_of(other_key)
     assert shell("refresh").exit_code == 0

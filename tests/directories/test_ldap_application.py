@@ -13,6 +13,7 @@ from flask import Flask, jsonify
 from flask_genesys_auth import GenesysAuth, current_decision, current_user, roles_required
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.chain.outcomes import Identity
+from flask_genesys_auth.chain.protocols import PasswordStore
 from flask_genesys_auth.errors import ConfigurationError
 from flask_genesys_auth.web.runtime import runtime
 from tests.slapd import GROUPS, PASSWORD, PEOPLE, SECRET, SERVICE, SlapdServer
@@ -194,7 +195,7 @@ class Plain:
 
 
 def test_a_store_that_cannot_change_roles_is_told_of_at_the_start(make: Make) -> None:
-    assert runtime(make(accounts=Plain())).passwords is None
+    assert not isinstance(runtime(make(accounts=Plain())).accounts, PasswordStore)
     with pytest.raises(
         ConfigurationError, match=r"acme\.configuration_server\.ldap: sync_roles needs an account store"
     ):

@@ -118,7 +118,7 @@ SAML_KEYS = {field.name for field in dataclasses.fields(Saml)} - {
 def age_metadata_by(clock: Callable[[], float], app: Flask) -> None:
     """Replace the identity providers of an application, so that their metadata age by this clock."""
     here = runtime(app)
-    services = here.service_providers
+    services = here.saml.service_providers
     assert isinstance(services, dict)
     for name, service in list(services.items()):
         anew = build_service_provider(

@@ -17,7 +17,7 @@ from flask.sessions import SessionInterface, SessionMixin
 from flask_genesys_auth import GenesysAuth
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.signing_keys import SigningKey
-from flask_genesys_auth.web.login import PENDING
+from flask_genesys_auth.web.browser import PENDING
 from flask_genesys_auth.web.runtime import runtime
 
 from .desk import ANN, CSP, NAVIGATION, Browser, MakeApp, accounts, assert_refused, idp_of
@@ -187,7 +187,7 @@ def test_a_session_of_the_provider_that_ends_before_the_login_does_is_none(
     assert browser.user == ANN
     late = Browser(app, key)
     path = late.code(session_not_on_or_after=-30)
-    providers = runtime(app).service_providers
+    providers = runtime(app).saml.service_providers
     assert isinstance(providers, dict)
     providers["acme"] = dataclasses.replace(providers["acme"], clock=lambda: time.time() + 31)
     assert_refused(late.get(path), caplog, "session_expired")
@@ -289,7 +289,7 @@ def test_provider_that_is_configured_no_more_lets_nobody_in(
     browser = Browser(app, key)
     path = browser.code(idp="okta")
     request, relay_state = browser.begin(idp="okta")
-    providers = runtime(app).service_providers["acme"].providers
+    providers = runtime(app).saml.service_providers["acme"].providers
     assert isinstance(providers, dict)
     removed = providers.pop("okta")
     assert_refused(browser.get(path), caplog, "issuer")

@@ -83,7 +83,8 @@ def test_request_goes_by_post_where_told(make_app: MakeApp, key: SigningKey) -> 
 def with_few_begun(app: Flask) -> Flask:
     """Let an address begin ten logins a minute, for the thousands that it may would take a while."""
     few = BeginLimit("0 per minute", LocalLedger(), least="10 per minute")
-    app.extensions[EXTENSION] = replace(runtime(app), logins_begun=few)
+    here = runtime(app)
+    app.extensions[EXTENSION] = replace(here, saml=replace(here.saml, begin_limit=few))
     return app
 
 

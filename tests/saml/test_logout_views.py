@@ -25,7 +25,7 @@ from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage
 from flask_genesys_auth.testing.saml_messages import EMAIL, PERSISTENT, SUCCESS, provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey
-from flask_genesys_auth.web.login import LOGIN
+from flask_genesys_auth.web.browser import LOGIN
 from flask_genesys_auth.web.runtime import runtime
 
 from .desk import ANN, CSP, NAVIGATION, BreakableState, Browser, MakeApp, accounts, assert_refused, idp_of
@@ -723,7 +723,7 @@ def test_provider_that_cannot_be_known_stops_no_other(build: Build, key: Signing
 def test_provider_that_has_changed_its_name_is_heard_by_the_new_one(build: Build, key: SigningKey) -> None:
     clock, browser = Clock(), Browser(build(), key)
     age_metadata_by(clock, browser.client.application)
-    trusted = runtime(browser.client.application).service_providers["acme"].providers["okta"]
+    trusted = runtime(browser.client.application).saml.service_providers["acme"].providers["okta"]
     path = Path(trusted.settings.metadata)
     path.write_text(path.read_text().replace(IDP, idp_of("renamed")))
     assert bring(browser, request_of(browser), "redirect").status_code == 303

@@ -451,6 +451,6 @@ def test_an_application_keeps_its_login_sessions_there(state_url: str, tmp_path:
     with two.app_context():
         assert runtime(two).sessions.revoke(account_id=ann.id) == 1
     assert client.get("/").status_code == 401
-    assert isinstance(runtime(one).ledger, SharedLedger)
+    assert isinstance(runtime(one).throttle.ledger, SharedLedger)
     for app in (one, two):
         runtime(app).state.close()

@@ -25,7 +25,7 @@ from flask_genesys_auth import (
     rejected,
     unavailable,
 )
-from flask_genesys_auth.chain.protocols import Challenge
+from flask_genesys_auth.chain.protocols import Challenge, PasswordStore
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.web.runtime import runtime
 
@@ -201,7 +201,7 @@ def test_web_services_needs_a_store_with_passwords(make_app: MakeApp) -> None:
     with pytest.raises(ConfigurationError, match="keeps no passwords"):
         make_app(accounts=NoPasswords())
     app = make_app({"contact_centers": {"acme": {}}}, accounts=NoPasswords())
-    assert runtime(app).passwords is None
+    assert not isinstance(runtime(app).accounts, PasswordStore)
 
 
 def test_a_state_of_ones_own(make_app: MakeApp) -> None:

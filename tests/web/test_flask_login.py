@@ -23,8 +23,9 @@ from flask_genesys_auth import (
 )
 from flask_genesys_auth.chain.outcomes import Reason
 from flask_genesys_auth.testing import AuthClient
-from flask_genesys_auth.web import login
-from flask_genesys_auth.web.runtime import runtime
+from flask_genesys_auth.web.browser import LOGIN
+from flask_genesys_auth.web.hooks import decide
+from flask_genesys_auth.web.runtime import runtime, state_of
 from tests.saml.desk import BreakableState
 
 from .conftest import MakeApp, accounts_of
@@ -111,7 +112,7 @@ def test_a_new_login_changes_the_session_id_and_ends_the_former_session(app: Fla
     assert ids[0] != ids[1]
     stolen = app.test_client()
     with stolen.session_transaction() as browser:
-        browser["_user_id"] = browser[login.LOGIN] = ids[0]
+        browser["_user_id"] = browser[LOGIN] = ids[0]
     assert stolen.get("/private").status_code == 401
     assert client.get("/private").status_code == 200
 
@@ -412,14 +413,14 @@ def test_a_store_that_asks_who_that_is_meets_nobody(make_app: MakeApp) -> None:
     with app.app_context():
         opaque = runtime(app).sessions.start(contact_center="acme", account_id="ann", step="application")
     with client.session_transaction() as browser:
-        browser[login.LOGIN] = opaque
+        browser[LOGIN] = opaque
     assert client.get("/private").get_json()["user"] == "ann"
 
 
 def test_a_remembered_id_of_another_shape_is_nobody(app: Flask) -> None:
     client = app.test_client()
     with client.session_transaction() as browser:
-        browser[login.LOGIN] = ["not", "text"]
+        browser[LOGIN] = ["not", "text"]
     assert client.get("/private").status_code == 401
 
 
@@ -502,10 +503,10 @@ def test_contract_login_disabled_switches_flask_logins_decorator_off(bare: Flask
 
 def test_decisions_are_values_of_one_request(app: Flask) -> None:
     with app.test_request_context("/", headers={"Authorization": "Basic !!!"}):
-        decision = login.decide()
+        decision = decide()
         assert isinstance(decision, Decision)
-        assert login.decide() is decision
+        assert decide() is decision
         assert decision.steps[2].reason is Reason.MALFORMED_CREDENTIALS
     with app.test_request_context("/"):
-        assert login.walked(request) == (False, None)
+        assert not state_of(request).asked
         assert isinstance(app.test_client(), AuthClient)

@@ -228,7 +228,7 @@ def test_a_manager_of_the_application_is_looked_at(build: Build) -> None:
     app = build(manager=True)
     assert troubles(flask_login_checks, app) == {}
     assert look(flask_login_checks, app)["flask_login.manager"].finding == "the application's own"
-    manager = runtime(app).login_manager
+    manager = app.login_manager  # type: ignore[attr-defined]  # of Flask-Login
     manager.session_protection = "strong"
     manager.login_view = "login"
     assert troubles(flask_login_checks, app) == {

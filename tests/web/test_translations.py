@@ -22,7 +22,7 @@ from flask_genesys_auth.config.texts import ENGLISH, placeholders
 from flask_genesys_auth.errors import ConfigurationError
 from flask_genesys_auth.testing.saml_messages import Message, provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
-from flask_genesys_auth.web.refusals import SIGNED_OUT
+from flask_genesys_auth.web.browser import SIGNED_OUT
 from flask_genesys_auth.web.runtime import runtime
 
 from .conftest import MakeApp
