@@ -5,8 +5,9 @@ What not every configuration needs is imported by ``init_app``: before a server 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, cast, overload
 
 from flask import Blueprint, Flask, Response
@@ -18,6 +19,7 @@ from .chain.contact_centers import ContactCenter, ContactCenters, DisabledStep
 from .chain.order import in_order
 from .chain.protocols import AccountStore, PasswordStore
 from .chain.walk import AuthenticationChain
+from .config.build import load_settings
 from .config.databases import is_redis
 from .config.rules import imported
 from .errors import ConfigurationError
@@ -30,7 +32,7 @@ from .state.health import check_methods
 from .steps.login_session import LoginSessionStep
 from .steps.saml import SamlStep
 from .steps.web_services import WebServicesStep
-from .web import administration, configured, login
+from .web import administration, login
 from .web.hooks import Hooks
 from .web.origin import Origins
 from .web.policies import PolicyTable
@@ -58,6 +60,8 @@ else:
     from typing import TypeVar
 
     U = TypeVar("U")
+
+CONFIG_KEY = "GENESYS_AUTH"
 
 StepFactory: TypeAlias = "Step | type[Step] | str"
 
@@ -127,11 +131,11 @@ class GenesysAuth(Generic[U]):
             raise ConfigurationError(
                 "GenesysAuth is set up for this application already: call init_app once, or make a new Flask object"
             )
-        settings = configured.read_settings(app)
+        settings = _read_settings(app)
         here = self._put_together(app, settings)
         manager = login.attach(app, take_over_loaders=settings.take_over_loaders)
         app.extensions[EXTENSION] = here
-        configured.set_cookie_defaults(app, settings)
+        _set_cookie_defaults(app, settings)
         _register(app, here, manager)
         for finding in (*without_steps(here), *untranslated(settings), *server_findings()):
             tell(Event.CONFIGURATION_WARNING, detail=finding)
@@ -245,6 +249,52 @@ class GenesysAuth(Generic[U]):
             ),
             memories=tuple(one for one in (sessions, throttle, verified, recent, parts.upstreams) if one is not None),
         )
+
+
+def _configuration(app: Flask) -> Any:
+    if CONFIG_KEY not in app.config:
+        raise ConfigurationError(
+            f'app.config["{CONFIG_KEY}"] is missing; the least is '
+            '{"contact_centers": {"acme": {"web_services": {}}}}'
+        )
+    return app.config[CONFIG_KEY]
+
+
+def _read_settings(app: Flask) -> Settings:
+    """Read the configuration, with all that is wrong with it and with the application's own in one error.
+
+    :raises ConfigurationError: if anything is.
+    """
+    problems = [*_application_problems(app)]
+    try:
+        settings = load_settings(_configuration(app), base_path=Path(app.instance_path), app_name=app.name)
+    except ConfigurationError as error:
+        raise ConfigurationError(*problems, *error.problems) from None
+    if settings.saml_enabled and str(app.config["SESSION_COOKIE_SAMESITE"]).lower() == "strict":
+        problems.append(
+            "SESSION_COOKIE_SAMESITE: with 'Strict' the browser withholds the cookie when it comes back from the SAML "
+            "identity provider; use 'Lax'"
+        )
+    if problems:
+        raise ConfigurationError(*problems)
+    return settings
+
+
+def _application_problems(app: Flask) -> Iterator[str]:
+    if not app.secret_key:
+        yield "SECRET_KEY: set it before init_app, to at least 32 random bytes; it signs the session cookie"
+    if app.config.get("LOGIN_DISABLED") and not app.testing:
+        yield "LOGIN_DISABLED: it switches flask_login.login_required off; remove it (or set TESTING)"
+
+
+def _set_cookie_defaults(app: Flask, settings: Settings) -> None:
+    """Set SameSite, and Secure where all addresses are https; HttpOnly is Flask's own default."""
+    if app.config["SESSION_COOKIE_SAMESITE"] is None:
+        app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
+    addresses = [settings.public_url, *(table.public_url for table in settings.contact_centers.values())]
+    named = [address for address in addresses if address]
+    if named and all(address.startswith("https://") for address in named):
+        app.config["SESSION_COOKIE_SECURE"] = True
 
 
 class _StepParts:

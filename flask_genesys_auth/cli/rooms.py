@@ -19,8 +19,7 @@ from ..checks import Check
 from ..config.databases import is_redis
 from ..config.health import configuration_checks, files_checks
 from ..errors import GenesysAuthError
-from ..web.cookie_health import cookie_checks, flask_login_checks
-from ..web.health import access_checks, application_checks
+from ..web.health import access_checks, application_checks, cookie_checks, flask_login_checks
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -136,7 +136,7 @@ def login_session_id(*, cleared: bool = False) -> str | None:
     :param cleared: look at a remember cookie that this request takes away, too.
     """
     opaque = browser.login
-    if opaque is None and getattr(current_application().login_manager, "reads_remember_cookie", True):  # type: ignore[attr-defined]  # of Flask-Login
+    if opaque is None and getattr(current_application().login_manager, "reads_remember_cookie", True):  # type: ignore[attr-defined]  # set by Flask-Login
         cookie = request.cookies.get(_remember_cookie())
         opaque = decode_cookie(cookie) if cookie and (cleared or browser.keeps_remembered()) else None
     return opaque or None

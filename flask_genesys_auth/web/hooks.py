@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING
 
 from flask import Flask, Request, g, request
@@ -10,19 +11,24 @@ from .. import signals
 from ..chain.outcomes import Decision, Rejected, Unavailable
 from ..errors import ConfigurationError
 from ..events import KINDS, Event, logger, tell
-from . import auth_type, events, forwarded, refusals
+from . import auth_type, events, refusals
 from .browser import leave_no_cookie, login_session_id
 from .origin import SAFE_METHODS, vary_names
 from .policies import unknown_endpoints
 from .runtime import REQUEST, RequestState, current_application, runtime, state_of
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
     from flask import Response
     from flask_login import LoginManager
 
     from .runtime import Runtime
 
 
+_FORWARDED = frozenset({"HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"})
+"""Where a proxy says who the client is, and how it was reached."""
+_PROXY_FIX = "werkzeug.proxy_fix.orig"
+"""What ProxyFix leaves behind, wherever it stands."""
 _AUTHENTICATED_LEVEL = KINDS[Event.AUTHENTICATED].level
 
 
@@ -65,10 +71,10 @@ class Hooks:
             self._names_checked = True
             for finding in unknown_endpoints(self._app, self._here.settings):
                 tell(Event.CONFIGURATION_WARNING, detail=finding)
-        told = self._proxy_told or forwarded.HEADERS.isdisjoint(sent.environ)
-        if not told and forwarded.is_unread(sent.environ):
+        told = self._proxy_told or _FORWARDED.isdisjoint(sent.environ)
+        if not told and _is_unread(sent.environ):
             self._proxy_told = True
-            forwarded.tell_unread()
+            _report_unread_proxy()
         forget_user()
         if sent.method == "OPTIONS":
             answer = self._here.origins.preflight(sent)
@@ -134,6 +140,33 @@ def forget_user(_: BaseException | None = None) -> None:
     An outer one (of an application under test) lives longer than a request, and the next one is somebody else's.
     """
     g.pop("_login_user", None)
+
+
+def _is_unread(environ: WSGIEnvironment) -> bool:
+    """Tell whether a proxy has sent the address of the client, and no ProxyFix has read it.
+
+    A client with a public address may have made these headers up, which must not fill the log.
+    """
+    if _FORWARDED.isdisjoint(environ):
+        return False
+    if _PROXY_FIX in environ:
+        return False
+    try:
+        address = ipaddress.ip_address(environ.get("REMOTE_ADDR", ""))
+    except ValueError:
+        # A socket of Unix has no address: only this machine can connect there.
+        return True
+    return address.is_private or address.is_loopback
+
+
+def _report_unread_proxy() -> None:
+    """Log that all clients share one address in the throttle, and what to do."""
+    tell(
+        Event.CONFIGURATION_WARNING,
+        detail="a proxy sends X-Forwarded-* and no ProxyFix reads it, so that all clients are one address to the "
+        "throttle: set app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1) for exactly the proxies in front, see "
+        "flask genesys-auth doctor",
+    )
 
 
 def decide() -> Decision:

@@ -153,7 +153,7 @@ def begin_session(
         flask_login.login_user(user, force=True)
     except Exception:
         # Flask-Login has already made this user the current one, whom a page about the error would greet.
-        current_application().login_manager._update_request_context_with_user()  # type: ignore[attr-defined]  # of Flask-Login
+        current_application().login_manager._update_request_context_with_user()  # type: ignore[attr-defined]  # set by Flask-Login
         raise
 
 

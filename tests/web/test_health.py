@@ -20,8 +20,13 @@ from flask_genesys_auth import GenesysAuth, unprotected
 from flask_genesys_auth.checks import Check
 from flask_genesys_auth.testing.saml_messages import provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
-from flask_genesys_auth.web.cookie_health import cookie_checks, flask_login_checks
-from flask_genesys_auth.web.health import access_checks, application_checks, secret_checks
+from flask_genesys_auth.web.health import (
+    access_checks,
+    application_checks,
+    cookie_checks,
+    flask_login_checks,
+    secret_checks,
+)
 from flask_genesys_auth.web.runtime import runtime
 
 RANDOM = hashlib.sha256(b"as good as random").digest()
@@ -228,7 +233,7 @@ def test_a_manager_of_the_application_is_looked_at(build: Build) -> None:
     app = build(manager=True)
     assert troubles(flask_login_checks, app) == {}
     assert look(flask_login_checks, app)["flask_login.manager"].finding == "the application's own"
-    manager = app.login_manager  # type: ignore[attr-defined]  # of Flask-Login
+    manager = app.login_manager  # type: ignore[attr-defined]  # set by Flask-Login
     manager.session_protection = "strong"
     manager.login_view = "login"
     assert troubles(flask_login_checks, app) == {
