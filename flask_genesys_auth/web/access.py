@@ -22,7 +22,7 @@ T = TypeVar("T", bound="Callable[..., Any] | Blueprint")
 
 
 def unprotected(target: T) -> T:
-    """Let everybody reach this view, view class or blueprint (nested ones included, unless they say otherwise).
+    """Let every client reach this view, view class or blueprint (nested ones included, unless they say otherwise).
 
     A class that is made from such a view class is not unprotected by that; roles and protection are inherited.
 
@@ -89,7 +89,7 @@ def _checking(view: Callable[..., Any], roles: frozenset[str]) -> Callable[..., 
 
 
 def enforce(roles: frozenset[str] = NO_ROLES) -> Decision:
-    """Refuse the current request unless somebody is authenticated and has all of these roles.
+    """Refuse the current request unless its user is authenticated and has all of these roles.
 
     :returns: the decision that let it through.
     :raises Refusal: one of the refusals, which is also the answer.
@@ -101,7 +101,7 @@ def enforce(roles: frozenset[str] = NO_ROLES) -> Decision:
 
 
 def policy_of(app: Flask, endpoint: str, method: str = "GET") -> Policy:
-    """Return what an endpoint asks for.
+    """Return the policy of an endpoint.
 
     :raises KeyError: if the application has no such endpoint.
     """

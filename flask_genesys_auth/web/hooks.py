@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 _FORWARDED = frozenset({"HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"})
-"""Where a proxy says who the client is, and how it was reached."""
+"""Headers in which a proxy sends the address of the client and the scheme."""
 _PROXY_FIX = "werkzeug.proxy_fix.orig"
-"""What ProxyFix leaves behind, wherever it stands."""
+"""A key that ProxyFix adds to the environment of each request."""
 _AUTHENTICATED_LEVEL = KINDS[Event.AUTHENTICATED].level
 
 
@@ -114,7 +114,7 @@ class Hooks:
         if state.refusal is not None:
             refusals.complete_answer(state.refusal, answer)
             events.report_refusal(state.refusal)
-        if self._here.origins.everybody:
+        if self._here.origins.all_allowed:
             self._here.origins.add_cors(sent, answer, state.decision)
         return answer
 

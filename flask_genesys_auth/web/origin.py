@@ -1,4 +1,4 @@
-"""Where a request comes from: the same-origin check for cookies and Basic, and CORS for those who are allowed."""
+"""Where a request comes from: the same-origin check for cookies and Basic, and CORS for allowed origins."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def origin_of(address: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """The origins of one application, looked up once.
+    """The origins of one application, worked out once.
 
-    :param allowed: by contact center: who may call with credentials.
-    :param own: by contact center: what the outside calls us.
+    :param allowed: by contact center: origins that may send credentials.
+    :param own: by contact center: the origin of its public URL.
     :param contact_centers: of the application.
     """
 
@@ -46,10 +46,10 @@ class Origins:
     allowed: dict[str, frozenset[str]]
     own: dict[str, str]
     headers: str
-    everybody: frozenset[str] = field(init=False)
+    all_allowed: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "everybody", frozenset().union(*self.allowed.values()))
+        object.__setattr__(self, "all_allowed", frozenset().union(*self.allowed.values()))
 
     @classmethod
     def of(cls, settings: Settings, contact_centers: ContactCenters) -> Origins:
@@ -90,7 +90,7 @@ class Origins:
         """Answer a CORS preflight of an allowed origin, before the chain: it carries no credentials."""
         if sent.method != "OPTIONS" or "Access-Control-Request-Method" not in sent.headers:
             return None
-        if sent.headers.get("Origin", "").lower() not in self.everybody:
+        if sent.headers.get("Origin", "").lower() not in self.all_allowed:
             return None
         answer = Response(status=204)
         answer.headers["Access-Control-Allow-Methods"] = ALLOWED_METHODS
@@ -100,7 +100,7 @@ class Origins:
 
     def add_cors(self, sent: Request, answer: Response, decision: Decision | None) -> None:
         """Let an allowed origin read this answer, a refusal included, or its script sees nothing."""
-        if not self.everybody:
+        if not self.all_allowed:
             return
         answer.vary.add("Origin")
         origin = sent.headers.get("Origin", "")
@@ -147,7 +147,7 @@ class Origins:
 
     def _readers(self, decision: Decision | None) -> frozenset[str]:
         if decision is None or decision.contact_center is None:
-            return self.everybody
+            return self.all_allowed
         return self.allowed.get(decision.contact_center, frozenset())
 
 

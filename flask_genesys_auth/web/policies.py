@@ -20,10 +20,10 @@ NO_ROLES: frozenset[str] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What an endpoint asks for.
+    """The policy of an endpoint.
 
     :param roles: all of them are required.
-    :param source: what said so: ``view``, ``blueprint NAME``, ``configuration``, ``static`` or ``default``.
+    :param source: what it comes from: ``view``, ``blueprint NAME``, ``configuration``, ``static`` or ``default``.
     """
 
     protected: bool
@@ -38,7 +38,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What is said of a view, a view class or a blueprint."""
+    """The mark on a view, a view class or a blueprint."""
 
     protected: bool
     roles: frozenset[str] = NO_ROLES
@@ -127,9 +127,9 @@ def _marks(app: Flask, view: Any, endpoint: str, method: str) -> Iterator[tuple[
 
 
 def _class_mark(view_class: type) -> Mark | None:
-    """Return a view class's own mark, else what a class it is made from asks for.
+    """Return the mark of a view class, else the protecting mark of a base class.
 
-    To be unprotected is not inherited: whoever adds methods to such a class has to say it again.
+    ``unprotected`` is not inherited: a subclass may add methods, so it must be marked again.
     """
     for one in view_class.__mro__:
         mark = _own_mark(one)
