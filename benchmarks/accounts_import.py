@@ -28,6 +28,7 @@ from flask_genesys_auth.config.settings import PasswordSettings
 
 FOLDER = "BENCHMARK_FOLDER"
 MOST_MEBIBYTES = 200
+"""At the peak of a CSV import."""
 MOST_START = 1.5
 COLUMNS = ("contact_center", "user_name", "first_name", "last_name", "roles", "password_hash", "identities")
 
@@ -167,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
         },
     }
     print(json.dumps(figures, indent=2) if chosen.json else told(figures))
-    met = endpoints / routes <= MOST_START and all(cost.peak <= MOST_MEBIBYTES * 2**20 for cost in imports.values())
+    met = endpoints / routes <= MOST_START and imports["csv"].peak <= MOST_MEBIBYTES * 2**20
     return 0 if met else 1
 
 
@@ -177,9 +178,10 @@ def told(figures: dict[str, object]) -> str:
     imports = figures["imports"]
     assert isinstance(imports, dict)
     for kind, cost in imports.items():
+        target = f" (target <= {MOST_MEBIBYTES})" if kind == "csv" else ""
         lines.append(
             f"import of {figures['rows']} rows of {kind}: {cost['rows_per_second']:.0f} rows/s, "
-            f"peak {cost['peak_mebibytes']:.0f} MiB (target <= {MOST_MEBIBYTES})"
+            f"peak {cost['peak_mebibytes']:.0f} MiB{target}"
         )
     lines.append(f"hashing one password besides, where rows have them in clear: {figures['hash_milliseconds']:.1f} ms")
     return "\n".join(lines)

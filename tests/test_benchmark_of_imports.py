@@ -17,7 +17,7 @@ def test_accounts_import_measures_processes_of_its_own(capsys: pytest.CaptureFix
     assert set(figures["imports"]) == {"csv", "json"}
     assert all(cost["peak_mebibytes"] > 10 for cost in figures["imports"].values())
     assert figures["start_ratio"] > 0
-    assert accounts_import.told(figures).count("target <=") == 3
+    assert accounts_import.told(figures).count("target <=") == 2
 
 
 def test_a_command_that_fails_ends_the_benchmark_of_accounts(tmp_path: Path) -> None:

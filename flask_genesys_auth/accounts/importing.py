@@ -1,29 +1,64 @@
-"""Accounts out of a JSON or CSV file: every row is checked, and every finding named, before any is written."""
+"""Imports accounts from a JSON or CSV file: every row is checked, and every finding named, before any is written."""
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
-from itertools import islice
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from ..config.names import fold
 from . import rows
-from .management import BATCH
 from .models import AccountError, NewAccount, Taken
-from .reading import FIELDS, TEXTS, ImportRefused, Problem, Row, read_rows, shown
 
 if TYPE_CHECKING:
-    from typing import TextIO
-
     from .store import SqlAccounts
 
-__all__ = ["ImportRefused", "Problem", "check_file", "import_file"]
-
+TEXTS = ("contact_center", "user_name", "first_name", "last_name", "password", "password_hash")
+FIELDS = (*TEXTS, "roles", "enabled", "identities")
 _TRUTH = {"": True, "true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_FIRST = re.compile(r"\s*\[\s*(\]\s*)?")
+_NEXT = re.compile(r"\s*([,\]])\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one row; never holds a password or a hash."""
+
+    line: int
+    field: str
+    finding: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}, {self.field}: {self.finding}"
+
+
+class ImportRefused(AccountError):
+    """Nothing was written: some rows are wrong.
+
+    :param problems: all that were found, in the file's order.
+    """
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the file.
+
+    :param account: without the hash of ``password``; ``None`` if the row could not be read.
+    """
+
+    line: int
+    account: NewAccount | None
+    password: str = field(default="", repr=False)
+    problems: tuple[Problem, ...] = ()
 
 
 def import_file(
@@ -41,114 +76,173 @@ def import_file(
     ``PROVIDER=VALUE`` identities are separated by semicolons; in JSON (an array of objects) they are an array and an
     object of texts or arrays of texts.
 
-    The file is read twice, and nothing is kept of it but what must be unique: first all rows are checked, then their
-    passwords are hashed, which may take long, and put aside with the rows in a file without a name. Only then the
-    transaction begins.
+    First all rows are checked, then their passwords are hashed, which may take long. Only then the transaction begins.
 
     :param path: ends in ``.json`` or ``.csv``.
-    :param progress: is told, now and then, how many rows have been hashed, and of how many.
+    :param progress: called with the number of rows that have been hashed, and of all rows.
     :raises ImportRefused: if a row is wrong; names all that are.
     :raises AccountsUnavailable: if the database does not answer.
     """
-    stamp = _stamp(path)
-    total = check_file(path, store, contact_centers)
-    with TemporaryFile("w+", encoding="utf-8") as aside:
-        for place, row in enumerate(read_rows(path), start=1):
-            json.dump(_kept(_new(row, hash_password)[0]), aside)
-            aside.write("\n")
-            progress(place, total)
-        if _stamp(path) != stamp:
-            raise AccountError(f"{path.name}: has changed while it was read; nothing was imported")
-        return store.import_stream(lambda: _put_aside(aside))
+    checked = check_file(path, store, contact_centers)
+    accounts = []
+    for place, (account, password) in enumerate(checked, start=1):
+        accounts.append(replace(account, password_hash=hash_password(password)) if password else account)
+        progress(place, len(checked))
+    store.import_rows(accounts)
+    return len(accounts)
 
 
-def check_file(path: Path, store: SqlAccounts, contact_centers: Mapping[str, object]) -> int:
-    """Go through the whole file and return how many accounts it would make.
+def check_file(path: Path, store: SqlAccounts, contact_centers: Mapping[str, object]) -> list[tuple[NewAccount, str]]:
+    """Check all rows and return the accounts that the file would make, each with its clear password or nothing.
 
     :raises ImportRefused: if a row is wrong; names all that are.
     :raises AccountsUnavailable: if the database does not answer.
     """
+    entries = [*read_file(path)]
+    taken = store.taken([entry.account for entry in entries if entry.account])
     found: list[Problem] = []
     names: dict[tuple[str, str], int] = {}
     linked: dict[tuple[str, str, str], int] = {}
-    total = 0
-    for batch in _batches(read_rows(path)):
-        total += len(batch)
-        read = [(row, *_new(row, None)) for row in batch]
-        taken = store.taken([new for _, new, _ in read])
-        for row, new, problems in read:
-            found += problems
-            wrong = {problem.field for problem in problems}
-            if not row.readable or "contact_center" in wrong:
-                continue
-            if new.contact_center not in contact_centers:
-                found.append(Problem(row.line, "contact_center", f"{new.contact_center!r} is not configured"))
-            if "user_name" not in wrong:
-                found += _name_taken(row, new, names, taken)
-            if "identities" not in wrong:
-                found += _identities_taken(row, new, linked, taken)
+    for entry in entries:
+        found += entry.problems
+        wrong = {problem.field for problem in entry.problems}
+        new = entry.account
+        if new is None or "contact_center" in wrong:
+            continue
+        if new.contact_center not in contact_centers:
+            found.append(Problem(entry.line, "contact_center", f"{new.contact_center!r} is not configured"))
+        if "user_name" not in wrong:
+            found += _name_taken(entry.line, new, names, taken)
+        if "identities" not in wrong:
+            found += _identities_taken(entry.line, new, linked, taken)
     if found:
         raise ImportRefused(*found)
-    return total
+    return [(entry.account, entry.password) for entry in entries if entry.account]
 
 
-def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    while batch := list(islice(rows, BATCH)):
-        yield batch
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _kept(new: NewAccount) -> dict[str, Any]:
-    return {**asdict(new), "roles": sorted(new.roles)}
-
-
-def _put_aside(aside: TextIO) -> Iterator[NewAccount]:
-    aside.seek(0)
-    for line in aside:
-        values = json.loads(line)
-        values["roles"] = frozenset(values["roles"])
-        values["identities"] = tuple((provider, value) for provider, value in values["identities"])
-        yield NewAccount(**values)
-
-
-def _name_taken(row: Row, new: NewAccount, names: dict[tuple[str, str], int], taken: Taken) -> Iterator[Problem]:
-    former = names.setdefault((new.contact_center, fold(new.user_name)), row.line)
-    if former != row.line:
-        yield Problem(row.line, "user_name", f"{new.user_name!r} is on line {former} too")
-    elif (new.contact_center, fold(new.user_name)) in taken.names:
-        yield Problem(row.line, "user_name", f"{new.contact_center} has {new.user_name!r} already")
+def _name_taken(line: int, new: NewAccount, names: dict[tuple[str, str], int], taken: Taken) -> Iterator[Problem]:
+    key = (new.contact_center, fold(new.user_name))
+    if key in names:
+        yield Problem(line, "user_name", f"{new.user_name!r} is on line {names[key]} too")
+    elif key in taken.names:
+        yield Problem(line, "user_name", f"{new.contact_center} has {new.user_name!r} already")
+    names.setdefault(key, line)
 
 
 def _identities_taken(
-    row: Row, new: NewAccount, linked: dict[tuple[str, str, str], int], taken: Taken
+    line: int, new: NewAccount, linked: dict[tuple[str, str, str], int], taken: Taken
 ) -> Iterator[Problem]:
+    own = set()
     for provider, value in new.identities:
         key = (new.contact_center, provider, value)
-        if linked.get(key) == row.line:
-            yield Problem(row.line, "identities", f"{provider}={value} stands there twice")
-            continue
-        former = linked.setdefault(key, row.line)
-        if former != row.line:
-            yield Problem(row.line, "identities", f"{provider}={value} is on line {former} too")
+        if key in own:
+            yield Problem(line, "identities", f"{provider}={value} stands there twice")
+        elif key in linked:
+            yield Problem(line, "identities", f"{provider}={value} is on line {linked[key]} too")
         elif key in taken.identities:
-            yield Problem(row.line, "identities", f"{provider}={value} is linked already")
+            yield Problem(line, "identities", f"{provider}={value} is linked already")
+        own.add(key)
+    for key in own:
+        linked.setdefault(key, line)
 
 
-def _new(row: Row, hash_password: Callable[[str], str] | None) -> tuple[NewAccount, list[Problem]]:
+def read_file(path: Path) -> Iterator[Entry]:
+    """Yield the rows of a file.
+
+    :param path: ends in ``.json`` or ``.csv``.
+    :raises AccountError: if the file cannot be read at all.
+    """
+    kind = {".json": _read_json, ".csv": _read_csv}.get(path.suffix.lower())
+    if kind is None:
+        raise AccountError(f"{path.name}: the name must end in .json or .csv")
+    try:
+        yield from kind(path)
+    except UnicodeDecodeError:
+        raise AccountError(f"{path.name}: is not UTF-8") from None
+    except OSError as error:
+        raise AccountError(f"{path.name}: {error.strerror}") from None
+
+
+def _read_csv(path: Path) -> Iterator[Entry]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            _check_header(reader.fieldnames or ())
+            for values in reader:
+                if None in values or None in values.values():
+                    yield _unreadable(reader.line_num, "row", "has more or fewer values than the header has columns")
+                else:
+                    yield _entry(reader.line_num, values)
+        except csv.Error as error:
+            # The line that was begun: DictReader counts none that it cannot read.
+            yield _unreadable(reader.reader.line_num, "row", f"is no CSV: {error}")
+
+
+def _check_header(columns: Sequence[str]) -> None:
+    unknown = [name for name in columns if name not in FIELDS]
+    if unknown or not columns:
+        listed = ", ".join(map(repr, unknown)) or "nothing"
+        raise ImportRefused(Problem(1, "header", f"has {listed}; the columns are " + ", ".join(FIELDS)))
+    twice = [name for name, count in Counter(columns).items() if count > 1]
+    if twice:
+        raise ImportRefused(Problem(1, "header", f"has {', '.join(map(repr, twice))} more than once"))
+
+
+def _read_json(path: Path) -> Iterator[Entry]:
+    text = path.read_text("utf-8-sig")
+    repeated: list[str] = []
+    decoder = json.JSONDecoder(object_pairs_hook=lambda pairs: _object(pairs, repeated))
+    separator = _FIRST.match(text)
+    if separator is None:
+        raise ImportRefused(Problem(1, "file", "must be an array of objects"))
+    place, line = separator.end(), 1 + text.count("\n", 0, separator.end())
+    more = separator[1] is None
+    while more:
+        repeated.clear()
+        try:
+            values, end = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            # ValueError alone: a number of thousands of digits.
+            detail = getattr(error, "msg", "too deep, or a number is too long")
+            yield _unreadable(line, "file", f"is no JSON: {detail}")
+            return
+        if isinstance(values, dict):
+            yield _entry(line, values, repeated)
+        else:
+            yield _unreadable(line, "row", "must be an object")
+        separator = _NEXT.match(text, end)
+        if separator is None:
+            yield _unreadable(line, "file", "is no JSON: a comma or a closing bracket is missing")
+            return
+        line += text.count("\n", place, separator.end())
+        place, more = separator.end(), separator[1] == ","
+    if place < len(text):
+        yield _unreadable(line, "file", "goes on after the array")
+
+
+def _object(pairs: list[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:
+    """Make an object of its pairs, and note each key that would have hidden another one."""
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            repeated.append(name)
+        made[name] = value
+    return made
+
+
+def _unreadable(line: int, place: str, finding: str) -> Entry:
+    return Entry(line, None, problems=(Problem(line, place, finding),))
+
+
+def _entry(line: int, values: Mapping[str, Any], repeated: Sequence[str] = ()) -> Entry:
     """Return the account that a row describes, and what is wrong with it."""
+    problems = [Problem(line, _shown(name), "stands there twice") for name in repeated]
     found: list[tuple[str, str]] = [
-        (shown(name), "is no field; there are " + ", ".join(FIELDS)) for name in row.values if name not in FIELDS
+        (_shown(name), "is no field; there are " + ", ".join(FIELDS)) for name in values if name not in FIELDS
     ]
     texts: dict[str, str] = {}
     for name in TEXTS:
-        value = row.values.get(name)
+        value = values.get(name)
         if not isinstance(value, (str, type(None))):
             found.append((name, "must be text"))
         texts[name] = value if isinstance(value, str) else ""
@@ -158,10 +252,9 @@ def _new(row: Row, hash_password: Callable[[str], str] | None) -> tuple[NewAccou
     elif password:
         problem = rows.password_problem(password)
         found += [("password", problem)] if problem else []
-        stored = hash_password(password) if hash_password and not problem else None
-    enabled = _enabled(row.values.get("enabled"))
-    roles = _roles(row.values.get("roles"))
-    identities = _identities(row.values.get("identities"))
+    enabled = _enabled(values.get("enabled"))
+    roles = _roles(values.get("roles"))
+    identities = _identities(values.get("identities"))
     found += [(name, value) for name, value in (("enabled", enabled), ("roles", roles)) if isinstance(value, str)]
     if isinstance(identities, str):
         found.append(("identities", identities))
@@ -172,11 +265,15 @@ def _new(row: Row, hash_password: Callable[[str], str] | None) -> tuple[NewAccou
         password_hash=stored,
         identities=() if isinstance(identities, str) else identities,
     )
-    if not row.readable:
-        return new, [*row.problems]
     told = {name for name, _ in found}
     found += [(name, finding) for name, finding in rows.problems(new) if name not in told]
-    return new, [*row.problems, *(Problem(row.line, name, finding) for name, finding in found)]
+    problems += [Problem(line, name, finding) for name, finding in found]
+    return Entry(line, new, password, tuple(problems))
+
+
+def _shown(name: str) -> str:
+    """Return a field's name so that any terminal can show it."""
+    return name if name.isprintable() and name else repr(name)
 
 
 def _enabled(value: object) -> bool | str:

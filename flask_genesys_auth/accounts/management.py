@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -12,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ..checks import SLOW, Check
 from ..config.names import fold
+from ..state.values import batches
 from . import rows
 from .database import ACCOUNT, AccountDatabase, accounts, identities, storable, to_account
 from .health import database_checks
@@ -26,8 +26,6 @@ from .models import (
     Taken,
     new_version,
 )
-
-BATCH = 500
 
 
 class AccountManagement:
@@ -133,18 +131,11 @@ class AccountManagement:
         wanted = [*new]
         for one in wanted:
             _refuse(rows.problems(one))
-        made = [rows.to_row(one) for one in wanted]
-        self._insert(lambda: zip(wanted, made, strict=True))
-        return [_made(one, row) for one, row in zip(wanted, made, strict=True)]
-
-    def import_stream(self, new: Callable[[], Iterable[NewAccount]]) -> int:
-        """Make all of these accounts, or none, and return how many; no more than a batch of them is kept in memory.
-
-        :param new: begins anew with each call; what it returns has been checked.
-        :raises AccountExists: if a name is taken; says which.
-        :raises IdentityTaken: if a linked value is.
-        """
-        return self._insert(lambda: ((one, rows.to_row(one)) for one in new()))
+        try:
+            with self._changing() as connection:
+                return [account for batch in batches(wanted) for account in _insert(connection, batch)]
+        except IntegrityError:
+            raise self.collision(wanted) from None
 
     def taken(self, new: Sequence[NewAccount]) -> Taken:
         """Return which of the names and linked values of these accounts are there already.
@@ -164,24 +155,6 @@ class AccountManagement:
                 frozenset(_taken_names(connection, names)),
                 frozenset(_taken_identities(connection, linked)),
             )
-
-    def _insert(self, new: Callable[[], Iterable[tuple[NewAccount, dict[str, Any]]]]) -> int:
-        count, pairs = 0, iter(new())
-        try:
-            with self._changing() as connection:
-                while batch := list(islice(pairs, BATCH)):
-                    count += len(batch)
-                    connection.execute(insert(accounts), [row for _, row in batch])
-                    linked = [
-                        {**_named(one.contact_center, provider, value), "account_id": row["id"]}
-                        for one, row in batch
-                        for provider, value in one.identities
-                    ]
-                    for start in range(0, len(linked), BATCH):
-                        connection.execute(insert(identities), linked[start : start + BATCH])
-        except IntegrityError:
-            raise self.collision(one for one, _ in new()) from None
-        return count
 
     def collision(self, new: Iterable[NewAccount]) -> AccountError:
         """Return what stands in the way of these accounts: a taken name or a taken linked value."""
@@ -335,7 +308,7 @@ def _named(center: str, provider: str, value: str) -> dict[str, str]:
 
 def _taken_names(connection: Connection, names: Mapping[str, set[str]]) -> Iterator[tuple[str, str]]:
     for center, keys in names.items():
-        for part in _parts(keys):
+        for part in batches(sorted(keys)):
             found = select(accounts.c.user_key).where(
                 accounts.c.contact_center == center, accounts.c.user_key.in_(part)
             )
@@ -346,7 +319,7 @@ def _taken_identities(
     connection: Connection, linked: Mapping[tuple[str, str], set[str]]
 ) -> Iterator[tuple[str, str, str]]:
     for (center, provider), values in linked.items():
-        for part in _parts(values):
+        for part in batches(sorted(values)):
             found = select(identities.c.value).where(
                 identities.c.contact_center == center,
                 identities.c.provider == provider,
@@ -355,10 +328,17 @@ def _taken_identities(
             yield from ((center, provider, row[0]) for row in connection.execute(found))
 
 
-def _parts(values: set[str]) -> Iterator[list[str]]:
-    listed = sorted(values)
-    for start in range(0, len(listed), BATCH):
-        yield listed[start : start + BATCH]
+def _insert(connection: Connection, new: Sequence[NewAccount]) -> list[Account]:
+    made = [(one, rows.to_row(one)) for one in new]
+    connection.execute(insert(accounts), [row for _, row in made])
+    linked = [
+        {**_named(one.contact_center, provider, value), "account_id": row["id"]}
+        for one, row in made
+        for provider, value in one.identities
+    ]
+    for batch in batches(linked):
+        connection.execute(insert(identities), batch)
+    return [_made(one, row) for one, row in made]
 
 
 def _made(new: NewAccount, row: dict[str, Any]) -> Account:

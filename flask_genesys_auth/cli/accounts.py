@@ -219,7 +219,7 @@ def import_(context: click.Context, file: Path, dry_run: bool, as_json: bool) ->
     here, store = parts(), own_accounts()
     try:
         if dry_run:
-            count = check_file(file, store, here.contact_centers)
+            count = len(check_file(file, store, here.contact_centers))
         else:
             with _progress() as progress:
                 count = import_file(file, store, here.contact_centers, here.hasher.hash, progress=progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_genesys_auth.accounts.importing import import_file
+from flask_genesys_auth.accounts.importing import import_file, read_file
 from flask_genesys_auth.accounts.models import AccountError
-from flask_genesys_auth.accounts.reading import read_rows
 from flask_genesys_auth.chain.outcomes import Identity
 from flask_genesys_auth.web.runtime import runtime
 from tests.cli.conftest import Invoke, accounts_of, one_line
@@ -214,11 +212,6 @@ def test_a_key_that_stands_there_twice_is_refused(run: Invoke, app: Flask, tmp_p
     assert run("accounts", "import", str(file)).exit_code == 0
 
 
-def test_a_pipe_is_refused_at_once(run: Invoke, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "people.csv")
-    assert "no regular file" in one_line(run("accounts", "import", str(tmp_path / "people.csv")))
-
-
 def test_a_file_that_is_not_there_is_a_usage_error(run: Invoke, tmp_path: Path) -> None:
     assert run("accounts", "import", str(tmp_path / "none.csv")).exit_code == 2
 
@@ -269,22 +262,6 @@ def test_a_bar_is_shown_on_a_terminal_only(
     assert import_on(io.StringIO(), "bob") == ""
 
 
-def test_a_file_that_changes_meanwhile_is_not_imported(app: Flask, run: Invoke, tmp_path: Path) -> None:
-    file = Path(people(tmp_path, {"user_name": "ann"}))
-    store = accounts_of(app)
-
-    def hash_password(password: str) -> str:
-        raise AssertionError(password)
-
-    def change(place: int, total: int) -> None:
-        people(tmp_path, {"user_name": "anna"}, {"user_name": "bob"})
-
-    with pytest.raises(AccountError, match="has changed while it was read"):
-        import_file(file, store, {"acme": 1}, hash_password, progress=change)
-    assert store.list() == []
-    assert import_file(file, store, {"acme": 1}, hash_password) == 2
-
-
 def test_somebody_who_makes_the_same_account_meanwhile_stops_the_whole_import(
     app: Flask, run: Invoke, tmp_path: Path
 ) -> None:
@@ -301,23 +278,21 @@ def test_somebody_who_makes_the_same_account_meanwhile_stops_the_whole_import(
     assert store.count() == {"acme": 1}
 
 
-@pytest.mark.parametrize("padding", [0, 1, 7, 65_000])
-def test_rows_are_read_whole_wherever_the_pieces_of_the_file_end(
-    run: Invoke, app: Flask, tmp_path: Path, padding: int
-) -> None:
-    rows = [
-        {"contact_center": "acme", "user_name": f"a{place}", "first_name": 'é\\"' * (place % 80)}
-        for place in range(900)
-    ]
+def test_each_element_has_the_line_where_it_begins(run: Invoke, app: Flask, tmp_path: Path) -> None:
     file = tmp_path / "people.json"
-    file.write_text("[" + " " * padding + "\n,".join(json.dumps(row) for row in rows) + "]", encoding="utf-8")
-    assert file.stat().st_size > 3 * 65_536
-    assert [(row.line, row.values) for row in read_rows(file)] == list(enumerate(rows, start=1))
-    file.write_text(file.read_text().removesuffix("]"))
-    assert "line 900, file: is no JSON: a comma" in run("accounts", "import", str(file)).output
+    row = '{"contact_center":\n"acme", "user_name":"%s"}'
+    file.write_text(f" \n[ {row % 'ann'}\n\n, {row % 'bob'},{row % 'eve'} ]\n\n")
+    assert [entry.line for entry in read_file(file)] == [2, 5, 6]
+    assert run("accounts", "import", str(file)).output == "Added 3 accounts.\n"
 
 
-def test_an_element_without_end_is_given_up(run: Invoke, tmp_path: Path) -> None:
+def test_the_same_name_twice_on_a_line_is_refused(run: Invoke, app: Flask, tmp_path: Path) -> None:
+    ann = {"contact_center": "acme", "user_name": "ann", "identities": {"okta": "1"}}
     file = tmp_path / "people.json"
-    file.write_text('["' + "x" * 5_000_000)
-    assert "line 1, file: is no JSON: Unterminated string" in one_line(run("accounts", "import", str(file)))
+    file.write_text(json.dumps([ann, ann]))
+    output = run("accounts", "import", str(file)).output
+    assert "line 1, user_name: 'ann' is on line 1 too" in output
+    assert "line 1, identities: okta=1 is on line 1 too" in output
+    assert accounts_of(app).list() == []
+    file.write_text(json.dumps([ann]))
+    assert run("accounts", "import", str(file)).exit_code == 0
