@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import sys
@@ -24,8 +23,6 @@ from ..errors import GenesysAuthError
 from ..web.runtime import EXTENSION, runtime
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from ..web.runtime import Runtime
 
 _PARSERS = {"TOMLDecodeError": "TOML", "JSONDecodeError": "JSON"}
@@ -72,53 +69,27 @@ def _forget_output() -> None:
 def file_finding(error: Exception) -> str | None:
     """Return what is wrong with a file, in words that hold nothing of it; ``None`` if the error is another one.
 
-    Applications read their configuration while they are made: it may be missing, or be no TOML, JSON or UTF-8. What
+    Applications read their configuration while they are made: it may be missing, or not be valid TOML or JSON. What
     a step raises while the chain is walked is a bug, and keeps its traceback.
     """
-    if _since(error, AuthenticationChain.walk) is not None:
+    if _passed(error, AuthenticationChain.walk):
         return None
+    loading = _passed(error, ScriptInfo.load_app)
     if not isinstance(error, OSError):
-        return _unreadable(error)
+        kind = _PARSERS.get(type(error).__name__) if loading else None
+        return kind and f"a file that the application reads is not valid {kind}: {error}"
     if not error.strerror:
         return None
     if error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     # A broken pipe is none of them: whoever reads our output has had enough, and click ends without a word.
-    ours = _since(error, ScriptInfo.load_app) is None
-    return error.strerror if ours and error.errno in _FULL else None
+    return error.strerror if not loading and error.errno in _FULL else None
 
 
-def _unreadable(error: Exception) -> str | None:
-    """Return why a parser does not understand what the application has read while it was made."""
-    frames = _since(error, ScriptInfo.load_app)
-    if frames is None:
-        return None
-    file = _file_of(frames)
-    kind = _PARSERS.get(type(error).__name__)
-    if kind is not None:
-        return f"{file or 'what the application reads'} is no {kind}: {error}"
-    if isinstance(error, UnicodeDecodeError) and file is not None:
-        return f"{file} is no {error.encoding.upper()}: {error.reason} at byte {error.start}, counted from 0"
-    return None
-
-
-def _since(error: Exception, function: Callable[..., Any]) -> list[FrameType] | None:
-    """Return where an error passed on its way up to a function, the innermost last; ``None`` if it did not come by."""
-    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    codes = [frame.f_code for frame in frames]
+def _passed(error: Exception, function: Callable[..., Any]) -> bool:
+    """Tell whether an error was raised while a function ran."""
     code = unwrap(function).__code__
-    return frames[codes.index(code) :] if code in codes else None
-
-
-def _file_of(frames: Sequence[FrameType]) -> str | None:
-    """Return the name of the file that was being read."""
-    for frame in reversed(frames):
-        for value in frame.f_locals.values():
-            read = isinstance(value, io.IOBase) and "r" in str(getattr(value, "mode", ""))
-            name = getattr(value, "name", None) if read else None
-            if isinstance(name, str):
-                return name
-    return None
+    return any(frame.f_code is code for frame, _ in walk_tb(error.__traceback__))
 
 
 def parts() -> Runtime:

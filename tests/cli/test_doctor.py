@@ -148,21 +148,18 @@ def test_an_error_without_a_path_is_told_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("settings.toml", "public_url = 's3cret", "is no TOML: "),
-        ("settings.json", '{"public_url": "s3cret', "is no JSON: "),
-        ("latin.toml", "public_url = 's3cret Zoë'".encode("latin-1"), "latin.toml is no UTF-8: "),
-        ("latin.toml", "public_url = 's3cret Zoë'".encode("latin-1"), " at byte 23, counted from 0"),
-        ("latin.json", '{"public_url": "s3cret Zoë"}'.encode("latin-1"), " at byte 25, counted from 0"),
-        ("missing.toml", None, "No such file or directory"),
-        ("", None, "Is a directory"),
+        ("settings.toml", "public_url = 's3cret", "is not valid TOML: "),
+        ("settings.json", '{"public_url": "s3cret', "is not valid JSON: "),
+        ("missing.toml", None, "missing.toml: No such file or directory"),
+        ("", None, ": Is a directory"),
     ],
 )
 def test_a_file_that_the_application_cannot_read_is_told(
-    tmp_path: Path, name: str, content: str | bytes | None, said: str
+    tmp_path: Path, name: str, content: str | None, said: str
 ) -> None:
     file = tmp_path / name
     if content is not None:
-        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        file.write_text(content, "utf-8")
 
     def broken() -> Flask:
         made = Flask("portal", instance_path=str(tmp_path))
@@ -182,7 +179,7 @@ def test_a_file_that_the_application_cannot_read_is_told(
         assert "Traceback" not in shown
         assert "s3cret" not in shown
     (check,) = json.loads(doctor(broken, "--json").output)["checks"]
-    assert str(file) in check["finding"]
+    assert said in check["finding"]
 
 
 def _refused() -> None:
