@@ -10,12 +10,11 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StateUnavailable
 from ..events import LONGEST, plain
-from ..processes import PerProcess
+from ..limits.throttle import Limit, LocalLedger
 
 if TYPE_CHECKING:
     from ..chain.protocols import StateStore
@@ -23,10 +22,8 @@ if TYPE_CHECKING:
 
 KEPT_FOR = 24 * 3600.0
 """Seconds."""
-FROM_LOGINS = (100, 12.0)
-"""Of failures that answer a login which was begun here: how many at once in each process, seconds for each more."""
-FROM_ANYBODY = (20, 60.0)
-"""The same of all others."""
+FROM_LOGINS = Limit.of("saml failures of logins begun here", "100 per 20 minutes")
+FROM_ANYBODY = Limit.of("other saml failures", "20 per 20 minutes")
 
 _ATTEMPTS = 3
 
@@ -35,36 +32,10 @@ def _new_reference() -> str:
     return secrets.token_hex(4)
 
 
-class Allowance:
-    """So many at once, and one more every so many seconds.
-
-    :param clock: seconds that never go back.
-    """
-
-    def __init__(self, most: int, every: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most = most
-        self._every = every
-        self._clock = clock
-        self._lock = Lock()
-        self._left = float(most)
-        self._then = clock()
-
-    def take(self) -> bool:
-        """Take one, if there is one."""
-        with self._lock:
-            now = self._clock()
-            self._left = min(self._most, self._left + (now - self._then) / self._every)
-            self._then = now
-            if self._left < 1:
-                return False
-            self._left -= 1
-            return True
-
-
 class SamlFailures:
     """The failures that are kept in the state of one application.
 
-    Each process has allowances of its own.
+    Each process counts for itself.
 
     :param clock: unix time.
     :param monotonic: seconds that never go back.
@@ -82,18 +53,14 @@ class SamlFailures:
         self._state = state
         self._clock = clock
         self._reference = reference
-        # By whether a failure answers a login that was begun here.
-        self._allowances = PerProcess(
-            lambda: {True: Allowance(*FROM_LOGINS, monotonic), False: Allowance(*FROM_ANYBODY, monotonic)}
-        )
+        self._kept = LocalLedger(monotonic)
 
     def note(self, contact_center: str, error: SamlError, *, address: str, leaving: bool) -> str:
         """Keep a failure if there is room for it; return its reference in either case.
 
         :param leaving: the message was about logging out.
         """
-        allowance = self._allowances.get()[error.asked]
-        if not allowance.take():
+        if isinstance(self._kept.reserve([(FROM_LOGINS if error.asked else FROM_ANYBODY, b"")]), list):
             return self._reference()
         value: Any = {
             "time": self._clock(),
