@@ -17,7 +17,7 @@ from ..chain.protocols import AccountState
 from ..config.names import fold
 from ..errors import AccountsUnavailable, ConfigurationError
 from .database import storable
-from .foreign import ForeignHashes
+from .passwords import ForeignHashes
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

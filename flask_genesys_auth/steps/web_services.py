@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..accounts.foreign import ForeignHashes
+from ..accounts.passwords import ForeignHashes
 from ..chain.evidence import Malformed
 from ..chain.outcomes import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected
 from ..errors import AccountsUnavailable, HasherBusy
@@ -26,7 +26,7 @@ class WebServicesStep:
     An unknown user, an account without a password and a wrong password are one refusal after the same work;
     whether the account is enabled is looked at later, when the walk settles the identity.
 
-    :param passwords: where the hashes are. One that has :class:`~flask_genesys_auth.accounts.foreign.ForeignHashes`
+    :param passwords: where the hashes are. One that has :class:`~flask_genesys_auth.accounts.passwords.ForeignHashes`
         as ``foreign_hashes`` keeps another format than ours, which is verified as it says and never re-hashed.
     :param hasher: verifies, and bounds how many hashes run at once.
     :param settings: for how long a good password may be remembered.

@@ -12,8 +12,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
-from flask_genesys_auth.accounts.foreign import ForeignHashes
-from flask_genesys_auth.accounts.passwords import PasswordHasher
+from flask_genesys_auth.accounts.passwords import ForeignHashes, PasswordHasher
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.chain.contact_centers import ContactCenter
 from flask_genesys_auth.chain.evidence import collect
