@@ -331,7 +331,7 @@ class _StepParts:
     def _configuration_server(self, table: ContactCenterSettings) -> Step:
         if table.configuration_server is None:
             return DisabledStep("configuration_server")
-        from .directories.choice import choose_directory
+        from .directories import choose_directory
         from .steps.configuration_server import ConfigurationServerStep
 
         wanted = table.configuration_server
