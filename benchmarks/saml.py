@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from flask_genesys_auth.saml.settings import ServiceProvider
+from flask_genesys_auth.saml.service_provider import ServiceProvider
 from flask_genesys_auth.state.sql import SqlState
 
 from .saml_desk import (

@@ -12,11 +12,10 @@ from flask_genesys_auth.chain.protocols import StateStore
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import ContactCenterSettings, IdentityProvider, KeyPair, Saml
 from flask_genesys_auth.saml import binding, gate, verify
-from flask_genesys_auth.saml.consumer import consume
-from flask_genesys_auth.saml.cross_check import agree
 from flask_genesys_auth.saml.errors import SamlError
 from flask_genesys_auth.saml.requests import Login, PendingLogin, Proven, digest, keep_proven
-from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
+from flask_genesys_auth.saml.response import agree, consume
+from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import Message, provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key

@@ -24,7 +24,7 @@ from onelogin.saml2.settings import OneLogin_Saml2_Settings
 from xmlsec import constants
 
 from flask_genesys_auth.saml.documents import DS, SAML
-from flask_genesys_auth.saml.settings import ServiceProvider
+from flask_genesys_auth.saml.service_provider import ServiceProvider
 
 from .saml_desk import IDP, SSO, Contender, Desk
 

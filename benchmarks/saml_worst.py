@@ -12,12 +12,13 @@ from lxml import etree
 from flask_genesys_auth.saml import gate, verify
 from flask_genesys_auth.saml.documents import EXCLUSIVE_C14N, SAML
 from flask_genesys_auth.saml.errors import SamlError
-from flask_genesys_auth.saml.settings import ServiceProvider
+from flask_genesys_auth.saml.service_provider import ServiceProvider
+from flask_genesys_auth.saml.transport import LARGEST_ENCODED
 from flask_genesys_auth.saml.trust import Trust
 
 from .saml_desk import Desk
 
-ROOM = gate.LARGEST_ENCODED // 4 * 3
+ROOM = LARGEST_ENCODED // 4 * 3
 """Bytes of XML under the cap."""
 
 _XENC = "http://www.w3.org/2001/04/xmlenc#"
@@ -29,7 +30,7 @@ def worst_messages(desk: Desk, service: ServiceProvider, tries: int) -> Iterator
     genuine = etree.tostring(desk.message(service).signed(desk.key)).decode()
     for name, text in candidates(genuine):
         encoded = base64.b64encode(text.encode()).decode()
-        assert len(encoded) <= gate.LARGEST_ENCODED, (name, len(encoded))
+        assert len(encoded) <= LARGEST_ENCODED, (name, len(encoded))
         took, outcome = min(_timed(trust, service.decryption_keys, encoded) for _ in range(tries))
         yield name, took * 1e3, outcome
 

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from .chain.outcomes import Decision
     from .chain.protocols import StateStore, Step
     from .config.settings import ContactCenterSettings, Settings
-    from .saml.settings import ServiceProvider
+    from .saml.service_provider import ServiceProvider
     from .sessions import SessionInfo
     from .state.database import Database
     from .upstream import Upstreams
@@ -394,7 +394,7 @@ def _ledger(settings: Settings) -> Ledger:
 def _service_providers(settings: Settings, state: StateStore) -> dict[str, ServiceProvider]:
     if not settings.saml_enabled:
         return {}
-    from .saml.settings import build_service_provider
+    from .saml.service_provider import build_service_provider
 
     return {
         table.name: build_service_provider(

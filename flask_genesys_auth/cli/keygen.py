@@ -26,7 +26,7 @@ def keygen(out_key: Path, out_cert: Path, name: str, days: int, bits: int) -> No
         raise click.UsageError(f"--name: must have 1 to {_LONGEST_NAME} printable characters")
     if out_key.absolute() == out_cert.absolute():
         raise click.UsageError("--out-key and --out-cert name the same file")
-    from ..saml.certificates import generate_pair
+    from ..saml.keys import generate_pair
 
     made: list[Path] = []
     try:

@@ -166,7 +166,7 @@ def _version(name: str) -> str:
 def _saml_rooms(here: Runtime, *, ask: bool) -> Iterator[Room]:
     if not here.saml.service_providers:
         return
-    from ..saml.libraries import library_check
+    from ..saml import library_check
 
     yield Room("saml", lambda: [library_check()])
     for name, service in here.saml.service_providers.items():

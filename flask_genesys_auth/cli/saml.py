@@ -15,7 +15,7 @@ from .common import Commands, as_json, parts, print_json
 from .keygen import keygen
 
 if TYPE_CHECKING:
-    from ..saml.settings import ServiceProvider
+    from ..saml.service_provider import ServiceProvider
     from ..saml.trust import Change, TrustedProvider
     from ..web.runtime import Runtime
 
@@ -106,7 +106,7 @@ def _refreshed(here: Runtime, provider: TrustedProvider) -> dict[str, Any]:
 
 
 def _told(change: Change) -> dict[str, Any]:
-    from ..saml.certificates import fingerprint, not_after
+    from ..saml.keys import fingerprint, not_after
 
     def described(certificates: list[bytes]) -> list[dict[str, Any]]:
         return [{"sha256": fingerprint(one), "ends": _moment(not_after(one))} for one in certificates]

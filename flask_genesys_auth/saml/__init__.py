@@ -1,7 +1,64 @@
-"""The SAML protocol, without Flask: nothing here is imported unless a contact center has SAML."""
+"""The SAML protocol, without Flask: nothing here is imported unless a contact center has SAML.
+
+lxml and xmlsec share trees in memory, so both must be built on the same libxml2.
+"""
 
 from __future__ import annotations
 
-from .libraries import check_libraries
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ..checks import Check
+from ..errors import ConfigurationError
+
+_ADVICE = 'install a pair built on the same libxml2: pip install "lxml>=6.1.1" "xmlsec>=1.3.17"'
+
+
+def check_libraries() -> None:
+    """Import lxml and xmlsec together.
+
+    :raises ConfigurationError: if they do not go together (xmlsec refuses another libxml2 than lxml's), with the
+        versions that are there and those to install.
+    """
+    try:
+        for name in ("lxml.etree", "xmlsec"):
+            import_module(name)
+    except Exception as error:  # xmlsec raises its own InternalError, a loader raises ImportError: one cure for both
+        found = f"lxml {_version('lxml')} with xmlsec {_version('xmlsec')}"
+        raise ConfigurationError(f"SAML cannot start with {found} ({error}); {_ADVICE}") from error
+
+
+def library_check() -> Check:
+    """Say which lxml and xmlsec there are, and on which libxml2 each was built."""
+    from lxml import etree
+
+    xmlsec: Any = import_module("xmlsec")
+    ours = _dotted(etree.LIBXML_COMPILED_VERSION)
+    finding = f"lxml {_version('lxml')} on libxml2 {ours}, xmlsec {_version('xmlsec')}"
+    # Older releases of xmlsec do not tell; then its own look at the import is all there is.
+    of_xmlsec = getattr(xmlsec, "get_libxml_compiled_version", lambda: None)()
+    if of_xmlsec is None:
+        return Check("saml.libraries", "ok", finding)
+    finding += f" on libxml2 {_dotted(of_xmlsec)}"
+    return _pair_check(finding, same=ours == _dotted(of_xmlsec))
+
+
+def _pair_check(finding: str, *, same: bool) -> Check:
+    if same:
+        return Check("saml.libraries", "ok", finding)
+    return Check("saml.libraries", "warning", f"{finding}: they share trees in memory, and should be the same", _ADVICE)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "(missing)"
+
 
 check_libraries()

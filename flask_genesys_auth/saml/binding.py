@@ -6,37 +6,25 @@ required is required, and names are equal, not similar.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from lxml import etree
 
 from ..chain.protocols import StateStore
 from ..config.names import lower_ascii
-from .documents import SAML, ForbiddenXml, as_instant, instant, text_of
+from .documents import SAML, ForbiddenXml, as_instant, instant_of, text_of
 from .errors import Fault, SamlError
 from .gate import SUCCESS
-from .name_ids import TRANSIENT, NameId
-from .requests import Login, PendingLogin
-from .settings import ServiceProvider
+from .requests import ENTITY, TRANSIENT, Login, NameId, PendingLogin, spend
+from .service_provider import ServiceProvider
 from .trust import Trust
 from .verify import Verified
 
 BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
-ENTITY = "urn:oasis:names:tc:SAML:2.0:nameid-format:entity"
 
 _LONGEST_VALUE = 255
 _VALUE, _NAME_ID = f"{{{SAML}}}AttributeValue", f"{{{SAML}}}NameID"
-
-
-@dataclass(frozen=True, slots=True)
-class _Assertion:
-    """An assertion that is valid now, and from when on it never is again (unix time, skew not counted)."""
-
-    element: etree._Element
-    ends: float
 
 
 def bind(
@@ -58,19 +46,18 @@ def bind(
         _check_response(message.response, service, trust, request)
         issuer = _only(message.assertion, "Issuer", Fault.ISSUER)
         _check_issuer(issuer, trust)
-        assertion = _Assertion(
-            message.assertion,
-            min(
-                _check_conditions(message.assertion, service, now),
-                _check_confirmation(message.assertion, service, request, now),
-            ),
+        ends = min(
+            _check_conditions(message.assertion, service, now),
+            _check_confirmation(message.assertion, service, request, now),
         )
         statement = _only(message.assertion, "AuthnStatement", Fault.AUTHN_STATEMENT)
         _check_authentication(statement, service, trust, request)
         login = _read_login(message.assertion, service, trust, *_session_of(statement, service, now))
     except ForbiddenXml as error:
         raise SamlError(Fault.STRUCTURE, str(error)) from error
-    _spend(assertion, service, trust, state, now)
+    # Kept until no node could accept it any more: our clock may be as far ahead as another node's is behind.
+    seconds = ends + 2 * service.clock_skew - now
+    spend(state, "saml-assertion", trust.entity_id, message.assertion.get("ID", ""), seconds)
     return login
 
 
@@ -143,7 +130,7 @@ def _check_conditions(assertion: etree._Element, service: ServiceProvider, now: 
         if service.entity_id not in audiences:
             raise SamlError(Fault.AUDIENCE, f"meant for {', '.join(audiences)!r}, we are {service.entity_id!r}")
     if conditions.get("NotBefore") is not None:
-        begins = _instant_of(conditions, "NotBefore")
+        begins = instant_of(conditions, "NotBefore")
         if now < begins - service.clock_skew:
             raise SamlError(Fault.NOT_YET_VALID, f"Conditions begin {_clocks(begins, now, service)}")
     return _end_of(conditions, service, now)
@@ -177,7 +164,7 @@ def _ends_of_confirmations(subject: etree._Element) -> Iterator[float]:
     """Yield when each ends: one that does not hold now may be the one that holds later."""
     for data in subject.iter(f"{{{SAML}}}SubjectConfirmationData"):
         if data.get("NotOnOrAfter") is not None:
-            yield _instant_of(data, "NotOnOrAfter")
+            yield instant_of(data, "NotOnOrAfter")
 
 
 def _check_confirmed(data: etree._Element, service: ServiceProvider, request: PendingLogin | None, now: float) -> None:
@@ -205,7 +192,7 @@ def _check_authentication(
     since = _authenticated_since(service, trust, request)
     if since is None:
         return
-    authenticated = _instant_of(statement, "AuthnInstant")
+    authenticated = instant_of(statement, "AuthnInstant")
     if authenticated < since - service.clock_skew:
         raise SamlError(
             Fault.AUTHN_STATEMENT,
@@ -224,7 +211,7 @@ def _session_of(statement: etree._Element, service: ServiceProvider, now: float)
     """Return SessionIndex and the session's end (saml-core 2.7.2), by a clock that is as far behind as may be."""
     if statement.get("SessionNotOnOrAfter") is None:
         return statement.get("SessionIndex", ""), None
-    ends = _instant_of(statement, "SessionNotOnOrAfter")
+    ends = instant_of(statement, "SessionNotOnOrAfter")
     if now >= ends + service.clock_skew:
         raise SamlError(Fault.SESSION_EXPIRED, f"the provider's session ended {_clocks(ends, now, service)}")
     return statement.get("SessionIndex", ""), ends + service.clock_skew
@@ -262,7 +249,7 @@ def _read_login(
         session_index=session_index,
         not_on_or_after=session_end,
         attributes=_known(attributes, trust),
-        issued=_instant_of(assertion, "IssueInstant"),
+        issued=instant_of(assertion, "IssueInstant"),
     )
 
 
@@ -304,18 +291,6 @@ def _attributes(assertion: etree._Element) -> Iterator[tuple[str, tuple[str, ...
         yield name, tuple(values)
 
 
-def _spend(assertion: _Assertion, service: ServiceProvider, trust: Trust, state: StateStore, now: float) -> None:
-    """Let each assertion be used once: its id is kept until no node could accept it any more.
-
-    The skew counts twice: our clock may be as far ahead as another node's is behind.
-    """
-    identifier = assertion.element.get("ID", "")
-    key = hashlib.sha256(f"{len(trust.entity_id)}:{trust.entity_id}{identifier}".encode()).hexdigest()
-    until = max(assertion.ends + 2 * service.clock_skew - now, 1.0)
-    if not state.add(f"saml-assertion:{key}", True, until):
-        raise SamlError(Fault.REPLAYED, f"assertion {identifier!r} was used before")
-
-
 def _only(parent: etree._Element, name: str, fault: Fault) -> etree._Element:
     found = parent.findall(f"{{{SAML}}}{name}")
     if len(found) != 1:
@@ -326,18 +301,11 @@ def _only(parent: etree._Element, name: str, fault: Fault) -> etree._Element:
 def _end_of(element: etree._Element, service: ServiceProvider, now: float) -> float:
     if element.get("NotOnOrAfter") is None:
         raise SamlError(Fault.CONDITIONS, f"{etree.QName(element).localname} never ends: NotOnOrAfter is missing")
-    ends = _instant_of(element, "NotOnOrAfter")
+    ends = instant_of(element, "NotOnOrAfter")
     if now >= ends + service.clock_skew:
         name = etree.QName(element).localname
         raise SamlError(Fault.EXPIRED, f"{name} ended {_clocks(ends, now, service)}")
     return ends
-
-
-def _instant_of(element: etree._Element, attribute: str) -> float:
-    try:
-        return instant(element.get(attribute, ""))
-    except ValueError as error:
-        raise SamlError(Fault.CONDITIONS, f"{attribute}: {error}") from error
 
 
 def _clocks(found: float, now: float, service: ServiceProvider) -> str:

@@ -1,13 +1,18 @@
-"""Reading XML that nobody vouches for yet: names, a parser that does nothing on its own, limits, instants."""
+"""Read untrusted XML: names, a parser that does nothing on its own, limits, instants, and the schema of messages."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cache
 from html import escape
+from importlib.util import find_spec
+from pathlib import Path
 
 from lxml import etree
+
+from .errors import Fault, SamlError
 
 SAML = "urn:oasis:names:tc:SAML:2.0:assertion"
 SAMLP = "urn:oasis:names:tc:SAML:2.0:protocol"
@@ -218,7 +223,26 @@ def instant(value: str) -> float:
     return min(whole.timestamp() + float(found.group(2) or 0), _LAST_SECOND)
 
 
+def instant_of(element: etree._Element, attribute: str) -> float:
+    """Return the unix time of an attribute.
+
+    :raises SamlError: if it is not an instant.
+    """
+    try:
+        return instant(element.get(attribute, ""))
+    except ValueError as error:
+        raise SamlError(Fault.CONDITIONS, f"{attribute}: {error}") from error
+
+
 def as_instant(seconds: float) -> str:
     """Return a unix time as SAML writes it, to the second; the nearest that can be written where it is out of reach."""
     reachable = min(max(seconds, _FIRST_SECOND), _LAST_SECOND)
     return datetime.fromtimestamp(reachable, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@cache
+def protocol_schema() -> etree.XMLSchema:
+    """Return the schema of SAML's protocol, which python3-saml ships; parsed once per process."""
+    found = find_spec("onelogin.saml2")
+    folder = Path(next(iter(found.submodule_search_locations or ()))) if found else Path()
+    return etree.XMLSchema(etree.parse(folder / "schemas" / "saml-schema-protocol-2.0.xsd"))

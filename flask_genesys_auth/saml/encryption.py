@@ -1,18 +1,31 @@
-"""The one form of encryption that SAML allows (saml-core 2.3.4, 6), read by allow-list before anything is decrypted."""
+"""The one form of encryption that SAML allows (saml-core 2.3.4, 6), read by allow-list before anything is decrypted.
+
+What comes encrypted is not proven yet, so that an attacker may have changed it, and learns what is inside from which
+change could still be decrypted (Jager and Somorovsky, 2011; Bleichenbacher, 1998). So every key is tried to the end,
+and a session key that cannot be had is replaced by a random one: the next call is the same.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+import xmlsec
 from lxml import etree
+from xmlsec import constants
 
-from .documents import DS, XENC, local_name, text_of
+from .documents import DS, SAML, XENC, ForbiddenXml, MalformedXml, local_name, parse_within, text_of
 from .errors import Fault, SamlError
 from .signatures import KEY_INFO
+from .transport import LIMITS
+
+if TYPE_CHECKING:
+    from .trust import Trust
 
 XENC11 = "http://www.w3.org/2009/xmlenc11#"
 RSA_15 = f"{XENC}rsa-1_5"
@@ -30,6 +43,7 @@ _MASKS = frozenset(f"{XENC11}mgf1sha{bits}" for bits in (1, 256, 384, 512))
 _ENCRYPTED_KEY_TYPE = f"{XENC}EncryptedKey"
 _MOST_KEYS = 8
 _LONGEST_KEY = 1024
+_NAME_ID_ATTRIBUTES = frozenset({"Format", "NameQualifier", "SPNameQualifier", "SPProvidedID"})
 
 _DATA, _KEY = f"{{{XENC}}}EncryptedData", f"{{{XENC}}}EncryptedKey"
 _METHOD, _VALUE = f"{{{XENC}}}EncryptionMethod", f"{{{XENC}}}CipherValue"
@@ -191,3 +205,90 @@ def _cipher_value(element: etree._Element) -> int:
 
 def _refused(detail: str) -> SamlError:
     return SamlError(Fault.ENCRYPTED, detail)
+
+
+def reveal_name_id(assertion: etree._Element, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> bool:
+    """Put the NameID in the place of the subject's ``EncryptedID``, and tell if there is one (saml-core 2.2.4).
+
+    :param assertion: as its signature covers it: nobody but the provider has encrypted what is in there.
+    :raises SamlError: if that is no NameID.
+    """
+    subject = assertion.find(f"{{{SAML}}}Subject")
+    return subject is not None and reveal_child(subject, trust, keys)
+
+
+def reveal_child(parent: etree._Element, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> bool:
+    """Do the same where the ``EncryptedID`` is a child of this very element, as of a LogoutRequest (saml-core 3.7.1).
+
+    :param parent: as its signature covers it.
+    :raises SamlError: if that is no NameID.
+    """
+    holder = parent.find(f"{{{SAML}}}EncryptedID")
+    if holder is None:
+        return False
+    form = read_encrypted(holder)
+    for content in decrypt(form, trust, keys):
+        try:
+            (name_id, *more) = parse_within(content, holder, LIMITS)
+        except (MalformedXml, ForbiddenXml):
+            continue
+        if name_id.tag == f"{{{SAML}}}NameID" and not more and _NAME_ID_ATTRIBUTES.issuperset(name_id.keys()):
+            name_id.tail = None
+            parent.replace(holder, name_id)
+            return True
+    raise unreadable(form, f"none of our {len(keys)} keys decrypts it to a NameID")
+
+
+def unreadable(form: EncryptedForm, detail: str) -> SamlError:
+    """Return the one error of whatever cannot be decrypted."""
+    return SamlError(Fault.DECRYPTION, f"{local_name(form.holder)}: {detail}")
+
+
+def decrypt(form: EncryptedForm, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> list[bytes]:
+    """Return what our keys make of it, each of them asked: usually one makes anything.
+
+    :raises SamlError: if the provider may not encrypt like that, or not for us.
+    """
+    name = local_name(form.holder)
+    if not keys:
+        raise SamlError(Fault.ENCRYPTED, f"the message has {name}, and there are no encryption_keys")
+    if form.algorithm.endswith("-cbc") and not trust.settings.allow_cbc:
+        raise SamlError(Fault.ALGORITHM, f"{name} by {form.algorithm!r}: allow_cbc is not set")
+    key = _ours(form, trust)
+    if key.algorithm == RSA_15 and not trust.settings.allow_rsa15:
+        raise SamlError(Fault.ALGORITHM, f"{name} by {key.algorithm!r}: allow_rsa15 is not set")
+    return [content for content in _attempts(form, key, keys) if content is not None]
+
+
+def _ours(form: EncryptedForm, trust: Trust) -> KeyForm:
+    """Return the session key that is for us; one that is there alone is, whatever it says."""
+    if len(form.keys) == 1:
+        return form.keys[0]
+    own = trust.toolkit.get_sp_data()["entityId"]
+    found = [key for key in form.keys if key.recipient in ("", own)]
+    if len(found) != 1:
+        raise SamlError(Fault.ENCRYPTED, f"{len(found)} of {len(form.keys)} EncryptedKey are for {own!r}, not one")
+    return found[0]
+
+
+def _attempts(form: EncryptedForm, key: KeyForm, keys: tuple[xmlsec.Key, ...]) -> Iterator[bytes | None]:
+    # Without its type libxmlsec gives bytes, and does not parse them, which would print of them what is not XML.
+    # Of an unsigned message nothing else reads it; of a signed one its signature is checked, and it is read anew.
+    form.data.attrib.pop("Type", None)
+    for own in keys:
+        session = _decrypted(key.element, own)
+        if session is None or len(session) != form.key_size:
+            session = secrets.token_bytes(form.key_size)
+        yield _decrypted(form.data, xmlsec.Key.from_binary_data(constants.KeyDataAes, session))
+
+
+def _decrypted(element: etree._Element, key: xmlsec.Key) -> bytes | None:
+    context = xmlsec.EncryptionContext()
+    # The key is given, so that KeyInfo is not asked for one.
+    context.key = key
+    try:
+        # Its type hints know elements alone.
+        found: object = context.decrypt(element)
+    except xmlsec.Error:
+        return None
+    return found if isinstance(found, bytes) else None

@@ -6,23 +6,18 @@ which nothing can be executed, fetched or pointed elsewhere.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from lxml import etree
 
-from .documents import DS, SAML, SAMLP, ForbiddenXml, Limits, MalformedXml, local_name, parse_listed, text_of
+from .documents import DS, SAML, SAMLP, ForbiddenXml, MalformedXml, local_name, parse_listed, text_of
 from .encryption import EncryptedForm, read_encrypted
 from .errors import Fault, SamlError, StatusRefused
 from .signatures import SignatureForm, read_form
+from .transport import LIMITS, decode
 
-LARGEST_ENCODED = 256 * 1024
-"""Characters of base64 that are looked at."""
-
-LIMITS = Limits(size=1024 * 1024, depth=32, elements=5000, attributes=32, namespaces=24)
 SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
 
 _RESPONSE_CHILDREN = frozenset(
@@ -92,7 +87,7 @@ def admit(encoded: str) -> Admitted:
     :raises SamlError: whatever is wrong with it.
     """
     try:
-        return _admitted(parse_listed(_decoded(encoded), LIMITS))
+        return _admitted(parse_listed(decode(encoded), LIMITS))
     except MalformedXml as error:
         raise SamlError(Fault.MALFORMED, f"the message is {error}") from error
     except ForbiddenXml as error:
@@ -116,20 +111,11 @@ def admit_decrypted(elements: list[etree._Element], message: Admitted) -> Signat
     _check_encryption(watched, None)
     check_ids(elements, message.ids)
     _check_names(watched, message.names)
-    _check_head(assertion)
+    check_head(assertion)
     signatures = dict(_signatures(watched, (assertion,)))
     if "Assertion" not in signatures:
         raise SamlError(Fault.NOT_SIGNED, "the encrypted assertion is not signed: let the provider sign assertions")
     return signatures["Assertion"]
-
-
-def _decoded(encoded: str) -> bytes:
-    if len(encoded) > LARGEST_ENCODED:
-        raise SamlError(Fault.TOO_LARGE, f"{len(encoded)} characters, more than {LARGEST_ENCODED}")
-    try:
-        return base64.b64decode("".join(encoded.split()).encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error) as error:
-        raise SamlError(Fault.MALFORMED, "the message is not in base64") from error
 
 
 def _admitted(elements: list[etree._Element]) -> Admitted:
@@ -145,7 +131,7 @@ def _admitted(elements: list[etree._Element]) -> Admitted:
     names = _check_names(watched)
     signing = (response,) if encrypted is not None else (response, child)
     for element in signing:
-        _check_head(element)
+        check_head(element)
     signatures = dict(_signatures(watched, signing))
     return Admitted(
         response=response,
@@ -164,7 +150,11 @@ def _watched(elements: Iterable[etree._Element]) -> _Named:
     return [pair for pair in named if pair[0] in _WATCHED]
 
 
-def _check_head(element: etree._Element) -> None:
+def check_head(element: etree._Element) -> None:
+    """Make sure that an element has an ID, and is of the version of SAML that we read.
+
+    :raises SamlError: if not.
+    """
     if not element.get("ID"):
         raise SamlError(Fault.STRUCTURE, f"{local_name(element)} without an ID")
     if element.get("Version") != "2.0":

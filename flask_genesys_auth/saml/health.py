@@ -1,18 +1,22 @@
-"""What SAML says of its own health: metadata, certificates, and every relaxation that is in force."""
+"""Checks of SAML: metadata, certificates, every relaxation that is in force, and the providers' clocks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timezone
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from ..checks import Check
-from .certificates import der_of, fingerprint, not_after, rsa_bits
+from ..checks import Check, clock_check
+from ..upstream import Answer, Upstream, ask
 from .documents import as_instant
 from .errors import MetadataUnavailable
-from .sources import leaves_in_the_open
+from .keys import der_of, fingerprint, not_after, rsa_bits
+from .metadata import LIMITS
+from .sources import FETCH_TIMEOUT, leaves_in_the_open
 
 if TYPE_CHECKING:
-    from .own_keys import OwnKeys
+    from .keys import OwnKeys
     from .trust import TrustedProvider
 
 SOON = 30 * 24 * 3600.0
@@ -142,3 +146,34 @@ def _keygen(name: str) -> str:
 
 def _short(certificate: bytes) -> str:
     return f"{fingerprint(certificate)[:23]}..."
+
+
+def provider_clock_checks(provider: TrustedProvider, clock: Callable[[], float], clock_skew: float) -> Iterator[Check]:
+    """Ask the server of the metadata what time it is (``Date``, RFC 9110 6.6.1), where they come from an address.
+
+    :param clock: unix time, ours.
+    :param clock_skew: seconds that a message may be off; what it allows the clocks must not use up.
+    """
+    if provider.source.at_hand:
+        return
+    client = Upstream(connections=1)
+    try:
+        answer, _, taken = ask(client, "GET", provider.source.where, seconds=FETCH_TIMEOUT, max_body=LIMITS.size)
+    finally:
+        client.close()
+    now = clock() - taken / 2
+    theirs = _moment(answer.headers.get("Date", "")) if isinstance(answer, Answer) else None
+    if theirs is None:
+        return
+    whose = f"the identity provider ({provider.settings.name})"
+    name = f"saml.{provider.contact_center}.{provider.settings.name}.clock"
+    # The header leaves the fraction of its second out.
+    yield clock_check(name, whose, theirs + 0.5 - now, allowed=clock_skew)
+
+
+def _moment(text: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()

@@ -5,31 +5,59 @@ Either side signs all it says, and what counts is what the signature covers: the
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from lxml import etree
+from onelogin.saml2.logout_request import OneLogin_Saml2_Logout_Request
+from onelogin.saml2.logout_response import OneLogin_Saml2_Logout_Response
 
 from ..errors import StateUnavailable
-from .decryption import reveal_child
-from .documents import DS, SAML, SAMLP, ForbiddenXml, MalformedXml, as_instant, instant, local_name, parse, text_of
+from .documents import (
+    DS,
+    SAML,
+    SAMLP,
+    ForbiddenXml,
+    MalformedXml,
+    as_instant,
+    instant_of,
+    local_name,
+    parse,
+    protocol_schema,
+    text_of,
+)
+from .encryption import reveal_child
 from .errors import Fault, SamlError
-from .gate import LARGEST_ENCODED, LIMITS, SUCCESS, check_ids
-from .logout_requests import answered
-from .name_ids import NameId
-from .redirect import LONGEST_RELAY_STATE, Kind, RedirectMessage, read_query
-from .requests import reference_of
-from .senders import named
-from .signatures import read_form
-from .verify import check_signature, covered, protocol_schema, refuse_weak
+from .gate import SUCCESS, check_head, check_ids
+from .requests import ENTITY, NameId, digest, reference_of, spend
+from .signatures import check_signature, covered, read_form
+from .transport import (
+    LIMITS,
+    LONGEST_RELAY_STATE,
+    Kind,
+    RedirectMessage,
+    decode,
+    form_field,
+    location,
+    read_query,
+    sign_message,
+)
+from .trust import trusts_named
+from .verify import refuse_weak
 
 if TYPE_CHECKING:
-    from lxml import etree
-
-    from ..chain.protocols import StateStore
-    from .settings import ServiceProvider
+    from ..chain.outcomes import LoginSession
+    from ..chain.protocols import Json, StateStore
+    from .metadata import Endpoint
+    from .requests import Login
+    from .service_provider import ServiceProvider
     from .trust import Trust
 
 Outcome: TypeAlias = Literal["success", "partial", "failed"]
@@ -37,9 +65,11 @@ Outcome: TypeAlias = Literal["success", "partial", "failed"]
 LONGEST_AGE = 300
 """Seconds after which a logout message that names no end of its own is too old."""
 
+REQUEST_AGE = 300
+"""Seconds for which a request of ours is good (saml-core 3.7.1, NotOnOrAfter)."""
+
 _ROOTS: dict[Kind, str] = {"SAMLRequest": "LogoutRequest", "SAMLResponse": "LogoutResponse"}
 _PARTIAL = "urn:oasis:names:tc:SAML:2.0:status:PartialLogout"
-_ENTITY = "urn:oasis:names:tc:SAML:2.0:nameid-format:entity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +114,21 @@ class LogoutAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Where the browser carries a message of ours.
+
+    :param location: for ``redirect`` the whole address, for ``post`` where the form goes.
+    :param fields: of that form.
+    :param reference: of a request: a short name for it, which its answer has too.
+    """
+
+    binding: Literal["redirect", "post"]
+    location: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class _Message:
     """A logout message as it came.
 
@@ -121,7 +166,8 @@ def receive(
                 # Nobody but the provider has encrypted what is in there: it is signed.
                 reveal_child(root, trust, service.decryption_keys)
             _check(root, service, trust)
-            spent = _spend(root, service, trust, state)
+            seconds = _last_moment(root, service) - service.clock()
+            spent = spend(state, "saml-logout-message", trust.entity_id, root.get("ID", ""), seconds)
             if message.kind == "SAMLRequest":
                 return _asked(root, message, service, trust, spent)
             outcome = _answered(root, message, service, trust, state)
@@ -139,7 +185,7 @@ def _read(kind: Kind, raw_query: str | None, form: tuple[str, str]) -> _Message:
     """Parse the message and check its form: the root that its field is for, IDs that mean one element."""
     query = None if raw_query is None else read_query(raw_query)
     if query is None:
-        xml, relay_state = _decoded(form[0]), form[1]
+        xml, relay_state = decode(form[0]), form[1]
         if len(relay_state) > LONGEST_RELAY_STATE:
             raise SamlError(Fault.TOO_LARGE, f"RelayState has {len(relay_state)} characters")
     else:
@@ -148,26 +194,14 @@ def _read(kind: Kind, raw_query: str | None, form: tuple[str, str]) -> _Message:
     if root.tag != f"{{{SAMLP}}}{_ROOTS[kind]}":
         raise SamlError(Fault.STRUCTURE, f"{kind} holds a {local_name(root)}, not a {_ROOTS[kind]}")
     check_ids(root.iter())
-    if not root.get("ID"):
-        raise SamlError(Fault.STRUCTURE, f"{local_name(root)} without an ID")
-    if root.get("Version") != "2.0":
-        raise SamlError(Fault.STRUCTURE, f"{local_name(root)} is not of version 2.0")
+    check_head(root)
     return _Message(kind, root, relay_state, query)
-
-
-def _decoded(encoded: str) -> bytes:
-    if len(encoded) > LARGEST_ENCODED:
-        raise SamlError(Fault.TOO_LARGE, f"{len(encoded)} characters, more than {LARGEST_ENCODED}")
-    try:
-        return base64.b64decode("".join(encoded.split()).encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error) as error:
-        raise SamlError(Fault.MALFORMED, "the message is not in base64") from error
 
 
 def _sender(service: ServiceProvider, message: _Message) -> Trust:
     """Return the provider of this contact center that the message says it comes from: for its keys to show."""
     claimed = _issuer(message.root)
-    found = named(service.providers.values(), claimed)
+    found = trusts_named(service.providers.values(), claimed)
     if len(found) != 1:
         raise SamlError(Fault.ISSUER, f"{len(found)} providers of {service.contact_center} are {claimed!r}, not one")
     return found[0]
@@ -175,7 +209,7 @@ def _sender(service: ServiceProvider, message: _Message) -> Trust:
 
 def _issuer(root: etree._Element) -> str:
     found = root.findall(f"{{{SAML}}}Issuer")
-    if len(found) != 1 or found[0].get("Format", _ENTITY) != _ENTITY:
+    if len(found) != 1 or found[0].get("Format", ENTITY) != ENTITY:
         raise SamlError(Fault.ISSUER, f"{len(found)} Issuer elements, not one that names an entity")
     return text_of(found[0])
 
@@ -217,7 +251,7 @@ def _check(root: etree._Element, service: ServiceProvider, trust: Trust) -> None
     until = trust.metadata.valid_until
     if until is not None and now >= until:
         raise SamlError(Fault.METADATA_EXPIRED, f"the provider's metadata ended at {as_instant(until)}")
-    issued = _instant_of(root, "IssueInstant")
+    issued = instant_of(root, "IssueInstant")
     if now < issued - service.clock_skew:
         raise SamlError(Fault.NOT_YET_VALID, f"IssueInstant is {as_instant(issued)}, it is {as_instant(now)}")
     if now >= _end(root) + service.clock_skew:
@@ -226,27 +260,10 @@ def _check(root: etree._Element, service: ServiceProvider, trust: Trust) -> None
 
 def _end(root: etree._Element) -> float:
     """Return when the message ends: by its own word, but not later than it would have without one."""
-    oldest = _instant_of(root, "IssueInstant") + LONGEST_AGE
+    oldest = instant_of(root, "IssueInstant") + LONGEST_AGE
     if root.get("NotOnOrAfter") is None:
         return oldest
-    return min(oldest, _instant_of(root, "NotOnOrAfter"))
-
-
-def _instant_of(root: etree._Element, attribute: str) -> float:
-    try:
-        return instant(root.get(attribute, ""))
-    except ValueError as error:
-        raise SamlError(Fault.CONDITIONS, f"{attribute}: {error}") from error
-
-
-def _spend(root: etree._Element, service: ServiceProvider, trust: Trust, state: StateStore) -> str:
-    """Let each message be used once: its id is kept until no node could accept it any more; return the key for it."""
-    identifier = root.get("ID", "")
-    digest = hashlib.sha256(f"{len(trust.entity_id)}:{trust.entity_id}{identifier}".encode()).hexdigest()
-    key = f"saml-logout-message:{digest}"
-    if not state.add(key, True, max(_last_moment(root, service) - service.clock(), 1.0)):
-        raise SamlError(Fault.REPLAYED, f"message {identifier!r} was used before")
-    return key
+    return min(oldest, instant_of(root, "NotOnOrAfter"))
 
 
 def _last_moment(root: etree._Element, service: ServiceProvider) -> float:
@@ -265,7 +282,7 @@ def _asked(root: etree._Element, message: _Message, service: ServiceProvider, tr
         session_indexes=tuple(text_of(index) for index in root.findall(f"{{{SAMLP}}}SessionIndex")),
         relay_state=message.relay_state,
         binding="post" if message.query is None else "redirect",
-        issued=_instant_of(root, "IssueInstant"),
+        issued=instant_of(root, "IssueInstant"),
         ends=_last_moment(root, service),
         spent=spent,
     )
@@ -275,8 +292,158 @@ def _answered(
     root: etree._Element, message: _Message, service: ServiceProvider, trust: Trust, state: StateStore
 ) -> Outcome:
     """Return how the logout ended that this answers, which must be one of ours (saml-core 3.2.2)."""
-    answered(service, trust, state, root.get("InResponseTo", ""), message.relay_state)
+    _take_request(service, trust, state, root.get("InResponseTo", ""), message.relay_state)
     codes = [code.get("Value", "") for code in root.iter(f"{{{SAMLP}}}StatusCode")]
     if _PARTIAL in codes[:2]:
         return "partial"
     return "success" if codes[:1] == [SUCCESS] else "failed"
+
+
+def _take_request(service: ServiceProvider, trust: Trust, state: StateStore, request_id: str, relay_state: str) -> None:
+    """Take away the request that a provider says it answers.
+
+    :raises SamlError: unless it is one of ours to this provider, not answered yet, with the RelayState that went along.
+    """
+    found: Any = state.get(_request_key(request_id)) if request_id else None
+    if found is None:
+        raise SamlError(Fault.IN_RESPONSE_TO, f"no logout that was begun here has the id {request_id!r}")
+    if (found["contact_center"], found["provider"]) != (service.contact_center, trust.name):
+        raise SamlError(
+            Fault.OTHER_CONTACT_CENTER,
+            f"the logout was begun with {found['provider']} of {found['contact_center']}, not with {trust.name} of "
+            f"{service.contact_center}",
+        )
+    if not hmac.compare_digest(digest(relay_state), found["relay_state_hash"]):
+        raise SamlError(Fault.RELAY_STATE, "RelayState is not the one that went with the request")
+    if state.take(_request_key(request_id)) is None:
+        raise SamlError(Fault.REPLAYED, f"logout {request_id!r} has been answered before")
+
+
+def can_log_out(service: ServiceProvider, trust: Trust, session: LoginSession) -> bool:
+    """Tell whether the provider can be asked to end its session too: it offers that, and we are able to sign."""
+    offered = trust.settings.single_logout and bool(trust.metadata.single_logout)
+    return offered and service.signing is not None and bool(session.name_id)
+
+
+def begin_logout(service: ServiceProvider, trust: Trust, state: StateStore, session: LoginSession) -> Outgoing:
+    """Make a LogoutRequest for the provider that has vouched for a session, and keep what its answer must match.
+
+    :param session: one that :func:`can_log_out` is true of; it has ended here.
+    :raises StateUnavailable: if it cannot be kept.
+    """
+    name_id = NameId.of_text(session.name_id)
+    built = OneLogin_Saml2_Logout_Request(
+        trust.toolkit,
+        name_id=name_id.value,
+        session_index=escape(session.session_index) or None,
+        nq=name_id.qualifier or None,
+        name_id_format=name_id.format or None,
+        spnq=name_id.sp_qualifier or None,
+    )
+    root = _parsed(built.get_xml())
+    named = root.find(f"{{{SAML}}}NameID")
+    if named is not None and not name_id.format:
+        # python3-saml fills in the format that our metadata ask for; the provider has used none.
+        named.attrib.pop("Format", None)
+    root.set("NotOnOrAfter", as_instant(service.clock() + REQUEST_AGE))
+    relay_state = secrets.token_urlsafe(32)
+    pending: Json = {
+        "contact_center": service.contact_center,
+        "provider": trust.name,
+        "relay_state_hash": digest(relay_state),
+    }
+    state.put(_request_key(root.get("ID", "")), pending, service.request_lifetime)
+    binding, endpoint = _endpoint(trust, "redirect")
+    outgoing = _outgoing(service, binding, endpoint.location, "SAMLRequest", root, relay_state)
+    return replace(outgoing, reference=reference_of(root.get("ID", "")))
+
+
+def answer(service: ServiceProvider, asked: LogoutAsked) -> Outgoing | None:
+    """Make the answer to a provider's request: all it has asked for is done.
+
+    :returns: ``None`` where nothing can be answered: the provider has no address for it, or we have no key.
+    """
+    if service.signing is None or not asked.trust.metadata.single_logout:
+        return None
+    built = OneLogin_Saml2_Logout_Response(asked.trust.toolkit)
+    built.build(escape(asked.request_id))
+    binding, endpoint = _endpoint(asked.trust, asked.binding)
+    root = _parsed(built.get_xml())
+    return _outgoing(service, binding, endpoint.response_location, "SAMLResponse", root, asked.relay_state)
+
+
+def _endpoint(trust: Trust, wanted: Literal["redirect", "post"]) -> tuple[Literal["redirect", "post"], Endpoint]:
+    other: Literal["redirect", "post"] = "post" if wanted == "redirect" else "redirect"
+    offered = trust.metadata.single_logout
+    return (wanted, offered[wanted]) if wanted in offered else (other, offered[other])
+
+
+def _outgoing(
+    service: ServiceProvider,
+    binding: Literal["redirect", "post"],
+    address: str,
+    kind: Kind,
+    root: etree._Element,
+    relay_state: str,
+) -> Outgoing:
+    root.set("Destination", address)
+    xml = etree.tostring(root, encoding="unicode")
+    if binding == "redirect" and service.signing is not None:
+        return Outgoing(binding, location(address, kind, xml.encode(), relay_state, service.signing))
+    fields: dict[str, str] = {kind: form_field(sign_message(xml, service))}
+    if relay_state:
+        fields["RelayState"] = relay_state
+    return Outgoing("post", address, fields)
+
+
+def _parsed(xml: str | bytes) -> etree._Element:
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_blank_text=True)
+    return etree.fromstring(xml, parser)
+
+
+def _request_key(request_id: str) -> str:
+    return f"saml-logout:{digest(request_id)}"
+
+
+def note_logout(state: StateStore, service: ServiceProvider, asked: LogoutAsked, longest_way: float) -> None:
+    """Keep whom a provider's request logs out, until no login of theirs from before can be on its way.
+
+    Each request has a note of its own, so that of two at the same moment neither overwrites the other's.
+
+    :param longest_way: seconds from an accepted assertion to its login session.
+    :raises StateUnavailable: if that cannot be kept.
+    """
+    named = (service.contact_center, asked.trust.name, asked.name_id.text)
+    lifetime = max(asked.ends - service.clock(), 0.0) + longest_way
+    value: Any = {"issued": asked.issued, "session_indexes": list(asked.session_indexes)}
+    state.put(_key("saml-logged-out", *named, asked.request_id), value, lifetime, index=[_term(*named)])
+
+
+def check_not_logged_out(state: StateStore, service: ServiceProvider, login: Login) -> None:
+    """Make sure that the provider has not logged this login out meanwhile.
+
+    The two are told apart by the provider's own clock: what it has said after its request is a new login.
+
+    :raises SamlError: if it has.
+    :raises StateUnavailable: if nobody can tell.
+    """
+    if not login.name_id:
+        return
+    for key in state.find(_term(service.contact_center, login.provider, login.name_id)):
+        noted: Any = state.get(key)
+        if noted is None or login.issued > noted["issued"]:
+            continue
+        if not noted["session_indexes"] or login.session_index in noted["session_indexes"]:
+            raise SamlError(
+                Fault.LOGGED_OUT,
+                "the provider has logged this user out before the login came to its end",
+                provider=login.provider,
+            )
+
+
+def _term(contact_center: str, provider: str, name_id: str) -> str:
+    return _key("saml-logged-out-name", contact_center, provider, name_id)
+
+
+def _key(kind: str, *parts: str) -> str:
+    return f"{kind}:{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"

@@ -16,8 +16,7 @@ from lxml import etree
 from ..errors import GenesysAuthError
 from .documents import DS, MD, SAMLP, ForbiddenXml, Limits, MalformedXml, as_instant, instant, parse, text_of
 from .errors import Fault, SamlError, printable
-from .signatures import read_form
-from .verify import check_signature, covered, load_key
+from .signatures import check_signature, covered, load_key, read_form
 
 LIMITS = Limits(size=10 * 1024 * 1024, depth=32, elements=200_000, attributes=64)
 REDIRECT = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect"

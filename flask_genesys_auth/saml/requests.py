@@ -1,9 +1,10 @@
-"""The login on its way: the AuthnRequest that goes to the provider, and what is kept of it in the state meanwhile."""
+"""The login on its way: the AuthnRequest, whom the answer is about, and what is kept of both in the state meanwhile."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -15,14 +16,23 @@ from onelogin.saml2.authn_request import OneLogin_Saml2_Authn_Request
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 from onelogin.saml2.utils import OneLogin_Saml2_Utils
 
-from .outgoing import form_field, sign_message
+from .documents import text_of
+from .errors import Fault, SamlError
+from .transport import form_field, sign_message
 
 if TYPE_CHECKING:
+    from lxml import etree
+
     from ..chain.protocols import StateStore
-    from .settings import ServiceProvider
+    from .service_provider import ServiceProvider
     from .trust import Trust
 
 Kind: TypeAlias = Literal["code", "ticket"]
+Spent: TypeAlias = Literal["saml-assertion", "saml-logout-message"]
+
+UNSPECIFIED = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified"
+TRANSIENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
+ENTITY = "urn:oasis:names:tc:SAML:2.0:nameid-format:entity"
 
 _LONGEST_HINT = 255
 
@@ -63,11 +73,59 @@ class PendingLogin:
 
 
 @dataclass(frozen=True, slots=True)
+class NameId:
+    """A NameID in its one form: what goes without saying is empty, so that equal ones are equal (saml-core 2.2.2).
+
+    :param format: empty where it is unspecified.
+    :param qualifier: the provider's name space; empty where it is the provider itself (saml-core 8.3.7).
+    :param sp_qualifier: ours; empty where it is us.
+    """
+
+    value: str
+    format: str = ""
+    qualifier: str = ""
+    sp_qualifier: str = ""
+
+    @classmethod
+    def read(cls, element: etree._Element, *, provider: str, ours: str) -> NameId:
+        """Return the NameID that an element is.
+
+        :param provider: the provider's entity id, and ``ours`` our own.
+        :raises ForbiddenXml: if it holds more than text.
+        """
+        format_ = element.get("Format", "")
+        qualifier, sp_qualifier = element.get("NameQualifier", ""), element.get("SPNameQualifier", "")
+        return cls(
+            text_of(element),
+            "" if format_ == UNSPECIFIED else format_,
+            "" if qualifier == provider else qualifier,
+            "" if sp_qualifier == ours else sp_qualifier,
+        )
+
+    @classmethod
+    def of_text(cls, text: str) -> NameId:
+        """Return the NameID that :attr:`text` was made of.
+
+        :raises ValueError: if it is none.
+        """
+        parts = json.loads(text)
+        if not isinstance(parts, list) or len(parts) != 4 or not all(isinstance(part, str) for part in parts):
+            raise ValueError("no NameID")
+        return cls(*parts)
+
+    @property
+    def text(self) -> str:
+        """All of it in one text, by which login sessions are kept and found."""
+        parts = (self.value, self.format, self.qualifier, self.sp_qualifier)
+        return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
 class Login:
     """Whom the provider has authenticated, bound to us.
 
     :param subject: the value that an account's linked identity carries.
-    :param name_id: the NameID as :attr:`~flask_genesys_auth.saml.name_ids.NameId.text`, or empty;
+    :param name_id: the NameID as :attr:`NameId.text`, or empty;
         ``session_index`` the provider's name of its own session.
     :param not_on_or_after: unix time at which the provider says the session ends, the skew added, or ``None``.
     :param attributes: what else it says of the person, by our names (``first_name``, ``groups``, ...).
@@ -172,6 +230,21 @@ def find_login(state: StateStore, request_id: str) -> PendingLogin | None:
 def finish_login(state: StateStore, pending: PendingLogin) -> bool:
     """Take the login away: one answer to each request. Tell whether it was still there."""
     return state.take(_key(pending.request_id)) is not None
+
+
+def spend(state: StateStore, kind: Spent, provider: str, identifier: str, seconds: float) -> str:
+    """Let a message be used once: record its id until no node could accept it any more.
+
+    :param provider: its entity id.
+    :param identifier: the message's ID.
+    :returns: the key of the record.
+    :raises SamlError: if it was used before.
+    :raises StateUnavailable: if that cannot be told.
+    """
+    key = f"{kind}:{digest(f'{len(provider)}:{provider}{identifier}')}"
+    if not state.add(key, True, max(seconds, 1.0)):
+        raise SamlError(Fault.REPLAYED, f"{kind.rpartition('-')[2]} {identifier!r} was used before")
+    return key
 
 
 def keep_proven(state: StateStore, proven: Proven, lifetime: float, kind: Kind = "code") -> str:

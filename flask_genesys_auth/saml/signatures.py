@@ -1,18 +1,29 @@
-"""The one form of XML signature that SAML allows (saml-core 5.4), read by allow-list before anything is computed."""
+"""The one form of XML signature that SAML allows (saml-core 5.4), read by allow-list before anything is computed.
+
+A signature's bytes are computed twice: by libxmlsec, which verifies them, and here, where their digest must be the
+one that was signed; these bytes are then parsed anew, and nothing else of the element is ever looked at
+(CVE-2025-54369, CVE-2025-54419).
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import copy
+import hashlib
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
+import xmlsec
 from lxml import etree
+from xmlsec import constants
 
-from .documents import DS, EXCLUSIVE_C14N, local_name, text_of
+from .documents import DS, EXCLUSIVE_C14N, MalformedXml, local_name, reparse, text_of
 from .errors import Fault, SamlError
+from .keys import public_key_info
 
 ENVELOPED = "http://www.w3.org/2000/09/xmldsig#enveloped-signature"
 _MORE = "http://www.w3.org/2001/04/xmldsig-more#"
@@ -46,6 +57,24 @@ KEY_INFO = frozenset(
         *(f"{{{DS}}}X509{name}" for name in ("IssuerSerial", "IssuerName", "SerialNumber")),
         *(f"{{{_DSIG11}}}{name}" for name in ("ECKeyValue", "NamedCurve", "PublicKey", "X509Digest")),
     }
+)
+
+_REFERENCE_TRANSFORMS = (
+    constants.TransformEnveloped,
+    constants.TransformExclC14N,
+    constants.TransformSha256,
+    constants.TransformSha384,
+    constants.TransformSha512,
+)
+_WEAK_TRANSFORMS = (constants.TransformSha1, constants.TransformRsaSha1)
+_SIGNATURE_TRANSFORMS = (
+    constants.TransformExclC14N,
+    constants.TransformRsaSha256,
+    constants.TransformRsaSha384,
+    constants.TransformRsaSha512,
+    constants.TransformEcdsaSha256,
+    constants.TransformEcdsaSha384,
+    constants.TransformEcdsaSha512,
 )
 
 
@@ -167,3 +196,82 @@ def _binary(element: etree._Element) -> bytes:
         return base64.b64decode("".join(text_of(element).split()).encode("ascii"), validate=True)
     except (UnicodeEncodeError, binascii.Error) as error:
         raise SamlError(Fault.SIGNATURE_FORM, f"{local_name(element)} is not in base64") from error
+
+
+def load_key(certificate: bytes) -> xmlsec.Key:
+    """Return the public key of a certificate.
+
+    Its dates and issuer do not matter: the metadata is what says that the key is the provider's.
+
+    :param certificate: X.509 in DER.
+    :raises ValueError: if it is none.
+    """
+    try:
+        whole = xmlsec.Key.from_memory(certificate, constants.KeyDataFormatCertDer, None)
+    except (xmlsec.Error, TypeError) as error:
+        raise ValueError("no X.509 certificate with a key") from error
+    try:
+        # libxmlsec copies a key for each use, with its certificate, which takes as long as a verification.
+        return xmlsec.Key.from_memory(public_key_info(certificate), constants.KeyDataFormatDer, None)
+    except (xmlsec.Error, ValueError):
+        return whole
+
+
+def check_signature(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:
+    """Verify one signature.
+
+    :raises SamlError: unless one of these keys made it.
+    """
+    for key in keys:
+        context = xmlsec.SignatureContext()
+        for transform in _REFERENCE_TRANSFORMS:
+            context.enable_reference_transform(transform)
+        for transform in _SIGNATURE_TRANSFORMS:
+            context.enable_signature_transform(transform)
+        for transform in _WEAK_TRANSFORMS if form.weak else ():
+            context.enable_reference_transform(transform)
+            context.enable_signature_transform(transform)
+        # The key is given, so that KeyInfo is not asked for one.
+        context.key = key
+        context.register_id(form.signed, "ID")
+        try:
+            context.verify(form.element)
+        except xmlsec.Error:
+            continue
+        return
+    raise SamlError(Fault.BAD_SIGNATURE, f"no configured key of the provider ({len(keys)}) made this signature")
+
+
+def covered(form: SignatureForm) -> etree._Element:
+    """Return the signed element, parsed from the bytes whose digest is signed.
+
+    :param form: of a document that was parsed within its limits.
+    :raises SamlError: if the signature covers other bytes.
+    """
+    data = _canonical(form)
+    if not hmac.compare_digest(hashlib.new(form.digest, data).digest(), form.digest_value):
+        raise SamlError(Fault.BAD_SIGNATURE, "the signature covers other bytes than the element it stands in")
+    try:
+        return reparse(data)
+    except MalformedXml as error:
+        raise SamlError(Fault.BAD_SIGNATURE, f"what is signed cannot be read: {error}") from error
+
+
+def _canonical(form: SignatureForm) -> bytes:
+    """Apply the two transforms: take the signature out, then exclusive canonicalization (xml-exc-c14n)."""
+    parent = form.signed.getparent()
+    root = copy.deepcopy(form.signed if parent is None else parent)
+    element = root if parent is None else root[parent.index(form.signed)]
+    for signature in element.findall(f"{{{DS}}}Signature"):
+        # lxml removes an element with the text behind it; that text stays signed.
+        before = signature.getprevious()
+        if before is not None:
+            before.tail = (before.tail or "") + (signature.tail or "")
+        element.remove(signature)
+    return etree.tostring(
+        element,
+        method="c14n",
+        exclusive=True,
+        with_comments=False,
+        inclusive_ns_prefixes=list(form.prefixes) or None,
+    )

@@ -13,10 +13,10 @@ from onelogin.saml2.settings import OneLogin_Saml2_Settings
 
 from ..config.settings import IdentityProvider
 from ..errors import ConfigurationError
+from .keys import OwnKeys
 from .metadata import BINDINGS, Endpoint, ProviderMetadata
-from .own_keys import OwnKeys
+from .signatures import load_key
 from .trust import Trust
-from .verify import load_key
 
 UNSPECIFIED: str = Constants.NAMEID_UNSPECIFIED
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 import xmlsec
 
-from ..checks import Check
 from ..config.settings import IdentityProvider
 from ..errors import ConfigurationError
 from ..events import Event, tell
 from ..processes import PerProcess
-from .copies import Copy
 from .errors import MetadataUnavailable
-from .health import provider_checks
 from .metadata import MetadataRefused, ProviderMetadata
-from .sources import FETCH_TIMEOUT, Source
+from .sources import FETCH_TIMEOUT, Copy, Source
 
 if TYPE_CHECKING:
     from onelogin.saml2.settings import OneLogin_Saml2_Settings
@@ -192,13 +189,6 @@ class TrustedProvider:
             raise
         return Change(None if before is None else before.metadata, copy.metadata, shared)
 
-    def checks(self, *, ask: bool = True) -> tuple[Check, ...]:
-        """Return what is to be said of this provider.
-
-        :param ask: fetch its metadata if they never were.
-        """
-        return tuple(provider_checks(self, self._clock(), ask=ask))
-
     def wait(self, seconds: float) -> None:
         """Wait for what is under way in the background, if anything is."""
         worker = self._known.worker
@@ -342,3 +332,37 @@ class TrustedProvider:
         least, most = _PAUSES if self._serves(now) else _FIRST_PAUSES
         self._known.failure = Failure(finding, now + min(least * 2 ** min(count - 1, 16), most), count)
         return finding
+
+
+def trusts_named(providers: Iterable[TrustedProvider], entity_id: str) -> list[Trust]:
+    """Return those that bear this name; whether one has sent the message is for its keys to show.
+
+    Those that are known by this name are asked first, and the others only if there is none: nobody waits for one
+    provider's metadata to hear what another has to say.
+
+    :raises MetadataUnavailable: if there is none, but one whose metadata are not there might be it.
+    """
+    providers = [one for one in providers if one.settings.entity_id in {"", entity_id}]
+    known = [one for one in providers if _is(one.held(), entity_id)]
+    others = [one for one in providers if one not in known]
+    missing = None
+    for group in (known, others):
+        answers = [_current(one) for one in group]
+        found = [answer for answer in answers if isinstance(answer, Trust) and answer.entity_id == entity_id]
+        if found:
+            return found
+        missing = next((answer for answer in answers if isinstance(answer, MetadataUnavailable)), missing)
+    if missing is not None:
+        raise missing
+    return []
+
+
+def _is(trust: Trust | None, entity_id: str) -> bool:
+    return trust is not None and trust.entity_id == entity_id
+
+
+def _current(provider: TrustedProvider) -> Trust | MetadataUnavailable:
+    try:
+        return provider.current()
+    except MetadataUnavailable as error:
+        return error

@@ -1,52 +1,48 @@
 """Who signed it: signatures are checked with configured keys only, and what is read is what they cover.
 
-A signature's bytes are computed twice: by libxmlsec, which verifies them, and here, where their digest must be the
-one that was signed; these bytes are then parsed anew, and nothing else of the assertion is ever looked at
-(CVE-2025-54369, CVE-2025-54419).
+An assertion whose decryption fails ends where a bad signature ends: what cannot be read is replaced by an assertion
+that nobody has signed (:func:`decoy`).
 """
 
 from __future__ import annotations
 
+import base64
 import copy
-import hashlib
-import hmac
+import secrets
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xmlsec
 from lxml import etree
-from xmlsec import constants
 
-from . import decryption
-from .certificates import public_key_info
-from .documents import DS, SAML, MalformedXml, local_name, reparse
+from .documents import (
+    DS,
+    EXCLUSIVE_C14N,
+    SAML,
+    ForbiddenXml,
+    MalformedXml,
+    local_name,
+    parse_within,
+    protocol_schema,
+    reparse,
+)
+from .encryption import decrypt, reveal_name_id, unreadable
 from .errors import Fault, SamlError
-from .gate import Admitted
-from .signatures import SignatureForm
+from .gate import Admitted, admit_decrypted
+from .signatures import ENVELOPED, SignatureForm, check_signature, covered, read_form
+from .transport import LIMITS
 
 if TYPE_CHECKING:
     from .trust import Trust
 
-_REFERENCE_TRANSFORMS = (
-    constants.TransformEnveloped,
-    constants.TransformExclC14N,
-    constants.TransformSha256,
-    constants.TransformSha384,
-    constants.TransformSha512,
-)
-_WEAK_TRANSFORMS = (constants.TransformSha1, constants.TransformRsaSha1)
-_SIGNATURE_TRANSFORMS = (
-    constants.TransformExclC14N,
-    constants.TransformRsaSha256,
-    constants.TransformRsaSha384,
-    constants.TransformRsaSha512,
-    constants.TransformEcdsaSha256,
-    constants.TransformEcdsaSha384,
-    constants.TransformEcdsaSha512,
-)
+_WRONG = {
+    Fault.STRUCTURE: "what is encrypted is no Assertion of version 2.0, or copies what may be there once",
+    Fault.DUPLICATE_ID: "an ID in the encrypted assertion is there twice, or is missing where it is due",
+    Fault.ENCRYPTED: "something in the encrypted assertion is encrypted that may not be",
+    Fault.NOT_SIGNED: "the encrypted assertion is not signed: let the provider sign assertions",
+    Fault.SIGNATURE_FORM: "the signature of the encrypted assertion has a form that is not allowed",
+    Fault.ALGORITHM: "the signature of the encrypted assertion has an algorithm that is not allowed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +56,6 @@ class Verified:
 
     assertion: etree._Element
     response: etree._Element
-
-
-def load_key(certificate: bytes) -> xmlsec.Key:
-    """Return the public key of a certificate.
-
-    Its dates and issuer do not matter: the metadata is what says that the key is the provider's.
-
-    :param certificate: X.509 in DER.
-    :raises ValueError: if it is none.
-    """
-    try:
-        whole = xmlsec.Key.from_memory(certificate, constants.KeyDataFormatCertDer, None)
-    except (xmlsec.Error, TypeError) as error:
-        raise ValueError("no X.509 certificate with a key") from error
-    try:
-        # libxmlsec copies a key for each use, with its certificate, which takes as long as a verification.
-        return xmlsec.Key.from_memory(public_key_info(certificate), constants.KeyDataFormatDer, None)
-    except (xmlsec.Error, ValueError):
-        return whole
-
-
-@cache
-def protocol_schema() -> etree.XMLSchema:
-    """Return the schema of SAML's protocol, which python3-saml ships; parsed once per process."""
-    found = find_spec("onelogin.saml2")
-    folder = Path(next(iter(found.submodule_search_locations or ()))) if found else Path()
-    return etree.XMLSchema(etree.parse(folder / "schemas" / "saml-schema-protocol-2.0.xsd"))
 
 
 def verify(message: Admitted, trust: Trust, decryption_keys: tuple[xmlsec.Key, ...] = ()) -> Verified:
@@ -108,13 +77,13 @@ def verify(message: Admitted, trust: Trust, decryption_keys: tuple[xmlsec.Key, .
         response = covered(message.response_signature)
     form, refusal = message.assertion_signature, None
     if form is None:
-        form, refusal = decryption.decrypted_assertion(message, trust, decryption_keys)
+        form, refusal = decrypted_assertion(message, trust, decryption_keys)
     try:
         check_signature(form, trust.keys)
         assertion = covered(form)
     except SamlError as error:
         raise refusal or error from None
-    revealed = decryption.reveal_name_id(assertion, trust, decryption_keys)
+    revealed = reveal_name_id(assertion, trust, decryption_keys)
     name_id = assertion.find(f"{{{SAML}}}Subject/{{{SAML}}}NameID") if revealed else None
     if not all(protocol_schema().validate(part) for part in _as_sent(message, form, name_id)):
         raise SamlError(Fault.SCHEMA, "the message is not valid against saml-schema-protocol-2.0")
@@ -161,61 +130,69 @@ def _as_sent(message: Admitted, form: SignatureForm, name_id: etree._Element | N
     return message.response, form.signed
 
 
-def check_signature(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:
-    """Verify one signature.
+def decrypted_assertion(
+    message: Admitted, trust: Trust, keys: tuple[xmlsec.Key, ...]
+) -> tuple[SignatureForm, SamlError | None]:
+    """Return the signature of the assertion that is encrypted in a message.
 
-    :raises SamlError: unless one of these keys made it.
+    :param keys: ours, each of which may be the one.
+    :returns: a signature of the allowed form; if there is none, that of a decoy, and what to say of it once its
+        signature has been found bad.
+    :raises SamlError: if nothing is decrypted at all, for reasons that everybody can see.
     """
-    for key in keys:
-        context = xmlsec.SignatureContext()
-        for transform in _REFERENCE_TRANSFORMS:
-            context.enable_reference_transform(transform)
-        for transform in _SIGNATURE_TRANSFORMS:
-            context.enable_signature_transform(transform)
-        for transform in _WEAK_TRANSFORMS if form.weak else ():
-            context.enable_reference_transform(transform)
-            context.enable_signature_transform(transform)
-        # The key is given, so that KeyInfo is not asked for one.
-        context.key = key
-        context.register_id(form.signed, "ID")
-        try:
-            context.verify(form.element)
-        except xmlsec.Error:
-            continue
-        return
-    raise SamlError(Fault.BAD_SIGNATURE, f"no configured key of the provider ({len(keys)}) made this signature")
-
-
-def covered(form: SignatureForm) -> etree._Element:
-    """Return the signed element, parsed from the bytes whose digest is signed.
-
-    :param form: of a document that was parsed within its limits.
-    :raises SamlError: if the signature covers other bytes.
-    """
-    data = _canonical(form)
-    if not hmac.compare_digest(hashlib.new(form.digest, data).digest(), form.digest_value):
-        raise SamlError(Fault.BAD_SIGNATURE, "the signature covers other bytes than the element it stands in")
-    try:
-        return reparse(data)
-    except MalformedXml as error:
-        raise SamlError(Fault.BAD_SIGNATURE, f"what is signed cannot be read: {error}") from error
-
-
-def _canonical(form: SignatureForm) -> bytes:
-    """Apply the two transforms: take the signature out, then exclusive canonicalization (xml-exc-c14n)."""
-    parent = form.signed.getparent()
-    root = copy.deepcopy(form.signed if parent is None else parent)
-    element = root if parent is None else root[parent.index(form.signed)]
-    for signature in element.findall(f"{{{DS}}}Signature"):
-        # lxml removes an element with the text behind it; that text stays signed.
-        before = signature.getprevious()
-        if before is not None:
-            before.tail = (before.tail or "") + (signature.tail or "")
-        element.remove(signature)
-    return etree.tostring(
-        element,
-        method="c14n",
-        exclusive=True,
-        with_comments=False,
-        inclusive_ns_prefixes=list(form.prefixes) or None,
+    form = message.encrypted
+    assert form is not None  # noqa: S101 - verify asks for nothing else
+    refusal: SamlError | None = None
+    for content in decrypt(form, trust, keys):
+        found = _signature_of(content, message, trust)
+        if isinstance(found, SignatureForm):
+            return found, None
+        # What is wrong with an assertion says more than that there is none.
+        refusal = found if refusal is None or found.reason is not Fault.DECRYPTION else refusal
+    # The decoy goes the whole way of an assertion, which takes as long.
+    stand_in = _signature_of(_DECOY, message, trust)
+    return stand_in if isinstance(stand_in, SignatureForm) else decoy(), refusal or unreadable(
+        form, f"none of our {len(keys)} keys decrypts it"
     )
+
+
+def _signature_of(content: bytes, message: Admitted, trust: Trust) -> SignatureForm | SamlError:
+    form = message.encrypted
+    assert form is not None  # noqa: S101 - see above
+    try:
+        signature = admit_decrypted(parse_within(content, form.holder, LIMITS), message)
+    except MalformedXml as error:
+        return unreadable(form, f"what is decrypted is {error}")
+    except ForbiddenXml:
+        return unreadable(form, "what is decrypted has what no message may have")
+    except SamlError as error:
+        # Not in its words: they may be those of what was decrypted, which may be anybody's.
+        return SamlError(error.reason, _WRONG.get(error.reason, "what is encrypted is no assertion that is allowed"))
+    if signature.weak and not trust.settings.allow_sha1:
+        return SamlError(Fault.ALGORITHM, "the encrypted assertion is signed with SHA-1: allow_sha1 is not set")
+    return signature
+
+
+def decoy() -> SignatureForm:
+    """Return the signature, good for nothing, of an assertion of nobody."""
+    assertion = reparse(_DECOY)
+    return read_form(assertion[1], assertion)
+
+
+def _random(size: int) -> str:
+    return base64.b64encode(secrets.token_bytes(size)).decode()
+
+
+# Nobody can have one of the same name in their message.
+_DECOY_ID = f"_decoy-{secrets.token_hex(16)}"
+
+_DECOY = (
+    f'<Assertion xmlns="{SAML}" ID="{_DECOY_ID}" Version="2.0"><Issuer/><ds:Signature xmlns:ds="{DS}"><ds:SignedInfo>'
+    f'<ds:CanonicalizationMethod Algorithm="{EXCLUSIVE_C14N}"/>'
+    '<ds:SignatureMethod Algorithm="http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"/>'
+    f'<ds:Reference URI="#{_DECOY_ID}"><ds:Transforms><ds:Transform Algorithm="{ENVELOPED}"/>'
+    f'<ds:Transform Algorithm="{EXCLUSIVE_C14N}"/></ds:Transforms>'
+    '<ds:DigestMethod Algorithm="http://www.w3.org/2001/04/xmlenc#sha256"/>'
+    f"<ds:DigestValue>{_random(32)}</ds:DigestValue></ds:Reference></ds:SignedInfo>"
+    f"<ds:SignatureValue>{_random(256)}</ds:SignatureValue></ds:Signature></Assertion>"
+).encode()

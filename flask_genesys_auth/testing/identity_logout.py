@@ -19,9 +19,8 @@ from xmlsec import constants
 
 from ..saml.documents import DS, SAML, SAMLP, ForbiddenXml, Limits, MalformedXml, parse, text_of
 from ..saml.errors import SamlError
-from ..saml.redirect import read_query
-from ..saml.signatures import read_form
-from ..saml.verify import check_signature
+from ..saml.signatures import check_signature, read_form
+from ..saml.transport import read_query
 from .identity_pages import notice, post_on
 from .saml_logout_messages import LogoutMessage
 from .saml_messages import SUCCESS

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import xmlsec
 from xmlsec import constants
 
-from ..saml.certificates import generate_pair
+from ..saml.keys import generate_pair
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..chain.walk import AuthenticationChain
     from ..config.settings import Settings
     from ..limits import BeginLimit, FailureThrottle
-    from ..saml.settings import ServiceProvider
+    from ..saml.service_provider import ServiceProvider
     from ..sessions import LoginSessions
     from .origin import Origins
     from .policies import PolicyTable

@@ -17,7 +17,7 @@ from .saml_pages import address_of, kept, post_form, service_of, unseen
 
 if TYPE_CHECKING:
     from ..saml.requests import BegunLogin
-    from ..saml.settings import ServiceProvider
+    from ..saml.service_provider import ServiceProvider
     from ..saml.trust import TrustedProvider
 
 MOST_PENDING = 8

@@ -11,7 +11,7 @@ from ..accounts.enrolment import enrol
 from ..chain.outcomes import Authenticated, Decision, Identity
 from ..saml.documents import as_instant
 from ..saml.errors import Fault, SamlError
-from ..saml.logged_out import check_not_logged_out
+from ..saml.logout import check_not_logged_out
 from ..saml.requests import keep_proven, reference_of, take_proven
 from . import login, refusals
 from .browser import browser
@@ -21,7 +21,7 @@ from .saml_pages import address_of, kept, refused, service_of, unseen
 if TYPE_CHECKING:
     from ..chain.walk import Settled
     from ..saml.requests import Kind, Login, PendingLogin, Proven
-    from ..saml.settings import ServiceProvider
+    from ..saml.service_provider import ServiceProvider
 
 TICKET_LIFETIME = 300
 """Seconds within which the user must say whether they want a login that nobody here has asked for."""

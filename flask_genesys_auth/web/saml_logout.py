@@ -18,11 +18,9 @@ from ..chain.outcomes import LoginSession
 from ..errors import BackendUnavailable
 from ..events import Event, tell
 from ..saml.errors import MetadataUnavailable, SamlError
-from ..saml.logged_out import note_logout
-from ..saml.logout import LogoutAnswered, LogoutAsked
+from ..saml.logout import LogoutAnswered, LogoutAsked, begin_logout, can_log_out, note_logout
+from ..saml.logout import answer as answer_to
 from ..saml.logout import receive as receive_logout
-from ..saml.logout_requests import answer as answer_to
-from ..saml.logout_requests import begin_logout, can_log_out
 from . import events, login, refusals
 from .browser import browser, login_session_id
 from .hooks import decide
@@ -31,9 +29,9 @@ from .saml_complete import TICKET_LIFETIME
 from .saml_pages import CODE_LIFETIME, address_of, form_targets, kept, post_form, posted, refused, service_of, unseen
 
 if TYPE_CHECKING:
-    from ..saml.logout_requests import Outgoing
-    from ..saml.redirect import Kind
-    from ..saml.settings import ServiceProvider
+    from ..saml.logout import Outgoing
+    from ..saml.service_provider import ServiceProvider
+    from ..saml.transport import Kind
     from ..saml.trust import Trust
 
 LONGEST_WAY = CODE_LIFETIME + TICKET_LIFETIME

@@ -16,7 +16,7 @@ from .runtime import runtime
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..saml.settings import ServiceProvider
+    from ..saml.service_provider import ServiceProvider
 
 ENDPOINTS = "genesys_saml"
 CODE_LIFETIME = 60

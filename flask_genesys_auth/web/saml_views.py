@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Response, make_response, redirect, request
 from werkzeug.exceptions import MethodNotAllowed
 
-from ..saml.consumer import consume, declined
 from ..saml.errors import SamlError, StatusRefused
 from ..saml.requests import Proven, keep_proven
+from ..saml.response import consume, declined
 from . import access
 from .addresses import local_path
 from .browser import keep_session_of_browser
@@ -29,7 +29,7 @@ from .saml_pages import CODE_LIFETIME, ENDPOINTS, kept, posted, refused, service
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..saml.settings import ServiceProvider
+    from ..saml.service_provider import ServiceProvider
 
 _FROM_ELSEWHERE = frozenset({"acs", "slo"})
 """Addresses to which a provider's site sends the browser, so that its cookie may stay behind."""

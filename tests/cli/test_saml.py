@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from flask import Flask
 
 from flask_genesys_auth.cli import genesys_auth
-from flask_genesys_auth.saml.certificates import der_of, fingerprint
+from flask_genesys_auth.saml.keys import der_of, fingerprint
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
 from flask_genesys_auth.web.runtime import runtime
 from tests.cli.conftest import accounts_of, make_app, one_line

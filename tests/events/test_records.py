@@ -20,8 +20,8 @@ from flask_genesys_auth.errors import AccountsUnavailable, StateUnavailable
 from flask_genesys_auth.events import FIELDS, KINDS, Event, Outage, is_told, plain, tell
 from flask_genesys_auth.limits.shared import SharedLedger
 from flask_genesys_auth.limits.throttle import Limit
-from flask_genesys_auth.saml.copies import Copies, Copy
 from flask_genesys_auth.saml.metadata import parse_metadata
+from flask_genesys_auth.saml.sources import Copies, Copy
 from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing.saml_messages import provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey

@@ -22,7 +22,7 @@ def main() -> None:
 
     with atheris.instrument_imports(include=["flask_genesys_auth.saml"]):
         gate = importlib.import_module("flask_genesys_auth.saml.gate")
-        redirect = importlib.import_module("flask_genesys_auth.saml.redirect")
+        transport = importlib.import_module("flask_genesys_auth.saml.transport")
         errors = importlib.import_module("flask_genesys_auth.saml.errors")
 
     def admit(data: bytes) -> None:
@@ -31,7 +31,7 @@ def main() -> None:
             with suppress(errors.SamlError):
                 gate.admit(encoded)
         with suppress(errors.SamlError):
-            redirect.read_query(data.decode("latin-1"))
+            transport.read_query(data.decode("latin-1"))
 
     atheris.Setup(sys.argv, admit)
     atheris.Fuzz()

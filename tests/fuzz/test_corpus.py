@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.gate import admit
-from flask_genesys_auth.saml.redirect import read_query
+from flask_genesys_auth.saml.transport import read_query
 
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
 

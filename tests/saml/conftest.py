@@ -18,7 +18,7 @@ from flask_genesys_auth.saml.binding import bind
 from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.gate import admit
 from flask_genesys_auth.saml.requests import Login, PendingLogin, digest
-from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
+from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.saml.trust import Trust
 from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.state.memory import MemoryState

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Request, Response
 
 from flask_genesys_auth.chain.protocols import StateStore
 from flask_genesys_auth.config.settings import ContactCenterSettings, IdentityProvider, Saml
-from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
+from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.saml.trust import TrustedProvider
 from flask_genesys_auth.testing.faults import Emulator
 from flask_genesys_auth.testing.saml_messages import provider_metadata, sign

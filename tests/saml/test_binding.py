@@ -12,7 +12,7 @@ from flask_genesys_auth.saml.binding import bind
 from flask_genesys_auth.saml.documents import SAML
 from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.gate import admit
-from flask_genesys_auth.saml.settings import build_service_provider
+from flask_genesys_auth.saml.service_provider import build_service_provider
 from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.testing.saml_messages import PERSISTENT, Hook, provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey

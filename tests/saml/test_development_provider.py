@@ -10,7 +10,7 @@ from lxml import etree
 from werkzeug.test import Client
 
 from flask_genesys_auth.saml.documents import MD
-from flask_genesys_auth.saml.settings import ServiceProvider
+from flask_genesys_auth.saml.service_provider import ServiceProvider
 from flask_genesys_auth.testing.identity_logout import PARTIAL
 from flask_genesys_auth.testing.identity_provider import DevelopmentIdentityProvider
 from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage

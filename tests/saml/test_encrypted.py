@@ -12,7 +12,7 @@ import xmlsec
 from flask import Flask
 from lxml import etree
 
-from flask_genesys_auth.saml import decryption, gate, verify
+from flask_genesys_auth.saml import gate, signatures, verify
 from flask_genesys_auth.saml.documents import DS, SAML, SAMLP, XENC
 from flask_genesys_auth.saml.encryption import CONTENT, RSA_15, XENC11
 from flask_genesys_auth.saml.signatures import SignatureForm
@@ -228,7 +228,7 @@ def test_everything_that_fails_looks_the_same_and_goes_the_same_way(
     assert accepts(relaxed, key, Encryption(ours, **plain))
     # From outside the way that a message goes shows only in the time it takes, so these two functions are counted.
     counted: list[str] = []
-    genuine = verify.check_signature
+    genuine = signatures.check_signature
 
     def counting(*given: Any) -> None:
         counted.append("signature")
@@ -243,7 +243,7 @@ def test_everything_that_fails_looks_the_same_and_goes_the_same_way(
         looked_at.append(len(elements))
         return signature
 
-    monkeypatch.setattr(decryption, "admit_decrypted", looking)
+    monkeypatch.setattr(verify, "admit_decrypted", looking)
     shown = []
     for way, why in (
         (Encryption(ours, **changes), reason),

@@ -16,7 +16,7 @@ from flask_genesys_auth.saml.binding import bind
 from flask_genesys_auth.saml.documents import SAML
 from flask_genesys_auth.saml.errors import SamlError
 from flask_genesys_auth.saml.gate import admit
-from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
+from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_encryption import Encryption

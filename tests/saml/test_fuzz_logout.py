@@ -18,7 +18,7 @@ from xmlsec import constants
 from flask_genesys_auth.saml.documents import SAML, SAMLP
 from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.logout import LogoutAsked, receive
-from flask_genesys_auth.saml.settings import ServiceProvider
+from flask_genesys_auth.saml.service_provider import ServiceProvider
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage
 from flask_genesys_auth.testing.saml_messages import EMAIL, sign

@@ -14,7 +14,8 @@ from lxml import etree
 
 from flask_genesys_auth.saml.documents import SAML, SAMLP
 from flask_genesys_auth.saml.errors import Fault, SamlError
-from flask_genesys_auth.saml.gate import LARGEST_ENCODED, admit
+from flask_genesys_auth.saml.gate import admit
+from flask_genesys_auth.saml.transport import LARGEST_ENCODED
 from flask_genesys_auth.testing.saml_messages import Hook, encode
 
 from .conftest import REQUEST_ID, Door

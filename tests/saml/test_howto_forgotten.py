@@ -10,7 +10,7 @@ import pytest
 
 from flask_genesys_auth.saml.documents import EXCLUSIVE_C14N, as_instant
 from flask_genesys_auth.saml.errors import SamlError
-from flask_genesys_auth.saml.settings import build_service_provider
+from flask_genesys_auth.saml.service_provider import build_service_provider
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.signing_keys import SigningKey
 

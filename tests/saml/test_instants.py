@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from lxml import etree
 
-from flask_genesys_auth.saml.consumer import Received
 from flask_genesys_auth.saml.documents import SAML, as_instant, instant
 from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.requests import BegunLogin, Login
+from flask_genesys_auth.saml.response import Received
 
 from .conftest import Door
 

@@ -14,7 +14,7 @@ from flask_genesys_auth.saml.documents import SAML, as_instant
 from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.gate import admit
 from flask_genesys_auth.saml.requests import Login, PendingLogin
-from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
+from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.testing.saml_messages import Hook, Message
 

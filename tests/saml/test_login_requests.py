@@ -18,13 +18,12 @@ from werkzeug.test import TestResponse
 
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.limits import BeginLimit, LocalLedger
-from flask_genesys_auth.saml.documents import SAML, SAMLP
+from flask_genesys_auth.saml.documents import SAML, SAMLP, protocol_schema
 from flask_genesys_auth.saml.errors import SamlError
-from flask_genesys_auth.saml.outgoing import sign_message
 from flask_genesys_auth.saml.requests import begin_login, find_login
-from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
-from flask_genesys_auth.saml.signatures import read_form
-from flask_genesys_auth.saml.verify import check_signature, covered, load_key, protocol_schema
+from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
+from flask_genesys_auth.saml.signatures import check_signature, covered, load_key, read_form
+from flask_genesys_auth.saml.transport import sign_message
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.signing_keys import SigningKey
 from flask_genesys_auth.web.runtime import EXTENSION, runtime

@@ -21,11 +21,18 @@ from flask_genesys_auth.chain.outcomes import LoginSession
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.saml.documents import SAML, SAMLP
 from flask_genesys_auth.saml.errors import Fault, SamlError
-from flask_genesys_auth.saml.logout import LogoutAnswered, LogoutAsked, receive
-from flask_genesys_auth.saml.logout_requests import Outgoing, answer, begin_logout, can_log_out
-from flask_genesys_auth.saml.name_ids import NameId
-from flask_genesys_auth.saml.redirect import read_query
-from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
+from flask_genesys_auth.saml.logout import (
+    LogoutAnswered,
+    LogoutAsked,
+    Outgoing,
+    answer,
+    begin_logout,
+    can_log_out,
+    receive,
+)
+from flask_genesys_auth.saml.requests import NameId
+from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
+from flask_genesys_auth.saml.transport import read_query
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage
 from flask_genesys_auth.testing.saml_messages import EMAIL, PERSISTENT, SUCCESS, provider_metadata

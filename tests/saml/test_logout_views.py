@@ -20,7 +20,7 @@ from werkzeug.test import TestResponse
 from flask_genesys_auth import GenesysAuth, current_user, logged_out, session_revoked, unprotected
 from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.saml.documents import SAML, SAMLP
-from flask_genesys_auth.saml.name_ids import NameId
+from flask_genesys_auth.saml.requests import NameId
 from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage
 from flask_genesys_auth.testing.saml_messages import EMAIL, PERSISTENT, SUCCESS, provider_metadata

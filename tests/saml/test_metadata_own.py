@@ -15,12 +15,10 @@ from onelogin.saml2.settings import OneLogin_Saml2_Settings
 
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import IdentityProvider, KeyPair
-from flask_genesys_auth.saml.certificates import der_of
 from flask_genesys_auth.saml.documents import DS, MD, as_instant
-from flask_genesys_auth.saml.own_metadata import OwnMetadata
-from flask_genesys_auth.saml.settings import ServiceProvider
-from flask_genesys_auth.saml.signatures import read_form
-from flask_genesys_auth.saml.verify import check_signature, covered, load_key
+from flask_genesys_auth.saml.keys import der_of
+from flask_genesys_auth.saml.service_provider import OwnMetadata, ServiceProvider
+from flask_genesys_auth.saml.signatures import check_signature, covered, load_key, read_form
 from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
 from tests.servers import missing, require
 

@@ -10,8 +10,8 @@ import pytest
 from lxml import etree
 
 from flask_genesys_auth.errors import ConfigurationError
-from flask_genesys_auth.saml.certificates import der_of
 from flask_genesys_auth.saml.documents import DS, MD
+from flask_genesys_auth.saml.keys import der_of
 from flask_genesys_auth.saml.metadata import MetadataRefused, ProviderMetadata, parse_metadata
 from flask_genesys_auth.testing.saml_messages import sign
 from flask_genesys_auth.testing.signing_keys import SigningKey

@@ -19,9 +19,9 @@ from xmlsec import constants
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import KeyPair
 from flask_genesys_auth.errors import ConfigurationError
-from flask_genesys_auth.saml.certificates import der_of, fingerprint, not_after, pem_of
 from flask_genesys_auth.saml.documents import MD
-from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
+from flask_genesys_auth.saml.keys import der_of, fingerprint, not_after, pem_of
+from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.testing.saml_messages import provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey
 

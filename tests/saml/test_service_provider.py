@@ -29,7 +29,7 @@ from flask_genesys_auth.saml.requests import (
     reference_of,
     take_proven,
 )
-from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
+from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import provider_metadata
 from flask_genesys_auth.testing.signing_keys import SigningKey
@@ -210,12 +210,12 @@ def test_libraries_that_do_not_go_together_say_what_to_install(tmp_path: Path) -
 
 
 def test_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flask_genesys_auth.saml import libraries
+    from flask_genesys_auth import saml
 
     monkeypatch.setitem(sys.modules, "xmlsec", None)
     with pytest.raises(ConfigurationError, match=r"SAML cannot start with lxml \d\S+ with xmlsec \d"):
-        libraries.check_libraries()
+        saml.check_libraries()
     # Nothing is installed where no place is looked at.
     monkeypatch.setattr(sys, "path", [])
     with pytest.raises(ConfigurationError, match=r"SAML cannot start with lxml \(missing\) with xmlsec \(missing\)"):
-        libraries.check_libraries()
+        saml.check_libraries()

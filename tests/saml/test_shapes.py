@@ -13,7 +13,7 @@ import pytest
 
 from flask_genesys_auth.saml.documents import DS, SAML
 from flask_genesys_auth.saml.errors import Fault, SamlError
-from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
+from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.signing_keys import SigningKey
 

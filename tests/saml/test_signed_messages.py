@@ -17,8 +17,9 @@ from xmlsec import constants
 from flask_genesys_auth.saml.documents import DS, SAML
 from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.gate import admit
-from flask_genesys_auth.saml.settings import build_service_provider
-from flask_genesys_auth.saml.verify import covered, verify
+from flask_genesys_auth.saml.service_provider import build_service_provider
+from flask_genesys_auth.saml.signatures import covered
+from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.testing.saml_messages import Hook, add_key_info, provider_metadata, sign
 from flask_genesys_auth.testing.signing_keys import SigningKey
 

@@ -17,13 +17,12 @@ from werkzeug.serving import make_server
 from flask_genesys_auth.chain.protocols import Json
 from flask_genesys_auth.config.settings import IdentityProvider
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
-from flask_genesys_auth.saml.certificates import der_of
-from flask_genesys_auth.saml.copies import LIFETIME
 from flask_genesys_auth.saml.errors import MetadataUnavailable, SamlError
 from flask_genesys_auth.saml.gate import admit
+from flask_genesys_auth.saml.keys import der_of
 from flask_genesys_auth.saml.metadata import LIMITS, MetadataRefused, ProviderMetadata
-from flask_genesys_auth.saml.settings import ServiceProvider
-from flask_genesys_auth.saml.sources import AddressSource
+from flask_genesys_auth.saml.service_provider import ServiceProvider
+from flask_genesys_auth.saml.sources import LIFETIME, AddressSource
 from flask_genesys_auth.saml.trust import Trust, TrustedProvider
 from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.state.memory import MemoryState

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flask_genesys_auth.errors import ConfigurationError
-from flask_genesys_auth.saml.certificates import der_of
+from flask_genesys_auth.saml.keys import der_of
 from flask_genesys_auth.saml.metadata import MetadataRefused
 from flask_genesys_auth.testing.signing_keys import SigningKey
 from tests.forking import FORKS, holds_in_child

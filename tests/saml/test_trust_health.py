@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from flask_genesys_auth.checks import Check
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import KeyPair
-from flask_genesys_auth.saml.certificates import der_of, pem_of, rsa_bits
-from flask_genesys_auth.saml.libraries import library_check
-from flask_genesys_auth.saml.settings import ServiceProvider
+from flask_genesys_auth.saml import library_check
+from flask_genesys_auth.saml.keys import der_of, pem_of, rsa_bits
+from flask_genesys_auth.saml.service_provider import ServiceProvider
 from flask_genesys_auth.testing.faults import RawServer, unused_url
 from flask_genesys_auth.testing.signing_keys import SigningKey
 

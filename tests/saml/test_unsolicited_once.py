@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from flask_genesys_auth.saml.consumer import consume
 from flask_genesys_auth.saml.documents import SAML, as_instant
 from flask_genesys_auth.saml.errors import Fault, SamlError
-from flask_genesys_auth.saml.settings import ServiceProvider, build_service_provider
+from flask_genesys_auth.saml.response import consume
+from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import Hook, Message
 from flask_genesys_auth.testing.signing_keys import SigningKey

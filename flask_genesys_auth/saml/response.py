@@ -1,23 +1,35 @@
-"""The way of a provider's answer through gate, verification and binding, in this order."""
+"""A provider's answer to a login: admitted by the gate, verified, and bound to us, in this order.
+
+- :func:`~.gate.admit`: the message has the one form that is allowed. Nothing is computed, fetched or looked up yet.
+- :func:`~.verify.verify`: a configured key of the provider signed it; it is decrypted if need be, and from here on
+  only what the signature covers is read.
+- :func:`~.binding.bind`: it is meant for us, for this request and for this moment, and comes for the first time.
+- :func:`agree`, where ``cross_check`` is set: python3-saml accepts it too.
+
+The caller (``web``) keeps the result under a one-time code, and makes the login session when the browser brings it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from onelogin.saml2.response import OneLogin_Saml2_Response
 
 from .binding import bind
-from .cross_check import agree
 from .errors import Fault, SamlError, StatusRefused
 from .gate import admit
-from .name_ids import NameId
-from .requests import Login, PendingLogin, find_login, finish_login
-from .senders import named
+from .requests import Login, NameId, PendingLogin, find_login, finish_login
+from .trust import trusts_named
 from .verify import verify
 
 if TYPE_CHECKING:
+    from onelogin.saml2.settings import OneLogin_Saml2_Settings
+
     from ..chain.protocols import StateStore
     from .gate import Admitted
-    from .settings import ServiceProvider
+    from .service_provider import ServiceProvider
     from .trust import Trust
 
 NO_PASSIVE = "urn:oasis:names:tc:SAML:2.0:status:NoPassive"
@@ -100,7 +112,7 @@ def _sender(service: ServiceProvider, message: Admitted) -> Trust:
     """
     claimed = message.issuer
     allowed = [one for one in service.providers.values() if one.settings.allow_unsolicited]
-    found = named(allowed, claimed)
+    found = trusts_named(allowed, claimed)
     if len(found) != 1:
         raise SamlError(
             Fault.UNSOLICITED,
@@ -108,3 +120,36 @@ def _sender(service: ServiceProvider, message: Admitted) -> Trust:
             f"allow_unsolicited are {claimed!r}",
         )
     return found[0]
+
+
+def agree(service: ServiceProvider, trust: Trust, encoded: str, request_id: str | None, name_id: str) -> None:
+    """Ask python3-saml about a response that all checks of ours have accepted.
+
+    :param encoded: base64, as the form carried it.
+    :param request_id: of the request that it answers, or ``None``.
+    :param name_id: what we have read in it as the value of its NameID, or empty.
+    :raises SamlError: unless it accepts the response with one of our decryption keys, and finds the same NameID.
+    """
+    findings = [_finding(service, referee, encoded, request_id, name_id) for referee in trust.referees]
+    if "" not in findings:
+        raise SamlError(Fault.CROSS_CHECK, f"python3-saml does not agree: {'; '.join(findings)}")
+
+
+def _finding(
+    service: ServiceProvider, referee: OneLogin_Saml2_Settings, encoded: str, request_id: str | None, name_id: str
+) -> str:
+    address = urlsplit(service.acs_url)
+    request: dict[str, object] = {
+        "https": "on" if address.scheme == "https" else "off",
+        "http_host": address.netloc,
+        "script_name": address.path,
+        "get_data": {},
+        "post_data": {},
+    }
+    try:
+        message = OneLogin_Saml2_Response(referee, encoded)
+        message.is_valid(request, request_id, raise_exceptions=True)
+        found = (message.get_nameid() or "").strip()
+    except Exception as error:  # whatever a second opinion stumbles over is no agreement
+        return f"{type(error).__name__}: {error}"
+    return "" if found == name_id else "it reads another NameID"

@@ -1,4 +1,7 @@
-"""The Redirect binding (saml-bindings 3.4): a message in a query, signed over the very octets that were sent."""
+"""How messages travel: by the POST binding (saml-bindings 3.5) in a form, by the Redirect binding (3.4) in a query.
+
+By the Redirect binding a message is signed over the very octets that were sent.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,24 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote, unquote_to_bytes
 
 import xmlsec
+from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
+from onelogin.saml2.utils import OneLogin_Saml2_Utils
 from xmlsec import constants
 
+from .documents import Limits
 from .errors import Fault, SamlError
-from .gate import LIMITS
 
 if TYPE_CHECKING:
     from ..config.settings import KeyPair
+    from .service_provider import ServiceProvider
     from .trust import Trust
 
 Kind: TypeAlias = Literal["SAMLRequest", "SAMLResponse"]
+
+LARGEST_ENCODED = 256 * 1024
+"""Characters of base64 that are looked at."""
+
+LIMITS = Limits(size=1024 * 1024, depth=32, elements=5000, attributes=32, namespaces=24)
 
 _DEFLATE = "urn:oasis:names:tc:SAML:2.0:bindings:URL-Encoding:DEFLATE"
 _RSA_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
@@ -39,6 +50,45 @@ LONGEST_RELAY_STATE = 1024
 """Characters that we hand back; the binding allows 80 bytes (saml-bindings 3.4.3), which many exceed."""
 _LONGEST_QUERY = 64 * 1024
 _MOST_PARAMETERS = 32
+
+
+def decode(encoded: str) -> bytes:
+    """Return a message of the POST binding as a form field carries it (saml-bindings 3.5.4), bounded.
+
+    :param encoded: base64, line breaks allowed.
+    :raises SamlError: if it is too large, or not in base64.
+    """
+    if len(encoded) > LARGEST_ENCODED:
+        raise SamlError(Fault.TOO_LARGE, f"{len(encoded)} characters, more than {LARGEST_ENCODED}")
+    try:
+        return base64.b64decode("".join(encoded.split()).encode("ascii"), validate=True)
+    except (UnicodeEncodeError, binascii.Error) as error:
+        raise SamlError(Fault.MALFORMED, "the message is not in base64") from error
+
+
+def sign_message(xml: str, service: ServiceProvider) -> bytes:
+    """Return a message of ours with an enveloped signature behind its Issuer (saml-core 5.4).
+
+    Without a signing key it is returned as it is.
+
+    :param xml: what python3-saml has built; its root has an ID and an Issuer.
+    """
+    signing = service.signing
+    if signing is None:
+        return xml.encode()
+    signed: bytes = OneLogin_Saml2_Utils.add_sign(
+        xml,
+        signing.key.reveal(),
+        signing.certificate,
+        sign_algorithm=Constants.RSA_SHA256,
+        digest_algorithm=Constants.SHA256,
+    )
+    return signed
+
+
+def form_field(message: bytes) -> str:
+    """Return a message as a form field carries it (saml-bindings 3.5.4)."""
+    return base64.b64encode(message).decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
