@@ -14,7 +14,7 @@ from flask_genesys_auth.config.settings import ContactCenterSettings, IdentityPr
 from flask_genesys_auth.saml import binding, gate, verify
 from flask_genesys_auth.saml.errors import SamlError
 from flask_genesys_auth.saml.requests import Login, PendingLogin, Proven, digest, keep_proven
-from flask_genesys_auth.saml.response import agree, consume
+from flask_genesys_auth.saml.response import consume, cross_check
 from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import Message, provider_metadata
@@ -152,7 +152,7 @@ def cross_checked(name: str, service: ServiceProvider, encoded: str) -> Contende
 
     def call() -> str:
         found = ours.call()
-        agree(service, service.providers["okta"].current(), encoded, pending.request_id, found)
+        cross_check(service, service.providers["okta"].current(), encoded, pending.request_id, found)
         return found
 
     return Contender(name, call, ours.ready)

@@ -101,7 +101,7 @@ def _refreshed(here: Runtime, provider: TrustedProvider) -> dict[str, Any]:
     except (MetadataRefused, ConfigurationError) as error:
         return {**row, "ok": False, "error": str(error)}
     # What is kept in this process's memory ends with it.
-    shared = change.shared and (provider.source.at_hand or not isinstance(here.state, MemoryState))
+    shared = change.shared and (provider.source.is_local or not isinstance(here.state, MemoryState))
     return {**row, "ok": True, **_told(change), "shared": shared}
 
 

@@ -16,7 +16,7 @@ from ..config.names import lower_ascii
 from .documents import SAML, ForbiddenXml, as_instant, instant_of, text_of
 from .errors import Fault, SamlError
 from .gate import SUCCESS
-from .requests import ENTITY, TRANSIENT, Login, NameId, PendingLogin, spend
+from .requests import ENTITY, TRANSIENT, Login, NameId, PendingLogin, use_once
 from .service_provider import ServiceProvider
 from .trust import Trust
 from .verify import Verified
@@ -57,7 +57,7 @@ def bind(
         raise SamlError(Fault.STRUCTURE, str(error)) from error
     # Kept until no node could accept it any more: our clock may be as far ahead as another node's is behind.
     seconds = ends + 2 * service.clock_skew - now
-    spend(state, "saml-assertion", trust.entity_id, message.assertion.get("ID", ""), seconds)
+    use_once(state, "saml-assertion", trust.entity_id, message.assertion.get("ID", ""), seconds)
     return login
 
 

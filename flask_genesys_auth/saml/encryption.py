@@ -207,17 +207,17 @@ def _refused(detail: str) -> SamlError:
     return SamlError(Fault.ENCRYPTED, detail)
 
 
-def reveal_name_id(assertion: etree._Element, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> bool:
+def decrypt_subject(assertion: etree._Element, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> bool:
     """Put the NameID in the place of the subject's ``EncryptedID``, and tell if there is one (saml-core 2.2.4).
 
     :param assertion: as its signature covers it: nobody but the provider has encrypted what is in there.
     :raises SamlError: if that is no NameID.
     """
     subject = assertion.find(f"{{{SAML}}}Subject")
-    return subject is not None and reveal_child(subject, trust, keys)
+    return subject is not None and decrypt_name_id(subject, trust, keys)
 
 
-def reveal_child(parent: etree._Element, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> bool:
+def decrypt_name_id(parent: etree._Element, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> bool:
     """Do the same where the ``EncryptedID`` is a child of this very element, as of a LogoutRequest (saml-core 3.7.1).
 
     :param parent: as its signature covers it.
@@ -254,13 +254,13 @@ def decrypt(form: EncryptedForm, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> 
         raise SamlError(Fault.ENCRYPTED, f"the message has {name}, and there are no encryption_keys")
     if form.algorithm.endswith("-cbc") and not trust.settings.allow_cbc:
         raise SamlError(Fault.ALGORITHM, f"{name} by {form.algorithm!r}: allow_cbc is not set")
-    key = _ours(form, trust)
+    key = _own_key(form, trust)
     if key.algorithm == RSA_15 and not trust.settings.allow_rsa15:
         raise SamlError(Fault.ALGORITHM, f"{name} by {key.algorithm!r}: allow_rsa15 is not set")
     return [content for content in _attempts(form, key, keys) if content is not None]
 
 
-def _ours(form: EncryptedForm, trust: Trust) -> KeyForm:
+def _own_key(form: EncryptedForm, trust: Trust) -> KeyForm:
     """Return the session key that is for us; one that is there alone is, whatever it says."""
     if len(form.keys) == 1:
         return form.keys[0]

@@ -13,7 +13,7 @@ from .documents import as_instant
 from .errors import MetadataUnavailable
 from .keys import der_of, fingerprint, not_after, rsa_bits
 from .metadata import LIMITS
-from .sources import FETCH_TIMEOUT, leaves_in_the_open
+from .sources import FETCH_TIMEOUT, is_remote_http
 
 if TYPE_CHECKING:
     from .keys import OwnKeys
@@ -44,7 +44,7 @@ def provider_checks(provider: TrustedProvider, now: float, *, ask: bool = True) 
     :param ask: whether the provider may be asked for what is not known of it yet.
     """
     name = f"saml.{provider.contact_center}.{provider.settings.name}"
-    if ask or provider.source.at_hand or provider.held_since() is not None:
+    if ask or provider.source.is_local or provider.held_since() is not None:
         yield _metadata_check(provider, f"{name}.metadata", now)
     else:
         yield Check(f"{name}.metadata", "ok", f"not fetched from {provider.source.where}, for nobody is to be asked")
@@ -64,7 +64,7 @@ def provider_checks(provider: TrustedProvider, now: float, *, ask: bool = True) 
     for relaxation, (finding, advice) in _RELAXATIONS.items():
         if getattr(provider.settings, relaxation):
             yield Check(f"{name}.{relaxation}", "warning", finding, advice)
-    if leaves_in_the_open(str(provider.settings.metadata)):
+    if is_remote_http(str(provider.settings.metadata)):
         yield Check(
             f"{name}.allow_http",
             "warning",
@@ -91,7 +91,7 @@ def own_checks(keys: OwnKeys, contact_center: str, public_url: str, now: float) 
         yield from _certificate_checks((der_of(keys.signing.certificate),), f"{name}.signing_certificate", now, advice)
     advice = f"make its successor: {_keygen('next-encryption')}, and put it first among encryption_keys"
     yield from _certificate_checks(keys.encryption, f"{name}.encryption_keys", now, advice)
-    if leaves_in_the_open(public_url):
+    if is_remote_http(public_url):
         yield Check(f"{name}.public_url", "warning", "logins come by plain http", "give public_url an https address")
 
 
@@ -154,7 +154,7 @@ def provider_clock_checks(provider: TrustedProvider, clock: Callable[[], float],
     :param clock: unix time, ours.
     :param clock_skew: seconds that a message may be off; what it allows the clocks must not use up.
     """
-    if provider.source.at_hand:
+    if provider.source.is_local:
         return
     client = Upstream(connections=1)
     try:

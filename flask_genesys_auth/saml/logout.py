@@ -33,10 +33,10 @@ from .documents import (
     protocol_schema,
     text_of,
 )
-from .encryption import reveal_child
+from .encryption import decrypt_name_id
 from .errors import Fault, SamlError
 from .gate import SUCCESS, check_head, check_ids
-from .requests import ENTITY, NameId, digest, reference_of, spend
+from .requests import ENTITY, NameId, digest, reference_of, use_once
 from .signatures import check_signature, covered, read_form
 from .transport import (
     LIMITS,
@@ -73,7 +73,7 @@ _PARTIAL = "urn:oasis:names:tc:SAML:2.0:status:PartialLogout"
 
 
 @dataclass(frozen=True, slots=True)
-class LogoutAsked:
+class LogoutRequest:
     """A provider asks us to end somebody's sessions; proven.
 
     :param session_indexes: those that end; none: all of this NameID.
@@ -94,14 +94,14 @@ class LogoutAsked:
     ends: float
     spent: str
 
-    def let_in_again(self, state: StateStore) -> None:
+    def allow_resend(self, state: StateStore) -> None:
         """Forget that it was used: nothing came of it, and the provider is asked to send it again."""
         with suppress(StateUnavailable):
             state.delete(self.spent)
 
 
 @dataclass(frozen=True, slots=True)
-class LogoutAnswered:
+class LogoutResponse:
     """A provider says what came of the logout that we have asked it for; proven.
 
     :param outcome: ``partial`` if another application may still be signed in, ``failed`` if nothing was ended.
@@ -148,7 +148,7 @@ def receive(
     *,
     raw_query: str | None = None,
     form: tuple[str, str] | None = None,
-) -> LogoutAsked | LogoutAnswered:
+) -> LogoutRequest | LogoutResponse:
     """Take a logout message as what it is worth (saml-profiles 4.4.4).
 
     :param kind: the form's field that the message came in; a query says so itself.
@@ -164,14 +164,14 @@ def receive(
             root = _proven(message, trust)
             if message.kind == "SAMLRequest":
                 # Nobody but the provider has encrypted what is in there: it is signed.
-                reveal_child(root, trust, service.decryption_keys)
+                decrypt_name_id(root, trust, service.decryption_keys)
             _check(root, service, trust)
             seconds = _last_moment(root, service) - service.clock()
-            spent = spend(state, "saml-logout-message", trust.entity_id, root.get("ID", ""), seconds)
+            spent = use_once(state, "saml-logout-message", trust.entity_id, root.get("ID", ""), seconds)
             if message.kind == "SAMLRequest":
                 return _asked(root, message, service, trust, spent)
             outcome = _answered(root, message, service, trust, state)
-            return LogoutAnswered(trust, outcome, reference_of(root.get("InResponseTo", "")))
+            return LogoutResponse(trust, outcome, reference_of(root.get("InResponseTo", "")))
         except SamlError as error:
             error.provider = trust.name
             raise
@@ -271,11 +271,13 @@ def _last_moment(root: etree._Element, service: ServiceProvider) -> float:
     return _end(root) + 2 * service.clock_skew
 
 
-def _asked(root: etree._Element, message: _Message, service: ServiceProvider, trust: Trust, spent: str) -> LogoutAsked:
+def _asked(
+    root: etree._Element, message: _Message, service: ServiceProvider, trust: Trust, spent: str
+) -> LogoutRequest:
     name_id = root.find(f"{{{SAML}}}NameID")
     if name_id is None:
         raise SamlError(Fault.NAME_ID, "the request names nobody by a NameID")
-    return LogoutAsked(
+    return LogoutRequest(
         trust=trust,
         request_id=root.get("ID", ""),
         name_id=NameId.read(name_id, provider=trust.entity_id, ours=service.entity_id),
@@ -358,7 +360,7 @@ def begin_logout(service: ServiceProvider, trust: Trust, state: StateStore, sess
     return replace(outgoing, reference=reference_of(root.get("ID", "")))
 
 
-def answer(service: ServiceProvider, asked: LogoutAsked) -> Outgoing | None:
+def answer(service: ServiceProvider, asked: LogoutRequest) -> Outgoing | None:
     """Make the answer to a provider's request: all it has asked for is done.
 
     :returns: ``None`` where nothing can be answered: the provider has no address for it, or we have no key.
@@ -405,16 +407,16 @@ def _request_key(request_id: str) -> str:
     return f"saml-logout:{digest(request_id)}"
 
 
-def note_logout(state: StateStore, service: ServiceProvider, asked: LogoutAsked, longest_way: float) -> None:
+def note_logout(state: StateStore, service: ServiceProvider, asked: LogoutRequest, login_window: float) -> None:
     """Keep whom a provider's request logs out, until no login of theirs from before can be on its way.
 
     Each request has a note of its own, so that of two at the same moment neither overwrites the other's.
 
-    :param longest_way: seconds from an accepted assertion to its login session.
+    :param login_window: seconds from an accepted assertion to its login session.
     :raises StateUnavailable: if that cannot be kept.
     """
     named = (service.contact_center, asked.trust.name, asked.name_id.text)
-    lifetime = max(asked.ends - service.clock(), 0.0) + longest_way
+    lifetime = max(asked.ends - service.clock(), 0.0) + login_window
     value: Any = {"issued": asked.issued, "session_indexes": list(asked.session_indexes)}
     state.put(_key("saml-logged-out", *named, asked.request_id), value, lifetime, index=[_term(*named)])
 

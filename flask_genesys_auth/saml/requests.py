@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .trust import Trust
 
 Kind: TypeAlias = Literal["code", "ticket"]
-Spent: TypeAlias = Literal["saml-assertion", "saml-logout-message"]
+UsedMessage: TypeAlias = Literal["saml-assertion", "saml-logout-message"]
 
 UNSPECIFIED = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified"
 TRANSIENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
@@ -232,7 +232,7 @@ def finish_login(state: StateStore, pending: PendingLogin) -> bool:
     return state.take(_key(pending.request_id)) is not None
 
 
-def spend(state: StateStore, kind: Spent, provider: str, identifier: str, seconds: float) -> str:
+def use_once(state: StateStore, kind: UsedMessage, provider: str, identifier: str, seconds: float) -> str:
     """Let a message be used once: record its id until no node could accept it any more.
 
     :param provider: its entity id.

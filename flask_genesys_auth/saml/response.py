@@ -4,7 +4,7 @@
 - :func:`~.verify.verify`: a configured key of the provider signed it; it is decrypted if need be, and from here on
   only what the signature covers is read.
 - :func:`~.binding.bind`: it is meant for us, for this request and for this moment, and comes for the first time.
-- :func:`agree`, where ``cross_check`` is set: python3-saml accepts it too.
+- :func:`cross_check`, where ``cross_check`` is set: python3-saml accepts it too.
 
 The caller (``web``) keeps the result under a one-time code, and makes the login session when the browser brings it.
 """
@@ -64,7 +64,7 @@ def consume(service: ServiceProvider, state: StateStore, encoded: str, relay_sta
         login = bind(verified, service, trust, pending, state)
         if service.cross_check:
             name_id = NameId.of_text(login.name_id).value if login.name_id else ""
-            agree(service, trust, encoded, pending.request_id if pending else None, name_id)
+            cross_check(service, trust, encoded, pending.request_id if pending else None, name_id)
         if pending is not None and not finish_login(state, pending):
             raise SamlError(Fault.REPLAYED, f"request {pending.request_id!r} has been answered before")
     except SamlError as error:
@@ -122,7 +122,7 @@ def _sender(service: ServiceProvider, message: Admitted) -> Trust:
     return found[0]
 
 
-def agree(service: ServiceProvider, trust: Trust, encoded: str, request_id: str | None, name_id: str) -> None:
+def cross_check(service: ServiceProvider, trust: Trust, encoded: str, request_id: str | None, name_id: str) -> None:
     """Ask python3-saml about a response that all checks of ours have accepted.
 
     :param encoded: base64, as the form carried it.

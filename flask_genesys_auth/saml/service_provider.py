@@ -26,8 +26,8 @@ from .health import own_checks, provider_checks, provider_clock_checks
 from .keys import OwnKeys, der_of, load_own_keys
 from .metadata import POST, REDIRECT, MetadataRefused
 from .sources import FETCH_TIMEOUT, Source, source_of
-from .toolkit import UNSPECIFIED, TrustMaker
-from .trust import PATIENCE, TrustedProvider
+from .toolkit import UNSPECIFIED, TrustBuilder
+from .trust import METADATA_WAIT, TrustedProvider
 
 if TYPE_CHECKING:
     from ..chain.protocols import StateStore
@@ -199,7 +199,7 @@ def build_service_provider(
     state: StateStore | None = None,
     clock: Callable[[], float] = time.time,
     fetch_timeout: float = FETCH_TIMEOUT,
-    patience: float = PATIENCE,
+    metadata_wait: float = METADATA_WAIT,
 ) -> ServiceProvider:
     """Read the providers' metadata files, load keys, parse the schema: once, at ``init_app``.
 
@@ -208,7 +208,7 @@ def build_service_provider(
     :param state: where the last good copy of metadata from an address is kept.
     :param clock: unix time.
     :param fetch_timeout: seconds within which an address of metadata must have answered whole.
-    :param patience: seconds for which a thread waits, at most, while another one fetches metadata.
+    :param metadata_wait: seconds for which a thread waits, at most, while another one fetches metadata.
     :raises ConfigurationError: if something cannot be used, with its dotted path.
     """
     saml = center.saml
@@ -221,27 +221,27 @@ def build_service_provider(
     base = f"{public_url}{prefix}/{quote(center.name, safe='')}"
     protocol_schema()
     keys = load_own_keys(saml, path)
-    maker = TrustMaker(keys, center.name, entity_id=saml.entity_id or f"{base}/metadata", base=base)
+    builder = TrustBuilder(keys, center.name, entity_id=saml.entity_id or f"{base}/metadata", base=base)
     providers = saml.identity_providers
     return ServiceProvider(
         contact_center=center.name,
         providers={
-            name: _trusted(one, _source(one, maker, state, fetch_timeout), maker, clock, patience)
+            name: _trusted(one, _source(one, builder, state, fetch_timeout), builder, clock, metadata_wait)
             for name, one in providers.items()
         },
-        entity_id=maker.entity_id,
+        entity_id=builder.entity_id,
         public_url=public_url,
-        acs_url=maker.acs_url,
-        slo_url=maker.slo_url,
+        acs_url=builder.acs_url,
+        slo_url=builder.slo_url,
         complete_url=f"{base}/complete",
         clock_skew=saml.clock_skew,
         request_lifetime=saml.request_lifetime,
         cross_check=saml.cross_check,
         force_authn_after_logout=saml.force_authn_after_logout,
         own_metadata=OwnMetadata(
-            entity_id=maker.entity_id,
-            acs_url=maker.acs_url,
-            slo_url=maker.slo_url,
+            entity_id=builder.entity_id,
+            acs_url=builder.acs_url,
+            slo_url=builder.slo_url,
             keys=keys,
             name_id_formats=tuple(dict.fromkeys(one.name_id_format or UNSPECIFIED for one in providers.values())),
             lifetime=saml.metadata_lifetime,
@@ -254,25 +254,25 @@ def build_service_provider(
 
 
 def _trusted(
-    settings: IdentityProvider, source: Source, maker: TrustMaker, clock: Callable[[], float], patience: float
+    settings: IdentityProvider, source: Source, builder: TrustBuilder, clock: Callable[[], float], metadata_wait: float
 ) -> TrustedProvider:
     """Return the provider, with its metadata if they are at hand: no other server is asked at the start."""
     provider = TrustedProvider(
-        settings, source, maker.trust, contact_center=maker.contact_center, clock=clock, patience=patience
+        settings, source, builder.trust, contact_center=builder.contact_center, clock=clock, metadata_wait=metadata_wait
     )
-    if source.at_hand:
+    if source.is_local:
         try:
             provider.load()
         except MetadataRefused as error:
-            raise ConfigurationError(f"{maker.path_of(settings)}.metadata: {source.where}: {error}") from error
+            raise ConfigurationError(f"{builder.path_of(settings)}.metadata: {source.where}: {error}") from error
     return provider
 
 
-def _source(settings: IdentityProvider, maker: TrustMaker, state: StateStore | None, timeout: float) -> Source:
-    maker.check(settings)
+def _source(settings: IdentityProvider, builder: TrustBuilder, state: StateStore | None, timeout: float) -> Source:
+    builder.check(settings)
     try:
-        return source_of(settings, maker.contact_center, state, timeout)
+        return source_of(settings, builder.contact_center, state, timeout)
     except ValueError as error:
         raise ConfigurationError(
-            f"{maker.path_of(settings)}.metadata_certificate: must be a certificate in PEM"
+            f"{builder.path_of(settings)}.metadata_certificate: must be a certificate in PEM"
         ) from error

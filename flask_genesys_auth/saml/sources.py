@@ -46,7 +46,7 @@ _ACCEPT = "application/samlmetadata+xml, application/xml;q=0.9, text/xml;q=0.8"
 LIFETIME = 30 * 24 * 3600.0
 """Seconds for which a copy outlives the provider's last answer."""
 
-AHEAD = 300.0
+CLOCK_TOLERANCE = 300.0
 """Seconds by which another node's clock may be ahead of ours."""
 
 
@@ -87,7 +87,7 @@ class Copies:
             return None
         ends = copy.metadata.valid_until
         # A copy from the future, of a node whose clock is wrong, would never be older than anything.
-        if copy.fetched > now + AHEAD or (ends is not None and now >= ends):
+        if copy.fetched > now + CLOCK_TOLERANCE or (ends is not None and now >= ends):
             return None
         return copy
 
@@ -162,13 +162,13 @@ class Source(Protocol):
     """Where metadata come from.
 
     :param where: for people.
-    :param at_hand: whether it can be read when the application starts.
-    :param look_every: seconds between two looks whether there is something newer.
+    :param is_local: whether it can be read when the application starts.
+    :param check_interval: seconds between two looks whether there is something newer.
     """
 
     where: str
-    at_hand: bool
-    look_every: float
+    is_local: bool
+    check_interval: float
 
     def newer(self, held: Copy | None, now: float, *, may_fetch: bool) -> Copy | None:
         """Return what is newer than the copy that is held, or ``None``: nothing is.
@@ -207,8 +207,8 @@ class _LastRead:
 class FileSource:
     """A file, read again when it has changed. Whoever may write it is trusted, unless a signer is pinned."""
 
-    at_hand = True
-    look_every = 10.0
+    is_local = True
+    check_interval = 10.0
 
     def __init__(self, settings: IdentityProvider) -> None:
         self.where = str(settings.metadata)
@@ -262,8 +262,8 @@ class AddressSource:
     :param timeout: seconds within which the address must have answered whole.
     """
 
-    at_hand = False
-    look_every = 60.0
+    is_local = False
+    check_interval = 60.0
 
     def __init__(
         self,
@@ -275,7 +275,7 @@ class AddressSource:
         self.where = str(settings.metadata)
         self._timeout = timeout
         self._entity_id = settings.entity_id
-        self._in_the_open = leaves_in_the_open(self.where)
+        self._is_remote_http = is_remote_http(self.where)
         self._refresh = settings.metadata_refresh
         self._timeout = timeout
         self._signer = _signer(settings)
@@ -321,7 +321,7 @@ class AddressSource:
         if answer.status != 200:
             raise MetadataRefused(f"the server answered HTTP {answer.status}")
         found = parse_metadata(
-            answer.body, entity_id=self._entity_id, now=now, signer=self._signer, must_end=self._in_the_open
+            answer.body, entity_id=self._entity_id, now=now, signer=self._signer, must_end=self._is_remote_http
         )
         return Copy(found, now if kept is None else max(now, kept.fetched + 0.001))
 
@@ -338,7 +338,7 @@ class AddressSource:
         """Tell whether it is time to ask: when the copy is old, or has lived half of the time that it is valid for."""
         ends = held.metadata.valid_until
         lives = self._refresh if ends is None else min(self._refresh, (ends - held.fetched) / 2)
-        return not -AHEAD <= now - held.fetched < lives
+        return not -CLOCK_TOLERANCE <= now - held.fetched < lives
 
 
 def source_of(
@@ -354,7 +354,7 @@ def source_of(
     return FileSource(settings)
 
 
-def leaves_in_the_open(address: str) -> bool:
+def is_remote_http(address: str) -> bool:
     """Tell whether an address is plain http to another machine."""
     parts = urlsplit(address)
     return parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS

@@ -21,7 +21,7 @@ from .trust import Trust
 UNSPECIFIED: str = Constants.NAMEID_UNSPECIFIED
 
 
-class TrustMaker:
+class TrustBuilder:
     """Makes the trust of a provider's metadata, with what all trusts of one contact center share.
 
     :param contact_center: its name.

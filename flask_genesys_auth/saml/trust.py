@@ -21,7 +21,7 @@ from .sources import FETCH_TIMEOUT, Copy, Source
 if TYPE_CHECKING:
     from onelogin.saml2.settings import OneLogin_Saml2_Settings
 
-PATIENCE = FETCH_TIMEOUT + 5
+METADATA_WAIT = FETCH_TIMEOUT + 5
 """Seconds for which a thread waits, at most, while another one fetches the metadata."""
 
 # Seconds between two attempts, at first and at last: while nobody can log in, and while the last good copy serves.
@@ -91,10 +91,10 @@ class _Known:
     def __init__(self, loaded: tuple[Trust, Copy] | None) -> None:
         self.held = loaded
         self.failure: Failure | None = None
-        self.looked = -math.inf if loaded is None else loaded[1].fetched
+        self.checked_at = -math.inf if loaded is None else loaded[1].fetched
         self.worker: Thread | None = None
-        self.choosing = Lock()
-        self.arriving = Lock()
+        self.worker_lock = Lock()
+        self.fetch_lock = Lock()
 
 
 class TrustedProvider:
@@ -110,7 +110,7 @@ class TrustedProvider:
     :param describe: makes the trust of metadata.
     :param contact_center: whose provider this is.
     :param clock: unix time.
-    :param patience: seconds for which a thread waits, at most, while another one fetches.
+    :param metadata_wait: seconds for which a thread waits, at most, while another one fetches.
     """
 
     def __init__(
@@ -121,14 +121,14 @@ class TrustedProvider:
         *,
         contact_center: str,
         clock: Callable[[], float],
-        patience: float = PATIENCE,
+        metadata_wait: float = METADATA_WAIT,
     ) -> None:
         self.settings = settings
         self.contact_center = contact_center
         self.source = source
         self._describe = describe
         self._clock = clock
-        self._patience = patience
+        self._metadata_wait = metadata_wait
         self._loaded: tuple[Trust, Copy] | None = None
         self._processes = PerProcess(lambda: _Known(self._loaded))
 
@@ -148,11 +148,11 @@ class TrustedProvider:
 
         :raises MetadataUnavailable: if nothing is known of it yet.
         """
-        held = self._known.held or self._first()
-        if self._is_behind():
-            self._catch_up()
+        held = self._known.held or self._load_first()
+        if self._is_overdue():
+            self._refresh_overdue()
             held = self._known.held or held
-        self._look_around()
+        self._refresh_in_background()
         return held[0]
 
     def held(self) -> Trust | None:
@@ -199,16 +199,16 @@ class TrustedProvider:
     def _known(self) -> _Known:
         return self._processes.get()
 
-    def _first(self) -> tuple[Trust, Copy]:
+    def _load_first(self) -> tuple[Trust, Copy]:
         """Bring the first metadata; of many threads one does, the others wait for it."""
-        arriving = self._known.arriving
-        if arriving.acquire(timeout=self._patience):
+        fetch_lock = self._known.fetch_lock
+        if fetch_lock.acquire(timeout=self._metadata_wait):
             try:
                 # In a pause nobody is asked, not even the state: requests must not queue up here.
                 if self._known.held is None and self._may_fetch(self._clock()):
                     self._update()
             finally:
-                arriving.release()
+                fetch_lock.release()
         held, failure = self._known.held, self._known.failure
         if held is not None:
             return held
@@ -219,36 +219,39 @@ class TrustedProvider:
             retry_after=wait,
         )
 
-    def _is_behind(self) -> bool:
+    def _is_overdue(self) -> bool:
         """Tell whether nobody has looked for long, or is about to, for want of requests."""
-        return self._known.worker is None and not 0 <= self._clock() - self._known.looked < 2 * self.source.look_every
+        return (
+            self._known.worker is None
+            and not 0 <= self._clock() - self._known.checked_at < 2 * self.source.check_interval
+        )
 
-    def _catch_up(self) -> None:
+    def _refresh_overdue(self) -> None:
         """Look for what is newer before anything is used; of many threads one does, the others wait for it."""
-        arriving = self._known.arriving
-        if arriving.acquire(timeout=self._patience):
+        fetch_lock = self._known.fetch_lock
+        if fetch_lock.acquire(timeout=self._metadata_wait):
             try:
                 known = self._known
-                if known.held is not None and self._is_behind():
+                if known.held is not None and self._is_overdue():
                     now = self._clock()
                     # After a failure the provider has had its turn: it is asked in the background.
-                    asks = self.source.at_hand or (known.failure is None and self.source.is_old(known.held[1], now))
-                    known.looked = now if asks else known.looked
+                    asks = self.source.is_local or (known.failure is None and self.source.is_old(known.held[1], now))
+                    known.checked_at = now if asks else known.checked_at
                     self._update(may_fetch=asks)
             finally:
-                arriving.release()
+                fetch_lock.release()
 
-    def _look_around(self) -> None:
+    def _refresh_in_background(self) -> None:
         """Look for what is newer, in the background, if nobody has for a while."""
         now = self._clock()
-        if 0 <= now - self._known.looked < self.source.look_every:
+        if 0 <= now - self._known.checked_at < self.source.check_interval:
             return
-        with self._known.choosing:
-            if self._known.worker is not None or 0 <= now - self._known.looked < self.source.look_every:
+        with self._known.worker_lock:
+            if self._known.worker is not None or 0 <= now - self._known.checked_at < self.source.check_interval:
                 return
-            self._known.looked = now
+            self._known.checked_at = now
             worker = self._known.worker = Thread(
-                target=self._look, name=f"metadata of {self.contact_center}/{self.settings.name}", daemon=True
+                target=self._run_refresh, name=f"metadata of {self.contact_center}/{self.settings.name}", daemon=True
             )
         try:
             worker.start()
@@ -256,7 +259,7 @@ class TrustedProvider:
             # No thread is to be had, or the interpreter is on its way out: what is held goes on.
             self._known.worker = None
 
-    def _look(self) -> None:
+    def _run_refresh(self) -> None:
         try:
             self._update()
         finally:
@@ -286,7 +289,7 @@ class TrustedProvider:
         self._known.held = (trust, copy)
         fresh = copy.fetched >= now
         if fresh:
-            self._known.looked = now
+            self._known.checked_at = now
         good_again, self._known.failure = self._known.failure is not None, None
         if former is not None and former.metadata != copy.metadata:
             self._tell(Event.SAML_METADATA_REPLACED, "what the provider says of itself has changed")

@@ -26,7 +26,7 @@ from .documents import (
     protocol_schema,
     reparse,
 )
-from .encryption import decrypt, reveal_name_id, unreadable
+from .encryption import decrypt, decrypt_subject, unreadable
 from .errors import Fault, SamlError
 from .gate import Admitted, admit_decrypted
 from .signatures import ENVELOPED, SignatureForm, check_signature, covered, read_form
@@ -83,7 +83,7 @@ def verify(message: Admitted, trust: Trust, decryption_keys: tuple[xmlsec.Key, .
         assertion = covered(form)
     except SamlError as error:
         raise refusal or error from None
-    revealed = reveal_name_id(assertion, trust, decryption_keys)
+    revealed = decrypt_subject(assertion, trust, decryption_keys)
     name_id = assertion.find(f"{{{SAML}}}Subject/{{{SAML}}}NameID") if revealed else None
     if not all(protocol_schema().validate(part) for part in _as_sent(message, form, name_id)):
         raise SamlError(Fault.SCHEMA, "the message is not valid against saml-schema-protocol-2.0")

@@ -18,7 +18,7 @@ from ..chain.outcomes import LoginSession
 from ..errors import BackendUnavailable
 from ..events import Event, tell
 from ..saml.errors import MetadataUnavailable, SamlError
-from ..saml.logout import LogoutAnswered, LogoutAsked, begin_logout, can_log_out, note_logout
+from ..saml.logout import LogoutRequest, LogoutResponse, begin_logout, can_log_out, note_logout
 from ..saml.logout import answer as answer_to
 from ..saml.logout import receive as receive_logout
 from . import events, login, refusals
@@ -96,7 +96,7 @@ def slo(contact_center: str) -> Response:
         received = kept(lambda: _received(service))
     except SamlError as error:
         return refused(service, error, leaving=True)
-    react = _noted if isinstance(received, LogoutAnswered) else _ended
+    react = _noted if isinstance(received, LogoutResponse) else _ended
     answer: Response = kept(lambda: react(service, received))
     return answer
 
@@ -115,7 +115,7 @@ def signed_out(contact_center: str) -> Response:
     return refusals.no_store(make_response(render_template("genesys_auth/signed_out.html", login_url=begins)))
 
 
-def _received(service: ServiceProvider) -> LogoutAsked | LogoutAnswered:
+def _received(service: ServiceProvider) -> LogoutRequest | LogoutResponse:
     state = runtime().state
     if request.method == "GET":
         raw_query = request.query_string.decode("latin-1")
@@ -125,7 +125,7 @@ def _received(service: ServiceProvider) -> LogoutAsked | LogoutAnswered:
     return receive_logout(service, state, kind, form=(encoded, relay_state))
 
 
-def _ended(service: ServiceProvider, asked: LogoutAsked) -> Response:
+def _ended(service: ServiceProvider, asked: LogoutRequest) -> Response:
     """End what the provider's request names (saml-core 3.7.3.2), and answer: there is nothing left of it here."""
     here = runtime()
     try:
@@ -135,7 +135,7 @@ def _ended(service: ServiceProvider, asked: LogoutAsked) -> Response:
             service.contact_center, asked.trust.name, asked.name_id.text, asked.session_indexes
         )
     except BackendUnavailable:
-        asked.let_in_again(here.state)
+        asked.allow_resend(here.state)
         raise
     _announce(ended, asked.trust.name)
     login.forget_ended()
@@ -152,7 +152,7 @@ def _announce(ended: list[LoginSession], provider: str) -> None:
         events.session_revoked(app, account_id, contact_center, count, by=f"the provider {provider!r}")
 
 
-def _noted(service: ServiceProvider, answered: LogoutAnswered) -> Response:
+def _noted(service: ServiceProvider, answered: LogoutResponse) -> Response:
     """Keep what came of a logout for the browser that began it; this request may not carry its cookie."""
     tell(
         Event.SAML_LOGOUT,

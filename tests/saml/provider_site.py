@@ -104,7 +104,7 @@ def service_at(
         state=state,
         clock=clock,
         fetch_timeout=fetch_timeout,
-        patience=patience,
+        metadata_wait=patience,
     )
     yield service
     settle(okta(service))

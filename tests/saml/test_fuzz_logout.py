@@ -17,7 +17,7 @@ from xmlsec import constants
 
 from flask_genesys_auth.saml.documents import SAML, SAMLP
 from flask_genesys_auth.saml.errors import Fault, SamlError
-from flask_genesys_auth.saml.logout import LogoutAsked, receive
+from flask_genesys_auth.saml.logout import LogoutRequest, receive
 from flask_genesys_auth.saml.service_provider import ServiceProvider
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage
@@ -75,16 +75,16 @@ class Desk:
             signature = base64.b64encode(context.sign_binary(query.encode(), SHA256)).decode()
         return f"{query}&Signature={quote(signature, safe='')}"
 
-    def by_query(self, query: str) -> LogoutAsked:
+    def by_query(self, query: str) -> LogoutRequest:
         return self._asked(receive(self.service, MemoryState("fuzz"), "SAMLRequest", raw_query=query))
 
-    def by_form(self, xml: bytes) -> LogoutAsked:
+    def by_form(self, xml: bytes) -> LogoutRequest:
         form = (base64.b64encode(xml).decode(), "")
         return self._asked(receive(self.service, MemoryState("fuzz"), "SAMLRequest", form=form))
 
     @staticmethod
-    def _asked(found: object) -> LogoutAsked:
-        assert isinstance(found, LogoutAsked)
+    def _asked(found: object) -> LogoutRequest:
+        assert isinstance(found, LogoutRequest)
         return found
 
 
@@ -101,7 +101,7 @@ def desk(service: ServiceProvider, key: SigningKey, other_key: SigningKey) -> De
     return Desk(service, key, other_key, key.load())
 
 
-def outcomes(take: Callable[[], LogoutAsked], accepted: list[LogoutAsked], refused: list[Fault]) -> None:
+def outcomes(take: Callable[[], LogoutRequest], accepted: list[LogoutRequest], refused: list[Fault]) -> None:
     """Take a message; any exception but SamlError ends the test."""
     try:
         accepted.append(take())
@@ -109,12 +109,12 @@ def outcomes(take: Callable[[], LogoutAsked], accepted: list[LogoutAsked], refus
         refused.append(error.reason)
 
 
-def is_genuine(asked: LogoutAsked) -> bool:
+def is_genuine(asked: LogoutRequest) -> bool:
     return (asked.name_id.value, asked.name_id.format, asked.session_indexes) == (ANN, EMAIL, ("session-1",))
 
 
 def test_mutant_of_a_form_ends_nothing_but_what_the_provider_has_named(desk: Desk) -> None:
-    accepted: list[LogoutAsked] = []
+    accepted: list[LogoutRequest] = []
     refused: list[Fault] = []
     assert is_genuine(desk.by_form(of_form(desk.genuine, desk.key)))
     for xml in desk.mutants("form", signed=True):
@@ -129,7 +129,7 @@ def test_mutant_behind_a_query_is_refused_if_the_provider_has_not_signed_it(desk
     genuine = desk.genuine.query(desk.key)
     signature = base64.b64encode(b"x" * 256).decode()
     refused: list[Fault] = []
-    accepted: list[LogoutAsked] = []
+    accepted: list[LogoutRequest] = []
     for xml in desk.mutants("query", signed=False):
         outcomes(lambda xml=xml: desk.by_query(desk.query(xml, signature)), accepted, refused)  # type: ignore[misc]
     assert not accepted
@@ -138,7 +138,7 @@ def test_mutant_behind_a_query_is_refused_if_the_provider_has_not_signed_it(desk
 
 
 def test_whatever_the_provider_has_signed_behind_a_query_is_taken_or_refused(desk: Desk) -> None:
-    accepted: list[LogoutAsked] = []
+    accepted: list[LogoutRequest] = []
     refused: list[Fault] = []
     for xml in desk.mutants("signed query", signed=False):
         before = len(accepted)
@@ -158,7 +158,7 @@ def test_whatever_the_provider_has_signed_behind_a_query_is_taken_or_refused(des
 def test_mutant_of_the_query_itself_is_the_genuine_request_or_none(desk: Desk) -> None:
     chance = random.Random("query itself")
     genuine = desk.genuine.query(desk.key).encode()
-    accepted: list[LogoutAsked] = []
+    accepted: list[LogoutRequest] = []
     refused: list[Fault] = []
     for _ in range(MUTANTS):
         query = chance.choice(EDITS)(chance, genuine)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from flask_genesys_auth.saml.errors import Fault, SamlError
-from flask_genesys_auth.saml.logout import LogoutAsked
+from flask_genesys_auth.saml.logout import LogoutRequest
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_encryption import CBC, MGF1_SHA256, OAEP_11, SHA256, Encryption
 from flask_genesys_auth.testing.signing_keys import SigningKey
@@ -31,7 +31,7 @@ def test_an_encrypted_name_is_opened(
 ) -> None:
     encryption = Encryption(other_key).but(**changes)
     asked = desk.take(desk.request.but(before_signing=encryption.name_id), binding)
-    assert isinstance(asked, LogoutAsked)
+    assert isinstance(asked, LogoutRequest)
     assert asked.name_id == ANN
 
 
@@ -48,7 +48,7 @@ def test_an_encrypted_name_that_cannot_be_had_is_refused(
     desk: Desk, other_key: SigningKey, binding: str, changes: dict[str, object], fault: Fault
 ) -> None:
     encryption = Encryption(other_key)
-    assert isinstance(desk.take(desk.request.but(before_signing=encryption.name_id), binding), LogoutAsked)
+    assert isinstance(desk.take(desk.request.but(before_signing=encryption.name_id), binding), LogoutRequest)
     desk.refuses(desk.request.but(before_signing=encryption.but(**changes).name_id), binding, fault)
 
 
@@ -65,7 +65,7 @@ def test_what_is_encrypted_for_somebody_else_is_refused_as_is_what_nobody_has_si
 def test_without_a_key_of_ours_nothing_is_opened(desk: Desk, other_key: SigningKey, binding: str) -> None:
     locked = dataclasses.replace(desk, service=dataclasses.replace(desk.service, decryption_keys=()))
     message = desk.request.but(before_signing=Encryption(other_key).name_id)
-    assert isinstance(desk.take(message, binding), LogoutAsked)
+    assert isinstance(desk.take(message, binding), LogoutRequest)
     with pytest.raises(SamlError) as refusal:
         locked.take(message.but(message_id="_another"), binding)
     assert refusal.value.reason is Fault.ENCRYPTED

@@ -22,8 +22,8 @@ from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.saml.documents import SAML, SAMLP
 from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.logout import (
-    LogoutAnswered,
-    LogoutAsked,
+    LogoutRequest,
+    LogoutResponse,
     Outgoing,
     answer,
     begin_logout,
@@ -95,15 +95,17 @@ class Desk:
     def begin(self) -> Outgoing:
         return begin_logout(self.service, trust_of(self.service), self.state, SESSION)
 
-    def take(self, message: LogoutMessage, binding: str, key: SigningKey | None = None) -> LogoutAsked | LogoutAnswered:
+    def take(
+        self, message: LogoutMessage, binding: str, key: SigningKey | None = None
+    ) -> LogoutRequest | LogoutResponse:
         if binding == "redirect":
             return self.take_query(message.query(key or self.key))
         return self.take_form(message.form(key or self.key))
 
-    def take_query(self, query: str) -> LogoutAsked | LogoutAnswered:
+    def take_query(self, query: str) -> LogoutRequest | LogoutResponse:
         return receive(self.service, self.state, "SAMLRequest", raw_query=query)
 
-    def take_form(self, fields: dict[str, str]) -> LogoutAsked | LogoutAnswered:
+    def take_form(self, fields: dict[str, str]) -> LogoutRequest | LogoutResponse:
         kind = "SAMLRequest" if "SAMLRequest" in fields else "SAMLResponse"
         return receive(
             self.service,
@@ -114,7 +116,7 @@ class Desk:
 
     def refuses(self, message: LogoutMessage, binding: str, *faults: Fault, key: SigningKey | None = None) -> SamlError:
         """Check that the genuine request is accepted and this message is not, for the right reason."""
-        assert isinstance(self.take(self.request, binding), LogoutAsked)
+        assert isinstance(self.take(self.request, binding), LogoutRequest)
         with pytest.raises(SamlError) as refusal:
             self.take(message, binding, key)
         assert refusal.value.reason in faults, refusal.value
@@ -140,7 +142,7 @@ def sent(outgoing: Outgoing) -> tuple[etree._Element, str]:
 def test_genuine_request_is_accepted_with_all_it_says(desk: Desk, binding: str) -> None:
     message = desk.request.but(session_indexes=("a", "b"), relay_state="theirs")
     asked = desk.take(message, binding)
-    assert isinstance(asked, LogoutAsked)
+    assert isinstance(asked, LogoutRequest)
     assert (asked.name_id, asked.session_indexes, asked.relay_state) == (ANN, ("a", "b"), "theirs")
     assert (asked.request_id, asked.binding, asked.trust.name) == (message.message_id, binding, "okta")
 
@@ -187,13 +189,13 @@ def test_a_request_that_is_wrong_is_refused(desk: Desk, binding: str, changes: d
 @pytest.mark.parametrize("binding", BINDINGS)
 def test_a_request_within_the_skew_is_accepted(desk: Desk, binding: str) -> None:
     for changes in ({"not_on_or_after": -59}, {"issued": 59}, {"issued": -359, "not_on_or_after": None}):
-        assert isinstance(desk.take(desk.request.but(**changes), binding), LogoutAsked)
+        assert isinstance(desk.take(desk.request.but(**changes), binding), LogoutRequest)
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
 def test_a_request_counts_once(desk: Desk, binding: str) -> None:
     message = desk.request
-    assert isinstance(desk.take(message, binding), LogoutAsked)
+    assert isinstance(desk.take(message, binding), LogoutRequest)
     for again in BINDINGS:
         with pytest.raises(SamlError) as refusal:
             desk.take(message, again)
@@ -211,14 +213,14 @@ def test_a_request_to_another_contact_center_is_refused(desk: Desk, build: Build
     other = Desk(build(name="beta"), desk.key, desk.state)
     error = desk.refuses(other.request, binding, Fault.DESTINATION)
     assert "/saml/beta/slo" in error.detail
-    assert isinstance(other.take(other.request, binding), LogoutAsked)
+    assert isinstance(other.take(other.request, binding), LogoutRequest)
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
 def test_metadata_that_have_expired_vouch_for_nothing(desk: Desk, build: Build, key: SigningKey, binding: str) -> None:
     ends = provider_metadata(IDP, SSO, (key.certificate,), slo_url=SLO, valid_until=NOW + 1)
     later = Desk(build(metadata=ends), key, MemoryState("tests"))
-    assert isinstance(later.take(later.request, binding), LogoutAsked)
+    assert isinstance(later.take(later.request, binding), LogoutRequest)
     expired = dataclasses.replace(later, service=dataclasses.replace(later.service, clock=lambda: NOW + 2))
     with pytest.raises(SamlError) as refusal:
         expired.take(expired.request, binding)
@@ -283,13 +285,13 @@ def test_a_signature_inside_is_none_for_a_query(desk: Desk) -> None:
 @pytest.mark.parametrize("algorithm", ["RsaSha384", "RsaSha512"])
 @pytest.mark.parametrize("binding", BINDINGS)
 def test_other_good_algorithms_are_accepted(desk: Desk, binding: str, algorithm: str) -> None:
-    assert isinstance(desk.take(desk.request.but(signature_algorithm=algorithm), binding), LogoutAsked)
+    assert isinstance(desk.take(desk.request.but(signature_algorithm=algorithm), binding), LogoutRequest)
 
 
 def test_sha1_in_a_query_needs_the_relaxation(desk: Desk, build: Build) -> None:
     relaxed = Desk(build(allow_sha1=True), desk.key, MemoryState("tests"))
     message = desk.request.but(signature_algorithm="RsaSha1")
-    assert isinstance(relaxed.take(message, "redirect"), LogoutAsked)
+    assert isinstance(relaxed.take(message, "redirect"), LogoutRequest)
     desk.refuses(message, "redirect", Fault.ALGORITHM)
 
 
@@ -303,7 +305,7 @@ def test_lower_case_escapes_are_verified_as_they_were_sent(desk: Desk) -> None:
 
     query = desk.request.but(relay_state="a/b?c").query(desk.key, escaped=lower)
     assert "%2f" in query
-    assert isinstance(desk.take_query(query), LogoutAsked)
+    assert isinstance(desk.take_query(query), LogoutRequest)
     shouted = desk.request.but(relay_state="a/b?c").query(desk.key, escaped=lower).replace("%2f", "%2F")
     with pytest.raises(SamlError) as refusal:
         desk.take_query(shouted)
@@ -350,7 +352,7 @@ def test_queries_that_could_be_read_in_two_ways_are_refused(
         desk.take_query(change(query))
     assert refusal.value.reason is fault, refusal.value
     encoding = quote("urn:oasis:names:tc:SAML:2.0:bindings:URL-Encoding:DEFLATE", safe="")
-    assert isinstance(desk.take_query(f"{query}&SAMLEncoding={encoding}" + "&other=1" * 27), LogoutAsked)
+    assert isinstance(desk.take_query(f"{query}&SAMLEncoding={encoding}" + "&other=1" * 27), LogoutRequest)
 
 
 @pytest.mark.parametrize(
@@ -385,13 +387,13 @@ def test_forms_that_are_no_message_are_refused(desk: Desk, message: str, fault: 
     with pytest.raises(SamlError) as refusal:
         desk.take_form({"SAMLRequest": message})
     assert refusal.value.reason is fault
-    assert isinstance(desk.take_form(desk.request.form(desk.key)), LogoutAsked)
+    assert isinstance(desk.take_form(desk.request.form(desk.key)), LogoutRequest)
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
 def test_relay_state_is_handed_back_up_to_its_limit(desk: Desk, binding: str) -> None:
     asked = desk.take(desk.request.but(relay_state="x" * 1024), binding)
-    assert isinstance(asked, LogoutAsked)
+    assert isinstance(asked, LogoutRequest)
     assert asked.relay_state == "x" * 1024
     with pytest.raises(SamlError) as refusal:
         desk.take(desk.request.but(relay_state="x" * 1025), binding)
@@ -411,7 +413,7 @@ def test_message_is_known_as_used_until_no_node_could_accept_it(desk: Desk, bind
             return super().add(key, value, ttl, **more)
 
     asked = dataclasses.replace(desk, service=ahead, state=Noting("tests")).take(message, binding)
-    assert isinstance(asked, LogoutAsked)
+    assert isinstance(asked, LogoutRequest)
     # The other node's clock is as far behind as this one's is ahead, and it allows the skew besides.
     assert ahead.clock() + kept[0] == NOW + 300 + 2 * skew == asked.ends
 
@@ -432,7 +434,7 @@ def test_the_answer_to_our_request_says_how_it_ended(
 ) -> None:
     message = desk.response(desk.begin()).but(statuses=statuses)
     found = desk.take(message, binding)
-    assert isinstance(found, LogoutAnswered)
+    assert isinstance(found, LogoutResponse)
     assert (found.outcome, found.trust.name) == (outcome, "okta")
     with pytest.raises(SamlError) as refusal:
         desk.take(message.but(message_id="_another"), binding)
@@ -459,7 +461,7 @@ def test_an_answer_that_is_wrong_is_refused_and_the_right_one_still_counts(
     with pytest.raises(SamlError) as refusal:
         desk.take(genuine.but(**changes, message_id="_wrong"), binding)
     assert refusal.value.reason is fault
-    assert isinstance(desk.take(genuine, binding), LogoutAnswered)
+    assert isinstance(desk.take(genuine, binding), LogoutResponse)
 
 
 def test_another_contact_center_cannot_answer(desk: Desk, build: Build) -> None:
@@ -468,7 +470,7 @@ def test_another_contact_center_cannot_answer(desk: Desk, build: Build) -> None:
     with pytest.raises(SamlError) as refusal:
         other.take(desk.response(begun).but(destination=other.service.slo_url), "post")
     assert refusal.value.reason is Fault.OTHER_CONTACT_CENTER
-    assert isinstance(desk.take(desk.response(begun), "post"), LogoutAnswered)
+    assert isinstance(desk.take(desk.response(begun), "post"), LogoutResponse)
 
 
 def test_our_request_is_signed_and_names_the_session(desk: Desk) -> None:
@@ -533,7 +535,7 @@ def test_who_can_be_asked_to_log_out(desk: Desk, build: Build, key: SigningKey) 
 @pytest.mark.parametrize("binding", BINDINGS)
 def test_our_answer_goes_where_the_provider_wants_answers(desk: Desk, binding: str) -> None:
     asked = desk.take(desk.request.but(relay_state="theirs", message_id="_x"), binding)
-    assert isinstance(asked, LogoutAsked)
+    assert isinstance(asked, LogoutRequest)
     answered = answer(desk.service, asked)
     assert answered is not None
     assert answered.binding == binding
@@ -555,7 +557,7 @@ def test_answers_have_an_address_of_their_own_where_the_metadata_say_so(
     own = metadata.replace(f'Location="{SLO}"', f'Location="{SLO}" ResponseLocation="{SLO}/answers?x=1"')
     service = build(metadata=own)
     asked = Desk(service, key, desk.state).take(desk.request, "redirect")
-    assert isinstance(asked, LogoutAsked)
+    assert isinstance(asked, LogoutRequest)
     answered = answer(service, asked)
     assert answered is not None
     assert answered.location.startswith(f"{SLO}/answers?x=1&SAMLResponse=")
@@ -563,7 +565,7 @@ def test_answers_have_an_address_of_their_own_where_the_metadata_say_so(
 
 def test_without_a_key_or_an_address_there_is_no_answer(desk: Desk, build: Build, key: SigningKey) -> None:
     asked = desk.take(desk.request, "redirect")
-    assert isinstance(asked, LogoutAsked)
+    assert isinstance(asked, LogoutRequest)
     assert answer(desk.service, asked) is not None
     assert answer(build(signs=False), asked) is None
     silent = build(metadata=provider_metadata(IDP, SSO, (key.certificate,)))

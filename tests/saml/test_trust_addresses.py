@@ -160,7 +160,7 @@ def test_waiting_for_another_threads_fetch_is_bounded(site: Site, clock: Clock) 
     with service_at(site.address, clock) as service, ThreadPoolExecutor(1) as threads:
         first = okta(service)
         impatient = TrustedProvider(
-            first.settings, first.source, no_trust, contact_center="acme", clock=clock, patience=0.01
+            first.settings, first.source, no_trust, contact_center="acme", clock=clock, metadata_wait=0.01
         )
         site.fail(hang=True)
         asking = threads.submit(current, impatient)
