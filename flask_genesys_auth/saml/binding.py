@@ -37,7 +37,7 @@ def bind(
         all, which this provider must be allowed.
     :param state: where the assertion's id is kept until the assertion ends by itself.
     :raises SamlError: with the first thing that is wrong.
-    :raises StateUnavailable: if nobody can tell whether it was here before.
+    :raises StateUnavailable: if the state cannot tell whether it was used before.
     """
     now = service.clock()
     try:

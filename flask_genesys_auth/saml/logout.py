@@ -149,7 +149,7 @@ def receive(
     raw_query: str | None = None,
     form: tuple[str, str] | None = None,
 ) -> LogoutRequest | LogoutResponse:
-    """Take a logout message as what it is worth (saml-profiles 4.4.4).
+    """Validate and consume a logout message (saml-profiles 4.4.4).
 
     :param kind: the form's field that the message came in; a query says so itself.
     :param raw_query: of a GET, as it was sent.

@@ -37,9 +37,9 @@ NO_PASSIVE = "urn:oasis:names:tc:SAML:2.0:status:NoPassive"
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What a provider has said to us, proven and bound.
+    """A response that was admitted, verified and bound.
 
-    :param pending: the login that it answers; ``None`` if nobody asked.
+    :param pending: the login that it answers; ``None`` if it is unsolicited.
     :param relay_state: as it came; with a pending login it is ours or empty.
     """
 
@@ -49,7 +49,7 @@ class Received:
 
 
 def consume(service: ServiceProvider, state: StateStore, encoded: str, relay_state: str) -> Received:
-    """Take a ``SAMLResponse`` of the POST binding as what it is worth (saml-profiles 4.1.4.5).
+    """Validate and consume a ``SAMLResponse`` of the POST binding (saml-profiles 4.1.4.5).
 
     :param encoded: base64, as the form carried it.
     :param relay_state: the form's ``RelayState``, or empty.

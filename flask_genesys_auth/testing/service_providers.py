@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
+import base64
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from lxml import etree
 from xmlsec import constants
 
 from ..saml.documents import DS, MD, SAML, ForbiddenXml, Limits, MalformedXml, parse, text_of
+from ..saml.keys import pem_of
 from ..saml.metadata import BINDINGS, POST
 
 _LIMITS = Limits(size=1024 * 1024, depth=32, elements=10_000, attributes=64)
@@ -156,8 +157,7 @@ def _certificates(role: etree._Element, use: str) -> list[str]:
     for descriptor in role.findall(f"{{{MD}}}KeyDescriptor"):
         if descriptor.get("use", use) == use:
             for element in descriptor.iter(f"{{{DS}}}X509Certificate"):
-                lines = textwrap.fill("".join(text_of(element).split()), 64)
-                found.append(f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
+                found.append(pem_of(base64.b64decode("".join(text_of(element).split()))))
     return found
 
 
