@@ -153,12 +153,12 @@ def is_local(address: str) -> bool:
 
 def _certificates(role: etree._Element, use: str) -> list[str]:
     """Return the certificates of a use in PEM, in their order."""
-    found = []
-    for descriptor in role.findall(f"{{{MD}}}KeyDescriptor"):
-        if descriptor.get("use", use) == use:
-            for element in descriptor.iter(f"{{{DS}}}X509Certificate"):
-                found.append(pem_of(base64.b64decode("".join(text_of(element).split()))))
-    return found
+    return [
+        pem_of(base64.b64decode("".join(text_of(element).split())))
+        for descriptor in role.findall(f"{{{MD}}}KeyDescriptor")
+        if descriptor.get("use", use) == use
+        for element in descriptor.iter(f"{{{DS}}}X509Certificate")
+    ]
 
 
 def _key(pem: str) -> xmlsec.Key:
