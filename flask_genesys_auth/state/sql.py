@@ -347,7 +347,9 @@ class SqlState:
             raise self._not_made()
         if version != SCHEMA_VERSION:
             way = (
-                "name another file, or move this one away" if self._database.path else f"drop them and run `{INIT_DB}`"
+                "name another file (accounts in this one stay: name it in accounts_url)"
+                if self._database.path
+                else f"drop them and run `{INIT_DB}`"
             )
             raise ConfigurationError(
                 f"state_url: the tables in {self._database.name} are of version {version}, this release needs "
