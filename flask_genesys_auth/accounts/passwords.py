@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 import argon2
 from argon2.exceptions import HashingError, InvalidHashError, VerificationError, VerifyMismatchError
 
+from ..config.settings import MOST_ITERATIONS, MOST_LANES, MOST_MEMORY_KIB
 from ..errors import HasherBusy
 from ..events import Event, tell
 from ..processes import PerProcess
@@ -27,10 +28,6 @@ PATIENCE = 0.5
 """Seconds for which a verification waits for its turn."""
 PATIENCE_OF_THREADS = 10.0
 """Seconds for which threads that begin wait for one another."""
-LARGEST_MEMORY = 1024 * 1024
-"""KiB; a stored hash that asks for more is no hash of ours."""
-MOST_ITERATIONS = 64
-MOST_LANES = 64
 LONGEST = 512
 SHORTEST_SALT = 8
 SHORTEST_DIGEST = 12
@@ -183,7 +180,7 @@ def is_argon2(stored: str) -> bool:
         parameters.type is argon2.Type.ID
         and 1 <= parameters.time_cost <= MOST_ITERATIONS
         and 1 <= parameters.parallelism <= MOST_LANES
-        and 8 * parameters.parallelism <= parameters.memory_cost <= LARGEST_MEMORY
+        and 8 * parameters.parallelism <= parameters.memory_cost <= MOST_MEMORY_KIB
         and len(salt) >= SHORTEST_SALT
         and len(digest) >= SHORTEST_DIGEST
     )

@@ -40,6 +40,11 @@ DAY = 24 * 60 * MINUTE
 CONCURRENT_CALLS = 4
 """Calls to one server at the same time: below the 8 threads that a worker usually has, so that others find one free."""
 
+MOST_MEMORY_KIB = 1024 * 1024
+"""The bounds of argon2id, both for the configuration and for stored hashes: a hash that exceeds one is not verified."""
+MOST_ITERATIONS = 64
+MOST_LANES = 64
+
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
@@ -92,9 +97,9 @@ class SessionSettings:
 class PasswordSettings:
     """Parameters of argon2id (RFC 9106), the limit of concurrent hashes, and the lifetime of a verified password."""
 
-    memory_kib: int = setting(Whole(8, 4 * 1024 * 1024, unit="KiB"), default=19456, help="Memory of one hash.")
-    iterations: int = setting(Whole(1, 1000), default=2, help="Passes over that memory.")
-    lanes: int = setting(Whole(1, 255), default=1, help="Degree of parallelism.")
+    memory_kib: int = setting(Whole(8, MOST_MEMORY_KIB, unit="KiB"), default=19456, help="Memory of one hash.")
+    iterations: int = setting(Whole(1, MOST_ITERATIONS), default=2, help="Passes over that memory.")
+    lanes: int = setting(Whole(1, MOST_LANES), default=1, help="Degree of parallelism.")
     concurrent_hashes: int = setting(
         Whole(1, 1024), default=4, help="Hashes at once in one process; more wait a little, then the answer is 503."
     )

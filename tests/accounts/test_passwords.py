@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from argon2.exceptions import HashingError, VerificationError, VerifyMismatchError
 
 from flask_genesys_auth.accounts.passwords import PasswordHasher, is_argon2
+from flask_genesys_auth.config.build import load_settings
 from flask_genesys_auth.config.settings import PasswordSettings
-from flask_genesys_auth.errors import HasherBusy
+from flask_genesys_auth.errors import ConfigurationError, HasherBusy
 from tests.accounts.conftest import CHEAP
 from tests.forking import FORKS, holds_in_child
 
@@ -82,6 +85,38 @@ def test_what_is_no_hash_matches_nothing_and_is_logged_without_a_piece_of_it(
     assert "geheim" not in caplog.text
     assert digest not in caplog.text
     assert is_argon2(good)
+
+
+@pytest.mark.parametrize(
+    "most",
+    [{"memory_kib": 8, "iterations": 64}, {"memory_kib": 512, "iterations": 1, "lanes": 64}],
+    ids=["iterations", "lanes"],
+)
+def test_a_hash_of_the_highest_parameters_is_verified(most: dict[str, Any]) -> None:
+    center: dict[str, Any] = {"acme": {"web_services": {}}}
+    read = load_settings({"passwords": most, "contact_centers": center}, base_path=Path(), app_name="portal")
+    hasher = PasswordHasher(read.passwords)
+    stored = hasher.hash("right")
+    assert hasher.verify(stored, "right")
+    assert not hasher.verify(stored, "wrong")
+    assert not hasher.needs_rehash(stored)
+
+
+@pytest.mark.parametrize("key", ["memory_kib", "iterations", "lanes"])
+def test_configuration_accepts_what_a_stored_hash_may_have(hasher: PasswordHasher, key: str) -> None:
+    letter, most = {"memory_kib": ("m", 1048576), "iterations": ("t", 64), "lanes": ("p", 64)}[key]
+    high = hasher.hash("x").replace("m=64", "m=524288")
+
+    def accepted(value: int) -> bool:
+        table = {"passwords": {"memory_kib": 524288, key: value}, "contact_centers": {"acme": {"web_services": {}}}}
+        try:
+            load_settings(table, base_path=Path(), app_name="portal")
+        except ConfigurationError:
+            return False
+        return True
+
+    for value in (most, most + 1):
+        assert is_argon2(re.sub(rf"\b{letter}=\d+", f"{letter}={value}", high)) is accepted(value) is (value == most)
 
 
 def test_not_more_than_so_many_hash_at_once() -> None:
