@@ -382,6 +382,37 @@ def test_a_new_password_version_is_asked_about_afresh() -> None:
     assert house.chain.walk(request("new")).authenticated
 
 
+class OwnPasswordStep(ScriptedStep):
+    """A step over the accounts' own passwords, as Web Services is."""
+
+    needs_version = True
+
+
+@pytest.mark.parametrize("step", [ScriptedStep, OwnPasswordStep])
+def test_a_name_given_to_another_account_is_asked_about_afresh(step: type[ScriptedStep]) -> None:
+    asked = step("web_services", password_is("web_services", "ws"), credentials="basic", reuse=60)
+    house = House(asked)
+    house.people.people["ann"].version = ""
+    assert [house.chain.walk(request("ws")).account_id for _ in range(2)] == ["ann", "ann"]
+    house.people.people["ann"] = Person("another", version="")
+    asked.answer = password_is("web_services", "another's")
+    assert not house.chain.walk(request("ws")).authenticated
+    assert house.chain.walk(request("another's")).account_id == "another"
+
+
+@pytest.mark.parametrize(
+    ("step", "version", "verified"), [(OwnPasswordStep, "", 2), (OwnPasswordStep, "1", 1), (ScriptedStep, "", 1)]
+)
+def test_an_own_password_is_remembered_only_under_a_version(
+    step: type[ScriptedStep], version: str, verified: int
+) -> None:
+    asked = step("web_services", password_is("web_services", "ws"), credentials="basic", reuse=60)
+    house = House(asked)
+    house.people.people["ann"].version = version
+    assert [house.chain.walk(request("ws")).authenticated for _ in range(2)] == [True, True]
+    assert asked.asked == verified
+
+
 def test_an_unreadable_account_forgets_no_good_credentials() -> None:
     house, _, second = basic_house()
     assert house.chain.walk(request("ws")).authenticated

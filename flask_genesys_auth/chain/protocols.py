@@ -93,7 +93,8 @@ class AccountState:
 
     :param account_id: text that ``AccountStore.get`` takes.
     :param contact_center: the table's name, or ``None`` if the store does not keep contact centers apart.
-    :param version: changes when the password does; what was remembered under another version is forgotten.
+    :param version: changes when the password does; what was remembered under another version is forgotten. While it is
+        empty, the password of the account is verified at every request.
     """
 
     account_id: str

@@ -249,14 +249,14 @@ class _Sent:
             raise Stale
         self._outcomes[step.name] = outcome
         if not isinstance(outcome, NotApplicable):
-            self._reuse.append(getattr(step, "reuse_verified_for", 0.0))
+            self._reuse.append(_reuse_of(step, account))
 
     def succeeded(self, account: AccountState) -> None:
         """Return the slot and remember the whole result, earlier steps' rejections included."""
         if self._slot is None:
             return
         self._slot.succeeded()
-        result = Remembered(self._outcomes, account.version)
+        result = Remembered(self._outcomes, account.version, account.account_id)
         self._verified.remember(*self._of, result=result, seconds=min(self._reuse), reading=self._reading)
         self.release(result)
 
@@ -288,7 +288,14 @@ class _Sent:
             return False
         if isinstance(outcome, Unavailable):
             return False
-        return account is None or account.version != remembered.version
+        return account is None or (account.account_id, account.version) != (remembered.account_id, remembered.version)
+
+
+def _reuse_of(step: Step, account: AccountState | None) -> float:
+    """Return for how many seconds a step's outcome may be remembered."""
+    if account is not None and not account.version and getattr(step, "needs_version", False):
+        return 0.0  # Nothing would show that the account's password has changed.
+    return float(getattr(step, "reuse_verified_for", 0.0))
 
 
 def _credentials_of(evidence: Evidence, kind: str) -> tuple[str, tuple[str, ...]]:
@@ -306,10 +313,12 @@ class Remembered:
 
     :param outcomes: each step's outcome by the step's name; of a success exactly one is ``Authenticated``.
     :param version: the account's version then.
+    :param account_id: the account's id.
     """
 
     outcomes: Mapping[str, Outcome]
     version: str = ""
+    account_id: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "outcomes", MappingProxyType(dict(self.outcomes)))

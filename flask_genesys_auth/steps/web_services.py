@@ -34,6 +34,8 @@ class WebServicesStep:
 
     name = "web_services"
     credentials = "basic"
+    needs_version = True
+    """The password is the account's own: without ``AccountState.version`` a success is not remembered."""
 
     def __init__(self, passwords: PasswordStore, hasher: PasswordHasher, settings: PasswordSettings) -> None:
         self._passwords = passwords

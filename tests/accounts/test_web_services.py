@@ -52,6 +52,7 @@ def test_the_walk_is_told_what_the_step_reads_and_for_how_long_it_holds(people: 
     settings = PasswordSettings(reuse_verified_for=7)
     step = WebServicesStep(people, PasswordHasher(settings), settings)
     assert (step.name, step.credentials, step.reuse_verified_for) == ("web_services", "basic", 7)
+    assert step.needs_version
 
 
 @pytest.mark.parametrize("name", ["ann@acme.example", "ANN@ACME.EXAMPLE", "ACME\\ann@acme.example"])
