@@ -58,7 +58,9 @@ class Cache(Generic[K, V]):
         self._entries: TLRUCache[K, _Entry[V]] = TLRUCache(max_entries, _expires, clock)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        # It removes expired entries.
+        with self._lock:
+            return len(self._entries)
 
     def begin(self) -> Reading:
         """Note that a read begins now."""

@@ -38,6 +38,35 @@ def test_what_was_read_is_recalled_until_its_time_is_over(recent: Recent[str], c
     assert recent.recall("other") is None
 
 
+def test_values_are_not_counted_while_another_thread_uses_them() -> None:
+    within, counting = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+    overlapped: list[bool] = []
+
+    def clock() -> float:
+        # Each thread looks at the clock within the lock: the first when it recalls, the second when it counts.
+        if threading.current_thread() in threads[:1]:
+            within.set()
+            overlapped.append(counting.wait(0.5))
+        elif threading.current_thread() in threads[1:]:
+            counting.set()
+        return 0.0
+
+    recent: Recent[str] = Recent(2, clock=clock)
+    read(recent)
+    counted: list[int] = []
+    threads.append(threading.Thread(target=lambda: recent.recall("key")))
+    threads.append(threading.Thread(target=lambda: counted.append(len(recent))))
+    threads[0].start()
+    assert within.wait(20)
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert counted == [1]
+    assert counting.is_set()
+    assert overlapped == [False]
+
+
 def test_its_time_begins_before_the_store_is_asked(recent: Recent[str], clock: Clock) -> None:
     reading = recent.begin()
     clock.advance(1.5)
