@@ -113,7 +113,11 @@ class SharedLedger:
             return self._without(local)
         slot = secrets.token_hex(12)
         keys = [self._key(limit, key) for limit, key in wanted]
-        waits = self._ask("reserve", slot, wanted)
+        try:
+            waits = self._ask("reserve", slot, wanted)
+        except BaseException:
+            local.void()
+            raise
         if waits is None:
             return self._without(local)
         if waits:

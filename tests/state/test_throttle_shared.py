@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import subprocess
 import sys
@@ -43,6 +44,20 @@ def make_node(redis_server: RedisServer) -> Iterator[MakeNode]:
     yield make
     for ledger in opened:
         ledger.close()
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+def test_a_reservation_that_breaks_off_leaves_no_slot_taken(redis_server: RedisServer, breaks: bool) -> None:
+    redis.Redis.from_url(redis_server.url).flushall()
+    # Text that is no number breaks the script's arguments off on their way, after the slot was taken here.
+    limit = Limit.of("account", "1 per minute")
+    with closing(SharedLedger(redis_server.url, "one", 10.0)) as ledger:
+        if breaks:
+            with pytest.raises(UnicodeEncodeError):
+                ledger.reserve([(dataclasses.replace(limit, name="\ud800"), b"ann"), (limit, b"ann")])
+        else:
+            assert not isinstance(ledger.reserve([(limit, b"ann")]), (list, Unavailable))
+        assert (ledger.wait(limit, b"ann") > 0) is not breaks
 
 
 def test_two_nodes_have_one_limit(make_node: MakeNode) -> None:
