@@ -208,6 +208,17 @@ def test_when_nobody_answers_the_outcome_names_them_all(silent: ScriptedServer) 
     assert not found.uncounted  # the first may have counted the bind that it did not answer
 
 
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_deadline_spent_before_the_first_server_times_out(well: ScriptedServer, in_time: bool) -> None:
+    found = LdapDirectory(well.settings(timeout=LONG if in_time else 0)).verify("ann", PASSWORD)
+    if in_time:
+        assert found == ANN
+        return
+    assert isinstance(found, Unavailable)
+    assert (found.reason, found.uncounted) == (Reason.TIMED_OUT, True)
+    assert well.connections == 0
+
+
 def test_contact_centers_that_go_the_same_way_share_the_bound(well: ScriptedServer) -> None:
     upstreams = Upstreams()
     settings = well.settings()

@@ -275,6 +275,8 @@ def _of_all(missed: Sequence[Unavailable]) -> Unavailable:
     The last one has the word that may have counted a failure of the person's, else the last that was asked: the reason
     of one that was not reached would give an attempt back which another has counted.
     """
+    if not missed:
+        return Unavailable(Reason.TIMED_OUT, detail="the deadline passed before a server was asked", uncounted=True)
     asked = [one for one in missed if one.reason not in _NOT_ASKED]
     counted = [one for one in missed if not one.uncounted]
     last = (counted or asked or missed)[-1]
