@@ -765,6 +765,44 @@ def test_many_requests_with_the_same_credentials_cost_one_verification(
     assert step.asked == (1 if known and reuse else 2)
 
 
+class FickleStep(ScriptedStep):
+    """A step whose success may no longer hold after the account was read."""
+
+    holds = True
+    down = False
+
+    def still_holds(self, evidence: Evidence, contact_center: ContactCenter, proven: Authenticated) -> bool:
+        if self.down:
+            raise AccountsUnavailable("the accounts' server does not answer", retry_after=7)
+        return self.holds
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_requests_that_wait_share_only_a_success_that_still_holds(holds: bool) -> None:
+    pause = Pause(password_is("web_services", "ws"))
+    step = FickleStep("web_services", pause, credentials="basic", reuse=60)
+    step.holds = holds
+    house = House(step)
+    decisions = at_once(house, pause, *(request("ws") for _ in range(5)))
+    assert [decision.authenticated for decision in decisions] == [holds] * 5
+    assert step.asked == 1
+    assert house.failures == (0 if holds else 1)
+    assert house.chain.walk(request("ws")).authenticated is holds
+    assert step.asked == (1 if holds else 2)
+
+
+def test_an_unreadable_hash_after_the_account_is_unavailable_and_remembers_nothing() -> None:
+    step = FickleStep("web_services", password_is("web_services", "ws"), credentials="basic", reuse=60)
+    house = House(step)
+
+    step.down = True
+    assert house.chain.walk(request("ws")).unavailable
+    assert house.failures == 0
+    step.down = False
+    assert house.chain.walk(request("ws")).authenticated
+    assert step.asked == 2
+
+
 def test_other_credentials_names_and_addresses_do_not_wait_for_each_other() -> None:
     pause = Pause(password_is("web_services", "ws"))
     step = ScriptedStep("web_services", pause, credentials="basic", reuse=60)

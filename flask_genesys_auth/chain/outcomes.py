@@ -105,9 +105,13 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """The step succeeded."""
+    """The step succeeded.
+
+    :param proof: a digest of what the credentials were verified against, for a step that has ``still_holds``.
+    """
 
     identity: Identity
+    proof: str = field(default="", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,10 @@ class AuthenticationChain:
                 )
             if isinstance(outcome, Authenticated) and outcome.identity.contact_center != contact_center.name:
                 return Settled(Rejected(Reason.OTHER_CONTACT_CENTER))
-            return self.settle(outcome, recent=_resumes(step) and not evidence.dry_run)
+            found = self.settle(outcome, recent=_resumes(step) and not evidence.dry_run)
+            if found.account is not None and not gate.still_holds(step, outcome):
+                return Settled(Rejected(Reason.BAD_CREDENTIALS, "the password was changed during the request"))
+            return found
         except BackendUnavailable as error:
             return Settled(unavailable(error))
 
@@ -212,6 +215,10 @@ class OpenGate(Protocol):
 
     def ask(self, step: Step) -> Outcome:
         """Return how the step ends: refused, remembered, or as it says itself."""
+        ...
+
+    def still_holds(self, step: Step, outcome: Outcome) -> bool:
+        """Tell, after the account was read, whether this success may be remembered under the account's version."""
         ...
 
     def close_on(self, outcome: Outcome, account: AccountState | None) -> bool:

@@ -115,6 +115,20 @@ class OpenGate:
             self._settle_outage(outcome)
         return outcome
 
+    def still_holds(self, step: Step, outcome: Outcome) -> bool:
+        """Tell whether a new success still holds after the account was read.
+
+        The password may have been changed between the two reads. Without this check the former password would be
+        remembered under the new version of the account.
+
+        :raises BackendUnavailable: if the step cannot tell.
+        """
+        check: StillHolds | None = getattr(step, "still_holds", None)
+        sent = self._sent_to(step)
+        if check is None or sent is None or not sent.verifies or not isinstance(outcome, Authenticated):
+            return True
+        return check(self._evidence, self._contact_center, outcome)
+
     def close_on(self, outcome: Outcome, account: AccountState | None) -> bool:
         """Note how the step that was asked last ended; tell whether the walk ends here.
 
@@ -214,6 +228,11 @@ class _Sent:
     def rejected(self) -> bool:
         """Tell whether a step has found the credentials bad."""
         return any(isinstance(outcome, Rejected) for outcome in self._outcomes.values())
+
+    @property
+    def verifies(self) -> bool:
+        """Tell whether the steps verify the credentials now, so that a success is remembered or shared."""
+        return self._slot is not None
 
     def admit(self, *, recall: bool) -> None:
         """Recall what is known of the credentials, or take a slot before a step is asked."""
@@ -479,6 +498,8 @@ class _Kept:
                 del self._calls[key]
 
 
+StillHolds = Callable[[Evidence, "ContactCenter", Authenticated], bool]
+"""A step's ``still_holds``: tells whether its success still holds after the account was read."""
 OwnLimit = Callable[[Evidence, "ContactCenter"], "tuple[FailureLimit, str] | None"]
 """A step's ``own_limit``: the limit that its server has and the key that is counted, or ``None`` if no server will be
 asked."""

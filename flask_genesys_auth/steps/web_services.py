@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from ..accounts.passwords import ForeignHashes
-from ..chain.evidence import Malformed
+from ..chain.evidence import BasicCredentials, Malformed
 from ..chain.outcomes import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected
 from ..errors import AccountsUnavailable, HasherBusy
 from ..events import Event, tell
@@ -58,8 +59,21 @@ class WebServicesStep:
         if not self._verify(stored, basic.password):
             return Rejected(Reason.BAD_CREDENTIALS)
         if stored is not None and not evidence.dry_run:
-            self._renew(contact_center.name, basic.name, stored, basic.password)
-        return Authenticated(Identity(step=self.name, contact_center=contact_center.name, subject=basic.name))
+            stored = self._renew(contact_center.name, basic.name, stored, basic.password)
+        identity = Identity(step=self.name, contact_center=contact_center.name, subject=basic.name)
+        return Authenticated(identity, _digest(stored))
+
+    def still_holds(self, evidence: Evidence, contact_center: ContactCenter, proven: Authenticated) -> bool:
+        """Tell whether the password is that of the account now; it is verified again only if the hash has changed.
+
+        :raises AccountsUnavailable: if the hashes cannot be read.
+        :raises HasherBusy: if too many passwords are being hashed.
+        """
+        basic = evidence.basic
+        if not isinstance(basic, BasicCredentials):
+            return False
+        stored = self._passwords.password_hash(contact_center.name, basic.name)
+        return _digest(stored) == proven.proof or self._verify(stored, basic.password)
 
     def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
         """Offer Basic."""
@@ -71,12 +85,16 @@ class WebServicesStep:
         with self._hasher.slot():
             return self._foreign.check(stored, password)
 
-    def _renew(self, contact_center: str, name: str, stored: str, password: str) -> None:
-        """Hash anew where the parameters have changed; the login stands whether or not that works out."""
+    def _renew(self, contact_center: str, name: str, stored: str, password: str) -> str:
+        """Hash anew where the parameters have changed; the login stands whether or not that works out.
+
+        :returns: the hash that should be stored now.
+        """
         if self._foreign is not None or not self._hasher.needs_rehash(stored):
-            return
+            return stored
         try:
-            self._passwords.replace_password_hash(contact_center, name, stored, self._hasher.hash(password))
+            renewed = self._hasher.hash(password)
+            self._passwords.replace_password_hash(contact_center, name, stored, renewed)
         except (AccountsUnavailable, HasherBusy) as error:
             tell(
                 Event.PASSWORD_HASH_NOT_RENEWED,
@@ -85,3 +103,10 @@ class WebServicesStep:
                 account=name,
                 detail=f"a password could not be hashed anew: {error}",
             )
+            return stored
+        return renewed
+
+
+def _digest(stored: str | None) -> str:
+    """Return a digest of a stored hash; the hash itself stays in the step."""
+    return "" if stored is None else hashlib.sha256(stored.encode("utf-8", "surrogatepass")).hexdigest()

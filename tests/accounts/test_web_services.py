@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import logging
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from werkzeug.datastructures import Headers
@@ -14,25 +15,55 @@ from werkzeug.wrappers import Request
 
 from flask_genesys_auth.accounts.passwords import ForeignHashes, PasswordHasher
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.chain.contact_centers import ContactCenter
-from flask_genesys_auth.chain.evidence import collect
+from flask_genesys_auth.chain.contact_centers import ContactCenter, ContactCenters
+from flask_genesys_auth.chain.evidence import Evidence, collect
 from flask_genesys_auth.chain.outcomes import Authenticated, NotApplicable, Outcome, Reason, Rejected
-from flask_genesys_auth.config.settings import ContactCenterSettings, PasswordSettings, SalesforceHeaders, WebServices
+from flask_genesys_auth.chain.walk import AuthenticationChain
+from flask_genesys_auth.config.settings import (
+    ContactCenterSettings,
+    PasswordSettings,
+    SalesforceHeaders,
+    SessionSettings,
+    Settings,
+    ThrottleSettings,
+    WebServices,
+)
 from flask_genesys_auth.errors import AccountsUnavailable, HasherBusy
+from flask_genesys_auth.limits import FailureThrottle, LocalLedger
+from flask_genesys_auth.limits.gate import CredentialGate, VerifiedCredentials
+from flask_genesys_auth.sessions import LoginSessions
+from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.steps.web_services import WebServicesStep
 from tests.accounts.conftest import CHEAP
 
 ACME = ContactCenter(ContactCenterSettings("acme", "acme", web_services=WebServices()), ())
 
 
-def ask(step: WebServicesStep, header: str | None, *, dry_run: bool = False) -> Outcome:
+def evidence_of(header: str | None, *, dry_run: bool = False) -> Evidence:
     headers = Headers() if header is None else Headers({"Authorization": header})
     request = Request(EnvironBuilder(headers=headers).get_environ())
-    return step.authenticate(collect(request, SalesforceHeaders(), dry_run=dry_run), ACME)
+    return collect(request, SalesforceHeaders(), dry_run=dry_run)
+
+
+def ask(step: WebServicesStep, header: str | None, *, dry_run: bool = False) -> Outcome:
+    return step.authenticate(evidence_of(header, dry_run=dry_run), ACME)
 
 
 def basic(user_name: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user_name}:{password}".encode()).decode()
+
+
+class ReadOnly:
+    """Passwords that can be read and not written."""
+
+    def __init__(self, store: SqlAccounts) -> None:
+        self._store = store
+
+    def password_hash(self, contact_center: str, user_name: str) -> str | None:
+        return self._store.password_hash(contact_center, user_name)
+
+    def replace_password_hash(self, contact_center: str, user_name: str, old: str, new: str) -> None:
+        raise AccountsUnavailable("it is read-only")
 
 
 @pytest.fixture
@@ -111,17 +142,85 @@ def test_a_login_renews_a_hash_of_former_parameters_and_a_dry_run_does_not(peopl
     assert people.password_hash("acme", "ann@acme.example") == renewed
 
 
-class ReadOnly:
-    """Passwords that can be read and not written."""
+def test_a_success_holds_until_its_password_changes(
+    people: SqlAccounts, step: WebServicesStep, hasher: PasswordHasher, calls: list[Any]
+) -> None:
+    account = people.get_by_name("acme", "ann@acme.example")
+    assert account is not None
+    evidence = evidence_of(basic("ann@acme.example", "right: pässword"))
+    proven = step.authenticate(evidence, ACME)
+    assert isinstance(proven, Authenticated)
+    assert step.still_holds(evidence, ACME, proven)
+    assert len(calls) == 1  # the same hash is not verified again
+    people.set_password(account.id, hasher.hash("right: pässword"))
+    assert step.still_holds(evidence, ACME, proven)  # as when another process has renewed the hash
+    people.set_password(account.id, hasher.hash("another"))
+    assert not step.still_holds(evidence, ACME, proven)
 
-    def __init__(self, store: SqlAccounts) -> None:
-        self._store = store
 
-    def password_hash(self, contact_center: str, user_name: str) -> str | None:
-        return self._store.password_hash(contact_center, user_name)
+def test_a_success_that_renewed_the_hash_holds_without_another_verification(
+    people: SqlAccounts, calls: list[Any]
+) -> None:
+    step = WebServicesStep(people, PasswordHasher(PasswordSettings(memory_kib=128, iterations=2)), CHEAP)
+    evidence = evidence_of(basic("ann@acme.example", "right: pässword"))
+    proven = step.authenticate(evidence, ACME)
+    assert isinstance(proven, Authenticated)
+    assert step.still_holds(evidence, ACME, proven)
+    assert len(calls) == 1
 
-    def replace_password_hash(self, contact_center: str, user_name: str, old: str, new: str) -> None:
-        raise AccountsUnavailable("it is read-only")
+
+def test_a_proof_holds_no_hash(people: SqlAccounts, step: WebServicesStep) -> None:
+    proven = ask(step, basic("ann@acme.example", "right: pässword"))
+    assert isinstance(proven, Authenticated)
+    stored = people.password_hash("acme", "ann@acme.example")
+    assert stored is not None
+    assert proven.proof
+    assert all(part not in proven.proof for part in stored.split("$") if len(part) > 8)
+    assert proven.proof not in repr(proven)
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_former_password_is_never_remembered_under_the_new_version(
+    people: SqlAccounts, hasher: PasswordHasher, changed: bool
+) -> None:
+    account = people.get_by_name("acme", "ann@acme.example")
+    assert account is not None
+
+    def change() -> None:
+        if changed:
+            people.set_password(account.id, hasher.hash("new"))
+
+    class Racing(ReadOnly):
+        """Changes the password once, after the hash was read and before the account is."""
+
+        once: ClassVar = [change]
+
+        def password_hash(self, contact_center: str, user_name: str) -> str | None:
+            found = super().password_hash(contact_center, user_name)
+            if self.once:
+                self.once.pop()()
+            return found
+
+    table = ContactCenterSettings("acme", "acme", web_services=WebServices())
+    state = MemoryState("test")
+    chain = AuthenticationChain(
+        ContactCenters(
+            Settings({"acme": table}, base_path=Path()),
+            [ContactCenter(table, (WebServicesStep(Racing(people), hasher, PasswordSettings(reuse_verified_for=60)),))],
+        ),
+        SalesforceHeaders(),
+        sessions=LoginSessions(state, SessionSettings()),
+        accounts=people,
+        describe=people.describe,
+        gate=CredentialGate(FailureThrottle(ThrottleSettings(), state, LocalLedger()), VerifiedCredentials()),
+    )
+
+    def authenticated(password: str) -> bool:
+        builder = EnvironBuilder(headers=Headers({"Authorization": basic("ann@acme.example", password)}))
+        return chain.walk(Request(builder.get_environ())).authenticated
+
+    assert [authenticated("right: pässword") for _ in range(3)] == [not changed] * 3
+    assert authenticated("new") is changed
 
 
 def test_a_login_stands_though_its_hash_cannot_be_renewed(
