@@ -5,13 +5,27 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable
 
-FORKS: dict[str, Callable[[], int]] = {
-    "python": os.fork,
-    # PyDLL keeps the interpreter's lock, as a server that embeds Python does while it forks. No hook runs.
-    "libc": ctypes.PyDLL(None).fork,
-}
+
+def _fork_by_libc() -> int:
+    """Fork as a server that embeds Python does: with the interpreter's lock held, and without running a hook.
+
+    A thread that has waited for the interpreter's lock for one switch interval asks for it; in the child, where that
+    thread is not, Python would wait for ever until it takes the lock. So no thread may ask at that moment.
+    """
+    former = sys.getswitchinterval()
+    sys.setswitchinterval(1.0)
+    try:
+        time.sleep(10 * former)  # who waits now gets the lock, and waits anew by the long interval
+        return int(ctypes.PyDLL(None).fork())
+    finally:
+        sys.setswitchinterval(former)
+
+
+FORKS: dict[str, Callable[[], int]] = {"python": os.fork, "libc": _fork_by_libc}
 
 
 def holds_in_child(check: Callable[[], bool], *, fork: str = "libc") -> bool:
