@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, current_app, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Response, make_response, redirect, render_template, request, url_for
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -18,6 +18,7 @@ from flask_genesys_auth import (
     roles_required,
     unprotected,
 )
+from flask_genesys_auth.web.runtime import runtime
 
 from . import flow
 
@@ -92,7 +93,7 @@ def _login_form(wanted: str, **values: str) -> str:
     """Return the form, with the way to SAML where this contact center has it."""
     contact_center = current_decision.contact_center
     saml_url = ""
-    if contact_center in current_app.extensions["genesys_auth"].service_providers:
+    if contact_center in runtime().saml.service_providers:
         saml_url = url_for("genesys_saml.login", contact_center=contact_center, next=wanted)
     return _render("login", next=wanted, saml_url=saml_url, **values)
 
