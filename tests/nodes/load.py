@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
@@ -321,8 +321,10 @@ class Load:
             verdict = visitor.turn(client, judge)
         except (OSError, HTTPException) as error:
             self.tally.note(visitor.kind, "no answer")
-            # nginx stays, and answers whatever becomes of the nodes.
-            self.tally.undocumented.append(f"{visitor.kind}: {error!r}")
+            # nginx stays, and answers whatever becomes of the nodes: with a 502, or, if the worker is killed after the
+            # head of its answer has been passed on, with no more than that.
+            if not (isinstance(error, IncompleteRead) and 502 in self._also):
+                self.tally.undocumented.append(f"{visitor.kind}: {error!r}")
             verdict = "not served"
         if verdict == "served":
             visitor.in_row += 1
