@@ -18,6 +18,9 @@ SERVERS = {
 }
 """Fixtures that run a server."""
 
+OWN_SERVERS = ("tests/state/test_redis", "tests/web/test_start.py")
+"""Where fixtures of the file's own run a server."""
+
 SLOW = (
     "tests/browser/",
     "tests/cli/test_shell.py",
@@ -55,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
         # A parameter names the server whose fixture a test asks for while it runs.
         named = any(value in ("postgresql", "redis") for value in values)
-        if named or not SERVERS.isdisjoint(fixtures) or item.nodeid.startswith("tests/state/test_redis_tls.py"):
+        if named or not SERVERS.isdisjoint(fixtures) or item.nodeid.startswith(OWN_SERVERS):
             item.add_marker("server")
         if item.nodeid.startswith(SLOW):
             item.add_marker("slow")

@@ -324,8 +324,8 @@ def test_a_child_forked_amid_a_change_is_refused_and_the_change_counts(sqlite_st
     assert holds_in_child(lambda: sqlite_store.find(ANN) == changed, fork=fork)
 
 
-def test_tables_are_made_by_several_processes_at_once(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    urls = [f"sqlite:///{tmp_path / 'accounts.sqlite3'}", request.getfixturevalue("postgresql")]
+def test_tables_are_made_by_several_processes_at_once(postgresql: str, tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path / 'accounts.sqlite3'}", postgresql]
     for url in urls:
         # Each has connections of its own, as a process has.
         stores = [SqlAccounts(url, timeout=30) for _ in range(6)]
