@@ -129,12 +129,12 @@ KINDS: Mapping[Event, Kind] = MappingProxyType(
 )
 
 
-def is_told(event: Event, level: int | None = None) -> bool:
+def is_logged(event: Event, level: int | None = None) -> bool:
     """Tell whether anybody listens: what follows may cost something then."""
     return logger.isEnabledFor(KINDS[event].level if level is None else level)
 
 
-def tell(
+def log_event(
     event: Event,
     *,
     level: int | None = None,
@@ -213,7 +213,7 @@ class Outage:
             self._up.pop()
         except IndexError:
             return finding
-        tell(self._lost, detail=finding)
+        log_event(self._lost, detail=finding)
         self.down.append(None)
         return finding
 
@@ -224,5 +224,5 @@ class Outage:
         except IndexError:
             return
         if self._regained is not None:
-            tell(self._regained, detail=f"{self._name} answers again")
+            log_event(self._regained, detail=f"{self._name} answers again")
         self._up.append(None)

@@ -23,7 +23,7 @@ from .config.build import load_settings
 from .config.databases import is_redis
 from .config.rules import imported
 from .errors import ConfigurationError
-from .events import Event, tell
+from .events import Event, log_event
 from .limits import BeginLimit, FailureLimit, FailureThrottle, Ledger, LocalLedger
 from .limits.gate import CredentialGate, VerifiedCredentials
 from .limits.recent import recent_accounts
@@ -138,7 +138,7 @@ class GenesysAuth(Generic[U]):
         _set_cookie_defaults(app, settings)
         _register(app, here, manager)
         for finding in (*without_steps(here), *untranslated(settings), *server_findings()):
-            tell(Event.CONFIGURATION_WARNING, detail=finding)
+            log_event(Event.CONFIGURATION_WARNING, detail=finding)
 
     @property
     def current_user(self) -> U:

@@ -14,7 +14,7 @@ from typing import Any
 
 from blinker import NamedSignal, Namespace
 
-from .events import Event, tell
+from .events import Event, log_event
 
 _signals = Namespace()
 
@@ -76,4 +76,4 @@ def _call(signal: NamedSignal, receiver: Callable[..., Any], sender: Any, values
             raise TypeError("it is a coroutine function, and nobody waits for it here: connect a plain function")
     except Exception as error:
         name = getattr(receiver, "__qualname__", type(receiver).__name__)
-        tell(Event.RECEIVER_FAILED, detail=f"receiver {name} of {signal.name}: {error}", failed=error)
+        log_event(Event.RECEIVER_FAILED, detail=f"receiver {name} of {signal.name}: {error}", failed=error)

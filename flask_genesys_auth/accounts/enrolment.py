@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..chain.protocols import EnrollingStore
 from ..config.names import lower_ascii
 from ..errors import ConfigurationError
-from ..events import Event, tell
+from ..events import Event, log_event
 
 if TYPE_CHECKING:
     from ..chain.outcomes import Identity
@@ -116,7 +116,7 @@ def _may_speak_for(subject: str, provider: IdentityProvider) -> bool:
 
 
 def _note(outcome: str, what: str, identity: Identity) -> None:
-    tell(
+    log_event(
         Event.ACCOUNT_ENROLLED,
         step=identity.step,
         outcome=outcome,

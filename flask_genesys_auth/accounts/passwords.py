@@ -18,7 +18,7 @@ from argon2.exceptions import HashingError, InvalidHashError, VerificationError,
 
 from ..config.settings import MOST_ITERATIONS, MOST_LANES, MOST_MEMORY_KIB
 from ..errors import HasherBusy
-from ..events import Event, tell
+from ..events import Event, log_event
 from ..processes import PerProcess
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class PasswordHasher:
         """
         known = stored if stored is not None and is_argon2(stored) else None
         if stored is not None and known is None:
-            tell(
+            log_event(
                 Event.PASSWORD_HASH_UNREADABLE,
                 detail="a stored password hash is not one of argon2id: its account needs a new password",
             )
@@ -215,7 +215,7 @@ class ForeignHashes:
         try:
             same = self.verify(self.dummy if stored is None else stored, password)
         except (ValueError, TypeError):
-            tell(
+            log_event(
                 Event.PASSWORD_HASH_UNREADABLE,
                 detail="a stored password hash is not of the application's format: its account cannot log in by it",
             )

@@ -11,7 +11,7 @@ from threading import Lock
 from ..chain.outcomes import Reason, Unavailable
 from ..checks import SLOW, Check
 from ..errors import StateUnavailable
-from ..events import Event, tell
+from ..events import Event, log_event
 from ..processes import PerProcess
 from ..state.redis_client import RedisClient
 from ..state.redis_health import server_checks
@@ -215,7 +215,7 @@ class SharedLedger:
             notes.ask_again = self._clock() + PAUSE
         if first:
             meanwhile = "each process counts for itself" if self._fallback else "nobody can log in by password"
-            tell(Event.THROTTLE_LOST, detail=f"{error}; until it does, {meanwhile} (throttle.fallback)")
+            log_event(Event.THROTTLE_LOST, detail=f"{error}; until it does, {meanwhile} (throttle.fallback)")
 
     def _note_health(self) -> None:
         notes = self._notes.get()
@@ -224,7 +224,7 @@ class SharedLedger:
         with notes.lock:
             back, notes.down = notes.down, False
         if back:
-            tell(Event.THROTTLE_REGAINED, detail=f"the throttle in {self._client.name} answers again")
+            log_event(Event.THROTTLE_REGAINED, detail=f"the throttle in {self._client.name} answers again")
 
     def _note_refusal(self, wanted: Sequence[Wanted], waits: list[float]) -> None:
         """Keep in mind who was over a limit, so that it is known without asking (remembered credentials)."""

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from ..chain.outcomes import Unavailable
 from ..config.addresses import LOOPBACK_HOSTS
 from ..errors import StateUnavailable
-from ..events import Event, tell
+from ..events import Event, log_event
 from ..processes import PerProcess
 from ..upstream import Deadline, Upstream
 from .keys import der_of
@@ -99,7 +99,7 @@ class Copies:
             self._state.put(self._key, _value_of(copy), LIFETIME)
         except StateUnavailable as error:
             finding = f"a copy of SAML metadata is not kept, the state does not answer: {error.finding}"
-            tell(Event.SAML_METADATA_NOT_KEPT, detail=finding)
+            log_event(Event.SAML_METADATA_NOT_KEPT, detail=finding)
             return False
         return True
 

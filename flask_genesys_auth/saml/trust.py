@@ -12,7 +12,7 @@ import xmlsec
 
 from ..config.settings import IdentityProvider
 from ..errors import ConfigurationError
-from ..events import Event, tell
+from ..events import Event, log_event
 from ..processes import PerProcess
 from .errors import MetadataUnavailable
 from .metadata import MetadataRefused, ProviderMetadata
@@ -313,7 +313,7 @@ class TrustedProvider:
             )
 
     def _tell(self, event: Event, detail: str, *, sentence: str = "") -> None:
-        tell(
+        log_event(
             event,
             sentence=sentence,
             step="saml",

@@ -9,7 +9,7 @@ from ..accounts.passwords import ForeignHashes
 from ..chain.evidence import BasicCredentials, Malformed
 from ..chain.outcomes import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected
 from ..errors import AccountsUnavailable, HasherBusy
-from ..events import Event, tell
+from ..events import Event, log_event
 from .basic import basic_challenge
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class WebServicesStep:
             renewed = self._hasher.hash(password)
             self._passwords.replace_password_hash(contact_center, name, stored, renewed)
         except (AccountsUnavailable, HasherBusy) as error:
-            tell(
+            log_event(
                 Event.PASSWORD_HASH_NOT_RENEWED,
                 step=self.name,
                 contact_center=contact_center,

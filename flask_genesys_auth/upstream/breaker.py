@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..chain.outcomes import Reason, Unavailable
 from ..config.settings import CONCURRENT_CALLS
-from ..events import Event, tell
+from ..events import Event, log_event
 from ..processes import PerProcess
 
 if TYPE_CHECKING:
@@ -267,12 +267,12 @@ class Guard:
             circuit.calls -= 1
             if passage.probe:
                 circuit.probing = False
-            tell = self._settle(circuit, passage) if passage._epoch == circuit.epoch else None
+            log = self._settle(circuit, passage) if passage._epoch == circuit.epoch else None
             if circuit.idle:
                 del calls.circuits[circuit.server, circuit.part]
-        if tell is not None:
+        if log is not None:
             # A log handler may be slow: other callers must not wait for it.
-            tell()
+            log()
 
     def _settle(self, circuit: _Circuit, passage: Passage) -> Callable[[], None] | None:
         """Count how a call ended; return what logs a change of the circuit."""
@@ -323,7 +323,7 @@ def _name(circuit: _Circuit) -> str:
 
 
 def _tell_open(circuit: _Circuit) -> None:
-    tell(
+    log_event(
         Event.CIRCUIT_OPENED,
         sentence=f"{_name(circuit)} does not answer: {FAILURES} calls in a row have failed, the last: {circuit.why}. "
         f"Its users get 503 at once, and every {FIRST_PAUSE:.0f} to {LONGEST_PAUSE:.0f} seconds one request tries it. "
@@ -335,7 +335,7 @@ def _tell_open(circuit: _Circuit) -> None:
 
 
 def _tell_closed(circuit: _Circuit, seconds: float) -> None:
-    tell(
+    log_event(
         Event.CIRCUIT_CLOSED,
         sentence=f"{_name(circuit)} answers again, after {seconds:.0f} seconds: it is asked as usual. "
         "Nothing needs to be done.",

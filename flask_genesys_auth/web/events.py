@@ -11,7 +11,7 @@ from .. import signals
 from ..chain.evidence import BasicCredentials, SalesforceCredentials, parse_basic, parse_salesforce
 from ..chain.outcomes import Reason, Rejected, StepRecord, Unavailable
 from ..chain.walk import undecided
-from ..events import Event, is_told, tell
+from ..events import Event, is_logged, log_event
 from . import refusals
 from .runtime import runtime
 
@@ -38,7 +38,7 @@ def report(decision: Decision, *, user_name: str | None = None, app: Flask | Non
             _tell_trouble(record, decision, account)
     if decision.authenticated:
         # Many requests a second are: fields are put together only if the log takes them.
-        if is_told(Event.AUTHENTICATED):
+        if is_logged(Event.AUTHENTICATED):
             _tell_authenticated(decision)
         signals.deliver(signals.authenticated, app, decision=decision)
     elif decision.unavailable:
@@ -59,7 +59,7 @@ def unavailable(error: BackendUnavailable, step: str = "login_session") -> refus
 
 def logged_in(app: Flask, user: Any, account_id: str, contact_center: str, step: str) -> None:
     """Tell that a login session was made."""
-    tell(
+    log_event(
         Event.LOGGED_IN,
         step=step,
         outcome="authenticated",
@@ -72,7 +72,7 @@ def logged_in(app: Flask, user: Any, account_id: str, contact_center: str, step:
 
 def logged_out(app: Flask, ended: LoginSession) -> None:
     """Tell that a login session was ended by its user."""
-    tell(
+    log_event(
         Event.LOGGED_OUT,
         step=ended.step,
         contact_center=ended.contact_center,
@@ -93,7 +93,7 @@ def session_revoked(app: Flask, account_id: str | None, contact_center: str | No
 
     :param by: at whose word, for the log: ``an administrator``, ``a command``, ``the provider 'okta'``.
     """
-    tell(
+    log_event(
         Event.SESSION_REVOKED,
         contact_center=contact_center or "",
         account=account_id or "",
@@ -115,7 +115,7 @@ def report_refusal(refusal: HTTPException) -> None:
     else:
         return
     decision = refusal.decision
-    tell(
+    log_event(
         event,
         step=decision.authenticated_by or "",
         outcome="rejected",
@@ -133,7 +133,7 @@ def client_address() -> str:
 
 def _tell_authenticated(decision: Decision) -> None:
     record = decision.steps[-1]
-    tell(
+    log_event(
         Event.AUTHENTICATED,
         step=record.step,
         outcome=record.outcome_name,
@@ -148,7 +148,7 @@ def _tell_trouble(record: StepRecord, decision: Decision, account: str) -> None:
     event = Event.REJECTED if isinstance(record.outcome, Rejected) else Event.UNAVAILABLE
     if record.reason is Reason.THROTTLED:
         event = Event.THROTTLED
-    tell(
+    log_event(
         event,
         # A walk that ended well is no trouble, but an operator may ask why an earlier step did not take it.
         level=logging.INFO if decision.authenticated else None,

@@ -10,7 +10,7 @@ from flask import Flask, Request, g, request
 from .. import signals
 from ..chain.outcomes import Decision, Rejected, Unavailable
 from ..errors import ConfigurationError
-from ..events import KINDS, Event, logger, tell
+from ..events import KINDS, Event, log_event, logger
 from . import auth_type, events, refusals
 from .browser import leave_no_cookie, login_session_id
 from .origin import SAFE_METHODS, vary_names
@@ -70,7 +70,7 @@ class Hooks:
             # Views are registered after init_app; at the first request all are there.
             self._names_checked = True
             for finding in unknown_endpoints(self._app, self._here.settings):
-                tell(Event.CONFIGURATION_WARNING, detail=finding)
+                log_event(Event.CONFIGURATION_WARNING, detail=finding)
         told = self._proxy_told or _FORWARDED.isdisjoint(sent.environ)
         if not told and _is_unread(sent.environ):
             self._proxy_told = True
@@ -161,7 +161,7 @@ def _is_unread(environ: WSGIEnvironment) -> bool:
 
 def _report_unread_proxy() -> None:
     """Log that all clients share one address in the throttle, and what to do."""
-    tell(
+    log_event(
         Event.CONFIGURATION_WARNING,
         detail="a proxy sends X-Forwarded-* and no ProxyFix reads it, so that all clients are one address to the "
         "throttle: set app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1) for exactly the proxies in front, see "

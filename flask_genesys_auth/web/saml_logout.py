@@ -16,7 +16,7 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from ..chain.outcomes import LoginSession
 from ..errors import BackendUnavailable
-from ..events import Event, tell
+from ..events import Event, log_event
 from ..saml.errors import MetadataUnavailable, SamlError
 from ..saml.logout import LogoutRequest, LogoutResponse, begin_logout, can_log_out, note_logout
 from ..saml.logout import answer as answer_to
@@ -154,7 +154,7 @@ def _announce(ended: list[LoginSession], provider: str) -> None:
 
 def _noted(service: ServiceProvider, answered: LogoutResponse) -> Response:
     """Keep what came of a logout for the browser that began it; this request may not carry its cookie."""
-    tell(
+    log_event(
         Event.SAML_LOGOUT,
         level=logging.INFO if answered.outcome == "success" else logging.WARNING,
         step="saml",

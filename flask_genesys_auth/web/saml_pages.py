@@ -8,7 +8,7 @@ from flask import Response, abort, make_response, render_template, request, url_
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from ..errors import BackendUnavailable
-from ..events import Event, tell
+from ..events import Event, log_event
 from ..saml.errors import Fault, SamlError
 from . import events, refusals
 from .runtime import runtime
@@ -109,7 +109,7 @@ def refused(service: ServiceProvider, error: SamlError, *, leaving: bool = False
     """
     address = events.client_address()
     reference = runtime().saml.failures.note(service.contact_center, error, address=address, leaving=leaving)
-    tell(
+    log_event(
         Event.SAML_LOGOUT_REFUSED if leaving else Event.SAML_REFUSED,
         step="saml",
         outcome="rejected",

@@ -17,7 +17,7 @@ from flask_genesys_auth import GenesysAuth, signals, unprotected
 from flask_genesys_auth.accounts.passwords import PasswordHasher
 from flask_genesys_auth.config.settings import PasswordSettings
 from flask_genesys_auth.errors import AccountsUnavailable, StateUnavailable
-from flask_genesys_auth.events import FIELDS, KINDS, Event, Outage, is_told, plain, tell
+from flask_genesys_auth.events import FIELDS, KINDS, Event, Outage, is_logged, log_event, plain
 from flask_genesys_auth.limits.shared import SharedLedger
 from flask_genesys_auth.limits.throttle import Limit
 from flask_genesys_auth.saml.metadata import parse_metadata
@@ -337,17 +337,17 @@ def test_an_outage_and_its_end_are_told_by_one_of_many(told: Told) -> None:
 
 def test_nothing_is_put_together_for_nobody(bench: Bench, told: Told) -> None:
     logging.getLogger("flask_genesys_auth").setLevel(logging.INFO)
-    assert not is_told(Event.AUTHENTICATED)
-    assert is_told(Event.LOGGED_IN)
-    assert is_told(Event.AUTHENTICATED, logging.ERROR)
-    tell(Event.AUTHENTICATED, account="ann")
+    assert not is_logged(Event.AUTHENTICATED)
+    assert is_logged(Event.LOGGED_IN)
+    assert is_logged(Event.AUTHENTICATED, logging.ERROR)
+    log_event(Event.AUTHENTICATED, account="ann")
     assert bench.make_app().test_client().get("/private", auth=ANN).status_code == 200
     assert not told.records
 
 
 def test_an_event_has_no_fields_but_its_own(told: Told) -> None:
     with pytest.raises(TypeError, match="logged_in has no count, reference"):
-        tell(Event.LOGGED_IN, reference="x", count=1)
+        log_event(Event.LOGGED_IN, reference="x", count=1)
     assert not told.records
 
 
