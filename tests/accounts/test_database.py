@@ -162,19 +162,18 @@ def test_postgresql_that_went_away_and_came_back_is_asked_again(
 
 
 def test_postgresql_ends_a_statement_that_takes_too_long(postgresql: str) -> None:
-    store = SqlAccounts(postgresql, timeout=0.2)
-    store.create_tables()
-    ann = store.add("acme", "ann")
+    patient, store = SqlAccounts(postgresql, timeout=30), SqlAccounts(postgresql, timeout=0.2)
+    patient.create_tables()
+    ann = patient.add("acme", "ann")
     engine = create_engine(postgresql, poolclass=NullPool)
     with engine.begin() as connection:
         connection.execute(text("LOCK TABLE genesys_auth_accounts"))
         with pytest.raises(AccountsUnavailable, match=r"timeout|in time"):
             store.find(ANN)
     store.close()
-    store = SqlAccounts(postgresql, timeout=5)
-    assert store.find(ANN) == ann
-    store.delete(ann.id)
-    store.close()
+    assert patient.find(ANN) == ann
+    patient.delete(ann.id)
+    patient.close()
 
 
 def test_postgresql_that_hangs_is_unavailable_in_time_and_well_again_by_itself(

@@ -250,7 +250,7 @@ def test_a_server_that_hangs_is_unavailable_in_time_and_well_again_by_itself(own
         with pytest.raises(StateUnavailable, match="nothing came within 2 s"):
             store.take("key")
         with pytest.raises(StateUnavailable, match="nothing came within 2 s"):
-            SqlState(own_postgresql.url, "one", 0.5).get("key")
+            SqlState(own_postgresql.url, "one", 2.0).get("key")
         assert time.monotonic() - began < 20
     # What nobody waited for may have happened meanwhile: a key that counts once is gone or given now, never twice.
     taken = [patient.take("key"), patient.take("key")]
@@ -289,12 +289,12 @@ def test_more_than_the_way_takes_is_sent_bit_by_bit_and_no_longer_than_the_time_
 def test_a_server_that_takes_connections_and_never_answers_is_unavailable_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        store = SqlState(f"postgresql+psycopg://ann:s3cr3t@127.0.0.1:{port}/db", "one", 0.2)
+        store = SqlState(f"postgresql+psycopg://ann:s3cr3t@127.0.0.1:{port}/db", "one", 1.0)
         began = time.monotonic()
         calls: list[Callable[[], object]] = [lambda: store.get("key"), store.create_tables]
         for call in calls:
-            # The least that libpq allows for a connection.
-            with pytest.raises(StateUnavailable, match=r"nothing came within 2 s"):
+            # libpq waits at least 2 s for a connection. A slow machine may take 1 s before it asks for one.
+            with pytest.raises(StateUnavailable, match=r"nothing came within [12] s"):
                 call()
         assert time.monotonic() - began < 20
 

@@ -232,7 +232,7 @@ def test_a_wrong_password_is_unavailable_not_a_crash(backend: RedisBackend) -> N
 
 
 def test_a_server_that_hangs_is_unavailable_in_time_and_well_again_by_itself(own_redis_server: RedisServer) -> None:
-    store = RedisState(own_redis_server.url, "one", 0.5)
+    store = RedisState(own_redis_server.url, "one", 2.0)
     assert store.take("key") is None  # so that the server knows the script
     store.put("key", 1, 60)
     os.kill(own_redis_server.pid, signal.SIGSTOP)
@@ -240,7 +240,7 @@ def test_a_server_that_hangs_is_unavailable_in_time_and_well_again_by_itself(own
         began = time.monotonic()
         with pytest.raises(StateUnavailable):
             store.take("key")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
     finally:
         os.kill(own_redis_server.pid, signal.SIGCONT)
     # The script that nobody waited for has run: a key that counts once is gone, not given twice.

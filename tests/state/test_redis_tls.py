@@ -52,13 +52,13 @@ def test_a_server_of_another_name_is_not_talked_to(server: tuple[str, subprocess
 
 def test_a_server_that_hangs_is_given_up_in_time(server: tuple[str, subprocess.Popen[bytes]]) -> None:
     url, running = server
-    store = RedisState(url, "one", 0.5)
+    store = RedisState(url, "one", 2.0)
     store.put("key", "value", 60)
     os.kill(running.pid, signal.SIGSTOP)
     began = time.monotonic()
     with pytest.raises(StateUnavailable, match="did not answer"):
         store.get("key")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
     os.kill(running.pid, signal.SIGCONT)
     assert store.get("key") == "value"
     store.close()

@@ -270,7 +270,7 @@ def test_who_waits_behind_somebody_that_gives_up_has_a_turn(clock: Clock) -> Non
     guard = Guard(concurrent=4, patience=LONG, clock=clock)
     under_way = [entered(guard.enter(SERVER)) for _ in range(4)]
     with ThreadPoolExecutor() as others:
-        hasty = others.submit(guard.enter, SERVER, within=0.2)
+        hasty = others.submit(guard.enter, SERVER, within=4)
         until_so_many_wait(guard, 1)
         patient = others.submit(guard.enter, SERVER)
         until_so_many_wait(guard, 2)
