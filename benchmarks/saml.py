@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--centers", type=int, default=1000, help="how many contact centers are many")
     parser.add_argument("--logins", type=int, default=10_000, help="of 8 threads together")
     parser.add_argument("--node-modules", type=Path, help="where `npm install @node-saml/node-saml` was typed")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON, and the table to standard error")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         desk = Desk(Path(name))
@@ -202,19 +202,19 @@ def main(arguments: list[str] | None = None) -> int:
         errors, per_second = many_logins(desk, threads=8, logins=chosen.logins)
     ratios = [(target, ratio) for target in TARGETS if (ratio := target.ratio(medians)) is not None]
     met = all(ratio <= target.at_most for target, ratio in ratios) and worst[0][1] <= WORST and not errors
+    table = sys.stderr if chosen.json else sys.stdout
+    for name, median in medians.items():
+        print(f"{name:40} {median:9.1f} us", file=table)
+    for target, ratio in ratios:
+        print(f"{target.ours:40} {ratio:5.2f} x {target.peer:32} {_verdict(target, ratio)}", file=table)
+    print(f"The worst messages of up to 256 kB (target <= {WORST:.0f} ms):", file=table)
+    for found, milliseconds, outcome in worst[:8]:
+        print(f"  {found:64} {milliseconds:8.1f} ms  {outcome}", file=table)
+    print(f"{chosen.logins} logins of 8 threads: {errors} errors, {per_second:.0f} in a second", file=table)
     if chosen.json:
         rows = [{"ours": t.ours, "peer": t.peer, "ratio": round(r, 3), "target": t.at_most} for t, r in ratios]
         told = {"microseconds": medians, "ratios": rows, "worst": worst, "errors": errors, "per_second": per_second}
         print(json.dumps(told, indent=2))
-        return 0 if met else 1
-    for name, median in medians.items():
-        print(f"{name:40} {median:9.1f} us")
-    for target, ratio in ratios:
-        print(f"{target.ours:40} {ratio:5.2f} x {target.peer:32} {_verdict(target, ratio)}")
-    print(f"The worst messages of up to 256 kB (target <= {WORST:.0f} ms):")
-    for found, milliseconds, outcome in worst[:8]:
-        print(f"  {found:64} {milliseconds:8.1f} ms  {outcome}")
-    print(f"{chosen.logins} logins of 8 threads: {errors} errors, {per_second:.0f} in a second")
     return 0 if met else 1
 
 

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ldap3
 import pytest
 
 from flask_genesys_auth.config.addresses import LdapServer
@@ -20,10 +20,6 @@ from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import ConfigurationServer, Ldap, LdapAttributes
 from tests.certificates import make_certificate
 from tests.servers import free_port, require, wait_for_server
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # of pyasn1, for ldap3's sake
-    import ldap3
 
 BASE = "dc=acme,dc=example"
 PEOPLE = f"ou=people,{BASE}"
