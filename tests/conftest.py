@@ -43,6 +43,10 @@ SLOW = (
 )
 """Where tests post thousands of messages, or run whole deployments, programs of pages, and benchmarks."""
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Coverage counts what the tests' own processes run. Following their hundreds of subprocesses takes minutes.
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
+
 CASES = 4
 """Of a test with more cases than these, spread over all of them, every other case is a further one."""
 
