@@ -15,8 +15,7 @@ from flask import Blueprint, Flask, Response
 from .accounts.enrolment import check_enrolment, follow_groups
 from .accounts.from_model import describe_of
 from .accounts.passwords import PasswordHasher
-from .chain.contact_centers import ContactCenter, ContactCenters, DisabledStep
-from .chain.order import in_order
+from .chain.contact_centers import ContactCenter, ContactCenters, DisabledStep, order_steps
 from .chain.protocols import AccountStore, PasswordStore
 from .chain.walk import AuthenticationChain
 from .config.build import load_settings
@@ -25,8 +24,8 @@ from .config.rules import imported
 from .errors import ConfigurationError
 from .events import Event, log_event
 from .limits import BeginLimit, FailureLimit, FailureThrottle, Ledger, LocalLedger
+from .limits.cache import cached_accounts
 from .limits.gate import CredentialGate, VerifiedCredentials
-from .limits.recent import recent_accounts
 from .sessions import LoginSessions
 from .state.health import check_methods
 from .steps.login_session import LoginSessionStep
@@ -214,11 +213,14 @@ class GenesysAuth(Generic[U]):
         providers = _service_providers(settings, state)
         ledger, verified = _ledger(settings), VerifiedCredentials()
         throttle = FailureThrottle(settings.throttle, state, ledger)
-        recent = recent_accounts(accounts, settings.session.revocation_delay)
+        recent = cached_accounts(accounts, settings.session.revocation_delay)
         parts = _StepParts(settings, accounts, hasher, ledger)
         centers = ContactCenters(
             settings,
-            [ContactCenter(table, in_order(parts.steps(table), extra)) for table in settings.contact_centers.values()],
+            [
+                ContactCenter(table, order_steps(parts.steps(table), extra))
+                for table in settings.contact_centers.values()
+            ],
         )
         sessions = LoginSessions(state, settings.session)
         chain = AuthenticationChain(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .chain.outcomes import LoginSession, Reason, Rejected
 from .errors import RevokedInPart, StateUnavailable
-from .limits.recent import Recent
+from .limits.cache import Cache
 
 if TYPE_CHECKING:
     from .chain.protocols import Json, StateStore
@@ -76,11 +76,11 @@ class LoginSessions:
         settings: SessionSettings,
         clock: Callable[[], float] = time.time,
         *,
-        recent: Recent[LoginSession] | None = None,
+        recent: Cache[str, LoginSession] | None = None,
         touch_interval: float | None = None,
     ) -> None:
         self._state = state
-        self._recent: Recent[LoginSession] = Recent(settings.revocation_delay) if recent is None else recent
+        self._recent: Cache[str, LoginSession] = Cache(settings.revocation_delay) if recent is None else recent
         self._absolute = settings.absolute_timeout
         if touch_interval is None:
             touch_interval = min(LONGEST_TOUCH_INTERVAL, settings.idle_timeout / 10)
@@ -129,17 +129,17 @@ class LoginSessions:
         :param touch: note that it was seen now (idle time-out); without, the store is always asked.
         """
         key = storage_key(session_id)
-        session = self._recent.recall(key) if touch else None
+        session = self._recent.get(key) if touch else None
         if session is not None and self._lives(session) and not self._touch_is_due(session):
             return session
         reading = self._recent.begin()
         session = self._living(self._state.get(key))
         if session is None:
-            self._recent.drop(key)
+            self._recent.discard(key)
             return Rejected(Reason.SESSION_ENDED)
         if touch and self._touch_is_due(session):
             return self._touch(key, session)
-        self._recent.remember(key, session, reading)
+        self._recent.put(key, session, reading)
         return session
 
     def clear(self) -> None:
@@ -153,7 +153,7 @@ class LoginSessions:
             return self._living(self._state.take(key))
         finally:
             # Afterwards, so that nobody reads it between the two; also where nobody knows whether it has ended.
-            self._recent.forget(key)
+            self._recent.invalidate(key)
 
     def all_of(
         self, *, account_id: str | None = None, contact_center: str | None = None, limit: int | None = None
@@ -183,7 +183,7 @@ class LoginSessions:
         try:
             return self._living(self._state.take(key))
         finally:
-            self._recent.forget(key)
+            self._recent.invalidate(key)
 
     def revoke(self, *, account_id: str | None = None, contact_center: str | None = None) -> int:
         """End all sessions of an account, of a contact center, or of an account in a contact center.
@@ -239,9 +239,9 @@ class LoginSessions:
         # It could be read: a state that cannot be written just now ends nobody's session.
         with suppress(StateUnavailable):
             if not self._state.replace(key, asdict(seen), self._ttl(seen)):
-                self._recent.drop(key)
+                self._recent.discard(key)
                 return Rejected(Reason.SESSION_ENDED)
-            self._recent.remember(key, seen, reading)
+            self._recent.put(key, seen, reading)
         return seen
 
     def _ttl(self, session: LoginSession) -> float:

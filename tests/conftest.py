@@ -38,7 +38,7 @@ SLOW = (
     "tests/saml/test_fuzz",
     "tests/sample/",
     "tests/state/test_sessions_many.py",
-    "tests/state/test_throttle_shared.py",
+    "tests/limits/test_throttle_redis.py",
     "tests/test_benchmark",
 )
 """Where tests post thousands of messages, or run whole deployments, programs of pages, and benchmarks."""

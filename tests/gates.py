@@ -18,7 +18,7 @@ def ask(step: Step, evidence: Evidence, contact_center: ContactCenter, *, accoun
     :param account: whether a proven identity has an account here.
     """
     gate = CredentialGate(FailureThrottle(ThrottleSettings(), MemoryState("test")), VerifiedCredentials())
-    with gate.open(evidence, contact_center, recall=True) as opened:
+    with gate.open(evidence, contact_center, use_cache=True) as opened:
         outcome = opened.ask(step)
         if not isinstance(outcome, Authenticated):
             opened.close_on(outcome, None)

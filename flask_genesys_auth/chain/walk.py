@@ -1,16 +1,40 @@
-"""The authentication chain: the Web Services authentication flow, step by step, for one request."""
+"""The walk: decide who sent a request. This is the Web Services authentication flow, for one request.
+
+1. ``collect`` parses the evidence: Basic credentials, the two Salesforce headers, the client's address. The cookie of
+   a login session is resolved only if a step or the choice of the contact center needs it.
+2. ``ContactCenters.resolve`` finds the one contact center that all evidence names. If there is none, the request is
+   anonymous.
+3. The loop asks the steps of that contact center in the order of the flow: salesforce, configuration_server,
+   web_services, login_session, saml. Each step is asked through the credential gate (``limits/gate.py``), which may
+   answer from its cache or refuse throttled credentials. A step returns one of four outcomes:
+
+       NotApplicable   the request has no evidence for this step, or the step is disabled
+       Rejected        the evidence is bad
+       Unavailable     the server behind the step did not answer, or a limit was reached
+       Authenticated   the step has proven an identity
+
+4. ``settle`` turns a proven identity into an account. The account is read for every request. An account that is
+   missing, disabled, or of another contact center makes the outcome ``Rejected``.
+5. The first account ends the walk. After any other outcome the next step is asked. If no step succeeds, the request
+   is anonymous: ``web`` answers a protected endpoint with 429, 503, 401 or a redirect to the login.
+
+Three rules keep this safe. Credentials in the request outrank the cookie: after ``Rejected`` or ``Unavailable`` no
+login session is resumed. A store that does not answer makes a step ``Unavailable``, never successful. Any other
+exception is a bug: it ends the request with 500 and never leads to the next step.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cache
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..errors import AccountsUnavailable, BackendUnavailable, HasherBusy, StateUnavailable
 from .contact_centers import ContactCenters
-from .evidence import Evidence, ResumeSession, collect, read_credentials
+from .evidence import Evidence, collect, read_credentials
 from .outcomes import (
     OUTCOME_NAMES,
     Authenticated,
@@ -43,13 +67,13 @@ _REASONS: Mapping[type[BackendUnavailable], Reason] = {
 class AuthenticationChain:
     """Walks the steps of the contact center that a request belongs to.
 
-    :param contact_centers: all of them, with their steps.
+    :param contact_centers: all contact centers of the application, with their steps.
     :param headers: the names of the two Salesforce headers.
-    :param sessions: where login sessions are found.
-    :param accounts: whose account a proven identity is.
-    :param describe: an account's state, from the store's own user object.
-    :param gate: stands before the steps that check credentials.
-    :param recent: the same accounts, possibly as they were a short time ago, for login sessions; default: ``accounts``.
+    :param sessions: resumes login sessions.
+    :param accounts: finds the account of a proven identity.
+    :param describe: returns the state of an account.
+    :param gate: the credential gate, before every step that checks credentials.
+    :param recent: the same accounts behind a cache, for login sessions; default: ``accounts``.
     """
 
     def __init__(
@@ -72,72 +96,49 @@ class AuthenticationChain:
         self._gate = gate
 
     def walk(
-        self,
-        request: Request,
-        session_id: Callable[[], str | None] = lambda: None,
-        *,
-        dry_run: bool = False,
+        self, request: Request, session_id: Callable[[], str | None] = lambda: None, *, dry_run: bool = False
     ) -> Decision:
         """Decide who sent this request.
 
-        :param session_id: returns the opaque id of the browser's login session; called only if it matters.
-        :param dry_run: count no failure, remember nothing, note nothing.
+        :param session_id: returns the opaque id of the browser's login session; called at most once.
+        :param dry_run: count no failure and store nothing.
         """
-        resume = self._resumer(session_id, touch=not dry_run)
+
+        @cache
+        def resume() -> LoginSession | Rejected | None:
+            opaque = session_id()
+            return self._sessions.resume(opaque, touch=not dry_run) if opaque else None
+
         return self._decide(collect(request, self._headers, resume, dry_run=dry_run))
 
     def check_password(self, request: Request, user_name: str, password: str) -> Decision:
-        """Decide by the Basic steps alone whether this name and password are good, as for a login form."""
-        bare = collect(request, self._headers)
+        """Decide by the Basic steps alone whether a user name and password are good, as for a login form."""
+        evidence = collect(request, self._headers)
         credentials = read_credentials(user_name, ":", password)
-        return self._decide(replace(bare, basic=credentials, salesforce=None), only="basic")
-
-    def settle(self, outcome: Outcome, *, recent: bool = False) -> Settled:
-        """Turn a proven identity into an account, or into the reason why there is none.
-
-        The account is read at every request, also when the credentials were found good before.
-
-        :param recent: it may have been read a short time ago, if the identity names it by its id.
-        :raises BackendUnavailable: if the account store does not answer.
-        """
-        if not isinstance(outcome, Authenticated):
-            return Settled(outcome)
-        proven = outcome.identity
-        if proven.matched_by == "account_id":
-            user = (self._recent if recent else self._accounts).get(proven.subject)
-        else:
-            user = self._accounts.find(proven)
-        if user is None:
-            return Settled(Rejected(Reason.NO_ACCOUNT, _missing(proven), proven))
-        account = self.describe(user)
-        if account.contact_center not in {None, proven.contact_center}:
-            return Settled(Rejected(Reason.OTHER_CONTACT_CENTER))
-        if not account.enabled:
-            return Settled(Rejected(Reason.ACCOUNT_DISABLED))
-        return Settled(outcome, user, account)
+        return self._decide(replace(evidence, basic=credentials, salesforce=None), only="basic")
 
     def _decide(self, evidence: Evidence, only: str = "") -> Decision:
+        """Find the contact center and walk its steps, or only those that check this kind of credentials."""
         try:
             center = self.contact_centers.resolve(evidence)
         except BackendUnavailable as error:
-            return undecided("login_session", error)
+            return unavailable_decision("login_session", error)
         if isinstance(center, StepRecord):
             return Decision(None, steps=(center,))
         steps: Sequence[Step] = center.steps
         if only:
             steps = [step for step in steps if getattr(step, "credentials", "") == only]
         try:
-            return self._through(steps, evidence, center, recall=not evidence.dry_run)
-        except Stale:
-            return self._through(steps, evidence, center, recall=False)
+            return self._walk_steps(steps, evidence, center, use_cache=not evidence.dry_run)
+        except StaleResult:
+            return self._walk_steps(steps, evidence, center, use_cache=False)
 
-    def _through(
-        self, steps: Sequence[Step], evidence: Evidence, contact_center: ContactCenter, *, recall: bool
+    def _walk_steps(
+        self, steps: Sequence[Step], evidence: Evidence, contact_center: ContactCenter, *, use_cache: bool
     ) -> Decision:
-        """Walk the steps until one succeeds."""
         records: list[StepRecord] = []
         found = Settled(NotApplicable())
-        with self._gate.open(evidence, contact_center, recall=recall) as gate:
+        with self._gate.open(evidence, contact_center, use_cache=use_cache) as gate:
             for step in steps:
                 began = perf_counter()
                 found = self._ask(step, gate, evidence, contact_center, records)
@@ -158,14 +159,13 @@ class AuthenticationChain:
     def _ask(
         self, step: Step, gate: OpenGate, evidence: Evidence, contact_center: ContactCenter, records: list[StepRecord]
     ) -> Settled:
-        """Return how a step ends; an identity that it proves becomes an account."""
+        """Ask one step through the gate and settle its outcome."""
         if _resumes(step) and any(isinstance(record.outcome, (Rejected, Unavailable)) for record in records):
-            # Credentials that were sent on purpose outrank the browser's cookie, also when they are wrong.
             return Settled(NotApplicable(Reason.EXPLICIT_CREDENTIALS))
         try:
             outcome = gate.ask(step)
             if not isinstance(outcome, _OUTCOMES):
-                # A step that is there to refuse must not let every request pass because of a mistake.
+                # An extra step that forgets its return must not let the request pass to the next step.
                 raise TypeError(
                     f"step {step.name}: authenticate() returned {type(outcome).__name__}, not an outcome: return "
                     "Authenticated, NotApplicable, Rejected or Unavailable"
@@ -177,22 +177,33 @@ class AuthenticationChain:
                 return Settled(Rejected(Reason.BAD_CREDENTIALS, "the password was changed during the request"))
             return found
         except BackendUnavailable as error:
-            return Settled(unavailable(error))
+            return Settled(_unavailable(error))
 
-    def _resumer(self, session_id: Callable[[], str | None], *, touch: bool) -> ResumeSession:
-        found: list[LoginSession | Rejected | None] = []
+    def settle(self, outcome: Outcome, *, recent: bool = False) -> Settled:
+        """Turn a proven identity into an account, or into the reason why there is none.
 
-        def resume() -> LoginSession | Rejected | None:
-            if not found:
-                opaque = session_id()
-                found.append(self._sessions.resume(opaque, touch=touch) if opaque else None)
-            return found[0]
-
-        return resume
+        :param recent: an account that the identity names by its id may come from the cache.
+        :raises BackendUnavailable: if the account store does not answer.
+        """
+        if not isinstance(outcome, Authenticated):
+            return Settled(outcome)
+        identity = outcome.identity
+        if identity.matched_by == "account_id":
+            user = (self._recent if recent else self._accounts).get(identity.subject)
+        else:
+            user = self._accounts.find(identity)
+        if user is None:
+            return Settled(Rejected(Reason.NO_ACCOUNT, _missing(identity), identity))
+        account = self.describe(user)
+        if account.contact_center not in {None, identity.contact_center}:
+            return Settled(Rejected(Reason.OTHER_CONTACT_CENTER))
+        if not account.enabled:
+            return Settled(Rejected(Reason.ACCOUNT_DISABLED))
+        return Settled(outcome, user, account)
 
 
 class Settled(NamedTuple):
-    """How a step ended: with an account, or why there is none."""
+    """How a step ended: with an account, or with the reason why there is none."""
 
     outcome: Outcome
     user: Any = None
@@ -200,13 +211,23 @@ class Settled(NamedTuple):
 
 
 class Sessions(Protocol):
-    """Where the chain finds login sessions."""
+    """What the walk needs of login sessions."""
 
     def resume(self, session_id: str, *, touch: bool = True) -> LoginSession | Rejected:
-        """Return the living session, or why there is none.
+        """Return the login session, or that it has ended.
 
-        :param touch: note that it was seen now (idle time-out).
+        :param touch: note that the session was used now (idle timeout).
         """
+        ...
+
+
+class Gate(Protocol):
+    """What the walk needs of the credential gate."""
+
+    def open(
+        self, evidence: Evidence, contact_center: ContactCenter, *, use_cache: bool
+    ) -> AbstractContextManager[OpenGate]:
+        """Open the gate for one walk; the end of the context settles every slot."""
         ...
 
 
@@ -214,57 +235,43 @@ class OpenGate(Protocol):
     """The credential gate of one walk."""
 
     def ask(self, step: Step) -> Outcome:
-        """Return how the step ends: refused, remembered, or as it says itself."""
+        """Return the step's outcome: from the cache, from a limit, or from the step itself."""
         ...
 
     def still_holds(self, step: Step, outcome: Outcome) -> bool:
-        """Tell, after the account was read, whether this success may be remembered under the account's version."""
+        """Tell, after the account was read, whether a new success may be cached under the account's version."""
         ...
 
     def close_on(self, outcome: Outcome, account: AccountState | None) -> bool:
-        """Note how the step that was asked last ended; tell whether the walk ends here.
+        """Note how the last step ended; tell whether the walk ends here.
 
-        :raises Stale: if a remembered success no longer holds.
+        :raises StaleResult: if a cached success no longer holds.
         """
         ...
 
 
-class Gate(Protocol):
-    """The credential gate: the throttle, remembered results, and requests that wait for each other."""
-
-    def open(
-        self, evidence: Evidence, contact_center: ContactCenter, *, recall: bool
-    ) -> AbstractContextManager[OpenGate]:
-        """Open the gate for one walk; when the walk ends, every slot is settled.
-
-        :param recall: use what is remembered.
-        """
-        ...
+class StaleResult(Exception):
+    """A cached success no longer holds: the walk starts again without the cache."""
 
 
-class Stale(Exception):
-    """What was remembered of these credentials no longer holds: the walk begins anew, without it."""
+def unavailable_decision(step: str, error: BackendUnavailable) -> Decision:
+    """Return the decision for a request that a store's failure leaves undecided: 503."""
+    return Decision(None, steps=(StepRecord(step, _unavailable(error), 0.0),))
 
 
-def unavailable(error: BackendUnavailable) -> Unavailable:
-    """Return the outcome that a store's error is."""
+def _unavailable(error: BackendUnavailable) -> Unavailable:
     reason = _REASONS.get(type(error), Reason.SERVER_ERROR)
     return Unavailable(reason, retry_after=error.retry_after, detail=error.finding)
-
-
-def undecided(step: str, error: BackendUnavailable) -> Decision:
-    """Return the decision of a request that a store's error has left without one: 503."""
-    return Decision(None, steps=(StepRecord(step, unavailable(error), 0.0),))
 
 
 def _resumes(step: Step) -> bool:
     return getattr(step, "resumes", False)
 
 
-def _missing(proven: Identity) -> str:
-    """Say whose account is missing, for the log and ``explain``."""
-    if proven.matched_by == "account_id":
-        return "the account of this login session is gone"
-    if proven.matched_by == "identity":
-        return f"no account of {proven.contact_center} is linked to {proven.provider}={proven.subject}"
-    return f"no account of {proven.contact_center} has the name {proven.subject!r}"
+def _missing(identity: Identity) -> str:
+    """Describe the missing account, for the log and ``explain``."""
+    if identity.matched_by == "account_id":
+        return "the account of this login session was deleted"
+    if identity.matched_by == "identity":
+        return f"no account of {identity.contact_center} is linked to {identity.provider}={identity.subject}"
+    return f"no account of {identity.contact_center} has the name {identity.subject!r}"

@@ -1,7 +1,25 @@
-"""The credential gate: it stands before the steps that check credentials, and is settled when the walk ends.
+"""The credential gate: decides whether the steps may verify the credentials of a request, and counts failures.
 
-It alone holds the throttle's slots, the slots of a step's own limit, verified results, and single-flight: of many
-requests with the same credentials at the same moment one asks, and the others wait for its answer.
+A walk opens the gate once. Before the first step that checks a kind of credentials (Basic or Salesforce), the gate
+goes through four stages. The first one that knows an outcome ends them, and no server is asked.
+
+1. Throttle: if the account is over its limit at this address, the steps are ``Unavailable`` (429). This stage comes
+   first, so that a guesser who is over the limit learns nothing from the cache.
+2. Cache: if the same credentials from the same address were verified within ``reuse_verified_for``, the outcome of
+   each step comes from the cache. The account is read all the same; if it has changed, the walk starts again.
+3. Single-flight: if another request is verifying the same credentials, this one waits for its result, good or bad.
+4. Slots: take one slot of each limit of the throttle (atomic), or refuse. The slots are taken before a server is
+   asked, so that parallel guesses cannot exceed a limit.
+
+Then the steps are asked. Before a step whose server locks accounts, the gate takes a slot of that step's own limit
+(``max_failures``), or the step is ``Unavailable``. The end of the walk settles the slots:
+
+    an account was found      all slots are returned; the result is cached and given to waiting requests
+    a step has rejected       one slot stays taken: one failure, whatever the number of steps
+    otherwise                 all slots are returned, because nothing has shown whether the credentials are good
+
+Waiting requests share a rejection, too. After an exception they verify for themselves. The slot of a step's own limit
+is returned unless the server may have counted a failure.
 """
 
 from __future__ import annotations
@@ -17,9 +35,9 @@ from typing import TYPE_CHECKING
 
 from ..chain.evidence import BasicCredentials, Evidence, SalesforceCredentials
 from ..chain.outcomes import Authenticated, NotApplicable, Outcome, Reason, Rejected, Unavailable
-from ..chain.walk import Stale
+from ..chain.walk import StaleResult
 from ..processes import PerProcess
-from .recent import MAX_ENTRIES, Cache, Reading
+from .cache import MAX_ENTRIES, Cache, Reading
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,44 +45,49 @@ if TYPE_CHECKING:
     from ..chain.protocols import AccountState, ContactCenter, Step
     from .throttle import FailureLimit, FailureThrottle, Reservation
 
-BASIC = "basic"
-SALESFORCE = "salesforce"
-PATIENCE = 1.0
-"""Seconds from the beginning of a verification for which any number of requests wait for it."""
-PATIENT = 3
-"""How many requests of one process may wait longer: with the default ``concurrent_calls`` fewer than 8 threads."""
-LONGEST_WAIT = 30.0
-"""Seconds after which they stop waiting, too; every step has a deadline far below."""
+FOLLOWER_WAIT = 1.0
+"""Seconds from the start of a verification during which any number of requests wait for its result."""
+MAX_SLOW_FOLLOWERS = 3
+"""Requests of one process that may wait longer. With the default ``concurrent_calls``, waiting and calling requests
+hold fewer than 8 threads."""
+LONGEST_FOLLOWER_WAIT = 30.0
+"""Seconds after which these stop waiting, too; the deadline of every step is far shorter."""
 
-_TOO_MANY = Unavailable(
+_TOO_MANY_FOLLOWERS = Unavailable(
     Reason.UPSTREAM_BUSY,
     retry_after=1,
-    detail=f"the same credentials take more than {PATIENCE:g} s to verify, and {PATIENT} requests wait already",
+    detail=f"verifying these credentials takes more than {FOLLOWER_WAIT:g} s, "
+    f"and {MAX_SLOW_FOLLOWERS} requests already wait",
     uncounted=True,
 )
 
+StillHolds = Callable[[Evidence, "ContactCenter", Authenticated], bool]
+"""A step's ``still_holds``: tells whether its success still holds after the account was read."""
+OwnLimit = Callable[[Evidence, "ContactCenter"], "tuple[FailureLimit, str] | None"]
+"""A step's ``own_limit``: the limit for its server and the key to count by, or ``None`` if it will ask no server."""
+
 
 class CredentialGate:
-    """Stands before the steps that check credentials; implements :class:`~flask_genesys_auth.chain.walk.Gate`.
+    """Opens the gate for each walk; implements :class:`~flask_genesys_auth.chain.walk.Gate`.
 
-    :param throttle: how many failures are let through.
-    :param verified: results of a short time ago, and verifications under way.
+    :param throttle: the limits on failures.
+    :param verified: cached results, and verifications under way.
     """
 
     def __init__(self, throttle: FailureThrottle, verified: VerifiedCredentials) -> None:
         self._throttle = throttle
         self._verified = verified
 
-    def open(self, evidence: Evidence, contact_center: ContactCenter, *, recall: bool) -> OpenGate:
+    def open(self, evidence: Evidence, contact_center: ContactCenter, *, use_cache: bool) -> OpenGate:
         """Open the gate for one walk.
 
-        :param recall: use results of a short time ago, and those that other requests are waiting for.
+        :param use_cache: use cached results and those of other requests.
         """
-        return OpenGate(self._throttle, self._verified, evidence, contact_center, recall=recall)
+        return OpenGate(self._throttle, self._verified, evidence, contact_center, use_cache=use_cache)
 
 
 class OpenGate:
-    """The gate of one walk: a context, on whose end every slot is settled and no request waits for this one."""
+    """The gate of one walk. The end of the context settles every slot and releases waiting requests."""
 
     def __init__(
         self,
@@ -73,14 +96,14 @@ class OpenGate:
         evidence: Evidence,
         contact_center: ContactCenter,
         *,
-        recall: bool,
+        use_cache: bool,
     ) -> None:
         self._throttle = throttle
         self._verified = verified
         self._evidence = evidence
         self._contact_center = contact_center
-        self._recall = recall
-        self._sent: dict[str, _Sent] = {}
+        self._use_cache = use_cache
+        self._attempts: dict[str, _Attempt] = {}
         self._asked: Step | None = None
         self._own_slot: Reservation | None = None
         self._authenticated = False
@@ -90,80 +113,87 @@ class OpenGate:
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         try:
-            if kind is None and not self._authenticated:
-                for sent in self._sent.values():
-                    sent.failed()
             if self._own_slot is not None:
                 self._own_slot.void()
             if not self._authenticated:
-                self._settle_slots(count=kind is not Stale)
+                if kind is None:
+                    for attempt in self._attempts.values():
+                        attempt.share_failure()
+                self._settle_slots(count=kind is not StaleResult)
         finally:
-            for sent in self._sent.values():
-                sent.release(None)
+            for attempt in self._attempts.values():
+                attempt.release(None)
 
     def ask(self, step: Step) -> Outcome:
-        """Return what is known of the credentials that this step checks, or ask the step."""
+        """Return the step's outcome: from the cache, from a limit, or from the step itself."""
         self._asked = step
-        sent = self._sent_to(step)
-        known = sent.known(step.name) if sent is not None else None
+        attempt = self._attempt_at(step)
+        known = attempt.known(step.name) if attempt is not None else None
         if known is None:
-            known = self._over_own_limit(step)
+            known = self._take_own_slot(step)
         if known is not None:
             return known
         outcome = step.authenticate(self._evidence, self._contact_center)
         if isinstance(outcome, Unavailable):
-            self._settle_outage(outcome)
+            slot, self._own_slot = self._own_slot, None
+            # An outage must not lock out the users who try to log in during it. After other failures the slot stays
+            # taken, because the server may have counted one.
+            if slot is not None and (outcome.uncounted or outcome.reason is Reason.UNREACHABLE):
+                slot.void()
         return outcome
 
     def still_holds(self, step: Step, outcome: Outcome) -> bool:
         """Tell whether a new success still holds after the account was read.
 
-        The password may have been changed between the two reads. Without this check the former password would be
-        remembered under the new version of the account.
+        The password may have changed between the two reads. Without this check the old password would be cached under
+        the new version of the account.
 
         :raises BackendUnavailable: if the step cannot tell.
         """
         check: StillHolds | None = getattr(step, "still_holds", None)
-        sent = self._sent_to(step)
-        if check is None or sent is None or not sent.verifies or not isinstance(outcome, Authenticated):
+        attempt = self._attempt_at(step)
+        if check is None or attempt is None or not attempt.verifies or not isinstance(outcome, Authenticated):
             return True
         return check(self._evidence, self._contact_center, outcome)
 
     def close_on(self, outcome: Outcome, account: AccountState | None) -> bool:
-        """Note how the step that was asked last ended; tell whether the walk ends here.
+        """Note how the last step ended; tell whether the walk ends here.
 
-        :param account: of whom the step has proven, if there is one.
-        :raises Stale: if a remembered success no longer holds.
+        :param account: the account of the proven identity, if there is one.
+        :raises StaleResult: if a cached success no longer holds.
         """
         step, self._asked = self._asked, None
-        self._settle_own_slot(outcome, account)
-        sent = self._sent_to(step) if step is not None else None
-        if step is not None and sent is not None:
-            sent.note(step, outcome, account)
+        slot, self._own_slot = self._own_slot, None
+        # An identity without an account here counts as a failure: its slot stays taken.
+        if slot is not None and (account is not None or isinstance(outcome, Unavailable)):
+            slot.void()
+        attempt = self._attempt_at(step) if step is not None else None
+        if step is not None and attempt is not None:
+            attempt.note(step, outcome, account)
         if account is None:
             return False
         self._authenticated = True
-        for one in self._sent.values():
-            one.succeeded(account) if one is sent else one.void()
+        for one in self._attempts.values():
+            one.succeeded(account) if one is attempt else one.void()
         return True
 
-    def _sent_to(self, step: Step) -> _Sent | None:
-        """Return the credentials that this step checks, past the throttle; ``None`` if the request has none."""
+    def _attempt_at(self, step: Step) -> _Attempt | None:
+        """Return the attempt with the credentials that this step checks; ``None`` if the request has none."""
         kind = getattr(step, "credentials", "")
-        if kind in self._sent:
-            return self._sent[kind]
+        if kind in self._attempts:
+            return self._attempts[kind]
         name, secrets = _credentials_of(self._evidence, kind)
         if not secrets:
             return None
-        of = (kind, self._contact_center.name, self._evidence.address, *secrets)
-        sent = self._sent[kind] = _Sent(self._throttle, self._verified, name, of)
+        credentials = (kind, self._contact_center.name, self._evidence.address, *secrets)
+        attempt = self._attempts[kind] = _Attempt(self._throttle, self._verified, name, credentials)
         if self._evidence.dry_run:
-            sent.look()
+            attempt.look()
         else:
-            sent.admit(recall=self._recall)
-        return sent
+            attempt.admit(use_cache=self._use_cache)
+        return attempt
 
-    def _over_own_limit(self, step: Step) -> Unavailable | None:
+    def _take_own_slot(self, step: Step) -> Unavailable | None:
         """Take a slot of the step's own limit, or return why there is none."""
         own_limit: OwnLimit | None = getattr(step, "own_limit", None)
         found = own_limit(self._evidence, self._contact_center) if own_limit is not None else None
@@ -178,161 +208,149 @@ class OpenGate:
         self._own_slot = slot
         return None
 
-    def _settle_outage(self, outcome: Unavailable) -> None:
-        """Return the slot of a step whose server surely counted no failure; else it stays, the server may lock."""
-        slot, self._own_slot = self._own_slot, None
-        if slot is not None and (outcome.uncounted or outcome.reason is Reason.UNREACHABLE):
-            # An outage must not lock out those who tried during it.
-            slot.void()
-
-    def _settle_own_slot(self, outcome: Outcome, account: AccountState | None) -> None:
-        """Return the slot of a step that succeeded, unless there is no account for it here: that is a failure."""
-        slot, self._own_slot = self._own_slot, None
-        if slot is not None and account is not None:
-            slot.succeeded()
-        elif slot is not None and isinstance(outcome, Unavailable):
-            slot.void()
-
     def _settle_slots(self, *, count: bool) -> None:
-        """Return every slot but that of credentials that a step has rejected, also when a later step has raised."""
-        # A walk counts one failure: where both kinds of credentials were bad, that of the named account.
-        counting = [sent for sent in self._sent.values() if sent.rejected][-1:] if count else []
-        for sent in self._sent.values():
-            if sent not in counting:
-                sent.void()
+        """Return every slot, except those of rejected credentials, also when a later step has raised."""
+        # A walk counts one failure. If both kinds of credentials were bad, it is the failure of the named account.
+        counting = [attempt for attempt in self._attempts.values() if attempt.rejected][-1:] if count else []
+        for attempt in self._attempts.values():
+            if attempt not in counting:
+                attempt.void()
 
 
-class _Sent:
-    """One kind of credentials that a request sent, on their way through the steps that check them.
+class _Attempt:
+    """The attempt of one walk to authenticate with one kind of credentials.
 
-    :param name: whose failures are counted; empty where the credentials name no account.
-    :param of: what identifies the credentials: their kind, contact center, client address and secrets.
+    :param name: the name whose failures are counted; empty if the credentials name no account.
+    :param credentials: their kind, contact center, client address and secrets.
     """
 
     def __init__(
-        self, throttle: FailureThrottle, verified: VerifiedCredentials, name: str, of: tuple[str, ...]
+        self, throttle: FailureThrottle, verified: VerifiedCredentials, name: str, credentials: tuple[str, ...]
     ) -> None:
         self._throttle = throttle
         self._verified = verified
-        self._whose = (of[1], name, of[2])
-        self._of = of
+        self._counted_by = (credentials[1], name, credentials[2])
+        self._credentials = credentials
         self._reading = verified.begin()
-        self._remembered: Remembered | None = None
+        self._cached: Result | None = None
         self._refused: Unavailable | None = None
         self._slot: Reservation | None = None
         self._verification: Verification | None = None
         self._outcomes: dict[str, Outcome] = {}
-        self._reuse: list[float] = []
+        self._lifetimes: list[float] = []
 
     @property
     def rejected(self) -> bool:
-        """Tell whether a step has found the credentials bad."""
+        """Tell whether a step has rejected the credentials."""
         return any(isinstance(outcome, Rejected) for outcome in self._outcomes.values())
 
     @property
     def verifies(self) -> bool:
-        """Tell whether the steps verify the credentials now, so that a success is remembered or shared."""
+        """Tell whether the steps verify the credentials in this walk."""
         return self._slot is not None
 
-    def admit(self, *, recall: bool) -> None:
-        """Recall what is known of the credentials, or take a slot before a step is asked."""
-        self._refused = self._throttle.over_limit(*self._whose)
+    def admit(self, *, use_cache: bool) -> None:
+        """Go through the four stages: throttle, cache, single-flight, slots."""
+        self._refused = self._throttle.over_limit(*self._counted_by)
         if self._refused is not None:
             return
-        if recall:
-            self._remembered = self._verified.recall(*self._of) or self._wait_for_others()
-        if self._remembered is None and self._refused is None:
-            slot = self._throttle.reserve(*self._whose)
+        if use_cache:
+            self._cached = self._verified.get(*self._credentials) or self._follow()
+        if self._cached is None and self._refused is None:
+            slot = self._throttle.reserve(*self._counted_by)
             if isinstance(slot, Unavailable):
                 self._refused = slot
             else:
                 self._slot = slot
 
     def look(self) -> None:
-        """Find out whether there would be a slot, and take none: nothing counts, nothing is recalled."""
-        self._refused = self._throttle.look(*self._whose)
+        """Find out whether there would be a slot; take none and use no cache."""
+        self._refused = self._throttle.look(*self._counted_by)
 
     def known(self, step: str) -> Outcome | None:
-        """Return what is known without asking the step, or ``None``."""
-        if self._remembered is not None:
-            return self._remembered.outcomes.get(step, NotApplicable())
+        """Return the outcome that is known without asking the step, or ``None``."""
+        if self._cached is not None:
+            return self._cached.outcomes.get(step, NotApplicable())
         return self._refused
 
     def note(self, step: Step, outcome: Outcome, account: AccountState | None) -> None:
         """Note how a step ended.
 
-        :raises Stale: if that was remembered and no longer holds.
+        :raises StaleResult: if a cached success no longer holds.
         """
         if self._is_stale(step.name, outcome, account):
-            self._verified.forget(*self._of)
-            raise Stale
+            self._verified.invalidate(*self._credentials)
+            raise StaleResult
         self._outcomes[step.name] = outcome
         if not isinstance(outcome, NotApplicable):
-            self._reuse.append(_reuse_of(step, account))
+            self._lifetimes.append(_lifetime(step, account))
 
     def succeeded(self, account: AccountState) -> None:
-        """Return the slot and remember the whole result, earlier steps' rejections included."""
+        """Return the slot and cache the outcomes of all steps, including the rejections of earlier ones."""
         if self._slot is None:
             return
         self._slot.succeeded()
-        result = Remembered(self._outcomes, account.version, account.account_id)
-        self._verified.remember(*self._of, result=result, seconds=min(self._reuse), reading=self._reading)
+        result = Result(self._outcomes, account.version, account.account_id)
+        self._verified.put(*self._credentials, result=result, seconds=min(self._lifetimes), reading=self._reading)
         self.release(result)
 
-    def failed(self) -> None:
-        """Let requests that wait with the same credentials go by how every step has ended."""
-        self.release(Remembered(self._outcomes))
+    def share_failure(self) -> None:
+        """Give the outcomes of all steps to the waiting requests."""
+        self.release(Result(self._outcomes))
 
     def void(self) -> None:
         """Return the slot: these credentials do not count as a failure."""
         if self._slot is not None:
             self._slot.void()
 
-    def release(self, result: Remembered | None) -> None:
-        """Let requests that wait go; without a result they ask for themselves. The first call counts."""
+    def release(self, result: Result | None) -> None:
+        """End the wait of other requests; without a result they verify for themselves. The first call counts."""
         if self._verification is not None:
             self._verification.end(result)
 
-    def _wait_for_others(self) -> Remembered | None:
-        self._verification = self._verified.join(*self._of)
-        found = self._verification.wait()
+    def _follow(self) -> Result | None:
+        """Return the result of the request that verifies the same credentials; ``None`` if this one has to."""
+        verification, leads = self._verified.join(*self._credentials)
+        if leads:
+            self._verification = verification
+            return None
+        found = verification.wait()
         if isinstance(found, Unavailable):
             self._refused = found
             return None
         return found
 
     def _is_stale(self, step: str, outcome: Outcome, account: AccountState | None) -> bool:
-        remembered = self._remembered
-        if remembered is None or not isinstance(remembered.outcomes.get(step), Authenticated):
+        cached = self._cached
+        if cached is None or not isinstance(cached.outcomes.get(step), Authenticated):
             return False
         if isinstance(outcome, Unavailable):
             return False
-        return account is None or (account.account_id, account.version) != (remembered.account_id, remembered.version)
+        return account is None or (account.account_id, account.version) != (cached.account_id, cached.version)
 
 
-def _reuse_of(step: Step, account: AccountState | None) -> float:
-    """Return for how many seconds a step's outcome may be remembered."""
+def _lifetime(step: Step, account: AccountState | None) -> float:
+    """Return for how many seconds a step's outcome may be cached."""
     if account is not None and not account.version and getattr(step, "needs_version", False):
         return 0.0  # Nothing would show that the account's password has changed.
     return float(getattr(step, "reuse_verified_for", 0.0))
 
 
 def _credentials_of(evidence: Evidence, kind: str) -> tuple[str, tuple[str, ...]]:
-    """Return the name to throttle by and what identifies the credentials; nothing if they are absent or malformed."""
-    if kind == BASIC and isinstance(evidence.basic, BasicCredentials):
+    """Return the name to throttle by and the secrets; nothing if the credentials are absent or malformed."""
+    if kind == "basic" and isinstance(evidence.basic, BasicCredentials):
         return evidence.basic.name, (evidence.basic.name, evidence.basic.password)
-    if kind == SALESFORCE and isinstance(evidence.salesforce, SalesforceCredentials):
+    if kind == "salesforce" and isinstance(evidence.salesforce, SalesforceCredentials):
         return "", (evidence.salesforce.session_id, evidence.salesforce.identity_url)
     return "", ()
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class Result:
     """How the steps ended that checked some credentials.
 
-    :param outcomes: each step's outcome by the step's name; of a success exactly one is ``Authenticated``.
-    :param version: the account's version then.
-    :param account_id: the account's id.
+    :param outcomes: each step's outcome by the step's name; after a success exactly one is ``Authenticated``.
+    :param version: the account's version at that time, and its id.
     """
 
     outcomes: Mapping[str, Outcome]
@@ -344,162 +362,125 @@ class Remembered:
 
 
 class VerifiedCredentials:
-    """Credentials found good a short time ago, and those that are being verified, in this process.
+    """The cache of verified credentials, and the verifications under way, of each process.
 
-    A result is kept under an HMAC-SHA256 (RFC 2104) of the credentials under a random key of this process, so that a
-    memory dump gives no credential away, nor a way to try guesses without the key. A forked child begins empty, under
-    a key of its own.
+    The key of an entry is an HMAC-SHA256 (RFC 2104) of the credentials under a random key of the process. A memory
+    dump without that key contains no credential and allows no test of guesses. A forked child begins with an empty
+    cache and a key of its own.
 
-    :param max_entries: the least recently used goes when there are more.
-    :param patience: seconds from the beginning of a verification for which any number of requests wait for it; after
-        that no more than :data:`PATIENT` do, and the others get 503.
-    :param clock: seconds that never go back.
+    Credentials are given as their kind, contact center, client address and secrets.
+
+    :param max_entries: if there are more, the least recently used entry is evicted.
+    :param follower_wait: seconds from the start of a verification during which any number of requests wait for it;
+        after that at most :data:`MAX_SLOW_FOLLOWERS` do, and the others get 503.
+    :param clock: monotonic seconds.
     """
 
     def __init__(
         self,
         *,
         max_entries: int = MAX_ENTRIES,
-        patience: float = PATIENCE,
+        follower_wait: float = FOLLOWER_WAIT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if max_entries < 1:
             raise ValueError("max_entries is at least 1")
         self._max_entries = max_entries
-        self._patience = patience
-        self._kept = PerProcess(lambda: _Kept(max_entries, clock))
+        self._follower_wait = follower_wait
+        self._results: Cache[bytes, Result] = Cache(0, max_entries=max_entries, clock=clock)
+        self._in_process = PerProcess(_InProcess)
 
     def __repr__(self) -> str:
         return f"VerifiedCredentials({len(self)} of {self._max_entries})"
 
     def __len__(self) -> int:
-        """Return how many results are held, expired ones that have not gone yet included."""
-        return len(self._kept.get().results)
+        """Return the number of cached results."""
+        return len(self._results)
 
-    def recall(self, kind: str, contact_center: str, address: str, *secrets: str) -> Remembered | None:
-        """Return what was remembered of exactly these credentials from exactly this address."""
-        kept = self._kept.get()
-        return kept.results.recall(kept.digest(kind, contact_center, address, *secrets))
+    def get(self, *credentials: str) -> Result | None:
+        """Return the cached result for exactly these credentials from exactly this address."""
+        return self._results.get(self._in_process.get().digest(*credentials))
 
     def begin(self) -> Reading:
         """Note that a verification begins now."""
-        return self._kept.get().results.begin()
+        return self._results.begin()
 
-    def remember(
-        self,
-        kind: str,
-        contact_center: str,
-        address: str,
-        *secrets: str,
-        result: Remembered,
-        seconds: float,
-        reading: Reading,
-    ) -> None:
-        """Remember a result for so many seconds from the start of the verification; 0 seconds remember nothing."""
-        kept = self._kept.get()
-        kept.results.remember(kept.digest(kind, contact_center, address, *secrets), result, seconds, reading)
+    def put(self, *credentials: str, result: Result, seconds: float, reading: Reading) -> None:
+        """Cache a result for a number of seconds from the start of the verification; 0 caches nothing."""
+        self._results.put(self._in_process.get().digest(*credentials), result, reading, seconds=seconds)
 
-    def forget(self, kind: str, contact_center: str, address: str, *secrets: str) -> None:
-        """Forget what was remembered of these credentials."""
-        kept = self._kept.get()
-        kept.results.forget(kept.digest(kind, contact_center, address, *secrets))
+    def invalidate(self, *credentials: str) -> None:
+        """Remove the result for these credentials; verifications under way are not cached."""
+        self._results.invalidate(self._in_process.get().digest(*credentials))
 
-    def join(self, kind: str, contact_center: str, address: str, *secrets: str) -> Verification:
-        """Join the requests that wait for exactly these credentials from exactly this address, or be the first."""
-        kept = self._kept.get()
-        return kept.join(kept.digest(kind, contact_center, address, *secrets), self._patience)
+    def join(self, *credentials: str) -> tuple[Verification, bool]:
+        """Return the verification of exactly these credentials, and whether this request leads it.
+
+        The leader verifies and must call :meth:`Verification.end`; the others wait.
+        """
+        here = self._in_process.get()
+        key = here.digest(*credentials)
+        with here.lock:
+            known = here.under_way.get(key)
+            if known is not None:
+                return known, False
+            begun = here.under_way[key] = Verification(key, here, self._follower_wait)
+        return begun, True
 
     def clear(self) -> None:
-        """Forget every result; verifications under way go on."""
-        self._kept.get().results.clear()
+        """Remove every result; verifications under way go on."""
+        self._results.clear()
 
 
 class Verification:
-    """One verification, as one of the requests sees it that wait for it.
+    """One verification under way, shared by all requests with the same credentials (single-flight)."""
 
-    :ivar leads: this request is the one that verifies; it must call :meth:`end`.
-    """
-
-    def __init__(self, call: _Call, *, leads: bool) -> None:
-        self._call = call
-        self.leads = leads
-
-    def wait(self) -> Remembered | Unavailable | None:
-        """Return what the request that verifies has found; ``None``: nothing, so that this request has to ask.
-
-        :returns: ``Unavailable`` if it takes long and enough other requests wait.
-        """
-        return None if self.leads else self._call.wait()
-
-    def end(self, result: Remembered | None) -> None:
-        """Let the other requests go with this result; the first call of the request that verifies counts."""
-        if self.leads:
-            self._call.end(result)
-
-
-class _Call:
-    """One verification under way, which all requests with the same credentials share."""
-
-    def __init__(self, key: bytes, kept: _Kept, patience: float) -> None:
+    def __init__(self, key: bytes, here: _InProcess, follower_wait: float) -> None:
         self._key = key
-        self._kept = kept
-        self._in_good_time = time.monotonic() + patience
+        self._here = here
+        self._slow_from = time.monotonic() + follower_wait
         self._ended = threading.Event()
-        self._result: Remembered | None = None
+        self._result: Result | None = None
 
-    def end(self, result: Remembered | None) -> None:
-        if not self._ended.is_set():
-            self._result = result
-            self._kept.ended(self._key, self)
-            self._ended.set()
+    def end(self, result: Result | None) -> None:
+        """Give the result to the waiting requests; the first call counts."""
+        if self._ended.is_set():
+            return
+        self._result = result
+        with self._here.lock:
+            if self._here.under_way.get(self._key) is self:
+                del self._here.under_way[self._key]
+        self._ended.set()
 
-    def wait(self) -> Remembered | Unavailable | None:
-        if self._ended.wait(max(0.0, self._in_good_time - time.monotonic())):
+    def wait(self) -> Result | Unavailable | None:
+        """Return the leader's result; ``None`` if it has none, so that this request has to verify.
+
+        :returns: ``Unavailable`` if the verification is slow and enough other requests wait.
+        """
+        if self._ended.wait(max(0.0, self._slow_from - time.monotonic())):
             return self._result
-        # The server is slow. Each request that waits holds a thread, and no bound on calls counts it.
-        places = self._kept.patient
-        if not places.acquire(blocking=False):
-            return _TOO_MANY
+        # Each request that waits holds a thread, and no limit on calls counts it.
+        if not self._here.slow_followers.acquire(blocking=False):
+            return _TOO_MANY_FOLLOWERS
         try:
-            return self._result if self._ended.wait(LONGEST_WAIT) else None
+            return self._result if self._ended.wait(LONGEST_FOLLOWER_WAIT) else None
         finally:
-            places.release()
+            self._here.slow_followers.release()
 
 
-class _Kept:
-    """What one process keeps: its key, results under that key, and the verifications under way."""
+class _InProcess:
+    """The key of one process and its verifications under way."""
 
-    def __init__(self, max_entries: int, clock: Callable[[], float]) -> None:
+    def __init__(self) -> None:
         # Made once: OpenSSL takes longer to find the algorithm than to run it.
         self._key = hmac.new(randomness.token_bytes(32), digestmod="sha256")
-        self.results: Cache[bytes, Remembered] = Cache(max_entries, clock)
-        self.patient = threading.BoundedSemaphore(PATIENT)
-        self._lock = threading.Lock()
-        self._calls: dict[bytes, _Call] = {}
+        self.slow_followers = threading.BoundedSemaphore(MAX_SLOW_FOLLOWERS)
+        self.lock = threading.Lock()
+        self.under_way: dict[bytes, Verification] = {}
 
     def digest(self, *parts: str) -> bytes:
-        # Each part with its length before it: no two different sequences make the same message.
+        """Return the key of these credentials; with its length before each part, no two sequences are the same."""
         message = "".join([f"{len(part)}:{part}" for part in parts])
         code = self._key.copy()
         code.update(message.encode("utf-8", "surrogatepass"))
         return code.digest()
-
-    def join(self, key: bytes, patience: float) -> Verification:
-        with self._lock:
-            known = self._calls.get(key)
-            if known is not None:
-                return Verification(known, leads=False)
-            begun = self._calls[key] = _Call(key, self, patience)
-        return Verification(begun, leads=True)
-
-    def ended(self, key: bytes, call: _Call) -> None:
-        with self._lock:
-            if self._calls.get(key) is call:
-                del self._calls[key]
-
-
-StillHolds = Callable[[Evidence, "ContactCenter", Authenticated], bool]
-"""A step's ``still_holds``: tells whether its success still holds after the account was read."""
-OwnLimit = Callable[[Evidence, "ContactCenter"], "tuple[FailureLimit, str] | None"]
-"""A step's ``own_limit``: the limit that its server has and the key that is counted, or ``None`` if no server will be
-asked."""

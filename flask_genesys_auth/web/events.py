@@ -10,7 +10,7 @@ from flask import current_app, has_request_context, request
 from .. import signals
 from ..chain.evidence import BasicCredentials, SalesforceCredentials, parse_basic, parse_salesforce
 from ..chain.outcomes import Reason, Rejected, StepRecord, Unavailable
-from ..chain.walk import undecided
+from ..chain.walk import unavailable_decision
 from ..events import Event, is_logged, log_event
 from . import refusals
 from .runtime import runtime
@@ -52,7 +52,7 @@ def unavailable(error: BackendUnavailable, step: str = "login_session") -> refus
 
     :param step: where that was.
     """
-    decision = undecided(step, error)
+    decision = unavailable_decision(step, error)
     report(decision)
     return refusals.DirectoryUnavailable(decision)
 

@@ -11,7 +11,7 @@ from flask_genesys_auth.chain.outcomes import LoginSession, Reason, Rejected
 from flask_genesys_auth.chain.protocols import Json
 from flask_genesys_auth.config.settings import SessionSettings
 from flask_genesys_auth.errors import StateUnavailable
-from flask_genesys_auth.limits.recent import Recent
+from flask_genesys_auth.limits.cache import Cache
 from flask_genesys_auth.sessions import LoginSessions
 from flask_genesys_auth.state.memory import MemoryState
 
@@ -78,7 +78,7 @@ def state(clock: Clock) -> CountingState:
 def node(state: CountingState, clock: Clock, *, delay: float = DELAY, **settings: int) -> LoginSessions:
     """Return the sessions of another process on the same store."""
     return LoginSessions(
-        state, SessionSettings(revocation_delay=delay, **settings), clock, recent=Recent(delay, clock=clock)
+        state, SessionSettings(revocation_delay=delay, **settings), clock, recent=Cache(delay, clock=clock)
     )
 
 
@@ -274,7 +274,7 @@ def test_a_session_that_ends_before_its_touch_is_ended(
 
 
 def test_the_memory_does_not_know_the_id(state: CountingState, clock: Clock) -> None:
-    recent: Recent[LoginSession] = Recent(DELAY, clock=clock)
+    recent: Cache[str, LoginSession] = Cache(DELAY, clock=clock)
     sessions = LoginSessions(state, SessionSettings(revocation_delay=DELAY), clock, recent=recent)
     session_id = begin(sessions)
     session = sessions.resume(session_id)

@@ -24,8 +24,8 @@ from flask_genesys_auth.state.memory import MemoryState
 from tests.forking import holds_in_child
 from tests.servers import RedisServer
 
-from .contract import Clock
-from .slow_wire import slow_wire, until
+from ..state.contract import Clock
+from ..state.slow_wire import slow_wire, until
 from .test_throttle import HERE, THERE, from_, passed, refused, taken
 
 MakeNode = Callable[..., FailureThrottle]

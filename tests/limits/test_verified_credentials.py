@@ -1,4 +1,4 @@
-"""Remembered credentials: keys that cannot be confused, a bound, an end, and nothing secret kept."""
+"""Result credentials: keys that cannot be confused, a bound, an end, and nothing secret kept."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_genesys_auth.chain.outcomes import Authenticated, Identity
-from flask_genesys_auth.limits.gate import Remembered, VerifiedCredentials
+from flask_genesys_auth.limits.gate import Result, VerifiedCredentials
 
 from ..forking import FORKS, holds_in_child
 from ..reachable import reachable
-from .contract import Clock
+from ..state.contract import Clock
 
 ANN = ("basic", "acme", "192.0.2.1", "ann", "a secret")
-RESULT = Remembered({"web_services": Authenticated(Identity("web_services", "acme", "ann"))}, "1")
+RESULT = Result({"web_services": Authenticated(Identity("web_services", "acme", "ann"))}, "1")
 PARTS = st.lists(st.text(max_size=6), min_size=3, max_size=7)
 
 
-def remember(memory: VerifiedCredentials, *credentials: str, result: Remembered, seconds: float) -> None:
+def remember(memory: VerifiedCredentials, *credentials: str, result: Result, seconds: float) -> None:
     """Remember a result whose verification has taken no time."""
     kind, contact_center, address, *secrets = credentials
-    memory.remember(kind, contact_center, address, *secrets, result=result, seconds=seconds, reading=memory.begin())
+    memory.put(kind, contact_center, address, *secrets, result=result, seconds=seconds, reading=memory.begin())
 
 
 def test_what_is_remembered_is_recalled_until_its_end() -> None:
     clock = Clock()
     memory = VerifiedCredentials(clock=clock)
-    assert memory.recall(*ANN) is None
+    assert memory.get(*ANN) is None
     remember(memory, *ANN, result=RESULT, seconds=60)
-    assert memory.recall(*ANN) is RESULT
+    assert memory.get(*ANN) is RESULT
     clock.advance(59.9)
-    assert memory.recall(*ANN) is RESULT
+    assert memory.get(*ANN) is RESULT
     clock.advance(0.1)
-    assert memory.recall(*ANN) is None
+    assert memory.get(*ANN) is None
 
 
 def test_being_recalled_does_not_prolong() -> None:
@@ -46,9 +46,9 @@ def test_being_recalled_does_not_prolong() -> None:
     remember(memory, *ANN, result=RESULT, seconds=60)
     for _ in range(59):
         clock.advance(1)
-        assert memory.recall(*ANN) is RESULT
+        assert memory.get(*ANN) is RESULT
     clock.advance(1)
-    assert memory.recall(*ANN) is None
+    assert memory.get(*ANN) is None
     assert len(memory) == 0
 
 
@@ -57,23 +57,23 @@ def test_its_time_begins_with_the_verification() -> None:
     memory = VerifiedCredentials(clock=clock)
     reading = memory.begin()
     clock.advance(50)
-    memory.remember(*ANN, result=RESULT, seconds=60, reading=reading)
-    assert memory.recall(*ANN) is RESULT
+    memory.put(*ANN, result=RESULT, seconds=60, reading=reading)
+    assert memory.get(*ANN) is RESULT
     clock.advance(10)
-    assert memory.recall(*ANN) is None
+    assert memory.get(*ANN) is None
 
 
-@pytest.mark.parametrize("forget", [lambda memory: memory.forget(*ANN), lambda memory: memory.clear()])
+@pytest.mark.parametrize("forget", [lambda memory: memory.invalidate(*ANN), lambda memory: memory.clear()])
 def test_of_a_verification_that_began_before_it_was_forgotten_nothing_is_remembered(
     forget: Callable[[VerifiedCredentials], None],
 ) -> None:
     memory = VerifiedCredentials()
     reading = memory.begin()
     forget(memory)
-    memory.remember(*ANN, result=RESULT, seconds=60, reading=reading)
-    assert memory.recall(*ANN) is None
+    memory.put(*ANN, result=RESULT, seconds=60, reading=reading)
+    assert memory.get(*ANN) is None
     remember(memory, *ANN, result=RESULT, seconds=60)
-    assert memory.recall(*ANN) is RESULT
+    assert memory.get(*ANN) is RESULT
 
 
 @pytest.mark.parametrize("position", range(5))
@@ -82,28 +82,28 @@ def test_any_other_part_is_another_entry(position: int) -> None:
     remember(memory, *ANN, result=RESULT, seconds=60)
     other = list(ANN)
     other[position] += "x"
-    assert memory.recall(*other) is None
-    assert memory.recall(*ANN[:4]) is None
-    assert memory.recall(*ANN, "") is None
-    assert memory.recall(*ANN) is RESULT
+    assert memory.get(*other) is None
+    assert memory.get(*ANN[:4]) is None
+    assert memory.get(*ANN, "") is None
+    assert memory.get(*ANN) is RESULT
 
 
 @given(PARTS, PARTS)
 def test_different_sequences_have_different_keys(one: list[str], other: list[str]) -> None:
     memory = VerifiedCredentials()
     remember(memory, one[0], one[1], one[2], *one[3:], result=RESULT, seconds=60)
-    assert (memory.recall(other[0], other[1], other[2], *other[3:]) is RESULT) == (one == other)
+    assert (memory.get(other[0], other[1], other[2], *other[3:]) is RESULT) == (one == other)
 
 
 @pytest.mark.parametrize("mark", ["|", "\0", ":", "\n", "\x01", "1:", ""])
 def test_no_separator_within_a_secret_moves_the_border_to_the_next(mark: str) -> None:
     memory = VerifiedCredentials()
     remember(memory, *ANN[:3], f"a{mark}b", "c", result=RESULT, seconds=60)
-    assert memory.recall(*ANN[:3], "a", f"b{mark}c") is None
-    assert memory.recall(*ANN[:3], f"a{mark}b{mark}c") is None
-    assert memory.recall(*ANN[:3], "", f"a{mark}b{mark}c") is None
-    assert memory.recall(*ANN[:3], f"a{mark}b", "c", "") is None
-    assert memory.recall(*ANN[:3], f"a{mark}b", "c") is RESULT
+    assert memory.get(*ANN[:3], "a", f"b{mark}c") is None
+    assert memory.get(*ANN[:3], f"a{mark}b{mark}c") is None
+    assert memory.get(*ANN[:3], "", f"a{mark}b{mark}c") is None
+    assert memory.get(*ANN[:3], f"a{mark}b", "c", "") is None
+    assert memory.get(*ANN[:3], f"a{mark}b", "c") is RESULT
 
 
 @given(PARTS, st.data())
@@ -113,21 +113,21 @@ def test_moving_a_border_between_parts_makes_another_key(parts: list[str], data:
     whole = "".join(parts)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), min_size=2, max_size=6)))
     other = [whole[start:end] for start, end in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
-    assert (memory.recall(other[0], other[1], other[2], *other[3:]) is RESULT) == (parts == other)
+    assert (memory.get(other[0], other[1], other[2], *other[3:]) is RESULT) == (parts == other)
 
 
 def test_lone_surrogates_are_no_error_and_their_own() -> None:
     memory = VerifiedCredentials()
     remember(memory, "basic", "acme", "", "\ud800", "?", result=RESULT, seconds=60)
-    assert memory.recall("basic", "acme", "", "\ud800", "?") is RESULT
-    assert memory.recall("basic", "acme", "", "?", "?") is None
+    assert memory.get("basic", "acme", "", "\ud800", "?") is RESULT
+    assert memory.get("basic", "acme", "", "?", "?") is None
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 0.0])
 def test_0_seconds_remember_nothing(seconds: float) -> None:
     memory = VerifiedCredentials()
     remember(memory, *ANN, result=RESULT, seconds=seconds)
-    assert memory.recall(*ANN) is None
+    assert memory.get(*ANN) is None
     assert len(memory) == 0
 
 
@@ -135,17 +135,17 @@ def test_forget_forgets_exactly_these() -> None:
     memory = VerifiedCredentials()
     remember(memory, *ANN, result=RESULT, seconds=60)
     remember(memory, *ANN, "more", result=RESULT, seconds=60)
-    memory.forget(*ANN)
-    memory.forget(*ANN)
-    assert memory.recall(*ANN) is None
-    assert memory.recall(*ANN, "more") is RESULT
+    memory.invalidate(*ANN)
+    memory.invalidate(*ANN)
+    assert memory.get(*ANN) is None
+    assert memory.get(*ANN, "more") is RESULT
 
 
 def test_the_newest_result_counts() -> None:
     memory = VerifiedCredentials()
-    remember(memory, *ANN, result=Remembered({}, "old"), seconds=60)
+    remember(memory, *ANN, result=Result({}, "old"), seconds=60)
     remember(memory, *ANN, result=RESULT, seconds=60)
-    assert memory.recall(*ANN) is RESULT
+    assert memory.get(*ANN) is RESULT
     assert len(memory) == 1
 
 
@@ -153,9 +153,9 @@ def test_the_least_recently_used_goes_when_there_are_too_many() -> None:
     memory = VerifiedCredentials(max_entries=3)
     for name in ("ann", "bob", "cy"):
         remember(memory, "basic", "acme", "", name, result=RESULT, seconds=60)
-    assert memory.recall("basic", "acme", "", "ann") is RESULT
+    assert memory.get("basic", "acme", "", "ann") is RESULT
     remember(memory, "basic", "acme", "", "dee", result=RESULT, seconds=60)
-    found = [memory.recall("basic", "acme", "", name) is not None for name in ("ann", "bob", "cy", "dee")]
+    found = [memory.get("basic", "acme", "", name) is not None for name in ("ann", "bob", "cy", "dee")]
     assert found == [True, False, True, True]
     assert repr(memory) == "VerifiedCredentials(3 of 3)"
 
@@ -182,14 +182,14 @@ def test_it_holds_at_least_one() -> None:
         VerifiedCredentials(max_entries=0)
     memory = VerifiedCredentials(max_entries=1)
     remember(memory, *ANN, result=RESULT, seconds=60)
-    assert memory.recall(*ANN) is RESULT
+    assert memory.get(*ANN) is RESULT
 
 
 def test_nothing_it_holds_has_the_secret_in_it() -> None:
     secret = "correct horse " + os.urandom(8).hex()
     memory = VerifiedCredentials()
     remember(memory, "basic", "acme", "", "ann", secret, result=RESULT, seconds=60)
-    assert memory.recall("basic", "acme", "", "ann", secret) is RESULT
+    assert memory.get("basic", "acme", "", "ann", secret) is RESULT
     held = reachable(memory)
     assert any(found is RESULT for found in held)
     for found in held:
@@ -210,12 +210,12 @@ def test_a_child_begins_empty_under_a_key_of_its_own_and_the_parent_keeps_what_i
     assert before
 
     def begins_empty() -> bool:
-        empty = memory.recall(*ANN) is None and len(memory) == 0
+        empty = memory.get(*ANN) is None and len(memory) == 0
         remember(memory, *ANN, result=RESULT, seconds=60)
-        return empty and memory.recall(*ANN) is RESULT and len(keys_held(memory)) > len(before)
+        return empty and memory.get(*ANN) is RESULT and len(keys_held(memory)) > len(before)
 
     assert holds_in_child(begins_empty, fork=fork)
-    assert memory.recall(*ANN) is RESULT
+    assert memory.get(*ANN) is RESULT
     assert keys_held(memory) == before
 
 
@@ -233,26 +233,26 @@ def test_a_child_inherits_no_lock(fork: str) -> None:
 
     memory = VerifiedCredentials(clock=clock)
     remember(memory, *ANN, result=RESULT, seconds=60)
-    workers.append(threading.Thread(target=lambda: memory.recall(*ANN)))
+    workers.append(threading.Thread(target=lambda: memory.get(*ANN)))
     workers[0].start()
     assert within.wait(20)
 
     def remembers() -> bool:
         remember(memory, *ANN, result=RESULT, seconds=60)
-        return memory.recall(*ANN) is RESULT
+        return memory.get(*ANN) is RESULT
 
     assert holds_in_child(remembers, fork=fork)
     go_on.set()
     workers[0].join()
-    assert memory.recall(*ANN) is RESULT
+    assert memory.get(*ANN) is RESULT
 
 
 @pytest.mark.parametrize("fork", FORKS)
 def test_a_child_waits_for_no_verification_of_its_parent(fork: str) -> None:
     memory = VerifiedCredentials()
-    assert memory.join(*ANN).leads
-    assert holds_in_child(lambda: memory.join(*ANN).leads, fork=fork)
-    assert not memory.join(*ANN).leads
+    assert memory.join(*ANN)[1]
+    assert holds_in_child(lambda: memory.join(*ANN)[1], fork=fork)
+    assert not memory.join(*ANN)[1]
 
 
 def test_threads_may_use_it_at_once() -> None:
@@ -264,12 +264,12 @@ def test_threads_may_use_it_at_once() -> None:
         begin.wait()
         for turn in range(300):
             credentials = ("basic", "acme", "", str((worker * 7 + turn) % 80))
-            expected = Remembered({}, credentials[3])
+            expected = Result({}, credentials[3])
             remember(memory, *credentials, result=expected, seconds=60)
-            found = memory.recall(*credentials)
+            found = memory.get(*credentials)
             if found not in (None, expected):
                 wrong.append(found)
-            memory.forget("basic", "acme", "", str(turn % 80))
+            memory.invalidate("basic", "acme", "", str(turn % 80))
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
     for thread in threads:

@@ -23,7 +23,7 @@ from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.state.sql import SqlState
 
 from ..forking import FORKS, holds_in_child
-from .contract import Clock
+from ..state.contract import Clock
 
 HERE, THERE = "192.0.2.1", "198.51.100.7"
 Ask = Callable[[], "Reservation | Unavailable"]

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from flask_genesys_auth.chain.outcomes import Identity
-from flask_genesys_auth.limits.recent import Recent, recent_accounts
+from flask_genesys_auth.limits.cache import Cache, cached_accounts
 
 from ..forking import FORKS, holds_in_child
-from .contract import Clock
+from ..state.contract import Clock
 
 
 @pytest.fixture
@@ -20,22 +20,22 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def recent(clock: Clock) -> Recent[str]:
-    return Recent(2, clock=clock)
+def cache(clock: Clock) -> Cache[str, str]:
+    return Cache(2, clock=clock)
 
 
-def read(recent: Recent[str], key: str = "key", value: str = "value") -> None:
-    recent.remember(key, value, recent.begin())
+def read(cache: Cache[str, str], key: str = "key", value: str = "value") -> None:
+    cache.put(key, value, cache.begin())
 
 
-def test_what_was_read_is_recalled_until_its_time_is_over(recent: Recent[str], clock: Clock) -> None:
-    read(recent)
+def test_what_was_read_is_recalled_until_its_time_is_over(cache: Cache[str, str], clock: Clock) -> None:
+    read(cache)
     for _ in range(19):
         clock.advance(0.1)
-        assert recent.recall("key") == "value"  # being recalled does not prolong
+        assert cache.get("key") == "value"  # being recalled does not prolong
     clock.advance(0.11)
-    assert recent.recall("key") is None
-    assert recent.recall("other") is None
+    assert cache.get("key") is None
+    assert cache.get("other") is None
 
 
 def test_values_are_not_counted_while_another_thread_uses_them() -> None:
@@ -52,11 +52,11 @@ def test_values_are_not_counted_while_another_thread_uses_them() -> None:
             counting.set()
         return 0.0
 
-    recent: Recent[str] = Recent(2, clock=clock)
-    read(recent)
+    cache: Cache[str, str] = Cache(2, clock=clock)
+    read(cache)
     counted: list[int] = []
-    threads.append(threading.Thread(target=lambda: recent.recall("key")))
-    threads.append(threading.Thread(target=lambda: counted.append(len(recent))))
+    threads.append(threading.Thread(target=lambda: cache.get("key")))
+    threads.append(threading.Thread(target=lambda: counted.append(len(cache))))
     threads[0].start()
     assert within.wait(20)
     threads[1].start()
@@ -67,80 +67,80 @@ def test_values_are_not_counted_while_another_thread_uses_them() -> None:
     assert overlapped == [False]
 
 
-def test_its_time_begins_before_the_store_is_asked(recent: Recent[str], clock: Clock) -> None:
-    reading = recent.begin()
+def test_its_time_begins_before_the_store_is_asked(cache: Cache[str, str], clock: Clock) -> None:
+    reading = cache.begin()
     clock.advance(1.5)
-    recent.remember("key", "slow", reading)
-    assert recent.recall("key") == "slow"
+    cache.put("key", "slow", reading)
+    assert cache.get("key") == "slow"
     clock.advance(0.6)
-    assert recent.recall("key") is None
+    assert cache.get("key") is None
 
 
-@pytest.mark.parametrize("forget", [lambda recent: recent.forget("key"), lambda recent: recent.clear()])
+@pytest.mark.parametrize("forget", [lambda cache: cache.invalidate("key"), lambda cache: cache.clear()])
 def test_of_what_is_forgotten_while_it_is_read_nothing_is_remembered(
-    recent: Recent[str], forget: Callable[[Recent[str]], None]
+    cache: Cache[str, str], forget: Callable[[Cache[str, str]], None]
 ) -> None:
-    reading = recent.begin()
-    forget(recent)
-    recent.remember("key", "of before", reading)
-    assert recent.recall("key") is None
-    read(recent, value="of afterwards")
-    assert recent.recall("key") == "of afterwards"
+    reading = cache.begin()
+    forget(cache)
+    cache.put("key", "of before", reading)
+    assert cache.get("key") is None
+    read(cache, value="of afterwards")
+    assert cache.get("key") == "of afterwards"
 
 
-def test_one_key_is_forgotten_or_all(recent: Recent[str]) -> None:
+def test_one_key_is_forgotten_or_all(cache: Cache[str, str]) -> None:
     for key in "abc":
-        read(recent, key, key)
-    recent.forget("a")
-    recent.drop("b")
-    recent.drop("nobody")
-    assert [recent.recall(key) for key in "abc"] == [None, None, "c"]
-    recent.clear()
-    assert (recent.recall("c"), len(recent)) == (None, 0)
+        read(cache, key, key)
+    cache.invalidate("a")
+    cache.discard("b")
+    cache.discard("nobody")
+    assert [cache.get(key) for key in "abc"] == [None, None, "c"]
+    cache.clear()
+    assert (cache.get("c"), len(cache)) == (None, 0)
 
 
 def test_0_seconds_remember_nothing(clock: Clock) -> None:
-    recent: Recent[str] = Recent(0, clock=clock)
-    read(recent)
-    assert recent.recall("key") is None
-    assert len(recent) == 0
+    cache: Cache[str, str] = Cache(0, clock=clock)
+    read(cache)
+    assert cache.get("key") is None
+    assert len(cache) == 0
 
 
 def test_the_one_that_was_read_first_goes_for_want_of_room(clock: Clock) -> None:
-    recent: Recent[str] = Recent(2, max_entries=2, clock=clock)
+    cache: Cache[str, str] = Cache(2, max_entries=2, clock=clock)
     for key in ("a", "b", "a", "c"):
-        read(recent, key, key)
-    assert [recent.recall(key) for key in "abc"] == ["a", None, "c"]
-    assert repr(recent) == "Recent(2 of 2)"
+        read(cache, key, key)
+    assert [cache.get(key) for key in "abc"] == ["a", None, "c"]
+    assert repr(cache) == "Cache(2 of 2)"
 
 
-def test_what_is_over_goes_in_passing(recent: Recent[str], clock: Clock) -> None:
+def test_what_is_over_goes_in_passing(cache: Cache[str, str], clock: Clock) -> None:
     for number in range(100):
-        read(recent, str(number))
+        read(cache, str(number))
     clock.advance(2)
-    read(recent)
-    assert len(recent) == 1
+    read(cache)
+    assert len(cache) == 1
 
 
-def test_a_read_is_made_once_and_remembered_if_it_finds_anything(recent: Recent[str], clock: Clock) -> None:
+def test_a_read_is_made_once_and_remembered_if_it_finds_anything(cache: Cache[str, str], clock: Clock) -> None:
     found: list[str | None] = ["first", None, None, "second"]
-    assert [recent.read("key", lambda: found.pop(0)) for _ in range(3)] == ["first"] * 3
+    assert [cache.read("key", lambda: found.pop(0)) for _ in range(3)] == ["first"] * 3
     clock.advance(2)
-    assert [recent.read("key", lambda: found.pop(0)) for _ in range(4)] == [None, None, "second", "second"]
+    assert [cache.read("key", lambda: found.pop(0)) for _ in range(4)] == [None, None, "second", "second"]
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_child_begins_empty_and_its_parent_keeps_what_it_knows(recent: Recent[str], fork: str) -> None:
-    read(recent)
-    reading = recent.begin()
+def test_a_child_begins_empty_and_its_parent_keeps_what_it_knows(cache: Cache[str, str], fork: str) -> None:
+    read(cache)
+    reading = cache.begin()
 
     def begins_empty() -> bool:
-        empty = recent.recall("key") is None and len(recent) == 0
-        recent.remember("key", "of a read that the parent began", reading)
-        return empty and recent.recall("key") is None
+        empty = cache.get("key") is None and len(cache) == 0
+        cache.put("key", "of a read that the parent began", reading)
+        return empty and cache.get("key") is None
 
     assert holds_in_child(begins_empty, fork=fork)
-    assert recent.recall("key") == "value"
+    assert cache.get("key") == "value"
 
 
 @pytest.mark.parametrize("fork", FORKS)
@@ -155,20 +155,20 @@ def test_a_child_inherits_no_lock(fork: str) -> None:
             go_on.wait()
         return 0.0
 
-    recent: Recent[str] = Recent(60, clock=clock)
-    begun = recent.begin()
-    workers.append(threading.Thread(target=lambda: recent.remember("key", "value", begun)))
+    cache: Cache[str, str] = Cache(60, clock=clock)
+    begun = cache.begin()
+    workers.append(threading.Thread(target=lambda: cache.put("key", "value", begun)))
     workers[0].start()
     assert within.wait(20)
 
     def remembers() -> bool:
-        read(recent, "other")
-        return recent.recall("other") == "value"
+        read(cache, "other")
+        return cache.get("other") == "value"
 
     assert holds_in_child(remembers, fork=fork)
     go_on.set()
     workers[0].join()
-    assert recent.recall("key") == "value"
+    assert cache.get("key") == "value"
 
 
 class Store:
@@ -193,7 +193,7 @@ class Store:
 
 def test_an_account_is_read_once_within_its_time_and_anew_after_it_or_after_a_change(clock: Clock) -> None:
     store = Store()
-    accounts = recent_accounts(store, 2, clock=clock)
+    accounts = cached_accounts(store, 2, clock=clock)
     assert accounts is not None
     assert [accounts.get("1"), accounts.get("1"), store.asked] == ["ann", "ann", 1]
     del store.accounts["1"]
@@ -211,18 +211,18 @@ def test_an_account_is_read_once_within_its_time_and_anew_after_it_or_after_a_ch
 
 def test_an_account_that_is_looked_up_by_another_name_than_its_id_is_read_every_time(clock: Clock) -> None:
     store = Store()
-    accounts = recent_accounts(store, 2, clock=clock)
+    accounts = cached_accounts(store, 2, clock=clock)
     assert accounts is not None
     named = Identity("web_services", "acme", "1")
     assert [accounts.find(named), accounts.find(named), store.asked] == ["ann", "ann", 2]
 
 
 def test_without_a_delay_no_account_is_remembered(clock: Clock) -> None:
-    assert recent_accounts(Store(), 0, clock=clock) is None
+    assert cached_accounts(Store(), 0, clock=clock) is None
 
 
 def test_threads_may_use_it_at_once() -> None:
-    recent: Recent[str] = Recent(60, max_entries=20)
+    cache: Cache[str, str] = Cache(60, max_entries=20)
     begin = threading.Barrier(8)
     wrong: list[object] = []
 
@@ -230,12 +230,12 @@ def test_threads_may_use_it_at_once() -> None:
         begin.wait()
         for turn in range(500):
             key = str((worker * 7 + turn) % 40)
-            read(recent, key, key)
-            if recent.recall(key) not in {None, key}:
+            read(cache, key, key)
+            if cache.get(key) not in {None, key}:
                 wrong.append(key)
             if turn % 50 == 0:
-                recent.forget(key)
-                recent.drop(str(turn % 40))
+                cache.invalidate(key)
+                cache.discard(str(turn % 40))
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
     for thread in threads:
@@ -243,4 +243,4 @@ def test_threads_may_use_it_at_once() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
-    assert len(recent) <= 20
+    assert len(cache) <= 20

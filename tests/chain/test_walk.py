@@ -12,9 +12,8 @@ from werkzeug.datastructures import Headers
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
-from flask_genesys_auth.chain.contact_centers import ContactCenter, ContactCenters, DisabledStep
+from flask_genesys_auth.chain.contact_centers import ContactCenter, ContactCenters, DisabledStep, order_steps
 from flask_genesys_auth.chain.evidence import BasicCredentials, Evidence, Malformed
-from flask_genesys_auth.chain.order import in_order
 from flask_genesys_auth.chain.outcomes import (
     Authenticated,
     Decision,
@@ -36,7 +35,7 @@ from flask_genesys_auth.config.settings import (
 )
 from flask_genesys_auth.errors import AccountsUnavailable, ConfigurationError, HasherBusy, StateUnavailable
 from flask_genesys_auth.limits import FailureLimit, FailureThrottle, LocalLedger
-from flask_genesys_auth.limits.gate import PATIENT, CredentialGate, Verification, VerifiedCredentials
+from flask_genesys_auth.limits.gate import MAX_SLOW_FOLLOWERS, CredentialGate, Verification, VerifiedCredentials
 from flask_genesys_auth.limits.throttle import Limit
 from flask_genesys_auth.sessions import LoginSessions
 from flask_genesys_auth.state.memory import MemoryState
@@ -114,14 +113,14 @@ def password_is(step: str, password: str) -> Answer:
 class ToldVerified(VerifiedCredentials):
     """Says of each request that it verifies its credentials, or waits for another that does."""
 
-    def __init__(self, patience: float) -> None:
-        super().__init__(patience=patience)
+    def __init__(self, follower_wait: float) -> None:
+        super().__init__(follower_wait=follower_wait)
         self.joined = threading.Semaphore(0)
 
-    def join(self, kind: str, contact_center: str, address: str, *secrets: str) -> Verification:
-        verification = super().join(kind, contact_center, address, *secrets)
+    def join(self, *credentials: str) -> tuple[Verification, bool]:
+        found = super().join(*credentials)
         self.joined.release()
-        return verification
+        return found
 
 
 class House:
@@ -131,7 +130,7 @@ class House:
         self,
         *steps: Step,
         per_account: str = "3 per 5 minutes",
-        patience: float = 20.0,
+        follower_wait: float = 20.0,
         sessions: LoginSessions | None = None,
     ) -> None:
         table = ContactCenterSettings(name="acme", id="acme")
@@ -140,7 +139,7 @@ class House:
         self.people = People({"ann": Person("ann"), "bob": Person("bob")})
         self.sessions = sessions or LoginSessions(state, SessionSettings())
         self.ledger = LocalLedger()
-        self.verified = ToldVerified(patience)
+        self.verified = ToldVerified(follower_wait)
         self.chain = AuthenticationChain(
             ContactCenters(settings, [ContactCenter(table, tuple(steps))]),
             SalesforceHeaders(),
@@ -630,7 +629,7 @@ def flow() -> list[Step]:
 
 def test_the_order_is_the_flows_and_extra_steps_stand_where_they_say() -> None:
     extra: list[Step] = [ScriptedStep("api_key", nothing), Early("ip", nothing), ScriptedStep("mtls", nothing)]
-    assert [step.name for step in in_order(flow(), extra)] == [
+    assert [step.name for step in order_steps(flow(), extra)] == [
         "ip",
         "salesforce",
         "configuration_server",
@@ -643,13 +642,13 @@ def test_the_order_is_the_flows_and_extra_steps_stand_where_they_say() -> None:
 
 
 def test_extra_steps_need_a_name_of_their_own_and_a_known_place() -> None:
-    assert in_order(flow(), [ScriptedStep("mine", nothing)])
+    assert order_steps(flow(), [ScriptedStep("mine", nothing)])
     with pytest.raises(ConfigurationError, match="a name of its own"):
-        in_order(flow(), [ScriptedStep("saml", nothing)])
+        order_steps(flow(), [ScriptedStep("saml", nothing)])
     lost = Early("lost", nothing)
     lost.before = "oracle"
     with pytest.raises(ConfigurationError, match="'oracle'"):
-        in_order(flow(), [lost])
+        order_steps(flow(), [lost])
 
 
 @pytest.mark.parametrize("given", [None, 1, True, Person("ann")])
@@ -734,17 +733,17 @@ def at_once(house: House, pause: Pause, first: Request, *others: Request, turned
 def test_while_a_verification_takes_long_only_a_few_wait_for_it() -> None:
     pause = Pause(password_is("web_services", "ws"))
     step = ScriptedStep("web_services", pause, credentials="basic")
-    house = House(step, patience=0.0)
-    decisions = at_once(house, pause, *(request("ws") for _ in range(20)), turned_away=19 - PATIENT)
+    house = House(step, follower_wait=0.0)
+    decisions = at_once(house, pause, *(request("ws") for _ in range(20)), turned_away=19 - MAX_SLOW_FOLLOWERS)
     served = [decision for decision in decisions if decision.authenticated]
     sent_away = [decision for decision in decisions if decision.unavailable]
-    assert (len(served), len(sent_away)) == (1 + PATIENT, 19 - PATIENT)
+    assert (len(served), len(sent_away)) == (1 + MAX_SLOW_FOLLOWERS, 19 - MAX_SLOW_FOLLOWERS)
     assert {decision.steps[-1].reason for decision in sent_away} == {Reason.UPSTREAM_BUSY}
     assert step.asked == 1
     # Nobody holds a place, or a slot, any longer.
     pause.opened.clear()
     pause.begun.clear()
-    again = at_once(house, pause, *(request("ws") for _ in range(1 + PATIENT)))
+    again = at_once(house, pause, *(request("ws") for _ in range(1 + MAX_SLOW_FOLLOWERS)))
     assert all(decision.authenticated for decision in again)
 
 
