@@ -180,7 +180,7 @@ def _throttle(here: Runtime, contact_center: str | None) -> dict[str, Any] | Non
         return None
     name = basic.name if isinstance(basic, BasicCredentials) else ""
     address = request.remote_addr or ""
-    found = here.throttle.standings(contact_center, name, address)
+    found = here.throttle.statuses(contact_center, name, address)
     shared = here.throttle.shared
     about: dict[str, Any] = {"address": address, "counted": "by all nodes" if shared else "by each process"}
     if isinstance(found, Unavailable):

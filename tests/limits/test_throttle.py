@@ -421,7 +421,7 @@ def test_a_state_that_does_not_answer_is_left_alone_for_a_while(clock: Clock) ->
 
 def test_it_does_not_grow_with_the_addresses_it_has_noted(clock: Clock) -> None:
     state = CountingState(clock)
-    known = KnownAddresses(state, clock, max_fresh=10)
+    known = KnownAddresses(state, clock, max_noted=10)
     addresses = list(from_(100))
     for address in addresses:
         known.note("acme", "ann", address)
