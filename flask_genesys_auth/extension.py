@@ -333,7 +333,7 @@ class _StepParts:
     def _configuration_server(self, table: ContactCenterSettings) -> Step:
         if table.configuration_server is None:
             return DisabledStep("configuration_server")
-        from .directories import choose_directory
+        from .directories import make_directory
         from .steps.configuration_server import ConfigurationServerStep
 
         wanted = table.configuration_server
@@ -341,7 +341,7 @@ class _StepParts:
         enrol = None
         if wanted.ldap is not None and wanted.ldap.sync_roles:
             enrol = partial(follow_groups, self._accounts, role_map=wanted.ldap.role_map)
-        directory = choose_directory(wanted, self._clients(), contact_center=table.name)
+        directory = make_directory(wanted, self._clients(), contact_center=table.name)
         return ConfigurationServerStep(wanted, directory, limit, enrol=enrol)
 
     def _web_services(self, table: ContactCenterSettings) -> Step:

@@ -1,1 +1,1 @@
-"""The flow itself: which contact center, which steps, in which order, and what came of it."""
+"""The authentication chain: contact centers, steps in their order, and the walk of one request through them."""

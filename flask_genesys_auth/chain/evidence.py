@@ -1,4 +1,4 @@
-"""What a request offers: Basic credentials and the two Salesforce headers, parsed once; pure."""
+"""Parses the evidence of a request: Basic credentials and the two Salesforce headers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import SalesforceHeaders
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Categories Cc and Cs of Unicode."""
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # Unicode's categories Cc and Cs
 _VISIBLE = re.compile(r"[!-~]+")
 
 MAX_USER_NAME = 255
@@ -37,7 +36,7 @@ class BasicCredentials:
     """A user name and a password (RFC 7617 2).
 
     :param name: as looked up: without its realm, NFC, case-folded.
-    :param realm: what stood before the first backslash, case-folded, or empty.
+    :param realm: the text before the first backslash, case-folded, or empty.
     """
 
     user_name: str
@@ -47,28 +46,28 @@ class BasicCredentials:
 
     @property
     def domain(self) -> str:
-        """What stands after the last ``@`` of the name, or empty."""
+        """The text after the last ``@`` of the name, or empty."""
         return self.name.rpartition("@")[2] if "@" in self.name else ""
 
 
 @dataclass(frozen=True, slots=True)
 class SalesforceCredentials:
-    """A Salesforce session id and the identity URL it is to be shown to."""
+    """A Salesforce session id and the identity URL to send it to."""
 
     session_id: str = field(repr=False)
     identity_url: str
 
     @property
     def identity(self) -> IdentityUrl | None:
-        """The parts of the identity URL, or ``None`` where it is of any other form."""
+        """The parts of the identity URL, or ``None`` if it has another form."""
         return parse_identity_url(self.identity_url)
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Credentials were sent and cannot be read.
+    """Credentials that cannot be read.
 
-    :param finding: what is wrong with them, without a piece of them.
+    :param finding: what is wrong with them, without any part of them.
     """
 
     finding: str
@@ -76,11 +75,11 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that a request offers to the chain.
+    """Everything that a request offers to the steps.
 
-    :param address: the client's address as Werkzeug sees it (ProxyFix is the application's).
-    :param resume: resolves the browser's login session; at most one look-up per request, none if never called.
-    :param dry_run: an operator explains: count no failure, remember nothing, note nothing.
+    :param address: the client's address as Werkzeug sees it (ProxyFix is up to the application).
+    :param resume: resolves the browser's login session, at most once per request.
+    :param dry_run: for ``explain``: count no failure and store nothing.
     """
 
     request: Request = field(repr=False)
@@ -93,23 +92,23 @@ class Evidence:
 
 
 def split_user_name(user_name: str) -> tuple[str, str]:
-    r"""Return the realm (or ``""``) and the name as looked up: ``REALM\ann`` is ``ann`` of ``realm``."""
+    r"""Return the realm (or ``""``) and the name as looked up: ``REALM\Ann`` gives ``realm`` and ``ann``."""
     realm, backslash, name = user_name.partition("\\")
     return (fold(realm), fold(name)) if backslash else ("", fold(user_name))
 
 
 def _other_spelling(name: str) -> bool:
-    """Tell whether a directory might read this as another name: its failures would count apart from that name's."""
-    if name.isascii():
-        return "\\" in name or name != name.strip()
-    return "\\" in name or name != name.strip() or any(unicodedata.category(one) == "Cf" for one in name)
+    """Tell whether a directory might read this as another name, whose failures are counted apart."""
+    if "\\" in name or name != name.strip():
+        return True
+    return not name.isascii() and any(unicodedata.category(one) == "Cf" for one in name)
 
 
 def parse_basic(header: str | None) -> BasicCredentials | Malformed | None:
-    """Read an ``Authorization`` header (RFC 7617 2, in UTF-8).
+    """Parse an ``Authorization`` header (RFC 7617 2, in UTF-8).
 
-    :param header: the header as the server decoded it (latin-1), or ``None``.
-    :returns: ``None`` when there is none or it is of another scheme.
+    :param header: as the server decoded it (latin-1).
+    :returns: ``None`` without a header or for another scheme.
     """
     if header is None:
         return None
@@ -124,17 +123,15 @@ def parse_basic(header: str | None) -> BasicCredentials | Malformed | None:
 
 
 def read_credentials(user_name: str, colon: str, password: str) -> BasicCredentials | Malformed:
-    """Check a user name and a password, wherever they come from (RFC 7617 2: no colon in a name, no controls).
+    """Check a user name and a password from any source (RFC 7617 2: no colon in a name, no control characters).
 
-    :param colon: empty where the separator was missing.
+    :param colon: empty if the separator was missing.
     """
     if not colon:
         return Malformed("the Basic credentials have no colon")
     if ":" in user_name:
         return Malformed("the user name contains a colon")
-    # What prints has no control characters, nor halves of surrogate pairs.
-    prints = user_name.isprintable() and password.isprintable()
-    if not prints and (_CONTROLS.search(user_name) or _CONTROLS.search(password)):
+    if _CONTROLS.search(user_name) or _CONTROLS.search(password):
         return Malformed("the credentials contain control characters")
     if len(user_name) > MAX_USER_NAME or len(password) > MAX_PASSWORD:
         return Malformed("the user name or the password is too long")
@@ -147,7 +144,7 @@ def read_credentials(user_name: str, colon: str, password: str) -> BasicCredenti
 
 
 def parse_salesforce(session_id: str | None, identity_url: str | None) -> SalesforceCredentials | Malformed | None:
-    """Read the two Salesforce headers; with one of them missing or empty there is no evidence."""
+    """Parse the two Salesforce headers; if one is missing or empty, there is no evidence."""
     if not session_id or not identity_url:
         return None
     if len(session_id) > MAX_SESSION_ID or len(identity_url) > MAX_IDENTITY_URL:
@@ -158,14 +155,10 @@ def parse_salesforce(session_id: str | None, identity_url: str | None) -> Salesf
 
 
 def collect(
-    request: Request,
-    headers: SalesforceHeaders,
-    resume: ResumeSession = lambda: None,
-    *,
-    dry_run: bool = False,
+    request: Request, headers: SalesforceHeaders, resume: ResumeSession = lambda: None, *, dry_run: bool = False
 ) -> Evidence:
-    """Collect what a request offers."""
-    # What Request.headers looks up for each name, without its search and its exceptions.
+    """Collect the evidence of a request."""
+    # Faster than Request.headers, which searches and raises for each name.
     sent = request.environ
     return Evidence(
         request=request,
@@ -180,6 +173,6 @@ def collect(
 
 @lru_cache(maxsize=64)
 def _in_environ(header: str) -> str:
-    """Return the name of a request header in the environment of WSGI (PEP 3333)."""
+    """Return the name of a request header in the WSGI environment (PEP 3333)."""
     name = header.upper().replace("-", "_")
     return name if name in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{name}"

@@ -1,4 +1,4 @@
-"""The Salesforce identity URL, taken apart strictly: whoever controls it would control the answer."""
+"""Parses Salesforce identity URLs, strictly: a client that chooses the host would control the answer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 @dataclass(frozen=True, slots=True)
 class IdentityUrl:
-    """``https://<host>/id/<organization id>/<user id>``, and nothing else.
+    """The parts of ``https://<host>/id/<organization id>/<user id>``.
 
     :param host: lower case, without brackets.
-    :param path: as sent, so that a redirect's can be compared with it.
-    :param organization: the id's first 15 characters, as is ``user``; an 18-character id's checksum was right.
+    :param path: as sent, to compare it with the path of a redirect.
+    :param organization: the first 15 characters of the id, as is ``user``; the checksum of a longer id was right.
     """
 
     scheme: str
@@ -36,11 +36,11 @@ class IdentityUrl:
 
 @lru_cache(maxsize=1024)
 def parse_identity_url(url: str) -> IdentityUrl | None:
-    """Return the parts of an identity URL, or ``None`` if it is of any other form.
+    """Return the parts of an identity URL, or ``None`` for any other form.
 
-    No user info, query, fragment or dot segment can match; a port is kept for the allow-list to judge.
+    URLs with user info, a query, a fragment or a dot segment do not match. A port is kept for the allow-list.
     """
-    if not url.isascii():  # lower() would make ASCII of some of it: the Kelvin sign becomes a k
+    if not url.isascii():  # lower() turns some other characters into ASCII: the Kelvin sign becomes a k
         return None
     scheme, separator, rest = url.partition("://")
     authority, slash, path = rest.partition("/")

@@ -1,4 +1,4 @@
-"""The values of a walk: what a step proved, how it ended, and the decision that came of all of them."""
+"""The values of a walk: identities, outcomes, reasons, and the decision."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Reason(str, Enum):
-    """Why a step did not succeed: a closed list of codes, for logs and ``explain``; no client ever sees one."""
+    """Why a step did not succeed: a closed list of codes for logs and ``explain``. A client never sees one."""
 
     # not applicable
     NO_EVIDENCE = "no_evidence"
@@ -80,16 +80,16 @@ MatchedBy: TypeAlias = Literal["user_name", "email", "identity", "account_id"]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A person whom a step has proven, not yet an account.
+    """A user that a step has proven, before the account is found.
 
-    :param step: the step that proved it (for a resumed login session: the step that made the session).
-    :param contact_center: the table's name of the contact center it counts for.
-    :param subject: the value that an account must carry: a user name, an e-mail address, a linked value or an
-        account id, as ``matched_by`` says.
-    :param attributes: what else is known of the person, for display, linking and provisioning. Never a secret.
+    :param step: the step that proved it; for a resumed login session, the step that made the session.
+    :param contact_center: the name of the contact center in the configuration.
+    :param subject: the value by which the account is found: a user name, an e-mail address, a linked value or an
+        account id, according to ``matched_by``.
+    :param attributes: further values for display, linking and provisioning. Never a secret.
     :param matched_by: what ``subject`` is compared with.
-    :param provider: with ``"identity"``, whose value it is: ``salesforce``, ``configuration_server`` or the name
-        of a SAML identity provider.
+    :param provider: with ``"identity"``, the source of the value: ``salesforce``, ``configuration_server`` or the
+        name of a SAML identity provider.
     """
 
     step: str
@@ -107,7 +107,7 @@ class Identity:
 class Authenticated:
     """The step succeeded.
 
-    :param proof: a digest of what the credentials were verified against, for a step that has ``still_holds``.
+    :param proof: a digest of the stored value that verified the credentials, for a step that has ``still_holds``.
     """
 
     identity: Identity
@@ -116,17 +116,17 @@ class Authenticated:
 
 @dataclass(frozen=True, slots=True)
 class NotApplicable:
-    """The evidence is absent or the step is disabled here. Costs nothing, logs nothing."""
+    """The request has no evidence for the step, or the step is disabled."""
 
     reason: Reason = Reason.NO_EVIDENCE
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Evidence was there and is bad.
+    """The evidence is bad.
 
-    :param detail: for logs and ``explain`` only; holds no secret and no unbounded text from outside.
-    :param identity: who was proven, where there is no account of theirs.
+    :param detail: for logs and ``explain`` only; contains no secret and no unbounded text from outside.
+    :param identity: the proven identity, if it has no account.
     """
 
     reason: Reason = Reason.REFUSED
@@ -136,11 +136,11 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """What had to answer did not.
+    """The server behind the step did not answer, or a limit was reached.
 
-    :param retry_after: seconds after which asking again makes sense.
+    :param retry_after: seconds after which a client should retry.
     :param detail: as in :class:`Rejected`.
-    :param uncounted: a directory that locks accounts has surely counted no failure of this attempt.
+    :param uncounted: a directory that locks accounts has certainly not counted a failure.
     """
 
     reason: Reason
@@ -179,18 +179,17 @@ class StepRecord:
 
     @property
     def reason(self) -> Reason | None:
-        """The code of the closed list; ``None`` when the step succeeded."""
+        """Why the step did not succeed, or ``None``."""
         return None if isinstance(self.outcome, Authenticated) else self.outcome.reason
 
 
 @dataclass(frozen=True, slots=True)
 class LoginSession:
-    """One login that outlives its request, kept in the state under a hash of its opaque id.
+    """A login session, kept in the state under a hash of its opaque id.
 
     :param step: the step that made it: ``saml``, ``web_services``, ``configuration_server`` or ``application``.
     :param created: unix time, as are ``last_seen`` and ``expires`` (its absolute end).
-    :param provider: the SAML identity provider that vouched for it, with its NameID (all parts of it in one text)
-        and SessionIndex.
+    :param provider: the SAML identity provider, with its NameID (all parts of it in one text) and SessionIndex.
     """
 
     contact_center: str
@@ -206,12 +205,12 @@ class LoginSession:
 
 @dataclass(frozen=True, slots=True)
 class Decision(Generic[U_co]):
-    """What the walk decided for one request. ``Decision[User]`` is one whose user is of that class.
+    """The decision of the walk for one request; ``Decision[User]`` has a user of that class.
 
-    :param contact_center: the table's name, or ``None`` where no single one could be told.
-    :param user: the application's own user object, or ``None``: anonymous.
-    :param roles: the roles of the account at the time of this request.
+    :param contact_center: its name in the configuration, or ``None`` if no single one was found.
+    :param user: the application's user object, or ``None`` for an anonymous request.
     :param resumed: a login session was resumed; ``authenticated_by`` is then the step that made it.
+    :param roles: the roles of the account at the time of this request.
     """
 
     contact_center: str | None
@@ -223,7 +222,7 @@ class Decision(Generic[U_co]):
 
     @property
     def authenticated(self) -> bool:
-        """Tell whether a user is authenticated."""
+        """Tell whether the request has a user."""
         return self.user is not None
 
     @property
@@ -236,24 +235,24 @@ class Decision(Generic[U_co]):
 
     @property
     def throttled(self) -> bool:
-        """Tell whether the request is anonymous and a step was throttled: 429."""
+        """Tell whether the request is anonymous and a step was throttled (429)."""
         return any(found.reason is Reason.THROTTLED for found in self._unavailable())
 
     @property
     def unavailable(self) -> bool:
-        """Tell whether the request is anonymous and a step could not be asked: 503 (or 429)."""
+        """Tell whether the request is anonymous and a step was unavailable (503 or 429)."""
         return bool(self._unavailable())
 
     @property
     def retry_after(self) -> int:
-        """Seconds after which asking again makes sense: the longest that a step named, at least one."""
+        """Seconds after which a client should retry: the longest that a step has named, at least one."""
         found = self._unavailable()
         if self.throttled:
             found = [one for one in found if one.reason is Reason.THROTTLED]
         return max([1, *(one.retry_after for one in found)])
 
     def explain(self) -> list[dict[str, Any]]:
-        """Return the walk as plain values: step, outcome, milliseconds, and reason and detail where there are any."""
+        """Return one row per step, as plain values: step, outcome, milliseconds, and reason and detail if any."""
         rows: list[dict[str, Any]] = []
         for record in self.steps:
             row: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What users implement: steps, directories and stores, with the values that these are given or return."""
+"""The protocols that an application can implement: steps, directories and stores, with their values."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What a step offers a client that must authenticate.
+    """Tells a client how to authenticate.
 
     :param scheme: a ``WWW-Authenticate`` challenge (RFC 9110 11.6.1), or empty.
-    :param location: where a browser begins to log in (a path on this host, or an address), or empty.
+    :param location: the login address for a browser (a path on this host, or a URL), or empty.
     """
 
     scheme: str = ""
@@ -32,24 +32,24 @@ class Challenge:
 
 @runtime_checkable
 class Step(Protocol):
-    """One step of the chain. It may also carry ``before``, the name of the step it stands before."""
+    """One step of the chain. Its optional ``before`` names the step that it is placed before."""
 
     name: str
 
     def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> Outcome:
-        """Look at the evidence and say how it went; raising is a bug and ends the request in 500."""
+        """Verify the evidence. An exception is a bug and ends the request with 500."""
         ...
 
     def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
-        """Return what a client that must authenticate is offered, or ``None``."""
+        """Return how a client can authenticate with this step, or ``None``."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ContactCenter:
-    """A contact center with the steps of its chain, in order; disabled ones are there and say so.
+    """A contact center with its steps in order, disabled ones included.
 
-    :ivar name: the table's name.
+    :ivar name: its name in the configuration.
     """
 
     settings: ContactCenterSettings
@@ -62,11 +62,11 @@ class ContactCenter:
 
 @dataclass(frozen=True, slots=True)
 class DirectoryEntry:
-    """A person whose password a directory found good.
+    """The entry of a user whose password a directory has accepted.
 
-    :param attributes: what it says of the person, text by name: ``username``, ``login_name``, ``cme_user_name``,
-        ``identity``, ``contact_center_id``, ``email``, ... as far as it knows them.
-    :param groups: the names of the groups the person is in.
+    :param attributes: text by name, as far as known: ``username``, ``login_name``, ``cme_user_name``, ``identity``,
+        ``contact_center_id``, ``email``, ...
+    :param groups: the names of the user's groups.
     """
 
     attributes: Mapping[str, str]
@@ -77,10 +77,10 @@ class DirectoryEntry:
 
 
 class Directory(Protocol):
-    """Whom the Configuration Server step asks whether a name and a password belong together."""
+    """Verifies user names and passwords for the Configuration Server step."""
 
     def verify(self, user_name: str, password: str) -> DirectoryEntry | Rejected | Unavailable:
-        """Ask; answers within the step's time-out.
+        """Verify a user name and a password within the step's ``timeout``.
 
         :param user_name: as looked up: without its realm, in NFC and case-folded.
         """
@@ -89,12 +89,12 @@ class Directory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """What the chain must know of an account, read anew at every request.
+    """The state of an account, read for every request.
 
-    :param account_id: text that ``AccountStore.get`` takes.
-    :param contact_center: the table's name, or ``None`` if the store does not keep contact centers apart.
-    :param version: changes when the password does; what was remembered under another version is forgotten. While it is
-        empty, the password of the account is verified at every request.
+    :param account_id: the text that ``AccountStore.get`` takes.
+    :param contact_center: its name in the configuration, or ``None`` if the store has no contact centers.
+    :param version: changes with the password; a cached result for another version is not used. While it is empty, the
+        account's password is verified for every request.
     """
 
     account_id: str
@@ -106,97 +106,94 @@ class AccountState:
 
 @runtime_checkable
 class AccountStore(Protocol[U_co]):
-    """Who a proven identity is here. Raises ``AccountsUnavailable`` when it cannot tell.
+    """Finds the account of a proven identity. Raises ``AccountsUnavailable`` if it cannot tell.
 
-    A store may also have ``describe(user) -> AccountState``; without it ``user.get_id()``, ``user.is_active`` and
-    ``user.roles`` are read (Flask-Login's conventions).
+    A store may also have ``describe(user) -> AccountState``. Otherwise ``user.get_id()``, ``user.is_active`` and
+    ``user.roles`` are read, as Flask-Login's conventions have them.
     """
 
     def find(self, identity: Identity) -> U_co | None:
-        """Return the account that this identity is in its contact center, or ``None``."""
+        """Return the account of this identity in its contact center, or ``None``."""
         ...
 
     def get(self, account_id: str) -> U_co | None:
-        """Return the account of this id, or ``None``."""
+        """Return the account with this id, or ``None``."""
         ...
 
 
 @runtime_checkable
 class PlainAccounts(Protocol):
-    """An account store whose users are values: no request changes them, and another thread may read them later.
+    """An account store whose users are immutable values, which other requests and threads may read later.
 
-    Only users of such a store are remembered for ``session.revocation_delay``. One that is bound to a database's
-    session is not such a value: it would be read outside of its own request, or by two threads at once.
+    Only users of such a store are cached for ``session.revocation_delay``. A user that is bound to a database session
+    must not be cached: it would be read outside of its own request, or by two threads at once.
     """
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call this after every change to an account that this process makes, or may have made."""
+        """Call ``listener`` after every change to an account that this process makes, or may have made."""
         ...
 
 
 @runtime_checkable
 class PasswordStore(Protocol):
-    """Where the Web Services step finds password hashes. Raises ``AccountsUnavailable`` when it cannot tell."""
+    """Stores password hashes for the Web Services step. Raises ``AccountsUnavailable`` if it cannot tell."""
 
     def password_hash(self, contact_center: str, user_name: str) -> str | None:
-        """Return the PHC string of this account, or ``None`` without an account or a password.
+        """Return the PHC string of this account, or ``None`` if it has no password or does not exist.
 
         :param user_name: as looked up: without its realm, in NFC and case-folded.
         """
         ...
 
     def replace_password_hash(self, contact_center: str, user_name: str, old: str, new: str) -> None:
-        """Store ``new`` if the account's hash is still ``old`` (a re-hash under new parameters, not a new password)."""
+        """Store ``new`` if the account's hash is still ``old`` (a re-hash with new parameters, not a new password)."""
         ...
 
 
 @runtime_checkable
 class EnrollingStore(Protocol):
-    """What an account store needs so that a SAML login can link, make and change accounts (see ``docs/saml.md``).
+    """An account store in which a SAML login can link, create and change accounts (see ``docs/saml.md``).
 
-    Raises ``AccountsUnavailable`` when it cannot tell.
+    Raises ``AccountsUnavailable`` if it cannot tell. Each method tells whether it has changed anything.
     """
 
     def link_by_name(self, contact_center: str, user_name: str, provider: str, value: str) -> bool:
-        """Link a value to the enabled account of this name that has none of this provider yet (atomic).
+        """Link a value to the enabled account of this name that has no value of this provider yet (atomic).
 
-        Tell whether it was linked. Nothing but the name says whose account this is, so it must be the account's own,
-        character for character but for the case of ASCII letters: folded, mailboxes of two people may be one name.
+        The name alone decides, so it must equal the account's, except for the case of ASCII letters: after case
+        folding, the mailboxes of two users may have the same name.
         """
         ...
 
     def provision(self, identity: Identity, roles: frozenset[str]) -> bool:
-        """Make the account of this identity, linked to it, named by its subject, unless the name is taken (atomic).
-
-        Tell whether it was made.
-        """
+        """Create the account of this identity, linked to it and named by its subject, unless it exists (atomic)."""
         ...
 
     def follow_roles(self, identity: Identity, roles: frozenset[str]) -> bool:
-        """Give the account of this identity exactly these roles; tell whether that changed anything."""
+        """Give the account of this identity exactly these roles."""
         ...
 
 
 class StateStore(Protocol):
-    """Small values with an end. Raises :class:`~flask_genesys_auth.errors.StateUnavailable` when it cannot tell.
+    """Stores small values that expire. Raises :class:`~flask_genesys_auth.errors.StateUnavailable` if it cannot tell.
 
-    Keys and index terms are text of at most 255 characters, none of them NUL; ``ttl`` is in seconds and greater than 0.
+    Keys and index terms are text of at most 255 characters without NUL; ``ttl`` is in seconds and greater than 0.
     """
 
     def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:
-        """Store a value unless the key is taken (atomic); tell whether it was stored."""
+        """Store a value unless the key exists (atomic); tell whether it was stored."""
         ...
 
     def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
-        """Store a value whatever was there; ``index`` replaces the key's former index terms."""
+        """Store a value; ``index`` replaces all index terms of the key."""
         ...
 
     def replace(self, key: str, value: Json, ttl: float) -> bool:
-        """Store a value only where the key lives (atomic), its index terms kept; tell whether it did."""
+        """Replace the value of a key that exists (atomic) and keep its index terms; tell whether it existed."""
         ...
 
     def get(self, key: str) -> Json:
-        """Return the value, or ``None`` where there is none or it has expired."""
+        """Return the value, or ``None`` if there is none or it has expired."""
         ...
 
     def get_many(self, keys: Sequence[str]) -> list[Json]:
@@ -204,43 +201,39 @@ class StateStore(Protocol):
         ...
 
     def take(self, key: str) -> Json:
-        """Return the value and delete it (atomic: of many callers one gets it), or ``None``."""
+        """Return the value and delete it (atomic: only one of several callers gets it), or ``None``."""
         ...
 
     def delete(self, key: str) -> bool:
-        """Delete the key; tell whether it was there."""
+        """Delete the key; tell whether it existed."""
         ...
 
     def find(self, term: str) -> list[str]:
-        """Return the living keys that carry this index term."""
+        """Return the keys that have this index term and have not expired."""
         ...
 
     def find_each(self, term: str) -> Iterator[list[str]]:
-        """Yield the living keys that carry this index term in batches, each looked for by itself.
+        """Yield the keys of :meth:`find` in batches, each from a query of its own.
 
-        What carries it from the first look to the last is in one of them, or in several; what comes or goes meanwhile
-        may be.
+        A key that has the term throughout is in at least one batch. A key that is added or removed meanwhile may be.
         """
         ...
 
     def delete_found(self, term: str) -> int:
-        """Delete living keys that carry this index term, a batch of them (atomic).
-
-        :returns: how many; 0: there are none, or no more.
-        """
+        """Delete one batch of the keys of :meth:`find` (atomic); return how many, 0 if none is left."""
         ...
 
     def purge(self) -> int:
-        """Delete what has expired; return how many."""
+        """Delete expired keys; return how many."""
         ...
 
     def close(self) -> None:
-        """Let go of connections; the store opens them anew when it is used again."""
+        """Close the connections; the next use opens new ones."""
         ...
 
 
 class Describe(Protocol):
-    """How the chain learns an account's state from the application's own user object."""
+    """Returns the account state of the application's user object."""
 
     def __call__(self, user: Any) -> AccountState:
         """Return the state of this account."""

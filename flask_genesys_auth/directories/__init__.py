@@ -1,4 +1,4 @@
-"""Whom a step asks about a person."""
+"""The directories that verify passwords and sessions for the steps."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from ..upstream import Upstreams
 
 
-def choose_directory(settings: ConfigurationServer, upstreams: Upstreams, *, contact_center: str) -> Directory:
-    """Return the directory that a Configuration Server step asks, as its table says.
+def make_directory(settings: ConfigurationServer, upstreams: Upstreams, *, contact_center: str) -> Directory:
+    """Return the directory for the settings of a Configuration Server step.
 
     :param upstreams: the clients of the application.
-    :raises ConfigurationError: if it cannot be made.
+    :raises ConfigurationError: if the directory cannot be imported, or its settings are not valid.
     """
     if settings.directory == "genesys":
         from .genesys import GenesysDirectory

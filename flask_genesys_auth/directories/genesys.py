@@ -1,6 +1,6 @@
-"""Asks Genesys' Authentication REST whether a user name and a password belong together.
+"""Verifies user names and passwords with Genesys' Authentication REST.
 
-A password grant (RFC 6749 4.3) at ``{url}/auth/v3/oauth/token``, then ``{url}/auth/v3/userinfo`` with its token.
+It sends a password grant (RFC 6749 4.3) to ``{url}/auth/v3/oauth/token``, and the token to ``{url}/auth/v3/userinfo``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from marshmallow import fields, validate
 from ..chain.outcomes import Reason, Rejected, Unavailable
 from ..chain.protocols import DirectoryEntry
 from ..checks import Check
-from ..upstream import Answer, Deadline, Upstream, Upstreams, Visit, ask, reach_check
-from .answers import AnswerSchema, Identifier, known_text, optional_text, read_answer
+from ..upstream import Answer, Deadline, Upstream, Upstreams, Visit, probe, reach_check
+from .answers import Identifier, answer_schema, known_text, optional_text, read_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,56 +27,43 @@ if TYPE_CHECKING:
 TOKEN_PATH = "/auth/v3/oauth/token"  # noqa: S105 - an address, not a token
 USERINFO_PATH = "/auth/v3/userinfo"
 UNAUTHORIZED = 603
-"""Genesys' own code for a name and a password that do not belong together."""
+"""Genesys' code for a wrong user name or password."""
 
-# RFC 6749 5.2 and 4.1.2.1: what says nothing of the person, but of us or of the server.
-_OUR_FAULT = frozenset(
+# The error codes of RFC 6749 5.2 and 4.1.2.1 that say nothing about the user.
+_CLIENT_ERRORS = frozenset(
     {"invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope", "invalid_request"}
 )
-_THEIR_FAULT = frozenset({"server_error", "temporarily_unavailable"})
+_SERVER_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
 _TOKEN = re.compile(r"[!-~]+\Z")
 _ERROR_CODE = re.compile(r"[a-z_]{1,40}")
 
-
-class _GrantUserSchema(AnswerSchema):
-    cme_user_name = fields.String(data_key="cmeUserName", load_default=None, allow_none=True)
-
-
-class _GrantSchema(AnswerSchema):
-    access_token = fields.String(required=True, validate=validate.Regexp(_TOKEN))
-    user = fields.Nested(_GrantUserSchema, load_default=None, allow_none=True)
-
-
-class _UserInfoSchema(AnswerSchema):
-    username = optional_text()
-    login_name = fields.String(data_key="loginName", load_default=None, allow_none=True)
-    cme_user_name = fields.String(data_key="cmeUserName", load_default=None, allow_none=True)
-    contact_center_id = fields.String(data_key="contactCenterId", load_default=None, allow_none=True)
-    environment_id = fields.String(data_key="environmentId", load_default=None, allow_none=True)
-    dbid = Identifier(load_default=None, allow_none=True)
-    email = optional_text()
-    first_name = fields.String(data_key="firstName", load_default=None, allow_none=True)
-    last_name = fields.String(data_key="lastName", load_default=None, allow_none=True)
-
-
-class _StatusSchema(AnswerSchema):
-    code = fields.Integer(required=True, strict=True)
-
-
-class _RefusalSchema(AnswerSchema):
-    error = optional_text()
-    status = fields.Nested(_StatusSchema, load_default=None, allow_none=True)
-
-
-_GRANT = _GrantSchema()
-_USERINFO = _UserInfoSchema()
-_REFUSAL = _RefusalSchema()
+_GRANT = answer_schema(
+    access_token=fields.String(required=True, validate=validate.Regexp(_TOKEN)),
+    user=fields.Nested(answer_schema(cmeUserName=optional_text()), load_default=None, allow_none=True),
+)
+_USERINFO = answer_schema(
+    username=optional_text(),
+    loginName=optional_text(),
+    cmeUserName=optional_text(),
+    contactCenterId=optional_text(),
+    environmentId=optional_text(),
+    dbid=Identifier(load_default=None, allow_none=True),
+    email=optional_text(),
+    firstName=optional_text(),
+    lastName=optional_text(),
+)
+_ERROR = answer_schema(
+    error=optional_text(),
+    status=fields.Nested(
+        answer_schema(code=fields.Integer(required=True, strict=True)), load_default=None, allow_none=True
+    ),
+)
 
 
 class GenesysDirectory:
-    """A contact center's Configuration Server, by way of Genesys' Authentication REST.
+    """A contact center's Configuration Server behind Genesys' Authentication REST.
 
-    :param settings: of this contact center.
+    :param settings: those of this contact center.
     :param upstream: the HTTP client; default: one of its own.
     """
 
@@ -86,11 +73,11 @@ class GenesysDirectory:
         self._base = settings.url.rstrip("/")
 
     def verify(self, user_name: str, password: str) -> DirectoryEntry | Rejected | Unavailable:
-        r"""Ask whether they belong together; both calls end within the step's time-out, the token ends here.
+        r"""Verify a user name and a password; both calls end within the step's ``timeout``.
 
         :param user_name: as looked up; it is sent as ``tenant\user``.
         """
-        # Behind one Authentication REST each tenant has a Configuration Server of its own, which may be down alone.
+        # Each tenant behind one Authentication REST has a Configuration Server of its own, which may be down alone.
         visit = self._upstream.visit(self._base, Deadline(self._settings.timeout), part=self._settings.tenant)
         if isinstance(visit, Unavailable):
             return visit
@@ -100,24 +87,19 @@ class GenesysDirectory:
                 return grant
             found = self._userinfo(visit, grant["access_token"])
         if isinstance(found, Unavailable):
-            # The grant has found the password good.
-            return replace(found, uncounted=True)
+            return replace(found, uncounted=True)  # The password was good.
         return self._entry(grant, found)
 
     def checks(self) -> Iterator[Check]:
-        """Yield whether the Authentication REST can be reached, and whether it takes our client's credentials.
+        """Yield whether the Authentication REST is reachable, and whether it accepts our client's credentials.
 
-        It is asked for a token of the client itself (RFC 6749 4.4), which names no person; what it grants ends here.
+        The check requests a token for the client itself (RFC 6749 4.4), which needs no user, and drops the token.
         """
         settings = self._settings
         form = urlencode({"grant_type": "client_credentials", "client_id": settings.client_id}).encode()
-        outcome, status, taken = ask(
-            self._upstream,
-            "POST",
-            self._base + TOKEN_PATH,
-            seconds=settings.timeout,
-            headers=self._client_headers(),
-            body=form,
+        url, headers = self._base + TOKEN_PATH, self._client_headers()
+        outcome, status, taken = probe(
+            self._upstream, "POST", url, seconds=settings.timeout, headers=headers, body=form
         )
         name = "configuration_server.genesys"
         yield reach_check(name, self._base, outcome, status, taken, settings.timeout)
@@ -126,20 +108,19 @@ class GenesysDirectory:
 
     def _entry(self, grant: dict[str, Any], found: dict[str, Any]) -> DirectoryEntry | Rejected:
         wanted = self._settings.contact_center_id
-        if wanted and found["contact_center_id"] != wanted:
+        if wanted and found["contactCenterId"] != wanted:
             return Rejected(Reason.OTHER_TENANT, "contactCenterId is not configuration_server.contact_center_id")
-        of_grant = grant["user"] or {}
         return DirectoryEntry(
             known_text(
                 username=found["username"],
-                login_name=found["login_name"],
-                cme_user_name=found["cme_user_name"] or of_grant.get("cme_user_name"),
+                login_name=found["loginName"],
+                cme_user_name=found["cmeUserName"] or (grant["user"] or {}).get("cmeUserName"),
                 identity=found["dbid"],
-                contact_center_id=found["contact_center_id"],
-                environment_id=found["environment_id"],
+                contact_center_id=found["contactCenterId"],
+                environment_id=found["environmentId"],
                 email=found["email"],
-                first_name=found["first_name"],
-                last_name=found["last_name"],
+                first_name=found["firstName"],
+                last_name=found["lastName"],
             )
         )
 
@@ -162,7 +143,7 @@ class GenesysDirectory:
             found = read_answer(_GRANT, answer)
             return replace(found, uncounted=True) if isinstance(found, Unavailable) else found
         if answer.status in {400, 401, 403}:
-            return _refusal(answer)
+            return _read_error(answer)
         return _unexpected(answer, TOKEN_PATH)
 
     def _client_headers(self) -> dict[str, str]:
@@ -182,39 +163,36 @@ class GenesysDirectory:
         )
         if isinstance(answer, Unavailable):
             return answer
-        # Even 401 says nothing of the person here: the token is a moment old.
+        # Even 401 says nothing about the user here, because the token is new.
         return read_answer(_USERINFO, answer) if answer.status == 200 else _unexpected(answer, USERINFO_PATH)
 
 
 def _client_check(name: str, answer: Answer) -> Check:
-    """Say what an answer to the client's own credentials tells: a client that may not do this is a client it knows."""
-    found = read_answer(_REFUSAL, answer)
+    """Return whether the server accepts the client's credentials; a client without this grant type is known, too."""
+    found = read_answer(_ERROR, answer)
     error = "" if isinstance(found, Unavailable) else found["error"] or ""
     if error == "invalid_client" or answer.status == 401:
-        finding = f"HTTP {answer.status}: it refuses client_id with client_secret, so nobody can log in there"
+        finding = f"HTTP {answer.status}: it rejects client_id with client_secret, so no user can log in there"
         return Check(name, "failure", finding, "correct configuration_server.client_id and client_secret")
-    if answer.status == 200 or error in _OUR_FAULT:
+    if answer.status == 200 or error in _CLIENT_ERRORS:
         return Check(name, "ok", "it knows the client")
     if 300 <= answer.status < 400 or answer.status == 404:
-        finding = f"HTTP {answer.status} at {TOKEN_PATH}: that is no Authentication REST"
-        return Check(name, "failure", finding, "correct configuration_server.url: what stands before /auth/v3")
+        finding = f"HTTP {answer.status} at {TOKEN_PATH}: this is not an Authentication REST"
+        return Check(name, "failure", finding, "correct configuration_server.url: the part before /auth/v3")
     return Check(name, "warning", f"HTTP {answer.status} does not tell whether it knows the client", "try a login")
 
 
-def _refusal(answer: Answer) -> Rejected | Unavailable:
-    """Tell a refused person from a refused client: a mistake of our set-up must not read as a wrong password."""
-    found = read_answer(_REFUSAL, answer)
+def _read_error(answer: Answer) -> Rejected | Unavailable:
+    """Return whether the server rejects the user or our client: a wrong set-up must not read as a wrong password."""
+    found = read_answer(_ERROR, answer)
     if isinstance(found, Unavailable):
         return found
     code = found["status"]["code"] if found["status"] else None
     error = found["error"] or ""
-    if error in _OUR_FAULT:
-        return Unavailable(
-            Reason.SERVER_ERROR,
-            uncounted=True,
-            detail=f"{error}: look at configuration_server.client_id, client_secret and what this client is allowed",
-        )
-    if error in _THEIR_FAULT:
+    if error in _CLIENT_ERRORS:
+        detail = f"{error}: check configuration_server.client_id, client_secret and the rights of this client"
+        return Unavailable(Reason.SERVER_ERROR, detail=detail, uncounted=True)
+    if error in _SERVER_ERRORS:
         return Unavailable(Reason.SERVER_ERROR, detail=f"{error} (HTTP {answer.status})", uncounted=True)
     if error or code == UNAUTHORIZED:
         shown = error if _ERROR_CODE.fullmatch(error) else "an unusual OAuth error"
@@ -225,10 +203,7 @@ def _refusal(answer: Answer) -> Rejected | Unavailable:
 
 def _unexpected(answer: Answer, path: str) -> Unavailable:
     if 200 <= answer.status < 400:
-        return Unavailable(
-            Reason.UNREADABLE_ANSWER,
-            detail=f"HTTP {answer.status} at {path}, redirects are not followed",
-            uncounted=True,
-        )
-    detail = f"HTTP {answer.status} at {path}: look at configuration_server.url"
+        detail = f"HTTP {answer.status} at {path}, redirects are not followed"
+        return Unavailable(Reason.UNREADABLE_ANSWER, detail=detail, uncounted=True)
+    detail = f"HTTP {answer.status} at {path}: check configuration_server.url"
     return Unavailable(Reason.SERVER_ERROR, detail=detail, uncounted=True)

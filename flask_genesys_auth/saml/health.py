@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from ..checks import Check, clock_check
-from ..upstream import Answer, Upstream, ask
+from ..upstream import Answer, Upstream, probe
 from .documents import as_instant
 from .errors import MetadataUnavailable
 from .keys import der_of, fingerprint, not_after, rsa_bits
@@ -158,7 +158,7 @@ def provider_clock_checks(provider: TrustedProvider, clock: Callable[[], float],
         return
     client = Upstream(connections=1)
     try:
-        answer, _, taken = ask(client, "GET", provider.source.where, seconds=FETCH_TIMEOUT, max_body=LIMITS.size)
+        answer, _, taken = probe(client, "GET", provider.source.where, seconds=FETCH_TIMEOUT, max_body=LIMITS.size)
     finally:
         client.close()
     now = clock() - taken / 2

@@ -1,1 +1,1 @@
-"""One file per step of the chain."""
+"""The steps of the chain, one file each."""

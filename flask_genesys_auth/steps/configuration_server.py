@@ -1,13 +1,14 @@
-"""The second step: a user name and a password that Configuration Server is asked about."""
+"""The second step: verifies Basic credentials with Configuration Server or its LDAP directory."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from ..chain.evidence import BasicCredentials, Malformed
 from ..chain.outcomes import Authenticated, Identity, NotApplicable, Outcome, Reason, Rejected, Unavailable
 from ..config.names import fold_loosely
-from .basic import basic_challenge
+from .web_services import basic_challenge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class ConfigurationServerStep:
-    """Proves the user whose password the contact center's directory finds good.
+    """Authenticates a user whose password the contact center's directory accepts.
 
-    :param settings: of this contact center.
-    :param directory: whom to ask.
-    :param limiter: of ``configuration_server.max_failures``.
-    :param enrol: is told of each identity that the directory has just proven, before its account is looked up.
+    :param settings: those of this contact center.
+    :param directory: verifies the passwords.
+    :param limit: ``configuration_server.max_failures``.
+    :param enrol: called with each identity that the directory has proven, before its account is looked up.
     """
 
     name = "configuration_server"
@@ -37,34 +38,34 @@ class ConfigurationServerStep:
         self,
         settings: ConfigurationServer,
         directory: Directory,
-        limiter: FailureLimit,
+        limit: FailureLimit,
         *,
         enrol: Callable[[Identity], None] | None = None,
     ) -> None:
-        self._settings = settings
+        self._match = settings.match
         self._enrol = enrol
         self._directory = directory
-        self._limiter = limiter
+        self._limit = limit
         self.reuse_verified_for = settings.reuse_verified_for
 
     def own_limit(self, evidence: Evidence, contact_center: ContactCenter) -> tuple[FailureLimit, str] | None:
-        """Return the limit of failures that may reach Genesys, which locks accounts, and what is counted by it."""
+        """Return the limit on failures that reach the directory, which locks accounts, and the key to count by."""
         sent = evidence.basic
         if not isinstance(sent, BasicCredentials) or not sent.password:
             return None
-        # No control character can stand in a name, so the key is unambiguous. All spellings that a directory may read
-        # as one name share its failures, or each of them would be allowed as many on the same account.
-        return self._limiter, f"{contact_center.name}\n{fold_loosely(sent.name)}"
+        # A name has no control characters, so the key is unambiguous. All spellings that a directory may read as one
+        # name share its slots; otherwise each of them would allow as many failures on the same account.
+        return self._limit, f"{contact_center.name}\n{fold_loosely(sent.name)}"
 
     def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> Outcome:
-        """Ask the directory."""
+        """Verify the user name and the password with the directory."""
         sent = evidence.basic
         if sent is None:
             return NotApplicable(Reason.NO_EVIDENCE)
         if isinstance(sent, Malformed):
             return Rejected(Reason.MALFORMED_CREDENTIALS, sent.finding)
         if not sent.password:
-            # LDAP behind a directory takes an empty password as an anonymous bind (RFC 4513 5.1.2), which succeeds.
+            # For LDAP, an empty password is an anonymous bind (RFC 4513 5.1.2), which succeeds.
             return Rejected(Reason.BAD_CREDENTIALS, "the password is empty")
         found = self._directory.verify(sent.name, sent.password)
         if isinstance(found, (Rejected, Unavailable)):
@@ -75,25 +76,23 @@ class ConfigurationServerStep:
         return outcome
 
     def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
-        """Offer Basic, as the Web Services step does."""
+        """Offer Basic."""
         return basic_challenge(contact_center.name)
 
     def checks(self) -> Iterable[Check]:
-        """Return what the directory says of itself, if it says anything."""
-        look = getattr(self._directory, "checks", None)
-        return cast("Iterable[Check]", look()) if callable(look) else ()
+        """Return the checks of the directory, if it has any."""
+        checks = getattr(self._directory, "checks", None)
+        return cast("Iterable[Check]", checks()) if callable(checks) else ()
 
     def _identity(self, entry: DirectoryEntry, contact_center: str) -> Authenticated | Rejected:
-        match = self._settings.match
-        subject = entry.attributes.get(match, "")
+        subject = entry.attributes.get(self._match, "")
         if not subject:
-            # As with an account that is missing here: another answer would tell a guesser that the password is good.
-            return Rejected(Reason.NO_ACCOUNT, f"the directory knows no {match} of this person")
+            # The same rejection as for a missing account: another one would tell a guesser that the password is good.
+            return Rejected(Reason.NO_ACCOUNT, f"the directory has no {self._match} for this user")
         attributes: dict[str, str | tuple[str, ...]] = dict(entry.attributes)
         if entry.groups:
             attributes["groups"] = entry.groups
-        if match == "identity":
-            return Authenticated(
-                Identity(self.name, contact_center, subject, attributes, matched_by="identity", provider=self.name)
-            )
-        return Authenticated(Identity(self.name, contact_center, subject, attributes))
+        identity = Identity(self.name, contact_center, subject, attributes)
+        if self._match == "identity":
+            identity = replace(identity, matched_by="identity", provider=self.name)
+        return Authenticated(identity)

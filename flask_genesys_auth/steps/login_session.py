@@ -1,4 +1,4 @@
-"""Resumes the login session that SAML, or the application's login form, has made."""
+"""The fourth step: resumes a login session that SAML or a login form has made."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class LoginSessionStep:
-    """Stands right before ``saml`` in every contact center; explicit credentials outrank it (the walk sees to that)."""
+    """Authenticates the user of a login session; the walk skips it after explicit credentials have failed."""
 
     name = "login_session"
     resumes = True
 
     def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> Outcome:
-        """Resume the browser's login session if it is one of this contact center's."""
+        """Resume the browser's login session if it belongs to this contact center."""
         session = evidence.resume()
         if session is None:
             return NotApplicable(Reason.NO_EVIDENCE)
@@ -29,14 +29,9 @@ class LoginSessionStep:
         if session.contact_center != contact_center.name:
             return NotApplicable(Reason.OTHER_CONTACT_CENTER)
         return Authenticated(
-            Identity(
-                step=session.step,
-                contact_center=contact_center.name,
-                subject=session.account_id,
-                matched_by="account_id",
-            )
+            Identity(session.step, contact_center.name, subject=session.account_id, matched_by="account_id")
         )
 
     def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
-        """Offer nothing: a session is begun elsewhere."""
+        """Offer nothing: other steps make the session."""
         return None

@@ -1,7 +1,8 @@
-"""The first step: a Salesforce session id and the identity URL it is shown to."""
+"""The first step: verifies a Salesforce session id at its identity URL."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..chain.evidence import Malformed
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class SalesforceStep:
-    """Proves the user that Salesforce's identity service vouches for.
+    """Authenticates the user of a Salesforce session.
 
-    :param settings: of this contact center.
+    :param settings: those of this contact center.
     :param upstream: the HTTP client; default: one of its own.
     """
 
@@ -32,12 +33,12 @@ class SalesforceStep:
     credentials = "salesforce"
 
     def __init__(self, settings: Salesforce, upstream: Upstream | None = None) -> None:
-        self._settings = settings
+        self._match = settings.match
         self._directory = SalesforceDirectory(settings, upstream)
         self.reuse_verified_for = settings.reuse_verified_for
 
     def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> Outcome:
-        """Ask the identity service whose session it is; what it says must be equal here and there."""
+        """Ask the identity service for the user of this session."""
         sent = evidence.salesforce
         if sent is None:
             return NotApplicable(Reason.NO_EVIDENCE)
@@ -49,7 +50,7 @@ class SalesforceStep:
         return self._identity(found, contact_center.name)
 
     def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
-        """Offer nothing: the headers come from a page inside Salesforce."""
+        """Offer nothing: a page inside Salesforce sends the headers."""
         return None
 
     def checks(self) -> Iterator[Check]:
@@ -57,23 +58,13 @@ class SalesforceStep:
         return self._directory.checks()
 
     def _identity(self, user: SalesforceUser, contact_center: str) -> Outcome:
-        if self._settings.match == "identity":
-            return Authenticated(
-                Identity(
-                    step=self.name,
-                    contact_center=contact_center,
-                    subject=user.identity,
-                    attributes=user.attributes,
-                    matched_by="identity",
-                    provider=self.name,
-                )
-            )
-        if self._settings.match == "email":
+        identity = Identity(self.name, contact_center, user.username, user.attributes)
+        if self._match == "identity":
+            identity = replace(identity, subject=user.identity, matched_by="identity", provider=self.name)
+        elif self._match == "email":
             if not user.email:
                 return Rejected(Reason.EMAIL_NOT_VERIFIED, "the answer has no e-mail address that Salesforce verified")
-            return Authenticated(
-                Identity(self.name, contact_center, user.email, attributes=user.attributes, matched_by="email")
-            )
-        if not user.username:
-            return Unavailable(Reason.UNREADABLE_ANSWER, detail="the answer names no username")
-        return Authenticated(Identity(self.name, contact_center, user.username, attributes=user.attributes))
+            identity = replace(identity, subject=user.email, matched_by="email")
+        elif not user.username:
+            return Unavailable(Reason.UNREADABLE_ANSWER, detail="the answer has no username")
+        return Authenticated(identity)

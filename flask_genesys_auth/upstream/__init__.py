@@ -1,12 +1,12 @@
-"""The one way to servers that steps ask: one deadline, one size limit, a bulkhead and a circuit breaker.
+"""Calls to the servers behind the steps, with a deadline, a size limit, a bulkhead and a circuit breaker.
 
-The HTTP client follows no redirect, repeats no request, reads no proxy from the environment and verifies certificates.
-Its outcome is a value: an :class:`Answer`, or :class:`~flask_genesys_auth.chain.outcomes.Unavailable`. Other protocols
-use the :class:`Guard` and the sockets (:class:`BoundedSocket`) as well.
+The HTTP client follows no redirect, retries no request, reads no proxy from the environment and verifies certificates.
+It returns an :class:`Answer` or :class:`~flask_genesys_auth.chain.outcomes.Unavailable`. Other protocols use the
+:class:`Guard` and the sockets (:class:`BoundedSocket`) as well.
 """
 
 from .breaker import Guard, Passage
-from .client import MAX_BODY, Answer, Upstream, Upstreams, Visit, advice, ask, reach_check
+from .client import MAX_BODY, Answer, Upstream, Upstreams, Visit, advice, probe, reach_check
 from .connections import (
     BoundedSocket,
     Deadline,
@@ -32,11 +32,11 @@ __all__ = [
     "Upstreams",
     "Visit",
     "advice",
-    "ask",
     "connect",
     "exchanging",
     "explain",
     "printable",
+    "probe",
     "reach_check",
     "tls_context",
 ]

@@ -1,7 +1,7 @@
-"""Limits what an outage costs: a bulkhead for each server, and a circuit breaker for each part of it.
+"""Limits the cost of an outage: a bulkhead for each server, and a circuit breaker for each part of it.
 
-It does not depend on HTTP: a caller of any protocol enters, reports how the call ended, and leaves. Counters and
-circuits belong to one process: a child starts with none.
+A caller of any protocol enters, reports how the call ended, and leaves. Counters and circuits belong to one process; a
+forked child begins with none.
 """
 
 from __future__ import annotations
@@ -26,22 +26,20 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 FAILURES = 5
-"""Failures in a row that open a circuit."""
+"""Consecutive failures that open a circuit."""
 FIRST_PAUSE = 5.0
-"""Seconds until an open circuit lets the first call try the server."""
+"""Seconds until an open circuit lets the first call through (half-open)."""
 LONGEST_PAUSE = 30.0
-"""Upper limit in seconds of the growing pauses: users notice a recovery at the latest then."""
+"""Upper limit in seconds of the growing pauses, and so of the time until a recovery is noticed."""
 JITTER = 0.2
-"""Random fraction of a pause, so that processes that saw the same outage do not try the server together."""
+"""Random fraction of a pause, so that processes that saw the same outage do not retry together."""
 MAX_CIRCUITS = 1024
-"""Circuits that are kept. A circuit without a failure and without a call is dropped."""
+"""Circuits that are kept. A circuit without a failure and without a call is removed."""
 
-PATIENCE = 0.25
+MAX_WAIT = 0.25
 """Seconds that a call waits for its turn while the server answers."""
-YOUNG = 1.0
+SLOW_CALL = 1.0
 """Age in seconds from which a call under way suggests that the server hangs."""
-
-_BUSY_RETRY_AFTER = 1
 
 
 @dataclass(slots=True)
@@ -50,12 +48,12 @@ class _Circuit:
 
     :param owner: the counters that it belongs to.
     :param calls: calls under way.
-    :param failures: failures in a row.
+    :param failures: consecutive failures.
     :param why: the last failure.
     :param opened: the time at which it opened, or ``None`` while it is closed.
-    :param until: the time from which the next call may try an open circuit.
-    :param probing: such a call is under way.
-    :param epoch: counts openings and closings: a call that began before one does not count after it.
+    :param until: the time at which an open circuit becomes half-open.
+    :param probing: a call through the half-open circuit is under way.
+    :param epoch: counts openings and closings; a call that began before one does not count after it.
     """
 
     owner: _Calls
@@ -77,11 +75,14 @@ class _Circuit:
     def pause_from(self, now: float) -> None:
         self.until = now + self.pause * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - nothing secret
 
+    def __str__(self) -> str:
+        return f"{self.server} ({self.part})" if self.part else self.server
+
 
 class Passage:
-    """One call to a server, or several that belong together; a context manager, left however the call ends.
+    """One call to a server, or several that belong together; a context manager.
 
-    It has failed if any of its calls has. Without a report it changes nothing.
+    It counts as failed if any of its calls has failed. Without a report it does not count.
     """
 
     __slots__ = ("_circuit", "_epoch", "_failed", "_guard", "_why", "began", "probe")
@@ -96,14 +97,14 @@ class Passage:
         self.probe = probe
 
     def answered(self) -> None:
-        """Report that the server has answered, whatever its answer."""
+        """Report that the server has answered, with any answer."""
         if self._failed is None:
             self._failed = False
 
     def failed(self, why: str) -> None:
         """Report that the server has not answered.
 
-        :param why: for the log: bounded, visible, without a secret.
+        :param why: for the log; printable, bounded, without a secret.
         """
         self._failed = True
         self._why = why
@@ -118,35 +119,35 @@ class Passage:
 
 
 class _Calls:
-    """What changes in a :class:`Guard`: one object for each process."""
+    """The calls and circuits of a :class:`Guard` in one process."""
 
     __slots__ = ("circuits", "left", "lock", "under_way", "waiting")
 
     def __init__(self) -> None:
         self.lock = Lock()
         self.left = Condition(self.lock)
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         self.circuits: dict[tuple[str, str], _Circuit] = {}
         self.under_way: defaultdict[str, set[Passage]] = defaultdict(set)
         self.waiting: dict[str, list[object]] = {}
 
 
 class Guard:
-    """Lets calls to servers pass while these answer, and only so many at the same time.
+    """Limits the concurrent calls to each server, and stops calls to a server that does not answer.
 
-    Half as many again may wait for their turn, for ``patience`` seconds and only while all calls under way are younger
-    than :data:`YOUNG`: a caller of a server that hangs is refused at once.
+    Half as many calls again may wait for their turn, for ``max_wait`` seconds, and only while no call under way is
+    older than :data:`SLOW_CALL`. So a caller of a hung server is refused at once.
 
-    A circuit opens after :data:`FAILURES` failures in a row. While it is open no call passes, except one at a time
-    after a pause (half-open): its answer closes the circuit, its failure lengthens the pause, up to
+    A circuit opens after :data:`FAILURES` consecutive failures. While it is open, no call passes. After a pause it is
+    half-open: one call at a time passes. An answer closes the circuit; a failure doubles the pause, up to
     :data:`LONGEST_PAUSE`.
 
     :param concurrent: calls to one server at the same time, at least 1.
-    :param patience: seconds that a call waits for its turn.
+    :param max_wait: seconds that a call waits for its turn.
     :param max_circuits: circuits that are kept.
-    :param clock: returns seconds that never go back.
+    :param clock: monotonic seconds.
     :raises ValueError: if ``concurrent`` is less than 1.
     """
 
@@ -154,14 +155,14 @@ class Guard:
         self,
         *,
         concurrent: int = CONCURRENT_CALLS,
-        patience: float = PATIENCE,
+        max_wait: float = MAX_WAIT,
         max_circuits: int = MAX_CIRCUITS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if concurrent < 1:
             raise ValueError("concurrent is at least 1")
         self._concurrent = concurrent
-        self._patience = patience
+        self._max_wait = max_wait
         self._max_circuits = max_circuits
         self._clock = clock
         self._calls = PerProcess(_Calls)
@@ -169,42 +170,42 @@ class Guard:
     def enter(self, server: str, part: str = "", *, within: float = math.inf) -> Passage | Unavailable:
         """Return a passage, to be used as a context manager at once, or the reason why there is none.
 
-        :param server: whose calls are limited together, such as ``https://host:443``; it is shown in logs.
-        :param part: what can fail there by itself: a tenant, an organization. Each has its own circuit.
-        :param within: seconds that the caller has; half of them are left for the call itself.
+        :param server: its calls are limited together, such as ``https://host:443``; it is shown in logs.
+        :param part: a part of it that can fail alone, such as a tenant or an organization; it has its own circuit.
+        :param within: seconds that the caller has; the wait takes at most half of them.
         """
         calls = self._calls.get()
         with calls.lock:
-            # Callers that wait already come first.
+            # Waiting callers come first.
             found = self._entered(calls, server, part, len(calls.waiting.get(server, ())))
             if found is None and self._may_wait(calls, server):
-                found = self._entered_in_turn(calls, server, part, min(self._patience, within / 2))
-            return found if found is not None else _busy(server, self._concurrent)
+                found = self._entered_in_turn(calls, server, part, min(self._max_wait, within / 2))
+            return found if found is not None else self._busy(server)
 
     def waiting(self, server: str) -> int:
-        """Return how many callers wait for their turn, in this process."""
+        """Return the number of callers in this process that wait for their turn."""
         calls = self._calls.get()
         with calls.lock:
             return len(calls.waiting.get(server, ()))
 
     def clear(self) -> None:
-        """Start anew: every circuit is closed, and calls under way do not count any more."""
+        """Close every circuit, and do not count calls under way any more."""
         calls = self._calls.get()
         with calls.lock:
             calls.left.notify_all()
-            calls.forget()
+            calls.reset()
 
-    def _entered_in_turn(self, calls: _Calls, server: str, part: str, patience: float) -> Passage | Unavailable | None:
+    def _entered_in_turn(self, calls: _Calls, server: str, part: str, max_wait: float) -> Passage | Unavailable | None:
         place = object()
         queue = calls.waiting.setdefault(server, [])
         queue.append(place)
 
         def has_turn() -> bool:
-            # After clear() nobody waits in this queue any more.
+            # clear() has replaced the queue: go on at once.
             return calls.waiting.get(server) is not queue or self._has_room(calls, server, queue.index(place))
 
         try:
-            calls.left.wait_for(has_turn, patience)
+            calls.left.wait_for(has_turn, max_wait)
             return self._entered(calls, server, part, queue.index(place))
         finally:
             queue.remove(place)
@@ -219,12 +220,18 @@ class Guard:
     def _entered(self, calls: _Calls, server: str, part: str, ahead: int) -> Passage | Unavailable | None:
         """Return a passage, or that the circuit is open; ``None`` if it is not this call's turn.
 
-        :param ahead: how many wait before it.
+        :param ahead: the number of callers that wait before it.
         """
         now = self._clock()
         circuit = calls.circuits.get((server, part))
         if circuit is not None and circuit.opened is not None and (circuit.probing or now < circuit.until):
-            return _open(circuit, now)
+            return Unavailable(
+                Reason.CIRCUIT_OPEN,
+                retry_after=max(1, math.ceil(circuit.until - now)),
+                detail=f"{circuit} is not asked: {circuit.failures} consecutive calls have failed, the last: "
+                f"{circuit.why}",
+                uncounted=True,
+            )
         if not self._has_room(calls, server, ahead):
             return None
         if circuit is None:
@@ -239,7 +246,11 @@ class Guard:
         now = self._clock()
         oldest = min((passage.began for passage in calls.under_way.get(server, ())), default=now)
         waiting = len(calls.waiting.get(server, ()))
-        return waiting < max(1, self._concurrent // 2) and now - oldest < YOUNG
+        return waiting < max(1, self._concurrent // 2) and now - oldest < SLOW_CALL
+
+    def _busy(self, server: str) -> Unavailable:
+        detail = f"{server} is not asked: {self._concurrent} calls to it are under way"
+        return Unavailable(Reason.UPSTREAM_BUSY, retry_after=1, detail=detail, uncounted=True)
 
     def _added(self, circuit: _Circuit) -> _Circuit:
         circuits = circuit.owner.circuits
@@ -253,7 +264,7 @@ class Guard:
     def _leave(self, passage: Passage) -> None:
         circuit, calls = passage._circuit, self._calls.get()
         if circuit.owner is not calls:
-            # A call of the parent process: a child may find its lock held for ever.
+            # A call of the parent process, whose lock may be held forever in a child.
             return
         with calls.lock:
             under_way = calls.under_way.get(circuit.server, set())
@@ -271,11 +282,11 @@ class Guard:
             if circuit.idle:
                 del calls.circuits[circuit.server, circuit.part]
         if log is not None:
-            # A log handler may be slow: other callers must not wait for it.
+            # Without the lock, because a log handler may be slow.
             log()
 
     def _settle(self, circuit: _Circuit, passage: Passage) -> Callable[[], None] | None:
-        """Count how a call ended; return what logs a change of the circuit."""
+        """Count how a call ended; return a function that logs a change of the circuit."""
         now = self._clock()
         if passage._failed is None:
             return None
@@ -284,7 +295,7 @@ class Guard:
             if opened is None:
                 return None
             circuit.epoch += 1
-            return lambda: _tell_closed(circuit, now - opened)
+            return lambda: _log_closed(circuit, now - opened)
         circuit.failures += 1
         circuit.why = passage._why
         if circuit.opened is not None:
@@ -297,48 +308,25 @@ class Guard:
         circuit.epoch += 1
         circuit.pause = FIRST_PAUSE
         circuit.pause_from(now)
-        return lambda: _tell_open(circuit)
+        return lambda: _log_opened(circuit)
 
 
-def _open(circuit: _Circuit, now: float) -> Unavailable:
-    return Unavailable(
-        Reason.CIRCUIT_OPEN,
-        retry_after=max(1, math.ceil(circuit.until - now)),
-        detail=f"{_name(circuit)} is not asked: {circuit.failures} calls in a row have failed, the last: {circuit.why}",
-        uncounted=True,
-    )
-
-
-def _busy(server: str, concurrent: int) -> Unavailable:
-    return Unavailable(
-        Reason.UPSTREAM_BUSY,
-        retry_after=_BUSY_RETRY_AFTER,
-        detail=f"{server} is not asked: {concurrent} calls to it are under way",
-        uncounted=True,
-    )
-
-
-def _name(circuit: _Circuit) -> str:
-    return f"{circuit.server} ({circuit.part})" if circuit.part else circuit.server
-
-
-def _tell_open(circuit: _Circuit) -> None:
+def _log_opened(circuit: _Circuit) -> None:
     log_event(
         Event.CIRCUIT_OPENED,
-        sentence=f"{_name(circuit)} does not answer: {FAILURES} calls in a row have failed, the last: {circuit.why}. "
+        sentence=f"{circuit} does not answer: {FAILURES} consecutive calls have failed, the last: {circuit.why}. "
         f"Its users get 503 at once, and every {FIRST_PAUSE:.0f} to {LONGEST_PAUSE:.0f} seconds one request tries it. "
-        "Look at that server and the way to it; nothing needs a restart here.",
+        "Check that server and the network to it. This application needs no restart.",
         upstream=circuit.server,
         part=circuit.part,
         detail=circuit.why,
     )
 
 
-def _tell_closed(circuit: _Circuit, seconds: float) -> None:
+def _log_closed(circuit: _Circuit, seconds: float) -> None:
     log_event(
         Event.CIRCUIT_CLOSED,
-        sentence=f"{_name(circuit)} answers again, after {seconds:.0f} seconds: it is asked as usual. "
-        "Nothing needs to be done.",
+        sentence=f"{circuit} answers again, after {seconds:.0f} seconds. No action is required.",
         upstream=circuit.server,
         part=circuit.part,
         elapsed=round(seconds, 1),

@@ -1,4 +1,4 @@
-"""The HTTP client for the servers that steps ask: one deadline, one size limit, a value for every outcome."""
+"""The HTTP client for the servers behind the steps: one deadline, one size limit, a value for every outcome."""
 
 from __future__ import annotations
 
@@ -33,37 +33,36 @@ if TYPE_CHECKING:
 
 MAX_BODY = 64 * 1024
 NOT_NOW = frozenset({408, 429})
-"""What a server that is well may answer instead of an answer: it says nothing of its health."""
+"""Statuses that tell nothing of the server's health."""
 
 _PIECE = 16 * 1024
 _DEFAULT_RETRY_AFTER = 5
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: ([0-9]{3})\b")
-"""How http.client words that a proxy refuses; the rest of its message is the proxy's."""
+"""The message of http.client for a proxy that refuses; the proxy writes the rest of it."""
 _MAX_RETRY_AFTER = 300
 _PORTS = {"https": 443, "http": 80}
 _ADVICE = {
     "proxy is for https only": "use https there, or remove proxy",
-    "certificate is refused": "let it show a certificate for its name, of an authority that is trusted here; or name "
-    "that authority's own in ca_file",
-    "TLS failed": "it speaks no TLS 1.2 there, or none at all: check its port, and whether its address is to ask for "
-    "TLS",
-    "does not resolve": "check the host's name in its address, and this machine's name servers",
-    "the proxy": "check proxy: its address, what it lets through, its user and password",
-    "refused": "nothing listens there: check the host and port of its address, and whether it runs",
-    "ended the connection": "check its port, whether it wants TLS there from the beginning, and its own log",
-    "no whole answer": "it takes connections and says nothing: look there, or raise timeout",
-    "in time": "check this machine's way to it (firewall, proxy), or raise timeout",
-    "time allowed": "check this machine's way to it (firewall, proxy), or raise timeout",
-    "answered HTTP": "the server itself has a fault: look there",
+    "certificate is refused": "give it a certificate for its host name from a trusted authority, or put the "
+    "authority's certificate into ca_file",
+    "TLS failed": "it does not support TLS 1.2 on this port: check its port, and whether its URL should use TLS",
+    "does not resolve": "check the host name in its URL, and this machine's name servers",
+    "the proxy": "check proxy: its URL, the servers it allows, its user and password",
+    "refused": "nothing listens there: check the host and port of its URL, and whether it runs",
+    "ended the connection": "check its port, whether it requires TLS from the start, and its own log",
+    "no complete answer": "it accepts connections but does not answer: check that server, or raise timeout",
+    "in time": "check the network to it (firewall, proxy), or raise timeout",
+    "time allowed": "check the network to it (firewall, proxy), or raise timeout",
+    "answered HTTP": "the server has a fault: check its log",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server answered, whatever it thinks of the question.
+    """A server's answer.
 
-    :param status: any but 408, 429 and 5xx.
-    :param headers: by name, without regard to case.
+    :param status: any except 408, 429 and 5xx.
+    :param headers: by name, case-insensitive.
     :param body: within the caller's limit, without a content coding.
     """
 
@@ -75,9 +74,9 @@ class Answer:
 class Upstream:
     """An HTTP client with pooled connections, and a :class:`Guard` in front of its servers.
 
-    :param certificates: in PEM form, the authorities to trust instead of the system's; empty: the system's.
-    :param proxy: the proxy through which every server is reached. It is used for https addresses only.
-    :param connections: how many idle connections are kept for each server.
+    :param certificates: the authorities to trust, in PEM; empty: the system's.
+    :param proxy: the proxy for every server; http URLs are then refused.
+    :param connections: idle connections that are kept for each server.
     :param guard: limits its calls; default: one of its own.
     """
 
@@ -94,20 +93,17 @@ class Upstream:
         self._pools = PerProcess(lambda: pools(certificates, proxy, connections))
 
     def close(self) -> None:
-        """Close the idle connections of this process. The next request opens new ones."""
+        """Close the idle connections of this process; the next request opens new ones."""
         pools = self._pools.made()
         if pools is not None:
             pools.clear()
 
     def visit(self, url: str, deadline: Deadline, *, part: str = "") -> Visit | Unavailable:
-        """Begin requests to one server that belong together; to be used as a context manager at once.
+        """Begin requests to one server that count as one call; to be used as a context manager at once.
 
-        They count as one call, which has failed if any of them has.
-
-        :param url: any address of that server.
-        :param part: what can fail there by itself, as :meth:`Guard.enter` has it.
-        :returns: ``Unavailable`` with ``circuit_open`` or ``upstream_busy``, and nothing is sent, while the server does
-            not answer or too many calls to it are under way.
+        :param url: any URL of that server.
+        :param part: as for :meth:`Guard.enter`.
+        :returns: ``Unavailable`` with ``circuit_open`` or ``upstream_busy`` if nothing may be sent.
         """
         passage = self._guard.enter(_server(url), part, within=deadline.left)
         return passage if isinstance(passage, Unavailable) else Visit(self, passage, deadline)
@@ -155,7 +151,7 @@ class Upstream:
                 try:
                     outcome = read(response, exchange.max_body)
                 finally:
-                    # A connection whose answer was read to its end is back in the pool by now; any other is closed.
+                    # If the answer was read to its end, the connection is back in the pool; otherwise this closes it.
                     response.close()
         except ProxyError as error:
             return _Result(Unavailable(Reason.UNREACHABLE, detail=f"no connection: {_of_proxy(error)}"))
@@ -165,10 +161,10 @@ class Upstream:
 
 
 class _Result(NamedTuple):
-    """What came of a request.
+    """The result of a request.
 
-    :param status: that the server has answered, if any.
-    :param healthy: whether the server is well; ``None`` if the request does not show it.
+    :param status: the status of the answer, if any.
+    :param healthy: what this tells of the server's health; ``None``: nothing.
     """
 
     outcome: Answer | Unavailable
@@ -176,27 +172,30 @@ class _Result(NamedTuple):
     healthy: bool | None = None
 
 
-class Upstreams:
-    """The clients of an application: contact centers with the same connection settings share one.
+_Key = tuple[str, "Proxy | None", int, float]
 
-    So their calls to the same server are limited together.
+
+class Upstreams:
+    """The clients and guards of an application.
+
+    Contact centers with the same connection settings share them, so that their calls to a server are limited together.
     """
 
     def __init__(self) -> None:
-        self._made: dict[tuple[str, Proxy | None, int, float], Upstream] = {}
-        self._guards: dict[tuple[str, Proxy | None, int, float], Guard] = {}
+        self._clients: dict[_Key, Upstream] = {}
+        self._guards: dict[_Key, Guard] = {}
 
     def of(self, settings: Salesforce | ConfigurationServer) -> Upstream:
-        """Return the client of a step with these settings."""
-        way = _way(settings)
-        if way not in self._made:
+        """Return the HTTP client for these settings."""
+        key = _key(settings)
+        if key not in self._clients:
             guard = self.guard(settings)
-            self._made[way] = Upstream(certificates=settings.ca_file, proxy=settings.proxy, guard=guard)
-        return self._made[way]
+            self._clients[key] = Upstream(certificates=settings.ca_file, proxy=settings.proxy, guard=guard)
+        return self._clients[key]
 
     def guard(self, settings: Salesforce | ConfigurationServer) -> Guard:
-        """Return the guard for calls by any protocol with these settings."""
-        return self._guards.setdefault(_way(settings), Guard(concurrent=settings.concurrent_calls))
+        """Return the guard for these settings, for any protocol."""
+        return self._guards.setdefault(_key(settings), Guard(concurrent=settings.concurrent_calls))
 
     def clear(self) -> None:
         """Close every circuit."""
@@ -204,22 +203,22 @@ class Upstreams:
             guard.clear()
 
 
-def _way(settings: Salesforce | ConfigurationServer) -> tuple[str, Proxy | None, int, float]:
+def _key(settings: Salesforce | ConfigurationServer) -> _Key:
     return (settings.ca_file, settings.proxy, settings.concurrent_calls, settings.timeout)
 
 
 class Visit:
-    """Requests to one server that belong together, by one deadline; a context manager.
+    """Requests to one server with one deadline that count as one call; a context manager.
 
-    They are reported to the guard, except a timeout where most of the deadline had passed before: then the server was
-    not the one that was slow.
+    A timeout does not count as a failure if more than half of the deadline had passed before the visit began: then
+    another server was slow.
     """
 
     def __init__(self, client: Upstream, passage: Passage, deadline: Deadline) -> None:
         self._client = client
         self._passage = passage
         self._deadline = deadline
-        self._had_time = deadline.generous
+        self._had_time = deadline.half_left
 
     def __enter__(self) -> Self:
         return self
@@ -238,14 +237,13 @@ class Visit:
         body: bytes | None = None,
         max_body: int = MAX_BODY,
     ) -> Answer | Unavailable:
-        """Send one request, once, and return what came of it.
+        """Send one request, without retries.
 
-        :param url: an address of the server that is visited, which has been checked: http or https, an ASCII host.
+        :param url: a checked URL of this server: http or https, with an ASCII host.
         :param max_body: bytes of the answer's body that are read.
-        :returns: ``Unavailable`` with ``unreachable`` where nothing was sent to the server, also because of a proxy,
-            which says nothing of the server's health; ``timed_out`` or ``server_error`` where
-            the request went out and no answer came, also for HTTP 408, 429 and 5xx (with ``Retry-After``, RFC 9110
-            10.2.3, between 1 and 300 s); ``unreadable_answer`` where it is too large, encoded or broken.
+        :returns: ``Unavailable`` with ``unreachable`` if nothing was sent to the server, also because of a proxy;
+            ``timed_out`` or ``server_error`` if no answer came, and for HTTP 408, 429 and 5xx (with ``Retry-After``,
+            RFC 9110 10.2.3, between 1 and 300 s); ``unreadable_answer`` if it is too large, encoded or incomplete.
         """
         result = self._client._ask(method, url, headers, body, Exchange(self._deadline, max_body))
         if result.healthy:
@@ -256,13 +254,13 @@ class Visit:
 
 
 def _server(url: str) -> str:
-    """Return what an address names as a server: scheme, host and port."""
+    """Return the scheme, host and port of a URL."""
     found = urlsplit(url)
     host = found.hostname or ""
     return f"{found.scheme}://{f'[{host}]' if ':' in host else host}:{found.port or _PORTS[found.scheme]}"
 
 
-def ask(
+def probe(
     client: Upstream,
     method: str,
     url: str,
@@ -272,10 +270,10 @@ def ask(
     body: bytes | None = None,
     max_body: int = MAX_BODY,
 ) -> tuple[Answer | Unavailable, int | None, float]:
-    """Send one request, not counted by the guard, for a check of the server's health.
+    """Send one request for a health check; it bypasses the guard.
 
-    :param seconds: within which the answer must have come.
-    :returns: what came of it, the status that was answered, if any, and how many seconds it took.
+    :param seconds: the deadline.
+    :returns: the outcome, the status of the answer if any, and the seconds that it took.
     """
     began = perf_counter()
     exchange = Exchange(Deadline(seconds), max_body)
@@ -286,38 +284,36 @@ def ask(
 def reach_check(
     name: str, server: str, outcome: Answer | Unavailable, status: int | None, taken: float, seconds: float
 ) -> Check:
-    """Return the check of a server: any answer below HTTP 500 shows that it was reached.
+    """Return the check of a server: any answer below HTTP 500 shows that it is reachable.
 
-    :param server: its address, as it is shown.
-    :param taken: seconds; half of the ``seconds`` allowed is slow.
+    :param server: its URL, as shown.
+    :param taken: seconds; more than half of the ``seconds`` allowed is slow.
     """
     if status is None or status >= 500:
         detail = outcome.detail if isinstance(outcome, Unavailable) else ""
         return Check(name, "failure", f"{server}: {detail}", advice(detail))
     finding = f"{server} answered HTTP {status} after {1000 * taken:.0f} ms"
     if taken > seconds / 2:
-        return Check(name, "warning", f"{finding}, and has {seconds:g} s", "look why it is slow, or raise timeout")
+        return Check(name, "warning", f"{finding}; timeout is {seconds:g} s", "check why it is slow, or raise timeout")
     return Check(name, "ok", finding)
 
 
 def advice(detail: str) -> str:
-    """Return what an operator can do about a server that was not reached.
+    """Return what an operator can do about an unreachable server.
 
-    :param detail: as :func:`explain` and its callers word it.
+    :param detail: the text of :func:`explain` or its callers.
     """
     for words, what_to_do in _ADVICE.items():
         if words in detail:
             return what_to_do
-    return "check its address, and this machine's way to it (firewall, proxy)"
+    return "check its URL, and the network to it (firewall, proxy)"
 
 
 def read(response: BaseHTTPResponse, max_body: int) -> Answer | Unavailable:
-    """Return what a server answered.
-
-    Requests ask for ``Accept-Encoding: identity``; an answer with another content coding is not decoded but refused.
+    """Read a server's answer. One with a content coding is refused, because it was requested without.
 
     :param max_body: bytes of the body that are read.
-    :raises TooMuch: if the body is longer. What urllib3 and the sockets raise passes, too.
+    :raises TooMuch: if the body is longer. Errors of urllib3 and the sockets pass, too.
     """
     status = response.status
     if status in NOT_NOW or status >= 500:
@@ -353,17 +349,18 @@ def _retry_after(header: str | None) -> int:
 
 
 def failure(raised: BaseException, exchange: Exchange) -> Unavailable:
-    """Return what an error of urllib3 or of the sockets means for the request it ended."""
+    """Return the outcome of a request that an error of urllib3 or of the sockets has ended."""
     error = _root(raised)
     if isinstance(error, TooMuch):
         return Unavailable(Reason.UNREADABLE_ANSWER, detail=f"the answer is larger than {exchange.max_body} bytes")
     if not exchange.sent:
         return Unavailable(Reason.UNREACHABLE, detail=f"no connection: {explain(error)}")
     if isinstance(error, TIMEOUTS):
-        return Unavailable(Reason.TIMED_OUT, detail="no whole answer in time")
+        return Unavailable(Reason.TIMED_OUT, detail="no complete answer in time")
     if isinstance(error, OSError):
-        return Unavailable(Reason.SERVER_ERROR, detail=f"the connection broke: {explain(error)}")
-    return Unavailable(Reason.UNREADABLE_ANSWER, detail=f"the answer is broken off or no HTTP ({type(error).__name__})")
+        return Unavailable(Reason.SERVER_ERROR, detail=f"the connection failed: {explain(error)}")
+    detail = f"the answer is incomplete or not HTTP ({type(error).__name__})"
+    return Unavailable(Reason.UNREADABLE_ANSWER, detail=detail)
 
 
 def _of_proxy(error: ProxyError) -> str:
@@ -373,7 +370,7 @@ def _of_proxy(error: ProxyError) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return what an error of urllib3 was made from."""
+    """Return the cause of an error of urllib3."""
     inner = next((part for part in error.args if isinstance(part, BaseException)), None)
     return error if inner is None or inner is error else _root(inner)
 

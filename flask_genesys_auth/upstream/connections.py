@@ -1,6 +1,6 @@
-"""Connections to servers, each operation of which ends by the deadline of the exchange that it serves.
+"""Connections whose every operation ends by the deadline of the current exchange.
 
-An exchange also limits what is read. The sockets serve every protocol; the pools at the end are urllib3's for HTTP.
+An exchange also limits the size of an answer. The sockets serve every protocol, the pools at the end urllib3's HTTP.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _MAX_HEAD = 64 * 1024
 
 
 class Deadline:
-    """The moment by which a step must have its answer, however many requests that takes.
+    """The time by which a step must end, however many requests it sends.
 
-    :param seconds: from now on.
+    :param seconds: from now.
     """
 
     __slots__ = ("_end", "seconds")
@@ -46,7 +46,7 @@ class Deadline:
     def remaining(self) -> float:
         """Return the seconds left, more than 0.
 
-        :raises TimeoutError: when there are none.
+        :raises TimeoutError: if there are none.
         """
         left = self._end - monotonic()
         if left <= 0:
@@ -63,7 +63,7 @@ class Deadline:
         return max(self._end - monotonic(), 0.0)
 
     @property
-    def generous(self) -> bool:
+    def half_left(self) -> bool:
         """Tell whether at least half of the time is left."""
         return self._end - monotonic() >= self.seconds / 2
 
@@ -78,12 +78,11 @@ class TooMuch(Exception):
 
 
 class Exchange:
-    """The limits of the request under way, which the sockets keep to.
+    """The limits of the current request, which the sockets enforce.
 
     :param deadline: of the step.
     :param max_body: bytes of the body that are read; the head may have 64 KiB.
-
-    :ivar sent: something has been sent to the server itself, not only to a proxy on the way.
+    :ivar sent: something was sent to the server itself, not only to a proxy.
     """
 
     __slots__ = ("_budget", "deadline", "max_body", "sent")
@@ -95,9 +94,9 @@ class Exchange:
         self._budget = _MAX_HEAD + max_body
 
     def received(self, octets: int) -> None:
-        """Count what was read.
+        """Count octets that were read.
 
-        :raises TooMuch: when it is more than the head and the body may have.
+        :raises TooMuch: if the head and the body are longer than allowed.
         """
         self._budget -= octets
         if self._budget < 0:
@@ -109,7 +108,7 @@ exchange_under_way: ContextVar[Exchange] = ContextVar("flask_genesys_auth.upstre
 
 @contextmanager
 def exchanging(exchange: Exchange) -> Iterator[None]:
-    """Make the sockets that are used within keep to this exchange."""
+    """Apply the limits of this exchange to the sockets that are used within."""
     token = exchange_under_way.set(exchange)
     try:
         yield
@@ -120,7 +119,7 @@ def exchanging(exchange: Exchange) -> Iterator[None]:
 def tls_context(certificates: str) -> ssl.SSLContext:
     """Return a TLS context (1.2 or later) that verifies certificates and host names, and makes bounded sockets.
 
-    :param certificates: in PEM form, the authorities to trust instead of the system's; empty: the system's.
+    :param certificates: the authorities to trust, in PEM; empty: the system's.
     """
     context = ssl.create_default_context(cadata=certificates or None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -129,9 +128,9 @@ def tls_context(certificates: str) -> ssl.SSLContext:
 
 
 class BoundedSocket(socket.socket):
-    """A socket on which every operation ends by the deadline of the exchange it serves.
+    """A socket on which every operation ends by the deadline of the current exchange.
 
-    A time-out of the socket itself begins anew with every byte, so a slow drip would never meet it.
+    A timeout of the socket itself would start again with every byte, so that a slow answer would never reach it.
     """
 
     def recv_into(self, buffer: WriteableBuffer, nbytes: int | None = None, flags: int = 0) -> int:
@@ -150,11 +149,11 @@ class BoundedSocket(socket.socket):
         exchange.received(len(data))
         return data
 
-    def quiet(self) -> bool:
-        """Tell whether the idle connection has received nothing, not even its end."""
+    def idle(self) -> bool:
+        """Tell whether the connection has received nothing, not even its end."""
         self.settimeout(0)
         try:
-            # Past TLS: nothing that belongs to an answer is read.
+            # Below TLS, so that no part of an answer is read.
             socket.socket.recv(self, 1, socket.MSG_PEEK)
         except BlockingIOError:
             return True
@@ -171,23 +170,23 @@ class BoundedSocket(socket.socket):
 
 
 class BoundedTlsSocket(BoundedSocket, ssl.SSLSocket):
-    """The same over TLS."""
+    """A bounded socket over TLS."""
 
 
 def connect(host: str, port: int) -> BoundedSocket:
-    """Connect to the first address of a host that accepts, by the deadline of the exchange under way.
+    """Connect to the first address of a host that accepts, by the deadline of the current exchange.
 
-    :raises OSError: if none does.
+    :raises OSError: if none accepts.
     """
     deadline = exchange_under_way.get().deadline
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except UnicodeError as error:
-        raise socket.gaierror("the host is no name") from error
-    failure: OSError = OSError("the name has no address")
+        raise socket.gaierror("the host name is not valid") from error
+    failure: OSError = OSError("the host name has no address")
     for place, (family, kind, protocol, _, address) in enumerate(found):
         try:
-            # Of several addresses a dead one must leave time for the next.
+            # A dead address must leave time for the next one.
             share = deadline.remaining() / (len(found) - place)
             sock = BoundedSocket(family, kind, protocol)
         except OSError as error:
@@ -207,7 +206,7 @@ def connect(host: str, port: int) -> BoundedSocket:
 
 
 def explain(error: BaseException) -> str:
-    """Return why there is no connection."""
+    """Describe why there is no connection."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is refused, {printable(error.verify_message)}"
     if isinstance(error, ssl.SSLError):
@@ -220,10 +219,7 @@ def explain(error: BaseException) -> str:
 
 
 def printable(text: str, limit: int = _MAX_DETAIL) -> str:
-    """Return text from outside as a log may hold it: visible ASCII and single spaces, of bounded length.
-
-    :param limit: characters.
-    """
+    """Return text from outside for a log: visible ASCII and single spaces, at most ``limit`` characters."""
     shown = "".join(character if " " <= character <= "~" else " " for character in text[: 4 * limit])
     squeezed = " ".join(shown.split())
     return squeezed if len(squeezed) <= limit else squeezed[: limit - 3] + "..."
@@ -232,11 +228,11 @@ def printable(text: str, limit: int = _MAX_DETAIL) -> str:
 def pools(certificates: str, proxy: Proxy | None, connections: int) -> urllib3.PoolManager:
     """Return pools of bounded connections for HTTP.
 
-    Through a proxy they reach https servers only, by ``CONNECT`` (RFC 9110 9.3.6): TLS is between us and the server.
-    A failure up to the end of ``CONNECT`` is a :class:`urllib3.exceptions.ProxyError`.
+    A proxy is used for https only, by ``CONNECT`` (RFC 9110 9.3.6), so that TLS ends at the server itself. A failure up
+    to the end of ``CONNECT`` is a :class:`urllib3.exceptions.ProxyError`.
 
-    :param certificates: as :func:`tls_context` has it.
-    :param connections: how many idle connections are kept for each server.
+    :param certificates: as for :func:`tls_context`.
+    :param connections: idle connections that are kept for each server.
     """
     keywords: dict[str, Any] = {
         "num_pools": 16,
@@ -265,16 +261,16 @@ class _TlsConnection(HTTPSConnection):
         return _connected(self)
 
     def _tunnel(self) -> None:
-        # http.client's; it is the only place that knows where CONNECT ends and TLS begins.
+        # A private method of http.client, the only place between the end of CONNECT and the start of TLS.
         try:
             super()._tunnel()
         except TooMuch:
-            endless = OSError(0, "its answer does not end")
+            endless = OSError(0, "its answer exceeds the size limit")
             raise ProxyError("the proxy makes no tunnel", endless) from None
         except (OSError, HTTPException) as error:
             raise ProxyError("the proxy makes no tunnel", error) from error
         finally:
-            # Until here everything has been sent to the proxy, and nothing to the server.
+            # Until here, nothing was sent to the server itself.
             exchange_under_way.get().sent = False
 
 
@@ -292,5 +288,5 @@ def _connected(connection: HTTPConnection) -> socket.socket:
     except OSError as error:
         if connection.proxy is not None:
             raise ProxyError("the proxy is not reached", error) from error
-        # urllib3 would pass over a bare ECONNRESET or EPIPE, and go on to read without a socket.
+        # urllib3 would ignore a bare ECONNRESET or EPIPE, and then read without a socket.
         raise ProtocolError("no connection", error) from error

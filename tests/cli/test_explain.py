@@ -117,7 +117,7 @@ def test_an_organization_that_is_not_listed(salesforce: Asking, salesforce_emula
     assert other != headers["surl"]
     row = salesforce.step("salesforce", ssid=headers["ssid"], surl=other)
     assert row["reason"] == "organization_not_listed"
-    assert "00D000000000002 is not on organizations" in row["detail"]
+    assert "00D000000000002 is not in organizations" in row["detail"]
     assert "contact_centers.acme.salesforce.organizations" in row["advice"]
 
 

@@ -55,9 +55,9 @@ def test_tls_is_told(slapd: SlapdServer, ldaps: bool) -> None:
     ("changes", "key", "finding"),
     [
         ({"bind_password": Secret("wr0ng")}, "bind_dn", "result 49"),
-        ({"base": f"ou=nowhere,{BASE}"}, "base", "is not there"),
-        ({"group_base": f"ou=nowhere,{BASE}"}, "group_base", "is not there"),
-        ({"bind_dn": "", "bind_password": None}, "base", "is not there, or bind_dn does not see it"),
+        ({"base": f"ou=nowhere,{BASE}"}, "base", "does not exist"),
+        ({"group_base": f"ou=nowhere,{BASE}"}, "group_base", "does not exist"),
+        ({"bind_dn": "", "bind_password": None}, "base", "does not exist, or bind_dn may not read it"),
     ],
 )
 def test_what_is_wrong_is_a_failure(slapd: SlapdServer, changes: dict[str, Any], key: str, finding: str) -> None:
@@ -74,10 +74,10 @@ def test_advice_is_about_what_was_found(own_slapd: SlapdServer) -> None:
     wrong_port = LdapServer(True, "127.0.0.1", own_slapd.port)
     assert "check its port" in look(own_slapd, servers=(wrong_port,), timeout=2)[str(wrong_port)].advice
     wrong_password = look(own_slapd, bind_password=Secret("wr0ng"))[f"{plain}.bind_dn"]
-    assert "look at ldap.bind_dn and ldap.bind_password" in wrong_password.finding
-    assert wrong_password.advice.startswith("do what it says")
+    assert "check ldap.bind_dn and ldap.bind_password" in wrong_password.finding
+    assert wrong_password.advice.startswith("follow the advice in the finding")
     with own_slapd.hanging():
-        assert "look there" in look(own_slapd, timeout=1)[str(plain)].advice
+        assert "raise timeout" in look(own_slapd, timeout=1)[str(plain)].advice
     own_slapd.stop()
     assert "nothing listens there" in look(own_slapd)[str(plain)].advice
 
@@ -88,7 +88,7 @@ def test_a_service_that_must_use_tls_is_told_so(own_slapd: SlapdServer, tmp_path
     file.write_text(file.read_text().replace("threads 8", "threads 8\nsecurity simple_bind=128"))
     own_slapd.start()
     told = look(own_slapd)[f"{own_slapd.url}.bind_dn"]
-    assert "it wants TLS: use ldaps:// or start_tls = true" in told.finding
+    assert "it requires TLS: use ldaps:// or start_tls = true" in told.finding
     assert "bind_password" not in told.finding
     good = look(own_slapd, start_tls=True, ca_file=own_slapd.authority)
     assert {check.status for check in good.values()} == {"ok"}
@@ -97,7 +97,7 @@ def test_a_service_that_must_use_tls_is_told_so(own_slapd: SlapdServer, tmp_path
 def test_a_server_that_says_nothing_is_one_failure(own_slapd: SlapdServer) -> None:
     with own_slapd.hanging():
         (check,) = look(own_slapd, timeout=1).values()
-    assert (check.status, check.finding) == ("failure", "no whole answer in time")
+    assert (check.status, check.finding) == ("failure", "no complete answer in time")
 
 
 def test_each_server_is_looked_at_whatever_the_others_say(slapd: SlapdServer) -> None:
@@ -122,7 +122,7 @@ def test_passwords_in_the_open_are_warned_of(slapd: SlapdServer) -> None:
     directory = LdapDirectory(slapd.settings(servers=(LdapServer(False, "ldap.invalid", 389),)))
     found = list(directory.checks())
     assert [check.status for check in found] == ["failure", "warning"]
-    assert "in the open" in found[1].finding
+    assert "without encryption" in found[1].finding
 
 
 def test_doctor_shows_it(slapd: SlapdServer, tmp_path: Path) -> None:

@@ -16,7 +16,13 @@ from flask_genesys_auth.chain.protocols import DirectoryEntry
 from flask_genesys_auth.config.distinguished_names import escape_value, normal, parse
 from flask_genesys_auth.config.names import fold
 from flask_genesys_auth.directories.ldap import LdapDirectory
-from flask_genesys_auth.directories.ldap.directory import fill_filter, fill_name, filter_value, nobody, spells_itself
+from flask_genesys_auth.directories.ldap.directory import (
+    fill_filter,
+    fill_name,
+    filter_value,
+    is_unambiguous,
+    unused_dn,
+)
 from tests.slapd import PASSWORD, PEOPLE, SlapdServer
 
 SPECIAL = "\"\\+,;<>=#*()&|!~:/'@{}%$?[]^`. -_"
@@ -139,18 +145,18 @@ def test_what_is_no_distinguished_name_is_none(text: str) -> None:
 
 
 def test_nobody_is_nobody_and_another_one_each_time() -> None:
-    assert len({nobody(PEOPLE) for _ in range(100)}) == 100
-    assert parse(nobody(PEOPLE)) is not None
+    assert len({unused_dn(PEOPLE) for _ in range(100)}) == 100
+    assert parse(unused_dn(PEOPLE)) is not None
 
 
 @pytest.mark.parametrize("name", ["ann", "ann@acme.example", "a*"])
 def test_a_plain_name_spells_itself(name: str) -> None:
-    assert spells_itself(name)
+    assert is_unambiguous(name)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ä", "\uff41nn", "a\u00adnn", "a\u200bnn", "a\x00"])
 def test_a_name_that_a_directory_may_read_otherwise_does_not(name: str) -> None:
-    assert not spells_itself(name)
+    assert not is_unambiguous(name)
 
 
 # To a real OpenLDAP

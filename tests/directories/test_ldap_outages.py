@@ -253,16 +253,16 @@ def test_a_connection_is_used_again_and_never_as_the_person_before(own_slapd: Sl
     directory.close()
     assert settings.ldap is not None
     server = DirectoryServer(settings.ldap.servers[0], settings.ldap)
-    with server.asked(Deadline(LONG)) as call:
-        with call.person() as connection:
+    with server.call(Deadline(LONG)) as call:
+        with call.user() as connection:
             assert connection.bind(f"uid=ann,{PEOPLE}", PASSWORD).code == 0
             assert connection.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline) is not None
-        with call.person() as again:
+        with call.user() as again:
             assert again is connection
-            with pytest.raises(RuntimeError, match="person before"):
+            with pytest.raises(RuntimeError, match="previous user"):
                 again.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline)
             assert again.bind(f"uid=bob,{PEOPLE}", "wrong").code == 49
-            with pytest.raises(RuntimeError, match="person before"):
+            with pytest.raises(RuntimeError, match="previous user"):
                 again.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline)
             assert again.bind(f"uid=bob,{PEOPLE}", PASSWORD).code == 0
             assert again.read(f"uid=ann,{PEOPLE}", ["mail"], call.deadline) is None
@@ -329,7 +329,7 @@ def test_only_so_many_idle_connections_are_kept(well: ScriptedServer) -> None:
     assert settings is not None
     server = DirectoryServer(settings.servers[0], settings)
     pool = Pool(2)
-    with server.asked(Deadline(LONG)) as call:
+    with server.call(Deadline(LONG)) as call:
         connections = [server.open(call.deadline) for _ in range(3)]
         for connection in connections:
             pool.give(connection)

@@ -15,7 +15,7 @@ from flask_genesys_auth.chain.protocols import DirectoryEntry
 from flask_genesys_auth.config.names import fold
 from flask_genesys_auth.config.settings import ConfigurationServer, LdapAttributes
 from flask_genesys_auth.directories.ldap import LdapDirectory
-from flask_genesys_auth.directories.ldap.results import policy_error
+from flask_genesys_auth.directories.ldap.connection import policy_error
 from flask_genesys_auth.limits import FailureLimit
 from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep
 from flask_genesys_auth.upstream.breaker import FAILURES

@@ -353,7 +353,7 @@ def test_slow_answer_ends_by_the_deadline(site: Site, clock: Clock) -> None:
     # Long enough for any machine to connect; the whole document would take minutes.
     source = AddressSource(IdentityProvider("okta", site.address), "acme", None, timeout=3.0)
     site.fail(200, body=metadata_of(), drip=0.5)
-    with pytest.raises(MetadataRefused, match="no whole answer in time"):
+    with pytest.raises(MetadataRefused, match="no complete answer in time"):
         source.fetch(clock.now)
 
 

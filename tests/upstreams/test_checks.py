@@ -19,7 +19,7 @@ from flask_genesys_auth.steps.salesforce import SalesforceStep
 from flask_genesys_auth.testing.faults import RawServer, unused_url
 from flask_genesys_auth.testing.genesys import GenesysEmulator
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
-from flask_genesys_auth.upstream import Upstream, ask, reach_check
+from flask_genesys_auth.upstream import Upstream, probe, reach_check
 
 from .test_tls import certificate, serve_tls
 
@@ -27,7 +27,7 @@ __all__ = ["certificate"]
 
 
 def reached(client: Upstream, url: str, seconds: float = 20.0) -> Check:
-    return reach_check("there", url, *ask(client, "GET", url, seconds=seconds), seconds)
+    return reach_check("there", url, *probe(client, "GET", url, seconds=seconds), seconds)
 
 
 @pytest.mark.parametrize("status", [200, 302, 401, 403, 404, 408, 429])
@@ -47,11 +47,11 @@ def test_an_answer_that_is_too_long_is_reached_all_the_same(upstream: Upstream, 
 def test_a_fault_of_the_server_is_told(upstream: Upstream, genesys: GenesysEmulator, status: int) -> None:
     genesys.fail(status)
     check = reached(upstream, genesys.url)
-    assert (check.status, f"HTTP {status}" in check.finding, "look there" in check.advice) == ("failure", True, True)
+    assert (check.status, f"HTTP {status}" in check.finding, "its log" in check.advice) == ("failure", True, True)
 
 
 def test_a_slow_server_is_warned_of(upstream: Upstream, genesys: GenesysEmulator) -> None:
-    outcome, status, _ = ask(upstream, "GET", genesys.url, seconds=20)
+    outcome, status, _ = probe(upstream, "GET", genesys.url, seconds=20)
     assert reach_check("there", genesys.url, outcome, status, 9.0, 20.0).status == "ok"
     assert reach_check("there", genesys.url, outcome, status, 11.0, 20.0).status == "warning"
 
@@ -78,7 +78,7 @@ def test_what_is_wrong_with_tls_is_told_apart(upstream: Upstream, certificate: P
 
 def test_the_guard_of_users_has_no_part_in_it(upstream: Upstream, genesys: GenesysEmulator) -> None:
     for _ in range(10):
-        assert isinstance(ask(upstream, "GET", unused_url(), seconds=20)[0], Unavailable)
+        assert isinstance(probe(upstream, "GET", unused_url(), seconds=20)[0], Unavailable)
     assert reached(upstream, genesys.url).status == "ok"
 
 

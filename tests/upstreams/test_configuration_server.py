@@ -26,8 +26,8 @@ from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import ConfigurationServer
 from flask_genesys_auth.directories.genesys import TOKEN_PATH, USERINFO_PATH, GenesysDirectory
 from flask_genesys_auth.limits import FailureLimit
-from flask_genesys_auth.steps.basic import basic_challenge
 from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep
+from flask_genesys_auth.steps.web_services import basic_challenge
 from flask_genesys_auth.testing.faults import RawServer, unused_url
 from flask_genesys_auth.testing.genesys import GenesysEmulator
 
@@ -296,9 +296,7 @@ def test_what_an_account_is_matched_by(ask: Asked, match: str, subject: str, mat
 
 def test_a_person_without_the_matched_attribute_has_no_account(ask: Asked) -> None:
     ask.emulator.alter(loginName=None)
-    assert ask.step(match="login_name") == Rejected(
-        Reason.NO_ACCOUNT, "the directory knows no login_name of this person"
-    )
+    assert ask.step(match="login_name") == Rejected(Reason.NO_ACCOUNT, "the directory has no login_name for this user")
     assert isinstance(ask.step(match="username"), Authenticated)
 
 

@@ -154,7 +154,7 @@ def test_the_circuit_of_a_child_counts_for_itself(fork: str) -> None:
 
 
 def test_calls_of_the_parent_take_no_place_in_a_child(fork: str) -> None:
-    guard = Guard(concurrent=2, patience=0)
+    guard = Guard(concurrent=2, max_wait=0)
     fail(guard, FAILURES, OTHER)
     under_way = [entered(guard.enter(SERVER)) for _ in range(2)]
 
@@ -183,7 +183,7 @@ def test_a_lock_that_was_held_during_a_fork_stops_no_child(fork: str) -> None:
             assert go.wait(LONG)
         return 0.0
 
-    guard = Guard(concurrent=1, patience=0, clock=clock)
+    guard = Guard(concurrent=1, max_wait=0, clock=clock)
     thread = threading.Thread(target=guard.enter, args=(SERVER,))
     thread.start()
     assert held.wait(LONG)

@@ -11,7 +11,7 @@ import pytest
 
 from flask_genesys_auth.chain.outcomes import Reason, Unavailable
 from flask_genesys_auth.upstream import Guard, Passage
-from flask_genesys_auth.upstream.breaker import FAILURES, FIRST_PAUSE, JITTER, LONGEST_PAUSE, YOUNG
+from flask_genesys_auth.upstream.breaker import FAILURES, FIRST_PAUSE, JITTER, LONGEST_PAUSE, SLOW_CALL
 
 SERVER = "https://one.example:443"
 OTHER = "https://other.example:443"
@@ -67,7 +67,7 @@ def test_failures_in_a_row_open_the_circuit_and_not_one_fewer(guard: Guard) -> N
         pass  # says nothing: it neither counts nor forgives
     fail(guard)
     found = refused(guard.enter(SERVER))
-    assert found.detail == f"{SERVER} is not asked: 5 calls in a row have failed, the last: it is down"
+    assert found.detail == f"{SERVER} is not asked: 5 consecutive calls have failed, the last: it is down"
     assert FIRST_PAUSE * LEAST <= found.retry_after <= FIRST_PAUSE * MOST + 1
 
 
@@ -194,7 +194,7 @@ def test_only_so_many_calls_at_once_over_all_parts_of_a_server(guard: Guard) -> 
 
 
 def test_one_too_many_waits_for_a_call_that_ends_soon(clock: Clock) -> None:
-    guard = Guard(concurrent=2, patience=LONG, clock=clock)
+    guard = Guard(concurrent=2, max_wait=LONG, clock=clock)
     under_way = [entered(guard.enter(SERVER)) for _ in range(2)]
     with ThreadPoolExecutor() as others:
         waiting = others.submit(guard.enter, SERVER)
@@ -210,9 +210,9 @@ def test_one_too_many_waits_for_a_call_that_ends_soon(clock: Clock) -> None:
 
 
 def test_nobody_waits_for_a_server_that_seems_to_hang(clock: Clock) -> None:
-    guard = Guard(concurrent=2, patience=LONG, clock=clock)
+    guard = Guard(concurrent=2, max_wait=LONG, clock=clock)
     first = entered(guard.enter(SERVER))
-    clock.now += YOUNG
+    clock.now += SLOW_CALL
     with entered(guard.enter(SERVER)):
         refused(guard.enter(SERVER), Reason.UPSTREAM_BUSY)
     leave(first)
@@ -220,7 +220,7 @@ def test_nobody_waits_for_a_server_that_seems_to_hang(clock: Clock) -> None:
 
 
 def test_who_waits_in_vain_is_sent_away(clock: Clock) -> None:
-    guard = Guard(concurrent=1, patience=0.05, clock=clock)
+    guard = Guard(concurrent=1, max_wait=0.05, clock=clock)
     with entered(guard.enter(SERVER)):
         began = time.monotonic()
         refused(guard.enter(SERVER), Reason.UPSTREAM_BUSY)
@@ -229,7 +229,7 @@ def test_who_waits_in_vain_is_sent_away(clock: Clock) -> None:
 
 
 def test_who_waits_while_the_circuit_opens_is_told_so(clock: Clock) -> None:
-    guard = Guard(concurrent=1, patience=LONG, clock=clock)
+    guard = Guard(concurrent=1, max_wait=LONG, clock=clock)
     fail(guard, FAILURES - 1)
     last = entered(guard.enter(SERVER))
     with ThreadPoolExecutor() as others:
@@ -244,7 +244,7 @@ def test_who_waits_while_the_circuit_opens_is_told_so(clock: Clock) -> None:
 
 
 def test_whoever_has_little_time_waits_for_half_of_it_at_most(clock: Clock) -> None:
-    guard = Guard(concurrent=1, patience=LONG, clock=clock)
+    guard = Guard(concurrent=1, max_wait=LONG, clock=clock)
     with entered(guard.enter(SERVER)):
         began = time.monotonic()
         refused(guard.enter(SERVER, within=0.1), Reason.UPSTREAM_BUSY)
@@ -253,7 +253,7 @@ def test_whoever_has_little_time_waits_for_half_of_it_at_most(clock: Clock) -> N
 
 @pytest.mark.parametrize("concurrent", [1, 2, 4, 6])
 def test_who_comes_later_does_not_overtake_who_waits(clock: Clock, concurrent: int) -> None:
-    guard = Guard(concurrent=concurrent, patience=LONG, clock=clock)
+    guard = Guard(concurrent=concurrent, max_wait=LONG, clock=clock)
     under_way = [entered(guard.enter(SERVER)) for _ in range(concurrent)]
     with ThreadPoolExecutor() as others:
         waiting = others.submit(guard.enter, SERVER)
@@ -267,7 +267,7 @@ def test_who_comes_later_does_not_overtake_who_waits(clock: Clock, concurrent: i
 
 
 def test_who_waits_behind_somebody_that_gives_up_has_a_turn(clock: Clock) -> None:
-    guard = Guard(concurrent=4, patience=LONG, clock=clock)
+    guard = Guard(concurrent=4, max_wait=LONG, clock=clock)
     under_way = [entered(guard.enter(SERVER)) for _ in range(4)]
     with ThreadPoolExecutor() as others:
         hasty = others.submit(guard.enter, SERVER, within=4)
@@ -283,7 +283,7 @@ def test_who_waits_behind_somebody_that_gives_up_has_a_turn(clock: Clock) -> Non
 
 
 def test_who_waits_while_all_is_forgotten_goes_on(clock: Clock) -> None:
-    guard = Guard(concurrent=1, patience=LONG, clock=clock)
+    guard = Guard(concurrent=1, max_wait=LONG, clock=clock)
     forgotten = entered(guard.enter(SERVER))
     with ThreadPoolExecutor() as others:
         waiting = others.submit(guard.enter, SERVER)
@@ -366,8 +366,10 @@ def test_the_log_says_once_that_it_opens_and_once_that_it_closes(
         fail(guard, part="tenant")
     (opened,) = caplog.records
     assert opened.levelno == logging.WARNING
-    assert f"{SERVER} (tenant) does not answer: 5 calls in a row have failed, the last: no connection" in opened.message
-    assert "Look at that server" in opened.message
+    assert (
+        f"{SERVER} (tenant) does not answer: 5 consecutive calls have failed, the last: no connection" in opened.message
+    )
+    assert "Check that server" in opened.message
     told = opened.__dict__["genesys_auth"]
     assert (told["event"], told["upstream"], told["part"], told["detail"]) == (
         "circuit_opened",

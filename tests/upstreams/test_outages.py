@@ -59,7 +59,7 @@ class Early(Deadline):
     """However slow this machine is: most of the time is left when the server is asked."""
 
     @property
-    def generous(self) -> bool:
+    def half_left(self) -> bool:
         return True
 
 
@@ -67,7 +67,7 @@ class Late(Deadline):
     """Most of it is gone by then."""
 
     @property
-    def generous(self) -> bool:
+    def half_left(self) -> bool:
         return False
 
 
@@ -202,12 +202,12 @@ def test_a_deadline_that_was_spent_before_is_no_failure_of_the_server(upstream: 
     assert len(desk.requests) == 1
 
 
-def test_a_deadline_is_generous_while_half_of_it_is_left() -> None:
-    assert Deadline(600).generous
+def test_deadline_knows_when_half_is_left() -> None:
+    assert Deadline(600).half_left
     short = Deadline(0.02)
-    while short.generous:
+    while short.half_left:
         threading.Event().wait(0.001)
-    assert not Deadline(0).generous
+    assert not Deadline(0).half_left
 
 
 def test_a_time_out_counts_only_where_the_server_had_most_of_the_deadline(upstream: Upstream) -> None:

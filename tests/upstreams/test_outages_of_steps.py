@@ -47,7 +47,7 @@ class Agents:
         self.settings = ConfigurationServer(
             url=emulator.url, client_id=emulator.client_id, client_secret=Secret(emulator.client_secret), timeout=60
         )
-        self.upstream = Upstream(guard=Guard(concurrent=1, patience=0.01, clock=self.clock))
+        self.upstream = Upstream(guard=Guard(concurrent=1, max_wait=0.01, clock=self.clock))
         self.ann = emulator.add_user("ann", PASSWORD)
         self._step = ConfigurationServerStep(
             self.settings, GenesysDirectory(self.settings, self.upstream), FailureLimit("2 per 15 minutes")

@@ -127,7 +127,7 @@ def test_a_server_that_the_proxy_does_not_reach_is_unreachable(through: Upstream
         ([], "the proxy makes no tunnel, RemoteDisconnected"),
         ([b"SSH-2.0-OpenSSH_9.2\r\n\r\n"], "the proxy makes no tunnel, BadStatusLine"),
         ([b"HTTP/1.1 2000 OK\r\n\r\n"], "the proxy makes no tunnel, BadStatusLine"),
-        ([b"HTTP/1.1 200 OK\r\n", *[b"X: " + b"x" * 60000 + b"\r\n"] * 9], "its answer does not end"),
+        ([b"HTTP/1.1 200 OK\r\n", *[b"X: " + b"x" * 60000 + b"\r\n"] * 9], "its answer exceeds the size limit"),
         ([b"HTTP/1.1 101 Switching Protocols\r\n\r\n"], "the proxy refuses with HTTP 101"),
         ([b"HTTP/1.1 204 No Content\r\n\r\n"], "the proxy refuses with HTTP 204"),
         ([b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n"], "the proxy refuses with HTTP 302"),

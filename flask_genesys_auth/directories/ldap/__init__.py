@@ -1,7 +1,7 @@
-"""Asks an LDAP directory (RFC 4511): the one that Configuration Server's External Authentication hands passwords to.
+"""Verifies passwords with an LDAP directory (RFC 4511), as Configuration Server's External Authentication does.
 
-``ldap3`` writes and reads the messages; sockets, TLS, time and what an outage costs are those of
-:mod:`flask_genesys_auth.upstream`. Imported only where ``directory = "ldap"``.
+``ldap3`` writes and reads the messages; sockets, TLS, deadlines and the circuit breaker are those of
+:mod:`flask_genesys_auth.upstream`. Imported only with ``directory = "ldap"``.
 """
 
 from .directory import LdapDirectory

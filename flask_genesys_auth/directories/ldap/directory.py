@@ -1,4 +1,4 @@
-"""The directory itself: its servers in turn under one deadline, a person found and bound, what is known of them."""
+"""The LDAP directory: tries its servers in turn by one deadline; finds, binds and reads a user."""
 
 from __future__ import annotations
 
@@ -17,32 +17,31 @@ from ...config.names import fold
 from ...config.rules import DN, USER
 from ...errors import ConfigurationError
 from ...upstream import Deadline, Guard
-from .connection import ONE_LEVEL, SUBTREE, Connection, Entry, check_filter
-from .results import NoAnswer, of_user_bind
+from .connection import ONE_LEVEL, SUBTREE, Connection, Entry, NoAnswer, check_user_bind, filter_problem
 from .server import Call, DirectoryServer, directory_checks
 
 if TYPE_CHECKING:
     from ...checks import Check
     from ...config.settings import ConfigurationServer, Ldap
 
-MOST_GROUPS = 1000
-"""Groups that a search may find; with more, nobody could tell which roles are missing."""
+MAX_GROUPS = 1000
+"""Groups that a search may find; with more, some roles could be missing unnoticed."""
 
 Verdict: TypeAlias = "DirectoryEntry | Rejected"
 _FOR_DISPLAY = frozenset({"email", "first_name", "last_name"})
 _NOT_ASKED = frozenset({Reason.CIRCUIT_OPEN, Reason.UPSTREAM_BUSY})
-_PLAIN = re.compile(r"[!-~]+", re.ASCII)
-_BARE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_VISIBLE_ASCII = re.compile(r"[!-~]+", re.ASCII)
+_UNESCAPED = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _SCOPES = {"subtree": SUBTREE, "one_level": ONE_LEVEL}
 
 
 class LdapDirectory:
     """Implements :class:`~flask_genesys_auth.chain.protocols.Directory` over LDAP (RFC 4511, 4513).
 
-    :param settings: of the Configuration Server step, with its ``ldap`` table.
-    :param guard: limits the calls to its servers; default: one of its own.
-    :param contact_center: the contact center's name, for error messages.
-    :param clock: returns seconds that never go back; the age of idle connections is measured by it.
+    :param settings: those of the Configuration Server step, with the ``ldap`` table.
+    :param guard: limits the calls to the servers; default: one of its own.
+    :param contact_center: its name, for error messages.
+    :param clock: monotonic seconds, for the age of idle connections.
     :raises ConfigurationError: if there is no ``ldap`` table, or ldap3 cannot read a filter.
     """
 
@@ -54,59 +53,54 @@ class LdapDirectory:
         contact_center: str = "NAME",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._contact_center = contact_center
-        if settings.ldap is None:
-            raise ConfigurationError(f'{self._path}: is required with directory = "ldap"')
-        self._settings = settings.ldap
+        path = f"contact_centers.{contact_center}.configuration_server.ldap"
+        ldap = settings.ldap
+        if ldap is None:
+            raise ConfigurationError(f'{path}: is required with directory = "ldap"')
+        for key in ("filter", "group_filter"):
+            problem = filter_problem(fill_filter(getattr(ldap, key), user="ann", dn="uid=ann"))
+            if problem:
+                raise ConfigurationError(f"{path}.{key}: is not a valid filter (RFC 4515): {problem}")
+        self._settings = ldap
         self._timeout = settings.timeout
         self._guard = guard or Guard(concurrent=settings.concurrent_calls)
-        self._check_filters()
-        self._person = _Person(settings.ldap)
+        self._users = _Users(ldap)
+        certificates, most = settings.ca_file, settings.concurrent_calls
         self._servers = [
-            DirectoryServer(
-                address,
-                settings.ldap,
-                certificates=settings.ca_file,
-                connections=settings.concurrent_calls,
-                clock=clock,
-            )
-            for address in settings.ldap.servers
+            DirectoryServer(address, ldap, certificates=certificates, connections=most, clock=clock)
+            for address in ldap.servers
         ]
 
     def __repr__(self) -> str:
         return f"LdapDirectory({', '.join(server.name for server in self._servers)})"
 
-    @property
-    def _path(self) -> str:
-        return f"contact_centers.{self._contact_center}.configuration_server.ldap"
-
     def verify(self, user_name: str, password: str) -> DirectoryEntry | Rejected | Unavailable:
-        """Ask the servers in turn, until one has answered, whether they belong together.
+        """Verify a user name and a password with the first server that answers.
 
         :param user_name: as looked up: without its realm, in NFC and case-folded.
         """
         if not user_name or not password:
-            # To the server it would be an anonymous bind, which succeeds (RFC 4513 5.1.2).
+            # The server would take it as an anonymous bind, which succeeds (RFC 4513 5.1.2).
             return Rejected(Reason.BAD_CREDENTIALS, "the user name or the password is empty")
         if "\0" in user_name or "\0" in password:
-            # What is written in C may end there, and find the password empty.
-            return Rejected(Reason.BAD_CREDENTIALS, "the user name or the password has a NUL in it")
+            # A server written in C may end the text there, and see an empty password.
+            return Rejected(Reason.BAD_CREDENTIALS, "the user name or the password contains NUL")
         try:
             (user_name + password).encode()
         except UnicodeEncodeError:
-            return Rejected(Reason.BAD_CREDENTIALS, "the user name or the password is no text in UTF-8")
-        return self._in_turn(lambda call: self._person.verify(call, user_name, password))
+            return Rejected(Reason.BAD_CREDENTIALS, "the user name or the password is not UTF-8")
+        return self._first_answer(user_name, password)
 
     def checks(self) -> tuple[Check, ...]:
-        """Return what is to be said of the directory: each server is asked, whatever the guard thinks of it."""
+        """Return the health checks of every server; they bypass the guard."""
         return tuple(directory_checks("configuration_server.ldap", self._settings, self._servers, self._timeout))
 
     def close(self) -> None:
-        """Let go of idle connections; new ones are made when it is used again."""
+        """Close idle connections; the next use opens new ones."""
         for server in self._servers:
             server.close()
 
-    def _in_turn(self, ask: Callable[[Call], Verdict]) -> Verdict | Unavailable:
+    def _first_answer(self, user_name: str, password: str) -> Verdict | Unavailable:
         deadline = Deadline(self._timeout)
         missed: list[Unavailable] = []
         for place, server in enumerate(self._servers):
@@ -118,52 +112,44 @@ class LdapDirectory:
                 continue
             with passage:
                 try:
-                    with server.asked(deadline.share(len(self._servers) - place)) as call:
-                        verdict = ask(call)
+                    with server.call(deadline.share(len(self._servers) - place)) as call:
+                        verdict = self._users.verify(call, user_name, password)
                 except NoAnswer as why:
                     missed.append(replace(why.outcome, detail=f"{server.name}: {why.outcome.detail}"))
-                    if why.well:
+                    if why.healthy:
                         passage.answered()
-                    elif why.well is False:
+                    elif why.healthy is False:
                         passage.failed(why.outcome.detail)
-                    if not why.elsewhere:
+                    if not why.try_next:
                         break
                 else:
                     passage.answered()
                     return verdict
-        return _of_all(missed)
-
-    def _check_filters(self) -> None:
-        for key in ("filter", "group_filter"):
-            sample = fill_filter(getattr(self._settings, key), user="ann", dn="uid=ann")
-            try:
-                check_filter(sample)
-            except ValueError as error:
-                raise ConfigurationError(f"{self._path}.{key}: is no filter (RFC 4515): {error}") from None
+        return _combined(missed)
 
 
-class _Person:
-    """How a person is found, bound and read."""
+class _Users:
+    """Finds, binds and reads users; each method passes on ``NoAnswer``."""
 
     def __init__(self, settings: Ldap) -> None:
         self._settings = settings
         names = settings.attributes
         self._wanted = {field.name: getattr(names, field.name) for field in fields(names) if getattr(names, field.name)}
         self._attributes = sorted(set(self._wanted.values()))
-        self._template_says = _template_says(settings)
+        self._name_is_enough = _name_is_enough(settings)
 
     def verify(self, call: Call, user: str, password: str) -> Verdict:
-        """Return who it is, or why nobody; :class:`NoAnswer` comes from below."""
+        """Return the user's entry, or why the user is rejected."""
         if self._settings.user_dn:
             return self._by_template(call, user, password)
         found = self._search(call, user)
         if isinstance(found, Rejected):
-            # Nobody is bound all the same, so that whoever is not found takes as long.
-            self._bind(call, nobody(self._settings.base), password)
+            # A bind all the same, so that an unknown name takes as long as a wrong password.
+            self._bind(call, unused_dn(self._settings.base), password)
             return found
-        refused = self._bind(call, found.dn, password)
-        if refused is not None:
-            return refused
+        rejected = self._bind(call, found.dn, password)
+        if rejected is not None:
+            return rejected
         if not self._settings.group_base:
             return self._described(user, found)
         with call.service() as connection:
@@ -187,16 +173,16 @@ class _Person:
         return found.entries[0]
 
     def _bind(self, call: Call, dn: str, password: str) -> Rejected | None:
-        with call.person() as connection:
-            return of_user_bind(connection.bind(dn, password))
+        with call.user() as connection:
+            return check_user_bind(connection.bind(dn, password))
 
     def _by_template(self, call: Call, user: str, password: str) -> Verdict:
         dn = fill_name(self._settings.user_dn, user)
-        with call.person() as connection:
-            refused = of_user_bind(connection.bind(dn, password))
-            if refused is not None:
-                return refused
-            if self._template_says and spells_itself(user):
+        with call.user() as connection:
+            rejected = check_user_bind(connection.bind(dn, password))
+            if rejected is not None:
+                return rejected
+            if self._name_is_enough and is_unambiguous(user):
                 return DirectoryEntry({"username": user})
             if self._settings.bind_password is None:
                 return self._read(connection, call, user, dn)
@@ -206,14 +192,13 @@ class _Person:
     def _read(self, connection: Connection, call: Call, user: str, dn: str) -> Verdict:
         entry = connection.read(dn, self._attributes, call.deadline)
         if entry is None:
-            detail = "the person's own entry cannot be read: look at the directory's access rules, or set ldap.bind_dn"
-            raise NoAnswer(Unavailable(Reason.SERVER_ERROR, detail=detail, uncounted=True), well=True)
+            raise _incomplete("the user's entry cannot be read: check the directory's access rules or set ldap.bind_dn")
         groups = self._groups(connection, call, user, entry) if self._settings.group_base else ()
         return self._described(user, entry, groups)
 
     def _groups(self, connection: Connection, call: Call, user: str, entry: Entry) -> tuple[str, ...]:
         settings = self._settings
-        # By what was typed, such as an address that people write themselves, somebody else's groups could be found.
+        # Never by the name that was typed: users can change some of the attributes by which they are found.
         name = _text("username", _values(entry, settings.attributes.username), user)
         if USER in settings.group_filter and not name:
             return ()
@@ -222,12 +207,11 @@ class _Person:
             fill_filter(settings.group_filter, user=name, dn=entry.dn),
             scope=SUBTREE,
             attributes=[],
-            limit=MOST_GROUPS,
+            limit=MAX_GROUPS,
             deadline=call.deadline,
         )
         if found.more:
-            detail = f"the person has more than {MOST_GROUPS} groups below ldap.group_base, or there are limits on them"
-            raise NoAnswer(Unavailable(Reason.SERVER_ERROR, detail=detail, uncounted=True), well=True)
+            raise _incomplete(f"more than {MAX_GROUPS} groups below ldap.group_base, or more than the server's limit")
         return tuple(entry.dn for entry in found.entries)
 
     def _described(self, user: str, entry: Entry, groups: Sequence[str] = ()) -> DirectoryEntry:
@@ -239,16 +223,21 @@ class _Person:
         )
 
 
-def _template_says(settings: Ldap) -> bool:
-    """Tell whether all that is wanted of a person is the name that the template puts in."""
-    wanted = replace(settings.attributes, username="")
-    if any(getattr(wanted, field.name) for field in fields(wanted)) or settings.group_base:
+def _incomplete(detail: str) -> NoAnswer:
+    """Return the error for a good password whose entry or groups cannot be read."""
+    return NoAnswer(Unavailable(Reason.SERVER_ERROR, detail=detail, uncounted=True), healthy=True)
+
+
+def _name_is_enough(settings: Ldap) -> bool:
+    """Tell whether the only wanted attribute is the name that the template contains."""
+    others = replace(settings.attributes, username="")
+    if any(getattr(others, field.name) for field in fields(others)) or settings.group_base:
         return False
     return any((settings.attributes.username.lower(), USER) in step for step in parse(settings.user_dn) or ())
 
 
 def _values(entry: Entry, attribute: str) -> list[str]:
-    """Return what an attribute says; values that are no text are left out."""
+    """Return the values of an attribute; values that are not text are left out."""
     octets = entry.values.get(attribute.lower(), ())
     if attribute.lower() == "objectguid":
         return [str(uuid.UUID(bytes_le=value)) for value in octets if len(value) == 16]
@@ -263,17 +252,17 @@ def _decoded(value: bytes) -> str:
 
 
 def _text(ours: str, values: list[str], user: str) -> str:
-    """Return the one value; of several by which an account could be found, the one that was typed, or none."""
+    """Return the value; of several values that could find an account, the one that was typed, or none."""
     if len(values) > 1 and ours not in _FOR_DISPLAY:
         return next((value for value in values if fold(value) == user), "")
     return values[0] if values else ""
 
 
-def _of_all(missed: Sequence[Unavailable]) -> Unavailable:
-    """Return what it comes to that no server has answered.
+def _combined(missed: Sequence[Unavailable]) -> Unavailable:
+    """Return one outcome for servers that have all failed to answer.
 
-    The last one has the word that may have counted a failure of the person's, else the last that was asked: the reason
-    of one that was not reached would give an attempt back which another has counted.
+    The reason is that of the last server that may have counted a failure, else of the last that was asked. The reason
+    of an unreachable server would return the slot of an attempt that another server has counted.
     """
     if not missed:
         return Unavailable(Reason.TIMED_OUT, detail="the deadline passed before a server was asked", uncounted=True)
@@ -289,36 +278,33 @@ def _of_all(missed: Sequence[Unavailable]) -> Unavailable:
 
 
 def filter_value(text: str) -> str:
-    r"""Return text as it stands for itself in a filter: every octet but letters and digits as ``\xx`` (RFC 4515 3).
+    r"""Escape text for a filter: every octet except letters and digits as ``\xx`` (RFC 4515 3).
 
-    More than must be escaped, for ldap3 strips spaces and counts parentheses.
+    That is more than RFC 4515 requires, because ldap3 strips spaces and counts parentheses.
     """
-    return "".join(chr(octet) if octet in _BARE else f"\\{octet:02x}" for octet in text.encode())
+    return "".join(chr(octet) if octet in _UNESCAPED else f"\\{octet:02x}" for octet in text.encode())
 
 
 def fill_filter(template: str, *, user: str, dn: str = "") -> str:
-    """Return a filter with the names put in."""
-    # What was put in first holds no brace that is not escaped.
+    """Return a filter with the user's names."""
+    # The escaped user name has no braces, so the second replacement does not change it.
     return template.replace(USER, filter_value(user)).replace(DN, filter_value(dn))
 
 
 def fill_name(template: str, user: str) -> str:
-    """Return a distinguished name with the user's put in."""
+    """Return a distinguished name with the user's name."""
     return template.replace(USER, escape_value(user))
 
 
-def nobody(base: str) -> str:
-    """Return a distinguished name that no entry has, below a base.
-
-    Whoever is not found is bound as nobody, so that they take as long as those with a wrong password.
-    """
+def unused_dn(base: str) -> str:
+    """Return a random distinguished name below a base; no entry has it."""
     return f"cn={secrets.token_hex(16)},{base}"
 
 
-def spells_itself(name: str) -> bool:
-    """Tell whether a directory that compares loosely (RFC 4518) can only mean this very name by it.
+def is_unambiguous(name: str) -> bool:
+    """Tell whether a directory that compares loosely (RFC 4518) can only find this very name.
 
-    It takes wide letters for narrow ones and many spaces for one; so a name with such characters counts as it
-    stands in the directory, not as it was typed.
+    Directories read wide letters as narrow ones and several spaces as one. A name with such characters counts as the
+    directory spells it, not as it was typed.
     """
-    return _PLAIN.fullmatch(name) is not None
+    return _VISIBLE_ASCII.fullmatch(name) is not None

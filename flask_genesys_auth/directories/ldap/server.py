@@ -1,8 +1,7 @@
-"""One server of a directory: its idle connections, the calls of a login, and the checks of its health.
+"""One server of a directory: its idle connections, the calls of a login, and its health checks.
 
 Connections of two kinds are never mixed: those bound as the service account, which search and read, and those on which
-users are bound. A caller that takes one of the latter binds before anything else, so that no request acts as the user
-before.
+users are bound. On the latter every login binds before anything else, so that no request acts as the previous user.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -20,31 +19,25 @@ from ...checks import Check
 from ...config.settings import CONCURRENT_CALLS
 from ...processes import PerProcess
 from ...upstream import Deadline, Exchange, advice, exchanging, tls_context
-from .connection import Connection
-from .results import SUCCESS, NoAnswer, policy_error, refused_service
+from .connection import Connection, NoAnswer, check_service_bind
 
 if TYPE_CHECKING:
     from ...config.addresses import LdapServer
     from ...config.settings import Ldap
 
-_SAID = ("bind_dn is refused", "; ")
-"""Words of a detail that already says what to do."""
-
 MAX_ANSWER = 256 * 1024
-"""Octets that are read for one login: a person with a thousand groups has about a hundred thousand."""
-
-
+"""Octets that are read for one login: a user with a thousand groups has about a hundred thousand."""
 LONGEST_IDLE = 60.0
-"""Seconds after which an idle connection is not used any more: firewalls drop idle connections silently."""
+"""Seconds after which an idle connection is not used again: firewalls drop idle connections silently."""
 LONGEST_LIFE = 600.0
 """Seconds after which a connection is replaced, so that changed addresses and access rights take effect."""
 
 
 class Pool:
-    """The idle connections of one kind to one server, in one process; the last returned is the first taken.
+    """The idle connections of one kind to one server, in one process; last in, first out.
 
-    :param most: how many are kept.
-    :param clock: returns seconds that never go back, as connections are timed by.
+    :param most: connections that are kept.
+    :param clock: monotonic seconds.
     """
 
     def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -59,13 +52,15 @@ class Pool:
         return len(self._idle)
 
     def take(self) -> Connection | None:
-        """Return an idle connection that is still good, or ``None``."""
+        """Return an idle connection that still works, or ``None``."""
         while True:
             with self._lock:
                 if not self._idle:
                     return None
                 connection = self._idle.pop()
-            if self._good(connection) and connection.quiet:
+            now = self._clock()
+            fresh = now - connection.used < LONGEST_IDLE and now - connection.opened < LONGEST_LIFE
+            if fresh and connection.idle:
                 return connection
             connection.close()
 
@@ -87,37 +82,32 @@ class Pool:
         for connection in idle:
             connection.close()
 
-    def _good(self, connection: Connection) -> bool:
-        now = self._clock()
-        return now - connection.used < LONGEST_IDLE and now - connection.opened < LONGEST_LIFE
-
 
 def _close_own(connections: list[Connection], process: int) -> None:
-    """Close what this process has opened: to close a connection ends it in the parent process, too."""
+    """Close the connections that this process has opened: a child would end those of its parent."""
     if os.getpid() == process:
         for connection in connections:
             connection.close()
 
 
 class _Connections:
-    """What a process has of one server: its idle connections, and the TLS context with its session cache.
+    """The idle connections of one process to one server, and the TLS context with its session cache.
 
-    :param certificates: as :func:`~flask_genesys_auth.upstream.tls_context` has it; ``None``: without TLS.
+    :param certificates: as for :func:`~flask_genesys_auth.upstream.tls_context`; ``None``: without TLS.
     """
 
     def __init__(self, certificates: str | None, most: int, clock: Callable[[], float]) -> None:
         self.tls = None if certificates is None else tls_context(certificates)
-        self.people = Pool(most, clock=clock)
+        self.users = Pool(most, clock=clock)
         self.service = Pool(most, clock=clock)
 
 
 class DirectoryServer:
     """One of the servers of a directory.
 
-    :param settings: of the directory.
-    :param certificates: in PEM form, the authorities to trust instead of the system's; empty: the system's.
-    :param connections: how many idle connections of each kind are kept.
-    :param clock: returns seconds that never go back; the age of connections is measured by it.
+    :param certificates: the authorities to trust, in PEM; empty: the system's.
+    :param connections: idle connections of each kind that are kept.
+    :param clock: monotonic seconds, for the age of connections.
     """
 
     def __init__(
@@ -140,34 +130,32 @@ class DirectoryServer:
         return f"DirectoryServer({self.name!r})"
 
     @contextmanager
-    def asked(self, deadline: Deadline) -> Iterator[Call]:
-        """Return a way to ask it until then."""
+    def call(self, deadline: Deadline) -> Iterator[Call]:
+        """Begin the calls of one login, which end by this deadline."""
         with exchanging(Exchange(deadline, MAX_ANSWER)):
             yield Call(self, deadline)
 
     def open(self, deadline: Deadline) -> Connection:
-        """Return a new connection, bound as nobody; to be called within an exchange.
+        """Return a new anonymous connection; to be called within :meth:`call`.
 
-        :raises NoAnswer: if there is none to be had.
+        :raises NoAnswer: if there is no connection.
         """
         tls = self._connections.get().tls
         connection = Connection.open(self.address, deadline, tls, start_tls=self._settings.start_tls)
         connection.opened = self._clock()
         return connection
 
-    def open_for_service(self, deadline: Deadline) -> Connection:
-        """Return a new connection bound as the service account, or as nobody where there is none.
+    def open_as_service(self, deadline: Deadline) -> Connection:
+        """Return a new connection bound as the service account, or anonymous without one.
 
-        :raises NoAnswer: if there is none to be had, or the account is refused.
+        :raises NoAnswer: if there is no connection, or the account is rejected.
         """
         connection = self.open(deadline)
         settings = self._settings
         if settings.bind_password is None:
             return connection
         try:
-            result = connection.bind(settings.bind_dn, settings.bind_password.reveal(), counts=False)
-            if result.code != SUCCESS or policy_error(result.policy) is not None:
-                raise refused_service(result)
+            check_service_bind(connection.bind(settings.bind_dn, settings.bind_password.reveal(), counts=False))
         except BaseException:
             connection.close()
             raise
@@ -176,21 +164,18 @@ class DirectoryServer:
     def idle(self) -> tuple[Pool, Pool]:
         """Return the idle connections of this process: those of users, and those of the service account."""
         connections = self._connections.get()
-        return connections.people, connections.service
+        return connections.users, connections.service
 
     def close(self) -> None:
-        """Close the idle connections of this process. The next login opens new ones."""
+        """Close the idle connections of this process; the next login opens new ones."""
         connections = self._connections.made()
         if connections is not None:
-            connections.people.clear()
+            connections.users.clear()
             connections.service.clear()
 
 
 class Call:
-    """What one login does at one server.
-
-    :param deadline: until when.
-    """
+    """The calls of one login to one server."""
 
     def __init__(self, server: DirectoryServer, deadline: Deadline) -> None:
         self._server = server
@@ -198,25 +183,25 @@ class Call:
 
     @contextmanager
     def service(self) -> Iterator[Connection]:
-        """Return a connection on which to search and read, as the service account or as nobody."""
+        """Return a connection for searches and reads, as the service account or anonymous."""
         _, pool = self._server.idle()
-        connection = pool.take() or self._server.open_for_service(self.deadline)
+        connection = pool.take() or self._server.open_as_service(self.deadline)
         with _kept(connection, pool):
             yield connection
 
     @contextmanager
-    def person(self) -> Iterator[Connection]:
-        """Return a connection on which to bind, before anything else."""
+    def user(self) -> Iterator[Connection]:
+        """Return a connection on which a user must be bound before anything else."""
         pool, _ = self._server.idle()
         connection = pool.take() or self._server.open(self.deadline)
-        connection.seal()
+        connection.require_bind()
         with _kept(connection, pool):
             yield connection
 
 
 @contextmanager
 def _kept(connection: Connection, pool: Pool) -> Iterator[None]:
-    """Keep a connection for the next one, unless anything goes wrong with it."""
+    """Give the connection to the pool, or close it after an error."""
     try:
         yield
     except BaseException:
@@ -226,9 +211,9 @@ def _kept(connection: Connection, pool: Pool) -> Iterator[None]:
 
 
 def directory_checks(name: str, settings: Ldap, servers: Sequence[DirectoryServer], timeout: float) -> Iterator[Check]:
-    """Yield what is to be said of a directory.
+    """Yield the health checks of a directory.
 
-    :param name: of the checks, dotted.
+    :param name: the prefix of the checks' names.
     :param timeout: seconds for each server.
     """
     for server in servers:
@@ -237,70 +222,67 @@ def directory_checks(name: str, settings: Ldap, servers: Sequence[DirectoryServe
             yield Check(
                 f"{name}.{server.name}.allow_plain",
                 "warning",
-                "passwords cross the network in the open",
-                "give the server ldaps:// or start_tls = true, then remove allow_plain",
+                "passwords cross the network without encryption",
+                "use ldaps:// or start_tls = true, then remove allow_plain",
             )
 
 
 def _server_checks(name: str, settings: Ldap, server: DirectoryServer, timeout: float) -> Iterator[Check]:
     deadline = Deadline(timeout)
-    with server.asked(deadline):
+    with server.call(deadline):
         began = perf_counter()
         try:
-            connection = server.open(deadline)
+            with closing(server.open(deadline)) as connection:
+                _read_root(connection, deadline)
+                tls = connection.tls_version or "no TLS"
         except NoAnswer as missed:
             yield _failure(name, missed)
             return
-        try:
-            check = _connection_check(name, connection, deadline, began)
-        finally:
-            connection.close()
-        yield check
-        if check.status == "failure":
-            return
+        milliseconds = (perf_counter() - began) * 1000
+        yield Check(name, "ok", f"connected and answered in {milliseconds:.0f} ms, {tls}")
         if settings.bind_password is not None or settings.base or settings.group_base:
             yield from _service_checks(name, settings, server, deadline)
 
 
-def _connection_check(name: str, connection: Connection, deadline: Deadline, began: float) -> Check:
+def _read_root(connection: Connection, deadline: Deadline) -> None:
+    """Read the root entry; any result shows that the server works, also a refusal.
+
+    :raises NoAnswer: if there was no result.
+    """
     try:
         connection.read("", [], deadline)
     except NoAnswer as missed:
         if missed.code is None:
-            return _failure(name, missed)
-    milliseconds = (perf_counter() - began) * 1000
-    secured = connection.tls_version or "no TLS"
-    return Check(name, "ok", f"connected and answered in {milliseconds:.0f} ms, {secured}")
+            raise
 
 
 def _service_checks(name: str, settings: Ldap, server: DirectoryServer, deadline: Deadline) -> Iterator[Check]:
     try:
-        connection = server.open_for_service(deadline)
+        connection = server.open_as_service(deadline)
     except NoAnswer as missed:
         yield _failure(f"{name}.bind_dn", missed)
         return
-    try:
+    with closing(connection):
         if settings.bind_password is not None:
             yield Check(f"{name}.bind_dn", "ok", f"{settings.bind_dn} is bound")
         for key in ("base", "group_base"):
             if getattr(settings, key):
                 yield _base_check(f"{name}.{key}", getattr(settings, key), connection, deadline)
-    finally:
-        connection.close()
 
 
 def _failure(name: str, missed: NoAnswer) -> Check:
     detail = missed.outcome.detail
-    told = "do what it says" if any(words in detail for words in _SAID) else advice(detail)
-    return Check(name, "failure", detail, f"{told}; nobody can log in by this server before")
+    has_advice = "bind_dn is rejected" in detail or "; " in detail
+    told = "follow the advice in the finding" if has_advice else advice(detail)
+    return Check(name, "failure", detail, f"{told}; until then no user can log in by this server")
 
 
 def _base_check(name: str, base: str, connection: Connection, deadline: Deadline) -> Check:
-    mend = "mend it, or let bind_dn read it (the directory's access rules)"
+    fix = "correct it, or let bind_dn read it (the directory's access rules)"
     try:
         found = connection.read(base, [], deadline)
     except NoAnswer as missed:
-        return Check(name, "failure", f"{base}: {missed.outcome.detail}", mend)
+        return Check(name, "failure", f"{base}: {missed.outcome.detail}", fix)
     if found is None:
-        return Check(name, "failure", f"{base} is not there, or bind_dn does not see it", mend)
-    return Check(name, "ok", f"{base} is there")
+        return Check(name, "failure", f"{base} does not exist, or bind_dn may not read it", fix)
+    return Check(name, "ok", f"{base} exists")
