@@ -240,7 +240,7 @@ def test_the_throttle_of_several_nodes_is_seen_from_here(tmp_path: Path, own_red
     assert not any("memory of each process" in note for note in found["notes"])
     own_redis_server.stop()
     down = asking.explained(Authorization=basic("ann"))
-    assert "is down" in down["throttle"]["error"]
+    assert "does not answer" in down["throttle"]["error"]
     assert down["steps"][2]["reason"] == "throttle_unavailable"
     close(asking.app)
     close(node)
