@@ -63,11 +63,7 @@ def order_steps(own: Iterable[Step], extra: Sequence[Step]) -> tuple[Step, ...]:
 
 
 class ContactCenters(Mapping[str, ContactCenter]):
-    """All contact centers of one application, with look-up tables for the evidence that names them.
-
-    :param settings: the whole configuration.
-    :param centers: one for each of ``settings.contact_centers``.
-    """
+    """All contact centers of one application, with look-up tables for the evidence that names them."""
 
     def __init__(self, settings: Settings, centers: Iterable[ContactCenter]) -> None:
         self._centers = MappingProxyType({center.name: center for center in centers})

@@ -107,7 +107,6 @@ def _other_spelling(name: str) -> bool:
 def parse_basic(header: str | None) -> BasicCredentials | Malformed | None:
     """Parse an ``Authorization`` header (RFC 7617 2, in UTF-8).
 
-    :param header: as the server decoded it (latin-1).
     :returns: ``None`` without a header or for another scheme.
     """
     if header is None:

@@ -163,10 +163,7 @@ OUTCOME_NAMES: Mapping[type, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """How one step of a walk ended.
-
-    :param elapsed: seconds.
-    """
+    """How one step of a walk ended."""
 
     step: str
     outcome: Outcome

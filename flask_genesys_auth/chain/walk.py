@@ -67,12 +67,6 @@ _REASONS: Mapping[type[BackendUnavailable], Reason] = {
 class AuthenticationChain:
     """Walks the steps of the contact center that a request belongs to.
 
-    :param contact_centers: all contact centers of the application, with their steps.
-    :param headers: the names of the two Salesforce headers.
-    :param sessions: resumes login sessions.
-    :param accounts: finds the account of a proven identity.
-    :param describe: returns the state of an account.
-    :param gate: the credential gate, before every step that checks credentials.
     :param recent: the same accounts behind a cache, for login sessions; default: ``accounts``.
     """
 

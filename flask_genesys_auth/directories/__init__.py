@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 def make_directory(settings: ConfigurationServer, upstreams: Upstreams, *, contact_center: str) -> Directory:
     """Return the directory for the settings of a Configuration Server step.
 
-    :param upstreams: the clients of the application.
     :raises ConfigurationError: if the directory cannot be imported, or its settings are not valid.
     """
     if settings.directory == "genesys":

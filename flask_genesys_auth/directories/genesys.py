@@ -61,11 +61,7 @@ _ERROR = answer_schema(
 
 
 class GenesysDirectory:
-    """A contact center's Configuration Server behind Genesys' Authentication REST.
-
-    :param settings: those of this contact center.
-    :param upstream: the HTTP client; default: one of its own.
-    """
+    """A contact center's Configuration Server behind Genesys' Authentication REST."""
 
     def __init__(self, settings: ConfigurationServer, upstream: Upstream | None = None) -> None:
         self._settings = settings

@@ -60,11 +60,7 @@ class SalesforceUser:
 
 
 class SalesforceDirectory:
-    """The identity service with the hosts and organizations of one contact center.
-
-    :param settings: those of this contact center.
-    :param upstream: the HTTP client; default: one of its own.
-    """
+    """The identity service with the hosts and organizations of one contact center."""
 
     def __init__(self, settings: Salesforce, upstream: Upstream | None = None) -> None:
         self._settings = settings

@@ -58,8 +58,6 @@ class Cache(Generic[K, V]):
     begins with an empty cache, because it does not learn what its parent invalidates.
 
     :param seconds: 0 caches nothing.
-    :param max_entries: if there are more, the least recently used entry is evicted.
-    :param clock: monotonic seconds.
     """
 
     def __init__(
@@ -91,10 +89,7 @@ class Cache(Generic[K, V]):
         return None if entry is None else entry.value
 
     def put(self, key: K, value: V, reading: Reading, *, seconds: float | None = None) -> None:
-        """Cache the value of a read, unless something was invalidated after it began.
-
-        :param seconds: instead of those of this cache.
-        """
+        """Cache the value of a read, unless something was invalidated after it began."""
         lifetime = self._seconds if seconds is None else seconds
         if lifetime <= 0:
             return

@@ -68,21 +68,14 @@ OwnLimit = Callable[[Evidence, "ContactCenter"], "tuple[FailureLimit, str] | Non
 
 
 class CredentialGate:
-    """Opens the gate for each walk; implements :class:`~flask_genesys_auth.chain.walk.Gate`.
-
-    :param throttle: the limits on failures.
-    :param verified: cached results, and verifications under way.
-    """
+    """Opens the gate for each walk; implements :class:`~flask_genesys_auth.chain.walk.Gate`."""
 
     def __init__(self, throttle: FailureThrottle, verified: VerifiedCredentials) -> None:
         self._throttle = throttle
         self._verified = verified
 
     def open(self, evidence: Evidence, contact_center: ContactCenter, *, use_cache: bool) -> OpenGate:
-        """Open the gate for one walk.
-
-        :param use_cache: use cached results and those of other requests.
-        """
+        """Open the gate for one walk."""
         return OpenGate(self._throttle, self._verified, evidence, contact_center, use_cache=use_cache)
 
 
@@ -159,7 +152,6 @@ class OpenGate:
     def close_on(self, outcome: Outcome, account: AccountState | None) -> bool:
         """Note how the last step ended; tell whether the walk ends here.
 
-        :param account: the account of the proven identity, if there is one.
         :raises StaleResult: if a cached success no longer holds.
         """
         step, self._asked = self._asked, None
@@ -370,10 +362,8 @@ class VerifiedCredentials:
 
     Credentials are given as their kind, contact center, client address and secrets.
 
-    :param max_entries: if there are more, the least recently used entry is evicted.
     :param follower_wait: seconds from the start of a verification during which any number of requests wait for it;
         after that at most :data:`MAX_SLOW_FOLLOWERS` do, and the others get 503.
-    :param clock: monotonic seconds.
     """
 
     def __init__(

@@ -71,8 +71,6 @@ class SharedLedger:
     :param namespace: keeps the counts of applications apart.
     :param timeout: seconds for each wait: for a connection, and for an answer.
     :param fallback: count in this process while the server does not answer; otherwise no request gets a slot.
-    :param clock: monotonic seconds.
-    :param max_refusals: refusals that this process remembers.
     :raises ConfigurationError: if the URL is not valid.
     """
 

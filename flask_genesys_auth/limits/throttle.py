@@ -58,7 +58,6 @@ class Limit:
     """A number of slots within any time span of a fixed length.
 
     :param name: tells limits apart that count the same keys.
-    :param amount: slots.
     :param span: seconds.
     """
 
@@ -179,7 +178,6 @@ class _Counts:
 class LocalLedger:
     """Implements :class:`Ledger` in this process. A forked child begins with no slot taken.
 
-    :param clock: monotonic seconds.
     :param max_keys: keys that each limit counts; if there are more, those with the fewest slots are evicted.
     """
 
@@ -259,10 +257,7 @@ class _Outage:
 
 
 class KnownAddresses:
-    """The addresses at which an account has logged in. While the state does not answer, no address is known.
-
-    :param max_noted: addresses of which this process remembers that it has written them.
-    """
+    """The addresses at which an account has logged in. While the state does not answer, no address is known."""
 
     def __init__(self, state: StateStore, clock: Callable[[], float], *, max_noted: int = MAX_ENTRIES) -> None:
         self._state = state
@@ -328,7 +323,6 @@ class LimitStatus:
 
     :param name: its key in ``throttle``.
     :param allows: the limit, in the notation of ``limits``.
-    :param wait: seconds until there is a slot.
     """
 
     name: str
@@ -347,10 +341,7 @@ class FailureThrottle:
     spelling would allow guesses of its own. Known addresses are kept under the exact name, as looked up. Otherwise
     the owner of a similarly spelled account would be known there, too.
 
-    :param settings: the limits, in the notation of ``limits``.
     :param state: keeps known addresses, hashed.
-    :param ledger: counts the slots; default: in this process.
-    :param clock: monotonic seconds.
     :raises ValueError: if a limit is not in that notation.
     """
 
@@ -399,10 +390,7 @@ class FailureThrottle:
         return _LoginSlots(answer, lambda: self._known.note(contact_center, user_name, network))
 
     def statuses(self, contact_center: str, user_name: str, address: str) -> list[LimitStatus] | Unavailable:
-        """Return the status of each limit that applies, or that the ledger cannot tell. Takes no slot.
-
-        :param user_name: as for :meth:`reserve`.
-        """
+        """Return the status of each limit that applies, or that the ledger cannot tell. Takes no slot."""
         network = _network(address)
         wanted = [(self._per_address, digest(network))]
         allowed = {"per_address": self._settings.per_address}
@@ -452,10 +440,7 @@ class FailureLimit:
     """One limit by one key, such as for the failures that may reach a directory that locks accounts.
 
     :param limit: in the notation of ``limits``, such as ``"2 per 15 minutes"``.
-    :param ledger: counts the slots; default: in this process.
     :param name: tells it apart from other limits of the same ledger.
-    :param setting: its key in the configuration, for messages.
-    :param clock: monotonic seconds.
     :raises ValueError: if the limit is not in that notation.
     """
 
@@ -493,8 +478,6 @@ class BeginLimit:
     it grows with ``per_address``, and no slot is returned.
 
     :param per_address: the limit of failures, in the notation of ``limits``; ten times as much is allowed here.
-    :param ledger: counts the logins.
-    :param least: what is allowed in any case.
     :raises ValueError: if a limit is not in that notation.
     """
 

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 class ConfigurationServerStep:
     """Authenticates a user whose password the contact center's directory accepts.
 
-    :param settings: those of this contact center.
-    :param directory: verifies the passwords.
-    :param limit: ``configuration_server.max_failures``.
     :param enrol: called with each identity that the directory has proven, before its account is looked up.
     """
 

@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 
 
 class SalesforceStep:
-    """Authenticates the user of a Salesforce session.
-
-    :param settings: those of this contact center.
-    :param upstream: the HTTP client; default: one of its own.
-    """
+    """Authenticates the user of a Salesforce session."""
 
     name = "salesforce"
     credentials = "salesforce"

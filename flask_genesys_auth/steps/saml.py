@@ -28,7 +28,6 @@ def address_of(request: Request, query: bytes) -> str:
 def login_address(prefix: str, request: Request, contact_center: str, return_to: str = "") -> str:
     """Return the address at which the SAML login of a contact center begins.
 
-    :param prefix: ``saml_url_prefix``.
     :param return_to: the path to which the browser returns after the login.
     """
     begin = f"{request.root_path}{prefix}/{quote(contact_center, safe='')}/login"

@@ -40,8 +40,6 @@ class WebServicesStep:
 
     :param passwords: stores the hashes. With :class:`~flask_genesys_auth.accounts.passwords.ForeignHashes` as
         ``foreign_hashes``, it has another format than ours and verifies the hashes itself; these are never re-hashed.
-    :param hasher: verifies passwords in a bounded number of threads.
-    :param settings: for ``reuse_verified_for``.
     """
 
     name = "web_services"

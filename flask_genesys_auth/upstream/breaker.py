@@ -46,10 +46,6 @@ SLOW_CALL = 1.0
 class _Circuit:
     """The state of one part of one server.
 
-    :param owner: the counters that it belongs to.
-    :param calls: calls under way.
-    :param failures: consecutive failures.
-    :param why: the last failure.
     :param opened: the time at which it opened, or ``None`` while it is closed.
     :param until: the time at which an open circuit becomes half-open.
     :param probing: a call through the half-open circuit is under way.
@@ -144,10 +140,7 @@ class Guard:
     half-open: one call at a time passes. An answer closes the circuit; a failure doubles the pause, up to
     :data:`LONGEST_PAUSE`.
 
-    :param concurrent: calls to one server at the same time, at least 1.
     :param max_wait: seconds that a call waits for its turn.
-    :param max_circuits: circuits that are kept.
-    :param clock: monotonic seconds.
     :raises ValueError: if ``concurrent`` is less than 1.
     """
 

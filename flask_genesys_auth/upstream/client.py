@@ -76,8 +76,6 @@ class Upstream:
 
     :param certificates: the authorities to trust, in PEM; empty: the system's.
     :param proxy: the proxy for every server; http URLs are then refused.
-    :param connections: idle connections that are kept for each server.
-    :param guard: limits its calls; default: one of its own.
     """
 
     def __init__(
@@ -272,7 +270,6 @@ def probe(
 ) -> tuple[Answer | Unavailable, int | None, float]:
     """Send one request for a health check; it bypasses the guard.
 
-    :param seconds: the deadline.
     :returns: the outcome, the status of the answer if any, and the seconds that it took.
     """
     began = perf_counter()
@@ -286,7 +283,6 @@ def reach_check(
 ) -> Check:
     """Return the check of a server: any answer below HTTP 500 shows that it is reachable.
 
-    :param server: its URL, as shown.
     :param taken: seconds; more than half of the ``seconds`` allowed is slow.
     """
     if status is None or status >= 500:
@@ -299,10 +295,7 @@ def reach_check(
 
 
 def advice(detail: str) -> str:
-    """Return what an operator can do about an unreachable server.
-
-    :param detail: the text of :func:`explain` or its callers.
-    """
+    """Return what an operator can do about an unreachable server."""
     for words, what_to_do in _ADVICE.items():
         if words in detail:
             return what_to_do

@@ -32,10 +32,7 @@ _MAX_HEAD = 64 * 1024
 
 
 class Deadline:
-    """The time by which a step must end, however many requests it sends.
-
-    :param seconds: from now.
-    """
+    """The time by which a step must end, however many requests it sends."""
 
     __slots__ = ("_end", "seconds")
 
@@ -80,7 +77,6 @@ class TooMuch(Exception):
 class Exchange:
     """The limits of the current request, which the sockets enforce.
 
-    :param deadline: of the step.
     :param max_body: bytes of the body that are read; the head may have 64 KiB.
     :ivar sent: something was sent to the server itself, not only to a proxy.
     """
@@ -232,7 +228,6 @@ def pools(certificates: str, proxy: Proxy | None, connections: int) -> urllib3.P
     to the end of ``CONNECT`` is a :class:`urllib3.exceptions.ProxyError`.
 
     :param certificates: as for :func:`tls_context`.
-    :param connections: idle connections that are kept for each server.
     """
     keywords: dict[str, Any] = {
         "num_pools": 16,

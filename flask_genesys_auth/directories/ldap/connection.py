@@ -109,10 +109,8 @@ ldap3 raises ``KeyError`` if a bind is referred to another server.
 class NoAnswer(Exception):
     """The server has not answered whether the password is good; never a rejection.
 
-    :param outcome: the outcome of the step.
     :param healthy: what this tells of the server's health; ``None``: nothing.
     :param try_next: another server may answer.
-    :param code: the result code, if there was a result.
     """
 
     def __init__(
@@ -129,7 +127,6 @@ class NoAnswer(Exception):
 class Result:
     """The result of an operation.
 
-    :param message: the server's text.
     :param policy: the error of the password policy, if the server sent one.
     """
 
@@ -190,10 +187,7 @@ def check_service_bind(result: Result) -> None:
 
 
 def unanswered(result: Result, *, hint: str = "") -> NoAnswer:
-    """Return the error for a result that does not answer the question.
-
-    :param hint: what to check if the code does not tell.
-    """
+    """Return the error for a result that does not answer the question."""
     advice = _ADVICE.get(result.code, hint)
     detail = f"{result}; {advice}" if advice else str(result)
     healthy = False if result.code in _SERVER_FAULT else None if result.code in _TEMPORARY else True
@@ -280,7 +274,6 @@ class Connection:
 
     It keeps no password, and no request with one.
 
-    :param sock: a connected socket.
     :ivar opened: monotonic seconds, as is ``used``.
     """
 
@@ -381,8 +374,6 @@ class Connection:
     ) -> Found:
         """Return the entries that match; references to other servers are not followed.
 
-        :param scope: one of ldap3's constants.
-        :param limit: entries.
         :raises NoAnswer: if the search failed.
         :raises RuntimeError: if a bind is required first.
         """

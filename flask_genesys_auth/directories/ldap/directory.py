@@ -38,10 +38,6 @@ _SCOPES = {"subtree": SUBTREE, "one_level": ONE_LEVEL}
 class LdapDirectory:
     """Implements :class:`~flask_genesys_auth.chain.protocols.Directory` over LDAP (RFC 4511, 4513).
 
-    :param settings: those of the Configuration Server step, with the ``ldap`` table.
-    :param guard: limits the calls to the servers; default: one of its own.
-    :param contact_center: its name, for error messages.
-    :param clock: monotonic seconds, for the age of idle connections.
     :raises ConfigurationError: if there is no ``ldap`` table, or ldap3 cannot read a filter.
     """
 

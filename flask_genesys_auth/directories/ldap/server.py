@@ -34,11 +34,7 @@ LONGEST_LIFE = 600.0
 
 
 class Pool:
-    """The idle connections of one kind to one server, in one process; last in, first out.
-
-    :param most: connections that are kept.
-    :param clock: monotonic seconds.
-    """
+    """The idle connections of one kind to one server, in one process; last in, first out."""
 
     def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
@@ -106,8 +102,6 @@ class DirectoryServer:
     """One of the servers of a directory.
 
     :param certificates: the authorities to trust, in PEM; empty: the system's.
-    :param connections: idle connections of each kind that are kept.
-    :param clock: monotonic seconds, for the age of connections.
     """
 
     def __init__(
@@ -214,7 +208,6 @@ def directory_checks(name: str, settings: Ldap, servers: Sequence[DirectoryServe
     """Yield the health checks of a directory.
 
     :param name: the prefix of the checks' names.
-    :param timeout: seconds for each server.
     """
     for server in servers:
         yield from _server_checks(f"{name}.{server.name}", settings, server, timeout)
