@@ -144,7 +144,7 @@ def test_what_nobody_lists_abstains(found: Evidence) -> None:
 
 
 @pytest.mark.parametrize("header", ["nobody", "acme", "ACME-ID", "acme-id, acme-id", "\xe4"])
-def test_an_unknown_contact_center_id_is_a_refusal_and_never_the_default(header: str) -> None:
+def test_unknown_contact_center_id_is_rejected(header: str) -> None:
     for centers in (BOTH, BOTH_WITH_DEFAULT, ONE):
         assert resolved(centers, evidence(header=header)) is Reason.UNKNOWN_CONTACT_CENTER
     assert resolved(BOTH, evidence(header=header, host="acme.example")) is Reason.UNKNOWN_CONTACT_CENTER
@@ -178,7 +178,7 @@ def test_all_evidence_that_names_one_must_agree(
         assert resolved(BOTH_WITH_DEFAULT, found) == (named.pop() if named else "beta")
 
 
-def test_a_conflict_is_a_rejection_that_says_between_whom() -> None:
+def test_conflict_is_rejected_and_names_both() -> None:
     record = BOTH.resolve(evidence(host="acme.example", header="beta-id"))
     assert isinstance(record, StepRecord)
     assert record.outcome == Rejected(Reason.CONTACT_CENTER_CONFLICT, "the request names acme, beta")
@@ -196,19 +196,19 @@ def test_on_saml_addresses_the_path_decides(host: str, header: str, realm: str, 
     assert resolved(BOTH_WITH_DEFAULT, found) == "acme"
 
 
-def test_the_path_of_a_contact_center_without_saml_is_no_evidence() -> None:
+def test_path_without_saml_table_is_ignored() -> None:
     centers = centers_of(settings_of("acme", saml=None), settings_of("beta"))
     assert resolved(centers, evidence("/saml/acme/login")) is Reason.NO_CONTACT_CENTER
     assert resolved(centers, evidence("/saml/beta/login")) == "beta"
 
 
-def test_the_prefix_of_saml_addresses_is_the_configured_one() -> None:
+def test_saml_prefix_is_the_configured_one() -> None:
     centers = centers_of(settings_of("acme"), settings_of("beta"), prefix="/sso/saml2")
     assert resolved(centers, evidence("/sso/saml2/acme/login")) == "acme"
     assert resolved(centers, evidence("/saml/acme/login")) is Reason.NO_CONTACT_CENTER
 
 
-def test_without_evidence_the_login_sessions_own_counts_before_the_default() -> None:
+def test_login_session_decides_before_the_default() -> None:
     assert resolved(BOTH_WITH_DEFAULT, evidence(resume=session_of("acme"))) == "acme"
     assert resolved(BOTH, evidence(resume=session_of("acme"))) == "acme"
     assert resolved(BOTH_WITH_DEFAULT, evidence()) == "beta"
@@ -218,14 +218,14 @@ def test_evidence_outranks_the_login_session() -> None:
     assert resolved(BOTH, evidence(host="acme.example", resume=session_of("beta"))) == "acme"
 
 
-def test_a_session_that_ended_or_is_of_a_removed_contact_center_leaves_the_default() -> None:
+def test_ended_or_orphaned_session_leaves_the_default() -> None:
     ended: ResumeSession = lambda: Rejected(Reason.SESSION_ENDED)  # noqa: E731 - beside its sibling
     assert resolved(BOTH_WITH_DEFAULT, evidence(resume=ended)) == "beta"
     assert resolved(BOTH_WITH_DEFAULT, evidence(resume=session_of("removed"))) == "beta"
     assert resolved(BOTH, evidence(resume=session_of("removed"))) is Reason.NO_CONTACT_CENTER
 
 
-def test_the_session_is_looked_up_only_if_it_can_matter() -> None:
+def test_session_is_resolved_only_if_needed() -> None:
     def unreadable() -> LoginSession | Rejected | None:
         raise StateUnavailable("down")
 
@@ -251,13 +251,13 @@ def test_hosts_with_a_port_and_ipv6_hosts() -> None:
     assert {host: resolved(centers, evidence(host=host)) for host in expected} == expected
 
 
-def test_hosts_are_not_asked_for_where_nobody_lists_any() -> None:
+def test_host_is_not_read_without_configured_hosts() -> None:
     plain = [ContactCenterSettings(name, name) for name in ("acme", "beta")]
     assert resolved(centers_of(*plain), evidence(host="acme.example")) is Reason.NO_CONTACT_CENTER
     assert resolved(centers_of(*plain), evidence(host="acme.example", header="beta")) == "beta"
 
 
-def test_one_contact_center_is_its_own_default_and_several_need_one_named() -> None:
+def test_single_contact_center_is_the_default() -> None:
     assert ONE.default is ONE["acme"]
     assert BOTH.default is None
     assert BOTH_WITH_DEFAULT.default is BOTH_WITH_DEFAULT["beta"]
@@ -279,7 +279,7 @@ ids = st.sampled_from(["", "acme-id", "beta-id", "nobody"])
 
 
 @given(paths, hosts, ids, names, st.sampled_from(["", *ORGANIZATIONS.values(), "x"]))
-def test_any_request_gets_one_contact_center_or_a_record(
+def test_any_request_resolves_or_gets_a_record(
     path: str, host: str, header: str, user_name: str, organization: str
 ) -> None:
     found = resolved(BOTH, evidence(path, host=host, header=header, user_name=user_name, organization=organization))

@@ -51,7 +51,7 @@ def malformed(header: str) -> bool:
 @example("ann@acme.example", "with:colons::")
 @example("Ä", "pässwörd €")
 @example("test", "123£")  # the example of RFC 7617 2.1
-def test_any_legal_name_and_password_come_back_as_they_were(name: str, password: str) -> None:
+def test_valid_name_and_password_are_returned_unchanged(name: str, password: str) -> None:
     found = parse_basic(basic(f"{name}:{password}"))
     assert isinstance(found, BasicCredentials)
     assert (found.user_name, found.password) == (name, password)
@@ -107,7 +107,7 @@ def readable(text: str) -> bool:
         "acme \\ann",
     ],
 )
-def test_another_spelling_of_a_name_is_malformed_so_that_its_failures_cannot_count_apart(name: str) -> None:
+def test_other_spelling_of_a_name_is_malformed(name: str) -> None:
     assert malformed(basic(f"{name}:secret"))
     for accepted in ("ann", "acme\\ann", "ann of acme", "acme corp\\ann", "änn"):
         assert not malformed(basic(f"{accepted}: secret\u200b\\ "))
@@ -170,7 +170,7 @@ def test_an_empty_password_is_a_password() -> None:
     assert found.password == ""
 
 
-def test_a_login_form_cannot_offer_a_name_that_basic_cannot() -> None:
+def test_login_form_has_the_rules_of_basic() -> None:
     assert isinstance(read_credentials("an:n", ":", "secret"), Malformed)
     assert isinstance(read_credentials("ann", ":", "secret"), BasicCredentials)
 
@@ -234,7 +234,7 @@ def test_both_salesforce_headers_are_needed(session_id: str | None, identity_url
         ("\xe4", IDENTITY_URL),
     ],
 )
-def test_salesforce_headers_of_other_characters_or_lengths_are_malformed(session_id: str, identity_url: str) -> None:
+def test_invalid_salesforce_headers_are_malformed(session_id: str, identity_url: str) -> None:
     assert isinstance(parse_salesforce(session_id, identity_url), Malformed)
     assert isinstance(parse_salesforce("00Dxx!AQ", IDENTITY_URL), SalesforceCredentials)
 
@@ -245,7 +245,7 @@ def test_no_salesforce_header_raises(session_id: str, identity_url: str) -> None
     assert found is None or isinstance(found, Malformed) or found.session_id == session_id
 
 
-def test_the_identity_of_another_form_is_none_and_not_an_error() -> None:
+def test_invalid_identity_url_has_no_identity() -> None:
     good, bad = parse_salesforce("s", IDENTITY_URL), parse_salesforce("s", "https://evil.example/")
     assert isinstance(good, SalesforceCredentials)
     assert good.identity is not None
@@ -254,7 +254,7 @@ def test_the_identity_of_another_form_is_none_and_not_an_error() -> None:
     assert bad.identity is None
 
 
-def test_a_request_is_collected_with_the_configured_header_names() -> None:
+def test_configured_header_names_are_read() -> None:
     headers = {
         "Authorization": basic("ann:secret"),
         "X-Session": "00Dxx!AQ",

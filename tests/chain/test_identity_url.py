@@ -82,7 +82,7 @@ def test_what_is_of_the_form_is_taken_apart(
 
 @given(st.text())
 @example(GOOD)
-def test_arbitrary_text_is_judged_as_the_oracle_judges_it(url: str) -> None:
+def test_arbitrary_text_parses_as_the_oracle_says(url: str) -> None:
     assert parse_identity_url(url) == oracle(url)
 
 
@@ -100,7 +100,7 @@ def test_arbitrary_text_is_judged_as_the_oracle_judges_it(url: str) -> None:
 @example(28, 0, ":")
 @example(28, 0, ".")
 @example(13, 0, ".")
-def test_a_changed_address_is_judged_as_the_oracle_judges_it(place: int, dropped: int, put: str) -> None:
+def test_changed_address_parses_as_the_oracle_says(place: int, dropped: int, put: str) -> None:
     url = GOOD[:place] + put + GOOD[place + dropped :]
     assert parse_identity_url(url) == oracle(url)
 
@@ -141,7 +141,7 @@ PIECES += [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=9).map("".join))
-def test_any_pieces_put_together_are_judged_as_the_oracle_judges_them(url: str) -> None:
+def test_combined_pieces_parse_as_the_oracle_says(url: str) -> None:
     assert parse_identity_url(url) == oracle(url)
 
 
@@ -190,14 +190,14 @@ def test_nothing_else_is_taken(url: str) -> None:
     )
 
 
-def test_loopback_and_ports_are_kept_for_the_allow_list_to_judge() -> None:
+def test_loopback_and_ports_are_kept() -> None:
     found = parse_identity_url(f"http://[::1]:5002/id/{ORGANIZATION}/{USER}")
     assert found is not None
     assert (found.scheme, found.host, found.port) == ("http", "::1", 5002)
 
 
 @given(st.text(ALPHANUMERIC, min_size=15, max_size=15))
-def test_an_id_of_18_is_its_15_with_the_right_checksum(short: str) -> None:
+def test_long_id_needs_the_right_checksum(short: str) -> None:
     assert short_id(short) == short
     assert short_id(short + checksum(short)) == short
 
@@ -209,7 +209,7 @@ def test_any_other_checksum_is_refused(short: str, tail: str) -> None:
 
 
 @given(st.text(max_size=20))
-def test_nothing_but_15_or_18_letters_and_digits_is_an_id(text: str) -> None:
+def test_id_has_15_or_18_letters_and_digits(text: str) -> None:
     assume(not (len(text) in {15, 18} and set(text) <= set(ALPHANUMERIC)))
     assert short_id(text) is None
 

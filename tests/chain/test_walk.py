@@ -184,7 +184,7 @@ def test_first_success_ends_the_walk() -> None:
     assert not decision.resumed
 
 
-def test_absent_disabled_rejected_and_unavailable_all_hand_over() -> None:
+def test_walk_continues_after_every_other_outcome() -> None:
     house = House(
         ScriptedStep("a", nothing),
         DisabledStep("b"),
@@ -204,14 +204,14 @@ def test_absent_disabled_rejected_and_unavailable_all_hand_over() -> None:
     assert not decision.unavailable  # somebody is authenticated, so nothing is missing
 
 
-def test_nobody_proven_is_anonymous() -> None:
+def test_walk_without_success_is_anonymous() -> None:
     decision = House(ScriptedStep("a", nothing)).chain.walk(request())
     assert not decision.authenticated
     assert decision.authenticated_by is None
     assert decision.contact_center == "acme"
 
 
-def test_a_step_that_raises_is_a_bug_and_no_next_step_hides_it() -> None:
+def test_exception_in_a_step_ends_the_walk() -> None:
     def broken(evidence: Evidence) -> Outcome:
         raise ZeroDivisionError
 
@@ -229,9 +229,7 @@ def test_a_step_that_raises_is_a_bug_and_no_next_step_hides_it() -> None:
         (None, Reason.NO_ACCOUNT),
     ],
 )
-def test_a_proven_identity_needs_an_enabled_account_of_this_contact_center(
-    change: dict[str, object] | None, reason: Reason
-) -> None:
+def test_identity_needs_an_enabled_account_here(change: dict[str, object] | None, reason: Reason) -> None:
     house = House(ScriptedStep("a", proves("a")))
     assert house.chain.walk(request()).authenticated
     if change is None:
@@ -243,7 +241,7 @@ def test_a_proven_identity_needs_an_enabled_account_of_this_contact_center(
     assert decision.steps[-1].reason is reason
 
 
-def test_a_store_without_contact_centers_serves_all_of_them() -> None:
+def test_store_without_contact_centers_serves_all() -> None:
     house = House(ScriptedStep("a", proves("a")))
     house.people.people["ann"] = Person("ann", contact_center=None)
     assert house.chain.walk(request()).authenticated
@@ -257,7 +255,7 @@ def test_a_store_without_contact_centers_serves_all_of_them() -> None:
         (HasherBusy("busy", retry_after=1), Reason.HASHER_BUSY),
     ],
 )
-def test_a_store_that_does_not_answer_is_unavailable_not_anonymous(error: Exception, reason: Reason) -> None:
+def test_store_failure_makes_the_step_unavailable(error: Exception, reason: Reason) -> None:
     def fails(evidence: Evidence) -> Outcome:
         raise error
 
@@ -267,7 +265,7 @@ def test_a_store_that_does_not_answer_is_unavailable_not_anonymous(error: Except
     assert decision.steps[0].reason is reason
 
 
-def test_an_unreadable_account_is_unavailable_and_well_again_by_itself() -> None:
+def test_unreadable_account_is_unavailable_until_it_recovers() -> None:
     house = House(ScriptedStep("a", proves("a")))
     house.people.down = True
     decision = house.chain.walk(request())
@@ -277,7 +275,7 @@ def test_an_unreadable_account_is_unavailable_and_well_again_by_itself() -> None
     assert house.chain.walk(request()).authenticated
 
 
-def test_a_login_session_is_resumed_and_keeps_the_step_that_made_it() -> None:
+def test_resumed_session_keeps_its_first_step() -> None:
     house = House(ScriptedStep("a", nothing), LoginSessionStep(), SamlStep("/saml"))
     opaque = house.start()
     decision = house.chain.walk(request(), lambda: opaque)
@@ -289,7 +287,7 @@ def test_a_login_session_is_resumed_and_keeps_the_step_that_made_it() -> None:
 
 
 @pytest.mark.parametrize("outcome", [Rejected(Reason.BAD_CREDENTIALS), Unavailable(Reason.TIMED_OUT)])
-def test_explicit_credentials_outrank_the_cookie_also_when_they_are_wrong(outcome: Outcome) -> None:
+def test_failed_credentials_prevent_resuming_the_session(outcome: Outcome) -> None:
     explicit = ScriptedStep("a", lambda evidence: outcome)
     house = House(explicit, LoginSessionStep())
     opaque = house.start()
@@ -300,7 +298,7 @@ def test_explicit_credentials_outrank_the_cookie_also_when_they_are_wrong(outcom
     assert house.chain.walk(request(), lambda: opaque).resumed
 
 
-def test_a_session_of_another_contact_center_is_ignored() -> None:
+def test_session_of_another_contact_center_is_ignored() -> None:
     house = House(LoginSessionStep())
     foreign = house.start(contact_center="globex")
     decision = house.chain.walk(request(), lambda: foreign)
@@ -310,7 +308,7 @@ def test_a_session_of_another_contact_center_is_ignored() -> None:
     assert house.chain.walk(request(), lambda: own).authenticated
 
 
-def test_the_browser_session_is_not_looked_at_when_headers_decide() -> None:
+def test_session_is_not_read_after_a_success() -> None:
     def must_not_be_called() -> str:
         raise AssertionError("the session was read")
 
@@ -326,7 +324,7 @@ def basic_house(per_account: str = "3 per 5 minutes", *, reuse: float = 60) -> t
     return House(first, second, per_account=per_account), first, second
 
 
-def test_good_credentials_are_remembered_with_the_rejections_before_them() -> None:
+def test_success_is_cached_with_earlier_rejections() -> None:
     house, first, second = basic_house()
     before = house.chain.walk(request("ws"))
     after = house.chain.walk(request("ws"))
@@ -335,7 +333,7 @@ def test_good_credentials_are_remembered_with_the_rejections_before_them() -> No
     assert after.authenticated_by == "web_services"
 
 
-def test_what_is_remembered_counts_for_its_own_address_name_and_password_only() -> None:
+def test_cached_result_requires_same_address_name_password() -> None:
     house, first, _ = basic_house()
     assert house.chain.walk(request("ws")).authenticated
     assert house.chain.walk(request("ws", address="192.0.2.2")).authenticated
@@ -345,14 +343,14 @@ def test_what_is_remembered_counts_for_its_own_address_name_and_password_only() 
     assert first.asked == 4
 
 
-def test_zero_seconds_remember_nothing() -> None:
+def test_reuse_of_zero_seconds_caches_nothing() -> None:
     house, first, second = basic_house(reuse=0)
     for _ in range(2):
         assert house.chain.walk(request("ws")).authenticated
     assert (first.asked, second.asked) == (2, 2)
 
 
-def test_the_shortest_time_of_all_steps_counts() -> None:
+def test_shortest_reuse_time_counts() -> None:
     first = ScriptedStep("first", password_is("first", "other"), credentials="basic", reuse=0)
     second = ScriptedStep("second", password_is("second", "ws"), credentials="basic", reuse=60)
     house = House(first, second)
@@ -361,7 +359,7 @@ def test_the_shortest_time_of_all_steps_counts() -> None:
     assert (first.asked, second.asked) == (2, 2)
 
 
-def test_the_account_is_read_anew_even_when_the_credentials_are_remembered() -> None:
+def test_account_is_read_despite_cached_credentials() -> None:
     house, _, second = basic_house()
     assert house.chain.walk(request("ws")).authenticated
     house.people.people["ann"].roles = frozenset({"ROLE_AGENT"})
@@ -372,7 +370,7 @@ def test_the_account_is_read_anew_even_when_the_credentials_are_remembered() -> 
     assert second.asked == 2  # what no longer held was forgotten and asked about afresh
 
 
-def test_a_new_password_version_is_asked_about_afresh() -> None:
+def test_new_password_version_is_verified_again() -> None:
     house, _, second = basic_house()
     assert house.chain.walk(request("ws")).authenticated
     house.people.people["ann"].version = "2"
@@ -388,7 +386,7 @@ class OwnPasswordStep(ScriptedStep):
 
 
 @pytest.mark.parametrize("step", [ScriptedStep, OwnPasswordStep])
-def test_a_name_given_to_another_account_is_asked_about_afresh(step: type[ScriptedStep]) -> None:
+def test_name_of_another_account_is_verified_again(step: type[ScriptedStep]) -> None:
     asked = step("web_services", password_is("web_services", "ws"), credentials="basic", reuse=60)
     house = House(asked)
     house.people.people["ann"].version = ""
@@ -402,9 +400,7 @@ def test_a_name_given_to_another_account_is_asked_about_afresh(step: type[Script
 @pytest.mark.parametrize(
     ("step", "version", "verified"), [(OwnPasswordStep, "", 2), (OwnPasswordStep, "1", 1), (ScriptedStep, "", 1)]
 )
-def test_an_own_password_is_remembered_only_under_a_version(
-    step: type[ScriptedStep], version: str, verified: int
-) -> None:
+def test_own_password_is_cached_only_with_version(step: type[ScriptedStep], version: str, verified: int) -> None:
     asked = step("web_services", password_is("web_services", "ws"), credentials="basic", reuse=60)
     house = House(asked)
     house.people.people["ann"].version = version
@@ -412,7 +408,7 @@ def test_an_own_password_is_remembered_only_under_a_version(
     assert asked.asked == verified
 
 
-def test_an_unreadable_account_forgets_no_good_credentials() -> None:
+def test_unreadable_account_keeps_the_cached_result() -> None:
     house, _, second = basic_house()
     assert house.chain.walk(request("ws")).authenticated
     house.people.down = True
@@ -422,7 +418,7 @@ def test_an_unreadable_account_forgets_no_good_credentials() -> None:
     assert second.asked == 1
 
 
-def test_failures_are_throttled_and_nobody_is_asked_any_more() -> None:
+def test_throttled_credentials_reach_no_step() -> None:
     house, first, second = basic_house(per_account="3 per 5 minutes")
     for _ in range(3):
         assert not house.chain.walk(request("wrong")).throttled
@@ -442,7 +438,7 @@ def test_success_returns_the_slot() -> None:
         house.verified.clear()
 
 
-def test_remembered_credentials_are_no_oracle_while_the_account_is_over_its_limit() -> None:
+def test_cached_credentials_are_throttled_over_the_limit() -> None:
     house, _, _ = basic_house(per_account="2 per 5 minutes")
     assert house.chain.walk(request("ws")).authenticated
     for _ in range(2):
@@ -451,7 +447,7 @@ def test_remembered_credentials_are_no_oracle_while_the_account_is_over_its_limi
     assert house.chain.walk(request("wrong")).throttled
 
 
-def test_a_walk_that_nobody_could_judge_counts_no_failure() -> None:
+def test_unavailable_steps_count_no_failure() -> None:
     house, first, second = basic_house(per_account="1 per 5 minutes")
     first.answer = second.answer = lambda evidence: Unavailable(Reason.UNREACHABLE)
     for _ in range(4):
@@ -462,7 +458,7 @@ def test_a_walk_that_nobody_could_judge_counts_no_failure() -> None:
     assert house.chain.walk(request("ws")).authenticated
 
 
-def test_an_outage_beside_a_rejection_counts_the_failure() -> None:
+def test_rejection_beside_an_outage_counts() -> None:
     house, first, _ = basic_house(per_account="1 per 5 minutes")
     first.answer = lambda evidence: Unavailable(Reason.TIMED_OUT)
     assert not house.chain.walk(request("wrong")).throttled
@@ -478,7 +474,7 @@ class HoldingStep(ScriptedStep):
         return self.limit, "ann"
 
 
-def test_a_steps_own_slot_is_returned_when_there_is_an_account() -> None:
+def test_own_slot_is_returned_with_an_account() -> None:
     step = HoldingStep("own", proves("own"))
     step.limit = FailureLimit("2 per 15 minutes")
     house = House(step)
@@ -493,7 +489,7 @@ def test_a_steps_own_slot_is_returned_when_there_is_an_account() -> None:
     assert reasons == [Reason.ACCOUNT_DISABLED, Reason.ACCOUNT_DISABLED, Reason.THROTTLED]
 
 
-def test_an_exception_in_a_step_gives_back_every_slot_and_releases_the_followers() -> None:
+def test_exception_returns_slots_and_releases_followers() -> None:
     broken = iter([True])
 
     def breaks_once(evidence: Evidence) -> Outcome:
@@ -537,7 +533,7 @@ def test_an_exception_in_a_step_gives_back_every_slot_and_releases_the_followers
 @pytest.mark.parametrize(
     ("outcome", "counted"), [(Rejected(Reason.BAD_CREDENTIALS), 1), (Unavailable(Reason.TIMED_OUT), 0)]
 )
-def test_credentials_that_were_rejected_count_also_if_a_later_step_raises(outcome: Outcome, counted: int) -> None:
+def test_rejection_counts_despite_a_later_exception(outcome: Outcome, counted: int) -> None:
     def broken(evidence: Evidence) -> Outcome:
         raise ZeroDivisionError
 
@@ -547,7 +543,7 @@ def test_credentials_that_were_rejected_count_also_if_a_later_step_raises(outcom
     assert house.failures == counted
 
 
-def test_bad_salesforce_headers_beside_a_good_password_cost_no_slot() -> None:
+def test_good_password_returns_the_salesforce_slot() -> None:
     salesforce = ScriptedStep("salesforce", lambda evidence: Rejected(Reason.SESSION_REFUSED), credentials="salesforce")
     second = ScriptedStep("web_services", password_is("web_services", "ws"), credentials="basic")
     house = House(salesforce, second, per_account="1 per 5 minutes")
@@ -559,7 +555,7 @@ def test_bad_salesforce_headers_beside_a_good_password_cost_no_slot() -> None:
     assert house.chain.walk(request("wrong", **headers)).throttled
 
 
-def test_malformed_credentials_are_rejected_and_no_session_is_resumed() -> None:
+def test_malformed_credentials_prevent_resuming_the_session() -> None:
     step = ScriptedStep("web_services", password_is("web_services", "ws"), credentials="basic")
     house = House(step, LoginSessionStep())
     opaque = house.start()
@@ -571,7 +567,7 @@ def test_malformed_credentials_are_rejected_and_no_session_is_resumed() -> None:
     assert house.chain.walk(request(Authorization="Bearer token"), lambda: opaque).resumed
 
 
-def test_a_dry_run_counts_and_remembers_nothing() -> None:
+def test_dry_run_counts_and_caches_nothing() -> None:
     house, first, _ = basic_house(per_account="1 per 5 minutes")
     for _ in range(3):
         assert not house.chain.walk(request("wrong"), dry_run=True).throttled
@@ -581,7 +577,7 @@ def test_a_dry_run_counts_and_remembers_nothing() -> None:
     assert first.asked == asked + 1
 
 
-def test_a_login_form_meets_the_basic_steps_alone() -> None:
+def test_login_form_uses_the_basic_steps_only() -> None:
     salesforce = ScriptedStep("salesforce", proves("salesforce"), credentials="salesforce")
     second = ScriptedStep("web_services", password_is("web_services", "ws"), credentials="basic")
     house = House(salesforce, second, LoginSessionStep())
@@ -593,7 +589,7 @@ def test_a_login_form_meets_the_basic_steps_alone() -> None:
     assert salesforce.asked == 0
 
 
-def test_an_unreadable_session_is_unavailable() -> None:
+def test_unreadable_session_is_unavailable() -> None:
     class DownSessions(LoginSessions):
         def resume(self, session_id: str, *, touch: bool = True) -> Rejected:
             raise StateUnavailable("the state's server does not answer")
@@ -603,7 +599,7 @@ def test_an_unreadable_session_is_unavailable() -> None:
     assert not house.chain.walk(request()).unavailable  # without a session nothing has to be read
 
 
-def test_explain_tells_all_but_credentials() -> None:
+def test_explain_contains_no_credentials() -> None:
     house, _, _ = basic_house()
     rows = house.chain.walk(request("s3cret-ish")).explain()
     assert [row["outcome"] for row in rows] == ["rejected", "rejected"]
@@ -627,7 +623,7 @@ def flow() -> list[Step]:
     ]
 
 
-def test_the_order_is_the_flows_and_extra_steps_stand_where_they_say() -> None:
+def test_extra_steps_are_placed_in_the_flow() -> None:
     extra: list[Step] = [ScriptedStep("api_key", nothing), Early("ip", nothing), ScriptedStep("mtls", nothing)]
     assert [step.name for step in order_steps(flow(), extra)] == [
         "ip",
@@ -641,7 +637,7 @@ def test_the_order_is_the_flows_and_extra_steps_stand_where_they_say() -> None:
     ]
 
 
-def test_extra_steps_need_a_name_of_their_own_and_a_known_place() -> None:
+def test_extra_step_needs_unique_name_and_known_place() -> None:
     assert order_steps(flow(), [ScriptedStep("mine", nothing)])
     with pytest.raises(ConfigurationError, match="a name of its own"):
         order_steps(flow(), [ScriptedStep("saml", nothing)])
@@ -652,7 +648,7 @@ def test_extra_steps_need_a_name_of_their_own_and_a_known_place() -> None:
 
 
 @pytest.mark.parametrize("given", [None, 1, True, Person("ann")])
-def test_a_step_that_returns_no_outcome_is_an_error_and_lets_nobody_by(given: object) -> None:
+def test_step_without_outcome_ends_the_walk(given: object) -> None:
     house = House(ScriptedStep("x", lambda evidence: given), LoginSessionStep())  # type: ignore[arg-type,return-value]  # a step without types
     session = house.start()
     with pytest.raises(TypeError, match="step x: authenticate"):
@@ -662,7 +658,7 @@ def test_a_step_that_returns_no_outcome_is_an_error_and_lets_nobody_by(given: ob
     assert accepted.chain.walk(request(), lambda: session).authenticated
 
 
-def test_an_identity_of_another_contact_center_than_the_walks_is_nobody() -> None:
+def test_identity_of_another_contact_center_is_rejected() -> None:
     people = {"beta": "globex", "ann": "acme"}
     for center, authenticated in (("globex", False), ("acme", True)):
         house = House(ScriptedStep("x", lambda evidence, center=center: Authenticated(Identity("x", center, "ann"))))  # type: ignore[misc]
@@ -673,7 +669,7 @@ def test_an_identity_of_another_contact_center_than_the_walks_is_nobody() -> Non
             assert decision.steps[0].reason is Reason.OTHER_CONTACT_CENTER
 
 
-def test_what_was_remembered_and_no_longer_holds_leaves_no_slot_behind() -> None:
+def test_stale_result_leaves_no_slot_taken() -> None:
     refused = ScriptedStep("salesforce", lambda evidence: Rejected(Reason.SESSION_REFUSED), credentials="salesforce")
     house = House(
         refused, ScriptedStep("web_services", password_is("web_services", "pw"), credentials="basic", reuse=60)
@@ -730,7 +726,7 @@ def at_once(house: House, pause: Pause, first: Request, *others: Request, turned
     return [found[place] for place in sorted(found)]
 
 
-def test_while_a_verification_takes_long_only_a_few_wait_for_it() -> None:
+def test_few_requests_wait_for_a_slow_verification() -> None:
     pause = Pause(password_is("web_services", "ws"))
     step = ScriptedStep("web_services", pause, credentials="basic")
     house = House(step, follower_wait=0.0)
@@ -749,9 +745,7 @@ def test_while_a_verification_takes_long_only_a_few_wait_for_it() -> None:
 
 @pytest.mark.parametrize(("password", "known"), [("ws", True), ("wrong", False)])
 @pytest.mark.parametrize("reuse", [0.0, 60.0])
-def test_many_requests_with_the_same_credentials_cost_one_verification(
-    password: str, known: bool, reuse: float
-) -> None:
+def test_same_credentials_cost_one_verification(password: str, known: bool, reuse: float) -> None:
     pause = Pause(password_is("web_services", "ws"))
     step = ScriptedStep("web_services", pause, credentials="basic", reuse=reuse)
     house = House(step, per_account="2 per 5 minutes")
@@ -777,7 +771,7 @@ class FickleStep(ScriptedStep):
 
 
 @pytest.mark.parametrize("holds", [True, False])
-def test_requests_that_wait_share_only_a_success_that_still_holds(holds: bool) -> None:
+def test_followers_share_only_a_valid_success(holds: bool) -> None:
     pause = Pause(password_is("web_services", "ws"))
     step = FickleStep("web_services", pause, credentials="basic", reuse=60)
     step.holds = holds
@@ -790,7 +784,7 @@ def test_requests_that_wait_share_only_a_success_that_still_holds(holds: bool) -
     assert step.asked == (1 if holds else 2)
 
 
-def test_an_unreadable_hash_after_the_account_is_unavailable_and_remembers_nothing() -> None:
+def test_unreadable_hash_after_success_is_not_cached() -> None:
     step = FickleStep("web_services", password_is("web_services", "ws"), credentials="basic", reuse=60)
     house = House(step)
 
@@ -802,7 +796,7 @@ def test_an_unreadable_hash_after_the_account_is_unavailable_and_remembers_nothi
     assert step.asked == 2
 
 
-def test_other_credentials_names_and_addresses_do_not_wait_for_each_other() -> None:
+def test_different_credentials_do_not_wait() -> None:
     pause = Pause(password_is("web_services", "ws"))
     step = ScriptedStep("web_services", pause, credentials="basic", reuse=60)
     house = House(step)
@@ -812,7 +806,7 @@ def test_other_credentials_names_and_addresses_do_not_wait_for_each_other() -> N
     assert step.asked == 4
 
 
-def test_a_verification_that_breaks_off_leaves_nobody_waiting_and_judges_nobody() -> None:
+def test_exception_makes_followers_verify_themselves() -> None:
     broken = iter([True])
 
     def breaks_once(evidence: Evidence) -> Outcome:
@@ -847,7 +841,7 @@ def test_a_verification_that_breaks_off_leaves_nobody_waiting_and_judges_nobody(
     assert step.asked == 2
 
 
-def test_a_walk_that_other_credentials_ended_says_nothing_of_these() -> None:
+def test_success_by_other_credentials_shares_no_result() -> None:
     pause = Pause(lambda evidence: Rejected(Reason.BAD_CREDENTIALS))
     first = ScriptedStep("configuration_server", pause, credentials="basic", reuse=60)
     badge = ScriptedStep(

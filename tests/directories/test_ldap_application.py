@@ -67,7 +67,7 @@ def basic(name: str, password: str = PASSWORD) -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}"}
 
 
-def test_somebody_of_the_directory_is_somebody_here_if_there_is_an_account(slapd: SlapdServer, make: Make) -> None:
+def test_directory_user_needs_an_account(slapd: SlapdServer, make: Make) -> None:
     slapd.add_person("app-ann")
     app = make()
     client = app.test_client()
@@ -89,9 +89,7 @@ def test_accounts_are_found_by_what_never_changes(slapd: SlapdServer, make: Make
 
 
 @pytest.mark.parametrize("how", [{"attributes": {"groups": "memberOf"}}, {"group_base": GROUPS}])
-def test_roles_follow_the_groups_whenever_the_directory_is_asked(
-    slapd: SlapdServer, make: Make, how: dict[str, Any]
-) -> None:
+def test_roles_follow_the_directorys_groups(slapd: SlapdServer, make: Make, how: dict[str, Any]) -> None:
     ann = slapd.add_person("app-ann")
     bob = slapd.add_person("app-bob")
     slapd.add_group("app-agents", ann, bob)
@@ -110,9 +108,7 @@ def test_roles_follow_the_groups_whenever_the_directory_is_asked(
     assert client.get("/chief", headers=basic("app-bob")).status_code == 403
 
 
-def test_no_role_changes_by_a_wrong_password_by_asking_why_or_without_sync_roles(
-    slapd: SlapdServer, make: Make
-) -> None:
+def test_roles_change_only_after_a_real_login(slapd: SlapdServer, make: Make) -> None:
     slapd.add_group("ada-agents", slapd.add_person("app-ada"))
     attributes = {"groups": "memberOf"}
     app = make(role_map={f"cn=ada-agents,{GROUPS}": "ROLE_AGENT"}, sync_roles=True, attributes=attributes)
@@ -128,7 +124,7 @@ def test_no_role_changes_by_a_wrong_password_by_asking_why_or_without_sync_roles
     assert app.test_client().get("/who", headers=basic("app-ada")).json["roles"] == ["ROLE_AGENT"]  # type: ignore[index]
 
 
-def test_roles_that_cannot_be_written_are_no_failure_of_the_persons(slapd: SlapdServer, make: Make) -> None:
+def test_failed_role_update_is_uncounted(slapd: SlapdServer, make: Make) -> None:
     slapd.add_person("app-ann")
     app = make(role_map=ROLES, sync_roles=True, group_base=GROUPS)
     client = app.test_client()
@@ -194,7 +190,7 @@ class Plain:
         return None
 
 
-def test_a_store_that_cannot_change_roles_is_told_of_at_the_start(make: Make) -> None:
+def test_store_without_role_changes_is_a_configuration_error(make: Make) -> None:
     assert not isinstance(runtime(make(accounts=Plain())).accounts, PasswordStore)
     with pytest.raises(
         ConfigurationError, match=r"acme\.configuration_server\.ldap: sync_roles needs an account store"

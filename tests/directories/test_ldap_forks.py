@@ -52,7 +52,7 @@ def test_each_process_gets_its_own_answers(slapd: SlapdServer, fork: str, tls: b
     directory.close()
 
 
-def test_a_child_opens_its_own_and_ends_none_of_the_parents(fork: str) -> None:
+def test_child_opens_its_own_connections(fork: str) -> None:
     with ScriptedServer(finds_ann(lambda asked: asked.result(0))) as server:
         directories = [LdapDirectory(server.settings())]
         assert directories[0].verify("ann", PASSWORD) == ANN

@@ -82,7 +82,7 @@ def test_advice_is_about_what_was_found(own_slapd: SlapdServer) -> None:
     assert "nothing listens there" in look(own_slapd)[str(plain)].advice
 
 
-def test_a_service_that_must_use_tls_is_told_so(own_slapd: SlapdServer, tmp_path: Path) -> None:
+def test_service_account_without_tls_gets_advice(own_slapd: SlapdServer, tmp_path: Path) -> None:
     own_slapd.stop()
     file = tmp_path / "slapd.conf"
     file.write_text(file.read_text().replace("threads 8", "threads 8\nsecurity simple_bind=128"))
@@ -100,7 +100,7 @@ def test_a_server_that_says_nothing_is_one_failure(own_slapd: SlapdServer) -> No
     assert (check.status, check.finding) == ("failure", "no complete answer in time")
 
 
-def test_each_server_is_looked_at_whatever_the_others_say(slapd: SlapdServer) -> None:
+def test_every_server_is_checked(slapd: SlapdServer) -> None:
     with ScriptedServer(lambda asked: None) as broken:
         servers = (LdapServer(False, "127.0.0.1", broken.port), LdapServer(False, "127.0.0.1", slapd.port))
         found = look(slapd, servers=servers)
@@ -108,7 +108,7 @@ def test_each_server_is_looked_at_whatever_the_others_say(slapd: SlapdServer) ->
     assert found[f"{servers[1]}.base"].status == "ok"
 
 
-def test_a_server_that_refuses_nobodys_questions_answers_all_the_same(slapd: SlapdServer) -> None:
+def test_anonymous_refusal_counts_as_healthy(slapd: SlapdServer) -> None:
     with ScriptedServer(lambda asked: asked.result(50)) as server:
         (found,) = LdapDirectory(server.by_template()).checks()
     assert found.status == "ok"

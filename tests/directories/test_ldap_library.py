@@ -44,7 +44,7 @@ def test_ldap3_opens_no_connection_of_its_own(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(("tls", "start_tls"), [(True, False), (False, True)])
-def test_a_connection_that_needs_tls_is_never_opened_without(tls: bool, start_tls: bool) -> None:
+def test_connection_without_tls_context_is_refused(tls: bool, start_tls: bool) -> None:
     with ScriptedServer(lambda asked: asked.result(0)) as server, exchanging(Exchange(Deadline(60), 65536)):
         with pytest.raises(ValueError, match="needs TLS"):
             Connection.open(LdapServer(tls, "127.0.0.1", server.port), Deadline(60), None, start_tls=start_tls)
@@ -65,7 +65,7 @@ def imported(*before: str) -> str:
     return (done.stderr.splitlines() or [""])[-1]
 
 
-def test_an_ldap3_that_does_not_read_escapes_is_refused() -> None:
+def test_ldap3_without_filter_escapes_is_refused() -> None:
     assert imported() == ""
     # As the pre-releases of 2.10 do it.
     said = imported(
@@ -75,7 +75,7 @@ def test_an_ldap3_that_does_not_read_escapes_is_refused() -> None:
     assert 'pip install "ldap3<2.10"' in said
 
 
-def test_controls_and_filters_are_read_as_we_use_them() -> None:
+def test_ldap3_reads_controls_and_filters() -> None:
     control = Control()
     control["controlType"], control["criticality"] = "1.2", False
     assert bytes(control["controlType"]) == b"1.2"

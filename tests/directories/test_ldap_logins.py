@@ -68,9 +68,7 @@ def test_a_good_password_lets_in_and_no_other(slapd: SlapdServer, changes: dict[
 
 @pytest.mark.parametrize("changes", [{}, TEMPLATE])
 @pytest.mark.parametrize(("name", "password"), [("ann", ""), ("", PASSWORD), ("ann", "\0"), ("ann", f"{PASSWORD}\0")])
-def test_what_would_be_an_anonymous_bind_never_gets_there(
-    slapd: SlapdServer, changes: dict[str, Any], name: str, password: str
-) -> None:
+def test_anonymous_bind_is_never_sent(slapd: SlapdServer, changes: dict[str, Any], name: str, password: str) -> None:
     directory = LdapDirectory(slapd.settings(**changes))
     before = slapd.binds()
     assert rejected(directory.verify(name, password)) is Reason.BAD_CREDENTIALS
@@ -80,7 +78,7 @@ def test_what_would_be_an_anonymous_bind_never_gets_there(
 
 
 @pytest.mark.parametrize("password", ["\ud800", "pass\udcff"])
-def test_what_is_no_text_is_refused_without_showing_it(slapd: SlapdServer, password: str) -> None:
+def test_invalid_text_is_rejected_and_not_quoted(slapd: SlapdServer, password: str) -> None:
     assert rejected(ask(slapd, password=password)) is Reason.BAD_CREDENTIALS
     assert rejected(ask(slapd, name=password)) is Reason.BAD_CREDENTIALS
 
@@ -124,7 +122,7 @@ def test_groups_are_searched_for(slapd: SlapdServer) -> None:
     assert found.groups == (f"cn=cc-agents,{GROUPS}",)
 
 
-def test_the_user_name_is_the_entrys_and_not_what_was_typed(slapd: SlapdServer) -> None:
+def test_user_name_comes_from_the_entry(slapd: SlapdServer) -> None:
     by_mail = {"filter": "(|(uid={user})(mail={user}))"}
     assert ask(slapd, "ann@acme.example", **by_mail) == ANN
     wide = "\uff41\uff4e\uff4e"  # which a directory takes for ann
@@ -132,7 +130,7 @@ def test_the_user_name_is_the_entrys_and_not_what_was_typed(slapd: SlapdServer) 
     assert ask(slapd, wide, **TEMPLATE) == ANN
 
 
-def test_of_several_values_the_typed_one_counts_or_none(slapd: SlapdServer) -> None:
+def test_of_several_values_the_typed_one_counts(slapd: SlapdServer) -> None:
     slapd.add_person("twice", mail=["twice@acme.example", "second@acme.example"])
     slapd.change(f"uid=twice,{PEOPLE}", displayName="x")
     by_mail: dict[str, Any] = {
@@ -170,7 +168,7 @@ def test_scope_and_base_say_where_people_are(slapd: SlapdServer) -> None:
     assert "ldap.base" in found.detail
 
 
-def test_an_entry_that_may_not_be_read_says_nothing_of_its_groups(slapd: SlapdServer) -> None:
+def test_unreadable_entry_is_an_outage(slapd: SlapdServer) -> None:
     slapd.add(f"uid=hidden,ou=policies,{BASE}", "inetOrgPerson", {"cn": "h", "sn": "h", "userPassword": PASSWORD})
     hidden = {**TEMPLATE, "user_dn": f"uid={{user}},ou=policies,{BASE}"}
     assert ask(slapd, "hidden", **hidden) == DirectoryEntry({"username": "hidden"})
@@ -197,16 +195,14 @@ def test_a_locked_account_is_locked(slapd: SlapdServer, policed: str, changes: d
     assert rejected(ask(slapd, policed, **changes)) is Reason.LOCKED_IN_DIRECTORY
 
 
-def test_an_account_that_an_administrator_has_locked_is_locked(slapd: SlapdServer, policed: str) -> None:
+def test_administratively_locked_account_is_rejected(slapd: SlapdServer, policed: str) -> None:
     assert isinstance(ask(slapd, policed), DirectoryEntry)
     slapd.change(f"uid={policed},{PEOPLE}", pwdAccountLockedTime="000001010000Z")
     assert rejected(ask(slapd, policed)) is Reason.LOCKED_IN_DIRECTORY
 
 
 @pytest.mark.parametrize("changes", [{}, TEMPLATE])
-def test_a_password_that_must_be_changed_lets_nobody_in(
-    slapd: SlapdServer, policed: str, changes: dict[str, Any]
-) -> None:
+def test_password_that_must_change_is_rejected(slapd: SlapdServer, policed: str, changes: dict[str, Any]) -> None:
     assert isinstance(ask(slapd, policed, **changes), DirectoryEntry)
     slapd.change(f"uid={policed},{PEOPLE}", pwdReset="TRUE")
     assert rejected(ask(slapd, policed, **changes)) is Reason.PASSWORD_MUST_CHANGE
@@ -239,7 +235,7 @@ def test_a_wrong_service_account_is_an_outage(slapd: SlapdServer, changes: dict[
     assert ask(slapd) == ANN
 
 
-def test_a_search_by_nobody_sees_what_nobody_may_see(slapd: SlapdServer) -> None:
+def test_anonymous_search_respects_access_rules(slapd: SlapdServer) -> None:
     assert isinstance(ask(slapd, bind_dn="", bind_password=None), Unavailable)
 
 
@@ -269,7 +265,7 @@ def test_the_server_must_prove_who_it_is(slapd: SlapdServer, ldaps: bool) -> Non
 # Many, and in bad company
 
 
-def test_fifty_at_the_same_time_are_each_who_they_are(slapd: SlapdServer) -> None:
+def test_concurrent_logins_do_not_mix(slapd: SlapdServer) -> None:
     names = [f"many{place}" for place in range(50)]
     for name in names:
         slapd.add_person(name, f"the password of {name}", employeeNumber=name[4:])

@@ -34,7 +34,7 @@ TEMPLATE: dict[str, Any] = {"base": "", "bind_dn": "", "bind_password": None, "u
 
 
 @given(TEXT)
-def test_a_value_in_a_distinguished_name_is_one_value(text: str) -> None:
+def test_escaped_value_stays_one_value(text: str) -> None:
     assert parse(f"uid={escape_value(text)},ou=people,dc=acme") == (
         (("uid", text),),
         (("ou", "people"),),
@@ -128,7 +128,7 @@ def test_another_group_is_another(one: str, other: str) -> None:
 
 
 @given(TEXT, TEXT)
-def test_the_form_of_a_group_is_kept_when_it_is_read_again(one: str, other: str) -> None:
+def test_normal_form_of_a_group_is_stable(one: str, other: str) -> None:
     found = normal(f"CN={escape_value(one)},OU={escape_value(other)}")
     assume(parse(found) is not None)
     assert normal(found) == found
@@ -150,12 +150,12 @@ def test_nobody_is_nobody_and_another_one_each_time() -> None:
 
 
 @pytest.mark.parametrize("name", ["ann", "ann@acme.example", "a*"])
-def test_a_plain_name_spells_itself(name: str) -> None:
+def test_plain_name_is_unambiguous(name: str) -> None:
     assert is_unambiguous(name)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ä", "\uff41nn", "a\u00adnn", "a\u200bnn", "a\x00"])
-def test_a_name_that_a_directory_may_read_otherwise_does_not(name: str) -> None:
+def test_ambiguous_name_is_recognised(name: str) -> None:
     assert not is_unambiguous(name)
 
 
@@ -202,9 +202,7 @@ INJECTIONS = [
 
 
 @pytest.mark.parametrize("name", INJECTIONS)
-def test_a_name_that_wants_to_be_somebody_else_is_nobody(
-    slapd: SlapdServer, directory: LdapDirectory, name: str
-) -> None:
+def test_injected_name_finds_no_other_user(slapd: SlapdServer, directory: LdapDirectory, name: str) -> None:
     slapd.add_person("victim", "the victim's")
     found = directory.verify(name, "the victim's")
     assert isinstance(found, Rejected), found

@@ -49,7 +49,7 @@ def well() -> Iterator[ScriptedServer]:
         yield server
 
 
-def test_a_server_that_hangs_and_comes_back_needs_nobody(own_slapd: SlapdServer) -> None:
+def test_hung_server_recovers_by_itself(own_slapd: SlapdServer) -> None:
     own_slapd.add_person("ann")
     guard = Guard(clock=(clock := Clock()))
     hasty = LdapDirectory(own_slapd.settings(timeout=1), guard)
@@ -69,7 +69,7 @@ def test_a_server_that_hangs_and_comes_back_needs_nobody(own_slapd: SlapdServer)
     patient.close()
 
 
-def test_a_server_that_is_stopped_and_started_again_needs_nobody(own_slapd: SlapdServer) -> None:
+def test_restarted_server_recovers_by_itself(own_slapd: SlapdServer) -> None:
     own_slapd.add_person("ann")
     directory = LdapDirectory(own_slapd.settings())
     assert directory.verify("ann", PASSWORD) == ANN
@@ -82,7 +82,7 @@ def test_a_server_that_is_stopped_and_started_again_needs_nobody(own_slapd: Slap
 
 
 @pytest.mark.parametrize("stage", ["connecting", "searching", "binding"])
-def test_the_next_server_is_asked_wherever_the_first_one_is_silent(well: ScriptedServer, stage: str) -> None:
+def test_next_server_is_asked_after_a_timeout(well: ScriptedServer, stage: str) -> None:
     scripts: dict[str, Say] = {"searching": lambda asked: b"", "binding": finds_ann(lambda asked: b"")}
     with socket.create_server(("127.0.0.1", 0), backlog=1) as full:
         # A queue that nobody serves is full soon: who connects then waits.
@@ -104,7 +104,7 @@ def test_the_next_server_is_asked_wherever_the_first_one_is_silent(well: Scripte
 
 
 @pytest.mark.parametrize("code", [51, 52, 53, 80])
-def test_the_next_server_is_asked_where_the_first_one_cannot(well: ScriptedServer, code: int) -> None:
+def test_next_server_is_asked_after_a_failure(well: ScriptedServer, code: int) -> None:
     with ScriptedServer(finds_ann(lambda asked: asked.result(code))) as first:
         directory = LdapDirectory(first.settings(well.port))
         assert directory.verify("ann", PASSWORD) == ANN
@@ -126,7 +126,7 @@ def test_after_its_failures_a_dead_server_costs_nothing(well: ScriptedServer) ->
         directory.close()
 
 
-def test_one_call_tries_a_dead_server_after_a_pause() -> None:
+def test_one_call_tries_a_dead_server() -> None:
     clock = Clock()
     held = threading.Event()
 
@@ -156,7 +156,7 @@ def test_one_call_tries_a_dead_server_after_a_pause() -> None:
         assert directory.verify("ann", PASSWORD) == ANN
 
 
-def test_only_so_many_wait_for_a_hanging_server_and_the_others_are_told_at_once() -> None:
+def test_hung_server_holds_a_bounded_number_of_calls() -> None:
     held = threading.Event()
 
     def say(asked: Asked) -> bytes:
@@ -179,7 +179,7 @@ def test_only_so_many_wait_for_a_hanging_server_and_the_others_are_told_at_once(
 
 
 @pytest.mark.parametrize("code", [51, 53, 3, 11])
-def test_a_busy_server_is_not_taken_for_a_dead_one(code: int) -> None:
+def test_busy_server_does_not_open_the_circuit(code: int) -> None:
     with ScriptedServer(finds_ann(lambda asked: asked.result(code))) as server:
         directory = LdapDirectory(server.settings())
         for _ in range(3 * FAILURES):
@@ -209,7 +209,7 @@ def test_when_nobody_answers_the_outcome_names_them_all(silent: ScriptedServer) 
 
 
 @pytest.mark.parametrize("in_time", [True, False])
-def test_a_deadline_spent_before_the_first_server_times_out(well: ScriptedServer, in_time: bool) -> None:
+def test_spent_deadline_times_out(well: ScriptedServer, in_time: bool) -> None:
     found = LdapDirectory(well.settings(timeout=LONG if in_time else 0)).verify("ann", PASSWORD)
     if in_time:
         assert found == ANN
@@ -219,7 +219,7 @@ def test_a_deadline_spent_before_the_first_server_times_out(well: ScriptedServer
     assert well.connections == 0
 
 
-def test_contact_centers_that_go_the_same_way_share_the_bound(well: ScriptedServer) -> None:
+def test_contact_centers_with_same_settings_share_the_limit(well: ScriptedServer) -> None:
     upstreams = Upstreams()
     settings = well.settings()
     assert upstreams.guard(settings) is upstreams.guard(well.settings())
@@ -238,7 +238,7 @@ def test_contact_centers_that_go_the_same_way_share_the_bound(well: ScriptedServ
 # Nobody acts as the one before
 
 
-def test_a_connection_is_used_again_and_never_as_the_person_before(own_slapd: SlapdServer) -> None:
+def test_reused_connection_requires_a_new_bind(own_slapd: SlapdServer) -> None:
     """The server reads the identity of each operation: a person's own entry is all that they may see."""
     for name in ("ann", "bob"):
         own_slapd.add_person(name, mail=f"{name}@acme.example")
@@ -338,7 +338,7 @@ def test_only_so_many_idle_connections_are_kept(well: ScriptedServer) -> None:
         connection.close()
 
 
-def test_a_good_password_is_good_whatever_comes_after_it(well: ScriptedServer) -> None:
+def test_failure_after_a_good_password_is_uncounted(well: ScriptedServer) -> None:
     answers: list[Callable[[Asked], bytes]] = [good, lambda asked: asked.result(52)]
 
     def say(asked: Asked) -> bytes:

@@ -124,14 +124,14 @@ def test_a_control_that_is_broken_says_nothing(value: bytes) -> None:
         (19, "Exceed password retry limit. Please try later.", Reason.LOCKED_IN_DIRECTORY),
     ],
 )
-def test_results_of_a_bind_that_are_about_the_person(code: int, message: str, expected: Reason) -> None:
+def test_bind_results_that_reject_the_user(code: int, message: str, expected: Reason) -> None:
     found = outcome(lambda asked: asked.result(code, message))
     assert isinstance(found, Rejected)
     assert found.reason is expected
 
 
 @pytest.mark.parametrize("code", [1, 2, 3, 7, 8, 10, 11, 13, 19, 34, 50, 51, 52, 53, 80])
-def test_no_other_result_of_a_bind_is_a_wrong_password(code: int) -> None:
+def test_other_bind_results_are_outages(code: int) -> None:
     found = outcome(lambda asked: asked.result(code, f"said\r\n\x1b {code}"))
     assert isinstance(found, Unavailable)
     assert found.reason is Reason.SERVER_ERROR
@@ -141,13 +141,13 @@ def test_no_other_result_of_a_bind_is_a_wrong_password(code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [1, 10, 32, 50, 51, 52, 53, 80])
-def test_no_result_of_a_search_is_about_the_person(code: int) -> None:
+def test_search_results_never_reject_the_user(code: int) -> None:
     with ScriptedServer(lambda asked: asked.result(code)) as server:
         assert reason(LdapDirectory(server.settings()).verify("ann", PASSWORD)) is Reason.SERVER_ERROR
         assert server.operations() == [SEARCH]
 
 
-def test_a_referral_is_not_followed_and_nobody_gets_the_password() -> None:
+def test_referral_is_not_followed() -> None:
     with ScriptedServer(lambda asked: asked.result(0)) as elsewhere:
         url = f"ldap://127.0.0.1:{elsewhere.port}/ou=people"
         referral = ber(0xA3, text(url))
@@ -195,11 +195,11 @@ def test_what_cannot_be_read_is_an_outage(garbage: bytes) -> None:
 
 
 @pytest.mark.parametrize("code", [255, 123, 0x49])
-def test_a_result_that_ldap3_does_not_know_is_an_outage(code: int) -> None:
+def test_unknown_result_code_is_an_outage(code: int) -> None:
     assert isinstance(outcome(lambda asked: asked.result(code)), Unavailable)
 
 
-def test_an_answer_that_is_too_large_is_not_read_to_its_end() -> None:
+def test_oversized_answer_is_not_read_completely() -> None:
     def endless(asked: Asked) -> bytes:
         return b"".join(asked.entry(f"uid=ann{place},ou=people", uid="x" * 1000) for place in range(400))
 
@@ -210,7 +210,7 @@ def test_an_answer_that_is_too_large_is_not_read_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("dn", ["", b"uid=\xff,ou=people"])
-def test_an_entry_without_a_readable_name_lets_nobody_in(dn: str | bytes) -> None:
+def test_entry_without_readable_name_is_rejected(dn: str | bytes) -> None:
     def say(asked: Asked) -> bytes:
         return asked.result(0) if asked.operation == BIND else asked.entry(dn, uid="ann") + asked.result(0)
 
@@ -219,7 +219,7 @@ def test_an_entry_without_a_readable_name_lets_nobody_in(dn: str | bytes) -> Non
     assert isinstance(found, (Rejected, Unavailable))
 
 
-def test_a_server_that_says_goodbye_is_an_outage_and_is_noticed_before_the_next_one() -> None:
+def test_closed_connection_is_noticed_before_reuse() -> None:
     goodbye = ber(
         0x30, b"\x02\x01\x00", ber(0x78, b"\x0a\x01\x34", text(""), text("bye"), ber(0x8A, b"1.3.6.1.4.1.1466.20036"))
     )
@@ -237,7 +237,7 @@ def test_a_server_that_says_goodbye_is_an_outage_and_is_noticed_before_the_next_
         assert server.connections == 3  # one to search, and one for each bind
 
 
-def test_what_is_not_answered_may_have_been_counted_and_what_was_not_sent_is_not() -> None:
+def test_only_sent_binds_may_have_counted() -> None:
     for say, uncounted in ((finds_ann(lambda asked: None), False), (lambda asked: None, True)):
         with ScriptedServer(say) as server:
             found = LdapDirectory(server.settings()).verify("ann", PASSWORD)
@@ -245,7 +245,7 @@ def test_what_is_not_answered_may_have_been_counted_and_what_was_not_sent_is_not
         assert found.uncounted is uncounted
 
 
-def test_an_attempt_that_one_server_took_is_not_given_back_because_the_next_is_down() -> None:
+def test_counted_attempt_keeps_its_slot() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         nobody = taken.getsockname()[1]
     # Whom no server was asked about has not failed.
@@ -269,14 +269,14 @@ def test_an_attempt_that_one_server_took_is_not_given_back_because_the_next_is_d
         ("ann leigh", Reason.BAD_CREDENTIALS),
     ],
 )
-def test_all_spellings_that_a_directory_reads_as_one_name_share_its_failures(typed: str, expected: Reason) -> None:
+def test_spellings_share_the_directorys_limit(typed: str, expected: Reason) -> None:
     with ScriptedServer(finds_ann(lambda asked: asked.result(49))) as server:
         step = limited(server.settings())
         assert reason(attempt(step, "ann lee")) is Reason.BAD_CREDENTIALS
         assert reason(attempt(step, typed)) is expected
 
 
-def test_a_refused_service_account_is_an_outage_and_is_not_tried_for_ever() -> None:
+def test_rejected_service_account_is_an_outage() -> None:
     def refuse(asked: Asked) -> bytes:
         return asked.result(49, AD.format("52e"))
 
@@ -295,7 +295,7 @@ def test_a_refused_service_account_is_an_outage_and_is_not_tried_for_ever() -> N
         assert reason(directory.verify("ann", PASSWORD)) is Reason.CIRCUIT_OPEN
 
 
-def test_a_service_account_that_must_change_its_password_is_an_outage() -> None:
+def test_expired_service_password_is_an_outage() -> None:
     with ScriptedServer(lambda asked: asked.policy(0, b"\x30\x03\x81\x01\x02")) as server:
         found = LdapDirectory(server.as_service()).verify("ann", PASSWORD)
         assert isinstance(found, Unavailable)
@@ -319,7 +319,7 @@ def test_without_tls_nothing_is_sent(say: Callable[[Asked], bytes | None], reaso
         assert PASSWORD.encode() not in b"".join(one.octets for one in server.asked)
 
 
-def test_people_with_many_groups_are_not_taken_for_people_with_fewer() -> None:
+def test_too_many_groups_are_an_outage() -> None:
     def say(asked: Asked) -> bytes:
         if asked.operation == BIND:
             return asked.result(0)
@@ -338,7 +338,7 @@ def test_people_with_many_groups_are_not_taken_for_people_with_fewer() -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"base": "", "user_dn": "mail={user},ou=people"}])
-def test_groups_by_name_are_those_of_the_entry_and_not_of_what_was_typed(changes: dict[str, Any]) -> None:
+def test_groups_use_the_entrys_name(changes: dict[str, Any]) -> None:
     entry = {"uid": "ann", "mail": "boss"}  # which ann may have written herself
 
     def say(asked: Asked) -> bytes:
@@ -365,7 +365,7 @@ def test_groups_by_name_are_those_of_the_entry_and_not_of_what_was_typed(changes
 @pytest.mark.parametrize(
     ("typed", "expected"), [("ann", {"username": "ann"}), ("bob", {"username": "bob"}), ("eve", {})]
 )
-def test_a_value_with_an_option_takes_no_others_place(typed: str, expected: dict[str, str]) -> None:
+def test_attribute_options_keep_all_values(typed: str, expected: dict[str, str]) -> None:
     def say(asked: Asked) -> bytes:
         entry = asked.entry("uid=ann,ou=people", **{"uid": "ann", "uid;lang-en": "bob"})
         return asked.result(0) if asked.operation == BIND else entry + asked.result(0)
@@ -383,9 +383,7 @@ def test_a_value_with_an_option_takes_no_others_place(typed: str, expected: dict
     ],
     ids=["referral", "too much", "no LDAP"],
 )
-def test_what_one_entry_brings_about_does_not_close_the_directory_to_others(
-    octets: Callable[[Asked], bytes], closes: bool
-) -> None:
+def test_one_entry_does_not_open_the_circuit(octets: Callable[[Asked], bytes], closes: bool) -> None:
     with ScriptedServer(
         finds_ann(lambda asked: octets(asked) if b"ann" in asked.octets else asked.result(0))
     ) as server:

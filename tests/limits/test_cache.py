@@ -28,7 +28,7 @@ def read(cache: Cache[str, str], key: str = "key", value: str = "value") -> None
     cache.put(key, value, cache.begin())
 
 
-def test_what_was_read_is_recalled_until_its_time_is_over(cache: Cache[str, str], clock: Clock) -> None:
+def test_cached_value_expires(cache: Cache[str, str], clock: Clock) -> None:
     read(cache)
     for _ in range(19):
         clock.advance(0.1)
@@ -38,7 +38,7 @@ def test_what_was_read_is_recalled_until_its_time_is_over(cache: Cache[str, str]
     assert cache.get("other") is None
 
 
-def test_values_are_not_counted_while_another_thread_uses_them() -> None:
+def test_length_waits_for_other_threads() -> None:
     within, counting = threading.Event(), threading.Event()
     threads: list[threading.Thread] = []
     overlapped: list[bool] = []
@@ -67,7 +67,7 @@ def test_values_are_not_counted_while_another_thread_uses_them() -> None:
     assert overlapped == [False]
 
 
-def test_its_time_begins_before_the_store_is_asked(cache: Cache[str, str], clock: Clock) -> None:
+def test_lifetime_starts_before_the_read(cache: Cache[str, str], clock: Clock) -> None:
     reading = cache.begin()
     clock.advance(1.5)
     cache.put("key", "slow", reading)
@@ -77,7 +77,7 @@ def test_its_time_begins_before_the_store_is_asked(cache: Cache[str, str], clock
 
 
 @pytest.mark.parametrize("forget", [lambda cache: cache.invalidate("key"), lambda cache: cache.clear()])
-def test_of_what_is_forgotten_while_it_is_read_nothing_is_remembered(
+def test_value_invalidated_during_a_read_is_not_cached(
     cache: Cache[str, str], forget: Callable[[Cache[str, str]], None]
 ) -> None:
     reading = cache.begin()
@@ -88,7 +88,7 @@ def test_of_what_is_forgotten_while_it_is_read_nothing_is_remembered(
     assert cache.get("key") == "of afterwards"
 
 
-def test_one_key_is_forgotten_or_all(cache: Cache[str, str]) -> None:
+def test_one_key_or_all_are_removed(cache: Cache[str, str]) -> None:
     for key in "abc":
         read(cache, key, key)
     cache.invalidate("a")
@@ -99,14 +99,14 @@ def test_one_key_is_forgotten_or_all(cache: Cache[str, str]) -> None:
     assert (cache.get("c"), len(cache)) == (None, 0)
 
 
-def test_0_seconds_remember_nothing(clock: Clock) -> None:
+def test_zero_seconds_cache_nothing(clock: Clock) -> None:
     cache: Cache[str, str] = Cache(0, clock=clock)
     read(cache)
     assert cache.get("key") is None
     assert len(cache) == 0
 
 
-def test_the_one_that_was_read_first_goes_for_want_of_room(clock: Clock) -> None:
+def test_least_recently_used_value_is_evicted(clock: Clock) -> None:
     cache: Cache[str, str] = Cache(2, max_entries=2, clock=clock)
     for key in ("a", "b", "a", "c"):
         read(cache, key, key)
@@ -114,7 +114,7 @@ def test_the_one_that_was_read_first_goes_for_want_of_room(clock: Clock) -> None
     assert repr(cache) == "Cache(2 of 2)"
 
 
-def test_what_is_over_goes_in_passing(cache: Cache[str, str], clock: Clock) -> None:
+def test_expired_values_are_removed_on_insert(cache: Cache[str, str], clock: Clock) -> None:
     for number in range(100):
         read(cache, str(number))
     clock.advance(2)
@@ -122,7 +122,7 @@ def test_what_is_over_goes_in_passing(cache: Cache[str, str], clock: Clock) -> N
     assert len(cache) == 1
 
 
-def test_a_read_is_made_once_and_remembered_if_it_finds_anything(cache: Cache[str, str], clock: Clock) -> None:
+def test_read_caches_only_found_values(cache: Cache[str, str], clock: Clock) -> None:
     found: list[str | None] = ["first", None, None, "second"]
     assert [cache.read("key", lambda: found.pop(0)) for _ in range(3)] == ["first"] * 3
     clock.advance(2)
@@ -130,7 +130,7 @@ def test_a_read_is_made_once_and_remembered_if_it_finds_anything(cache: Cache[st
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_child_begins_empty_and_its_parent_keeps_what_it_knows(cache: Cache[str, str], fork: str) -> None:
+def test_child_begins_empty_and_parent_keeps_values(cache: Cache[str, str], fork: str) -> None:
     read(cache)
     reading = cache.begin()
 
@@ -144,7 +144,7 @@ def test_a_child_begins_empty_and_its_parent_keeps_what_it_knows(cache: Cache[st
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_child_inherits_no_lock(fork: str) -> None:
+def test_child_inherits_no_lock(fork: str) -> None:
     within, go_on = threading.Event(), threading.Event()
     workers: list[threading.Thread] = []
 
@@ -191,7 +191,7 @@ class Store:
         self.listeners.append(listener)
 
 
-def test_an_account_is_read_once_within_its_time_and_anew_after_it_or_after_a_change(clock: Clock) -> None:
+def test_account_is_cached_until_expiry_or_change(clock: Clock) -> None:
     store = Store()
     accounts = cached_accounts(store, 2, clock=clock)
     assert accounts is not None
@@ -209,7 +209,7 @@ def test_an_account_is_read_once_within_its_time_and_anew_after_it_or_after_a_ch
     assert accounts.get("1") == "eve"
 
 
-def test_an_account_that_is_looked_up_by_another_name_than_its_id_is_read_every_time(clock: Clock) -> None:
+def test_only_look_ups_by_id_are_cached(clock: Clock) -> None:
     store = Store()
     accounts = cached_accounts(store, 2, clock=clock)
     assert accounts is not None
@@ -217,11 +217,11 @@ def test_an_account_that_is_looked_up_by_another_name_than_its_id_is_read_every_
     assert [accounts.find(named), accounts.find(named), store.asked] == ["ann", "ann", 2]
 
 
-def test_without_a_delay_no_account_is_remembered(clock: Clock) -> None:
+def test_without_delay_no_account_is_cached(clock: Clock) -> None:
     assert cached_accounts(Store(), 0, clock=clock) is None
 
 
-def test_threads_may_use_it_at_once() -> None:
+def test_threads_can_share_it() -> None:
     cache: Cache[str, str] = Cache(60, max_entries=20)
     begin = threading.Barrier(8)
     wrong: list[object] = []

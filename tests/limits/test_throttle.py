@@ -82,7 +82,7 @@ def from_(addresses: int) -> Iterator[str]:
         yield f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
 
 
-def test_an_account_fails_ten_times_at_one_address_and_then_waits(clock: Clock, state: MemoryState) -> None:
+def test_account_has_ten_failures_per_address(clock: Clock, state: MemoryState) -> None:
     throttle = make(clock, state)
     assert throttle.over_limit("acme", "ann", HERE) is None
     for _ in range(10):
@@ -101,7 +101,7 @@ def test_an_account_fails_ten_times_at_one_address_and_then_waits(clock: Clock, 
 @pytest.mark.parametrize(
     "other", [("acme", "bob", HERE), ("acme", "ann", THERE), ("globex", "ann", HERE), ("acme", "ann2", HERE)]
 )
-def test_others_are_not_held_up(clock: Clock, state: MemoryState, other: tuple[str, str, str]) -> None:
+def test_other_keys_are_not_throttled(clock: Clock, state: MemoryState, other: tuple[str, str, str]) -> None:
     throttle = make(clock, state)
     assert passed(lambda: throttle.reserve("acme", "ann", HERE), 20) == 10
     refused(throttle.over_limit("acme", "ann", HERE))
@@ -113,7 +113,7 @@ LOOSELY_ANN = ["ann", "\u00e1nn", "a\u0301nn", "\uff41nn", " ann", "ann "]
 """Spellings, folded exactly, that directories and databases may read as one name."""
 
 
-def test_all_spellings_of_a_name_share_their_guesses(clock: Clock, state: MemoryState) -> None:
+def test_spellings_share_the_limit_per_address(clock: Clock, state: MemoryState) -> None:
     throttle = make(clock, state, per_account="5 per 5 minutes")
     for name in LOOSELY_ANN[:5]:
         taken(throttle.reserve("acme", name, HERE))
@@ -127,7 +127,7 @@ def test_all_spellings_of_a_name_share_their_guesses(clock: Clock, state: Memory
     assert throttle.over_limit("acme", "ann", THERE) is None
 
 
-def test_all_spellings_share_their_guesses_from_anywhere(clock: Clock, state: MemoryState) -> None:
+def test_spellings_share_the_limit_anywhere(clock: Clock, state: MemoryState) -> None:
     throttle = make(clock, state, per_account_anywhere="6 per hour")
     for name, address in zip(LOOSELY_ANN, from_(6), strict=True):
         taken(throttle.reserve("acme", name, address))
@@ -136,9 +136,7 @@ def test_all_spellings_share_their_guesses_from_anywhere(clock: Clock, state: Me
     taken(throttle.reserve("acme", "anne", HERE))
 
 
-def test_who_has_a_name_that_is_spelled_alike_is_not_known_for_it_and_locks_nobody_out(
-    clock: Clock, state: MemoryState
-) -> None:
+def test_known_addresses_belong_to_the_exact_name(clock: Clock, state: MemoryState) -> None:
     throttle = make(clock, state, per_account_anywhere="6 per hour")
     taken(throttle.reserve("acme", "ann", HERE)).succeeded()
     taken(throttle.reserve("acme", "\u00e1nn", THERE)).succeeded()
@@ -151,7 +149,7 @@ def test_who_has_a_name_that_is_spelled_alike_is_not_known_for_it_and_locks_nobo
     refused(throttle.reserve("acme", "\u00e1nn", HERE))
 
 
-def test_what_an_address_begins_is_bounded_and_does_not_come_back_before_its_time(clock: Clock) -> None:
+def test_begun_logins_per_address_are_bounded(clock: Clock) -> None:
     limit = BeginLimit("2 per hour", LocalLedger(clock), least="6 per minute")
     assert [limit.take("2001:db8::1") for _ in range(6)] == [None] * 6
     over = refused(limit.take("2001:db8::2"))
@@ -166,14 +164,12 @@ def test_what_an_address_begins_is_bounded_and_does_not_come_back_before_its_tim
     ("per_address", "begun"),
     [("300 per minute", 3000), ("301 per minute", 3010), ("0 per day", 3000), ("10000 per hour", 3000)],
 )
-def test_an_address_begins_ten_logins_for_each_failure_and_thousands_at_least(
-    clock: Clock, per_address: str, begun: int
-) -> None:
+def test_begin_limit_grows_with_per_address(clock: Clock, per_address: str, begun: int) -> None:
     limit = BeginLimit(per_address, LocalLedger(clock))
     assert [limit.take(HERE) is None for _ in range(begun + 1)] == [True] * begun + [False]
 
 
-def test_where_nobody_can_tell_what_was_begun_it_is_let_through() -> None:
+def test_begin_limit_passes_without_its_ledger() -> None:
     class Down(LocalLedger):
         def reserve(self, wanted: Any) -> Any:
             return Unavailable(Reason.THROTTLE_UNAVAILABLE)
@@ -181,7 +177,7 @@ def test_where_nobody_can_tell_what_was_begun_it_is_let_through() -> None:
     assert BeginLimit("1 per hour", Down(), least="0 per hour").take(HERE) is None
 
 
-def test_a_name_does_not_run_into_the_contact_center(clock: Clock, state: MemoryState) -> None:
+def test_name_and_contact_center_are_separate_parts(clock: Clock, state: MemoryState) -> None:
     throttle = make(clock, state)
     assert passed(lambda: throttle.reserve("ab", "c", HERE), 20) == 10
     assert throttle.over_limit("a", "bc", HERE) is None
@@ -189,7 +185,7 @@ def test_a_name_does_not_run_into_the_contact_center(clock: Clock, state: Memory
 
 
 @pytest.mark.parametrize("way", ["succeeded", "void"])
-def test_a_returned_slot_is_free_again_and_returned_once(clock: Clock, state: MemoryState, way: str) -> None:
+def test_returned_slot_is_free_only_once(clock: Clock, state: MemoryState, way: str) -> None:
     throttle = make(clock, state)
     slots = [taken(throttle.reserve("acme", "ann", HERE)) for _ in range(10)]
     refused(throttle.reserve("acme", "ann", HERE))
@@ -207,7 +203,7 @@ def test_good_logins_are_never_throttled(clock: Clock, state: MemoryState) -> No
     assert throttle.over_limit("acme", "ann", HERE) is None
 
 
-def test_a_success_does_not_wipe_out_the_failures_before(clock: Clock, state: MemoryState) -> None:
+def test_success_keeps_earlier_failures(clock: Clock, state: MemoryState) -> None:
     throttle = make(clock, state)
     for _ in range(9):
         taken(throttle.reserve("acme", "ann", HERE))
@@ -216,7 +212,7 @@ def test_a_success_does_not_wipe_out_the_failures_before(clock: Clock, state: Me
     refused(throttle.reserve("acme", "ann", HERE))
 
 
-def test_a_slot_returned_after_its_window_gives_no_extra_guess(clock: Clock, state: MemoryState) -> None:
+def test_slot_returned_late_gives_no_extra_guess(clock: Clock, state: MemoryState) -> None:
     throttle = make(clock, state)
     old = [taken(throttle.reserve("acme", "ann", HERE)) for _ in range(10)]
     clock.advance(301)
@@ -227,7 +223,7 @@ def test_a_slot_returned_after_its_window_gives_no_extra_guess(clock: Clock, sta
     refused(throttle.over_limit("acme", "ann", HERE))
 
 
-def test_no_span_of_five_minutes_has_more_than_ten_failures(clock: Clock, state: MemoryState) -> None:
+def test_no_five_minutes_have_more_than_ten_failures(clock: Clock, state: MemoryState) -> None:
     throttle = make(clock, state)
     moments = []
     began = clock()
@@ -280,7 +276,7 @@ def test_all_slots_are_taken_or_none(clock: Clock, state: MemoryState) -> None:
     taken(throttle.reserve("acme", "dee", THERE))
 
 
-def test_the_longest_wait_is_told(clock: Clock, state: MemoryState) -> None:
+def test_longest_wait_is_returned(clock: Clock, state: MemoryState) -> None:
     throttle = make(clock, state, per_account="1 per minute", per_address="1 per hour")
     taken(throttle.reserve("acme", "ann", HERE))
     assert refused(throttle.reserve("acme", "ann", HERE)).retry_after == 3600
@@ -289,7 +285,7 @@ def test_the_longest_wait_is_told(clock: Clock, state: MemoryState) -> None:
     assert refused(throttle.over_limit("acme", "ann", HERE)).retry_after == 1
 
 
-def test_an_address_is_limited_over_all_names_and_without_one(clock: Clock, state: MemoryState) -> None:
+def test_address_limit_spans_all_names(clock: Clock, state: MemoryState) -> None:
     throttle = make(clock, state)
     names = iter(range(1000))
     assert passed(lambda: throttle.reserve("acme", str(next(names)) if next(names) % 2 else "", HERE), 400) == 300
@@ -314,14 +310,14 @@ def test_an_address_is_limited_over_all_names_and_without_one(clock: Clock, stat
         ("unix:", "192.0.2.1", False),
     ],
 )
-def test_what_counts_as_one_address(clock: Clock, state: MemoryState, one: str, other: str, same: bool) -> None:
+def test_ipv6_counts_by_64_bits(clock: Clock, state: MemoryState, one: str, other: str, same: bool) -> None:
     throttle = make(clock, state, per_address="1 per minute", per_account="1 per minute")
     taken(throttle.reserve("acme", "ann", one))
     assert isinstance(throttle.reserve("acme", "", other), Unavailable) is same
     assert isinstance(throttle.over_limit("acme", "ann", other), Unavailable) is same
 
 
-def test_guesses_from_many_addresses_end_at_fifty(clock: Clock, state: MemoryState) -> None:
+def test_limit_anywhere_ends_at_fifty(clock: Clock, state: MemoryState) -> None:
     throttle = make(clock, state)
     addresses = from_(1000)
     assert passed(lambda: throttle.reserve("acme", "ann", next(addresses)), 1000) == 50
@@ -329,7 +325,7 @@ def test_guesses_from_many_addresses_end_at_fifty(clock: Clock, state: MemorySta
     taken(throttle.reserve("acme", "bob", HERE))
 
 
-def test_a_guesser_elsewhere_locks_nobody_out_of_the_address_they_work_from(clock: Clock, state: MemoryState) -> None:
+def test_guesses_elsewhere_do_not_block_known_addresses(clock: Clock, state: MemoryState) -> None:
     throttle = make(clock, state)
     taken(throttle.reserve("acme", "ann", HERE)).succeeded()
     for address in from_(1000):
@@ -353,7 +349,7 @@ def test_only_a_good_login_makes_an_address_known(clock: Clock, state: MemorySta
     assert len(state) == 0
 
 
-def test_a_known_address_is_forgotten_after_30_days_without_a_login(clock: Clock, state: MemoryState) -> None:
+def test_known_address_expires_after_30_days(clock: Clock, state: MemoryState) -> None:
     throttle = make(clock, state, per_account_anywhere="1 per hour")
     taken(throttle.reserve("acme", "ann", HERE)).succeeded()
     clock.advance(KNOWN_ADDRESS_TTL - 1)
@@ -363,7 +359,7 @@ def test_a_known_address_is_forgotten_after_30_days_without_a_login(clock: Clock
     refused(throttle.reserve("acme", "ann", HERE))
 
 
-def test_each_login_prolongs_it_and_is_written_down_once_a_day(clock: Clock) -> None:
+def test_known_address_is_written_once_a_day(clock: Clock) -> None:
     writes: list[str] = []
 
     class Counting(MemoryState):
@@ -383,7 +379,7 @@ def test_each_login_prolongs_it_and_is_written_down_once_a_day(clock: Clock) -> 
     taken(throttle.reserve("acme", "ann", HERE))
 
 
-def test_a_state_that_does_not_answer_is_left_alone_for_a_while(clock: Clock) -> None:
+def test_failed_state_is_not_asked_during_the_pause(clock: Clock) -> None:
     class Ill(MemoryState):
         ill = True
         asked = 0
@@ -419,7 +415,7 @@ def test_a_state_that_does_not_answer_is_left_alone_for_a_while(clock: Clock) ->
     taken(throttle.reserve("acme", "bob", HERE))
 
 
-def test_it_does_not_grow_with_the_addresses_it_has_noted(clock: Clock) -> None:
+def test_noted_addresses_are_bounded(clock: Clock) -> None:
     state = CountingState(clock)
     known = KnownAddresses(state, clock, max_noted=10)
     addresses = list(from_(100))
@@ -433,7 +429,7 @@ def test_it_does_not_grow_with_the_addresses_it_has_noted(clock: Clock) -> None:
     assert state.puts == 101
 
 
-def test_the_state_is_read_only_when_that_limit_alone_refuses(clock: Clock) -> None:
+def test_state_is_read_only_if_it_can_decide(clock: Clock) -> None:
     reads: list[str] = []
 
     class Counting(MemoryState):
@@ -451,7 +447,7 @@ def test_the_state_is_read_only_when_that_limit_alone_refuses(clock: Clock) -> N
     assert len(reads) == 1
 
 
-def test_a_state_that_does_not_answer_knows_no_address_and_stops_no_login(tmp_path: Path, clock: Clock) -> None:
+def test_failed_state_knows_no_address(tmp_path: Path, clock: Clock) -> None:
     broken = tmp_path / "file"
     broken.write_text("no folder")
     with closing(SqlState(f"sqlite:///{broken / 'state'}", "one", 0.01)) as state:
@@ -471,7 +467,7 @@ def test_a_state_that_does_not_answer_knows_no_address_and_stops_no_login(tmp_pa
         taken(throttle.reserve("acme", "bob", HERE))
 
 
-def test_two_applications_on_one_store_know_their_own_addresses(clock: Clock, tmp_path: Path) -> None:
+def test_namespaces_have_their_own_known_addresses(clock: Clock, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'state'}"
     with closing(SqlState(url, "one", 5)) as one, closing(SqlState(url, "two", 5)) as two:
         throttles = [make(clock, state, per_account_anywhere="1 per hour") for state in (one, two)]
@@ -482,9 +478,7 @@ def test_two_applications_on_one_store_know_their_own_addresses(clock: Clock, tm
         refused(throttles[1].reserve("acme", "ann", HERE))
 
 
-def test_memory_is_bounded_and_a_flood_of_names_does_not_wash_away_who_is_at_the_limit(
-    clock: Clock, state: MemoryState
-) -> None:
+def test_flood_of_names_keeps_full_keys(clock: Clock, state: MemoryState) -> None:
     ledger = LocalLedger(clock, max_keys=200)
     throttle = FailureThrottle(ThrottleSettings(per_address="1000000 per minute"), state, ledger)
     for _ in range(10):
@@ -497,7 +491,7 @@ def test_memory_is_bounded_and_a_flood_of_names_does_not_wash_away_who_is_at_the
     assert [ledger.count(limit) for limit in limits] == [200, 200, 1]
 
 
-def test_what_has_expired_goes_in_passing(clock: Clock, state: MemoryState) -> None:
+def test_expired_keys_are_removed_on_insert(clock: Clock, state: MemoryState) -> None:
     ledger = LocalLedger(clock)
     throttle = FailureThrottle(ThrottleSettings(per_address="1000000 per minute"), state, ledger)
     for number in range(1000):
@@ -508,7 +502,7 @@ def test_what_has_expired_goes_in_passing(clock: Clock, state: MemoryState) -> N
     assert ledger.count(account) == ledger.count(anywhere) == 1
 
 
-def test_the_directory_s_limit_is_per_key(clock: Clock) -> None:
+def test_directory_limit_is_per_key(clock: Clock) -> None:
     limit = FailureLimit("2 per 15 minutes", clock=clock)
     first = taken(limit.reserve("acme/ann"))
     taken(limit.reserve("acme/ann"))
@@ -520,24 +514,24 @@ def test_the_directory_s_limit_is_per_key(clock: Clock) -> None:
     refused(limit.reserve("acme/ann"))
 
 
-def test_a_limit_of_0_lets_nothing_through(clock: Clock) -> None:
+def test_limit_of_zero_refuses_everything(clock: Clock) -> None:
     assert refused(FailureLimit("0 per minute", clock=clock).reserve("ann")).retry_after == 60
 
 
-def test_a_limit_in_another_notation_is_an_error(state: MemoryState) -> None:
+def test_invalid_limit_notation_is_an_error(state: MemoryState) -> None:
     with pytest.raises(ValueError, match="often"):
         FailureLimit("often")
     with pytest.raises(ValueError, match="now and then"):
         FailureThrottle(ThrottleSettings(per_address="now and then"), state)
 
 
-def test_the_clock_it_has_by_itself_runs() -> None:
+def test_default_clock_runs() -> None:
     limit = FailureLimit("1 per hour")
     taken(limit.reserve("ann"))
     assert 3590 <= refused(limit.reserve("ann")).retry_after <= 3600
 
 
-def test_no_thread_stays_behind(state: MemoryState) -> None:
+def test_throttle_starts_no_thread(state: MemoryState) -> None:
     before = set(threading.enumerate())
     throttle = FailureThrottle(ThrottleSettings(), state)
     taken(throttle.reserve("acme", "ann", HERE))
@@ -545,7 +539,7 @@ def test_no_thread_stays_behind(state: MemoryState) -> None:
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_forked_worker_counts_from_nothing_and_gives_back_nothing_of_its_parents(clock: Clock, fork: str) -> None:
+def test_forked_worker_counts_from_zero(clock: Clock, fork: str) -> None:
     limit = FailureLimit("2 per hour", clock=clock)
     slot = taken(limit.reserve("ann"))
 
@@ -558,7 +552,7 @@ def test_a_forked_worker_counts_from_nothing_and_gives_back_nothing_of_its_paren
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_forked_worker_inherits_no_lock(state: MemoryState, fork: str) -> None:
+def test_forked_worker_inherits_no_lock(state: MemoryState, fork: str) -> None:
     within, go_on = threading.Event(), threading.Event()
 
     def clock() -> float:
@@ -578,7 +572,7 @@ def test_a_forked_worker_inherits_no_lock(state: MemoryState, fork: str) -> None
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_forked_worker_notes_addresses_for_itself(clock: Clock, fork: str) -> None:
+def test_forked_worker_notes_its_own_addresses(clock: Clock, fork: str) -> None:
     state = CountingState(clock)
     known = KnownAddresses(state, clock)
     known.note("acme", "ann", HERE)

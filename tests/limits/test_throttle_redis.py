@@ -46,7 +46,7 @@ def make_node(redis_server: RedisServer) -> Iterator[MakeNode]:
 
 
 @pytest.mark.parametrize("breaks", [True, False])
-def test_a_reservation_that_breaks_off_leaves_no_slot_taken(redis_server: RedisServer, breaks: bool) -> None:
+def test_failed_reservation_leaves_no_slot_taken(redis_server: RedisServer, breaks: bool) -> None:
     redis.Redis.from_url(redis_server.url).flushall()
     # Text that is no number breaks the script's arguments off on their way, after the slot was taken here.
     limit = Limit.of("account", "1 per minute")
@@ -59,7 +59,7 @@ def test_a_reservation_that_breaks_off_leaves_no_slot_taken(redis_server: RedisS
         assert (ledger.wait(limit, b"ann") > 0) is not breaks
 
 
-def test_two_nodes_have_one_limit(make_node: MakeNode) -> None:
+def test_two_nodes_share_one_limit(make_node: MakeNode) -> None:
     one, two = make_node(), make_node()
     assert passed(lambda: one.reserve("acme", "ann", HERE), 6) == 6
     assert passed(lambda: two.reserve("acme", "ann", HERE), 20) == 4
@@ -68,7 +68,7 @@ def test_two_nodes_have_one_limit(make_node: MakeNode) -> None:
     taken(one.reserve("acme", "ann", THERE))
 
 
-def test_a_slot_that_is_returned_is_free_for_another_node_and_returned_once(make_node: MakeNode) -> None:
+def test_returned_slot_is_free_on_other_nodes(make_node: MakeNode) -> None:
     one, two = make_node(), make_node()
     slots = [taken(one.reserve("acme", "ann", HERE)) for _ in range(10)]
     refused(two.reserve("acme", "ann", HERE))
@@ -78,7 +78,7 @@ def test_a_slot_that_is_returned_is_free_for_another_node_and_returned_once(make
     assert passed(lambda: two.reserve("acme", "ann", HERE), 5) == 1
 
 
-def test_a_refusal_takes_no_slot_of_the_other_limits(make_node: MakeNode) -> None:
+def test_refusal_takes_no_slot_of_other_limits(make_node: MakeNode) -> None:
     limits = {"per_account": "1 per minute", "per_account_anywhere": "2 per hour", "per_address": "3 per day"}
     one, two = make_node(**limits), make_node(**limits)
     taken(one.reserve("acme", "ann", HERE))
@@ -90,7 +90,7 @@ def test_a_refusal_takes_no_slot_of_the_other_limits(make_node: MakeNode) -> Non
     taken(two.reserve("acme", "ann", THERE))
 
 
-def test_a_limit_moves_on_with_the_servers_clock(redis_server: RedisServer, make_node: MakeNode) -> None:
+def test_limit_slides_with_the_servers_clock(redis_server: RedisServer, make_node: MakeNode) -> None:
     make_node()
     clock = Clock()
     with closing(SharedLedger(redis_server.url, "one", 10.0, clock=clock)) as ledger:
@@ -106,11 +106,11 @@ def test_a_limit_moves_on_with_the_servers_clock(redis_server: RedisServer, make
         assert passed(lambda: limit.reserve("ann"), 3) == 2
 
 
-def test_a_limit_of_0_lets_nothing_through(make_node: MakeNode) -> None:
+def test_limit_of_zero_refuses_everything(make_node: MakeNode) -> None:
     assert refused(make_node(per_account="0 per minute").reserve("acme", "ann", HERE)).retry_after == 60
 
 
-def test_who_was_refused_is_over_the_limit_without_being_asked_again(make_node: MakeNode) -> None:
+def test_refusal_is_remembered_without_a_round_trip(make_node: MakeNode) -> None:
     one, two = make_node(), make_node()
     assert passed(lambda: one.reserve("acme", "ann", HERE), 20) == 10
     assert two.over_limit("acme", "ann", HERE) is None
@@ -120,7 +120,7 @@ def test_who_was_refused_is_over_the_limit_without_being_asked_again(make_node: 
     refused(one.over_limit("acme", "ann", HERE))
 
 
-def test_guesses_from_many_addresses_at_two_nodes_end_at_fifty_and_lock_nobody_out(make_node: MakeNode) -> None:
+def test_two_nodes_share_the_limit_per_account(make_node: MakeNode) -> None:
     one, two = make_node(), make_node()
     taken(two.reserve("acme", "ann", HERE)).succeeded()
     addresses = from_(200)
@@ -131,13 +131,13 @@ def test_guesses_from_many_addresses_at_two_nodes_end_at_fifty_and_lock_nobody_o
         refused(node.reserve("acme", "ann", THERE))
 
 
-def test_two_applications_on_one_server_do_not_count_for_each_other(make_node: MakeNode) -> None:
+def test_namespaces_count_apart(make_node: MakeNode) -> None:
     one, other = make_node("one"), make_node("other")
     assert passed(lambda: one.reserve("acme", "ann", HERE), 20) == 10
     assert passed(lambda: other.reserve("acme", "ann", HERE), 20) == 10
 
 
-def test_the_directories_limits_of_two_contact_centers_are_two(redis_server: RedisServer, make_node: MakeNode) -> None:
+def test_directory_limits_count_per_contact_center(redis_server: RedisServer, make_node: MakeNode) -> None:
     make_node()
     with closing(SharedLedger(redis_server.url, "one", 10.0)) as ledger:
         acme, globex = (FailureLimit("2 per hour", ledger, name=name) for name in ("acme", "globex"))
@@ -145,7 +145,7 @@ def test_the_directories_limits_of_two_contact_centers_are_two(redis_server: Red
         assert passed(lambda: globex.reserve("ann"), 5) == 2
 
 
-def test_what_is_counted_goes_by_itself_and_names_nobody(redis_server: RedisServer, make_node: MakeNode) -> None:
+def test_counters_expire_and_contain_no_names(redis_server: RedisServer, make_node: MakeNode) -> None:
     node = make_node()
     taken(node.reserve("acme", "ann", HERE))
     client = redis.Redis.from_url(redis_server.url, decode_responses=True)
@@ -169,9 +169,7 @@ print(sum(not isinstance(limit.reserve("ann"), Unavailable) for _ in range(5)))
 """
 
 
-def test_a_parallel_burst_of_many_processes_gets_exactly_the_limit(
-    redis_server: RedisServer, make_node: MakeNode
-) -> None:
+def test_burst_of_many_processes_gets_the_limit(redis_server: RedisServer, make_node: MakeNode) -> None:
     make_node()
     guessers = [
         subprocess.Popen(
@@ -188,7 +186,7 @@ def test_a_parallel_burst_of_many_processes_gets_exactly_the_limit(
     assert sum(map(int, answers)) == 7
 
 
-def test_without_the_server_each_process_counts_for_itself_loudly_and_then_together_again(
+def test_outage_falls_back_to_limits_per_process(
     own_redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -218,7 +216,7 @@ def test_without_the_server_each_process_counts_for_itself_loudly_and_then_toget
         assert sum("answers again" in record.getMessage() for record in caplog.records) == 2
 
 
-def test_without_the_fallback_nobody_gets_a_slot_while_the_server_is_gone(own_redis_server: RedisServer) -> None:
+def test_outage_without_fallback_gives_no_slots(own_redis_server: RedisServer) -> None:
     clock = Clock()
     with closing(SharedLedger(own_redis_server.url, "one", 1.0, fallback=False, clock=clock)) as ledger:
         limit = FailureLimit("4 per hour", ledger)
@@ -233,7 +231,7 @@ def test_without_the_fallback_nobody_gets_a_slot_while_the_server_is_gone(own_re
         assert passed(lambda: limit.reserve("ann"), 20) == 3, "what was taken before is still taken in this process"
 
 
-def test_a_hanging_server_holds_up_one_request_at_a_time(redis_server: RedisServer, make_node: MakeNode) -> None:
+def test_hung_server_delays_one_request_per_pause(redis_server: RedisServer, make_node: MakeNode) -> None:
     make_node()
     clock = Clock()
     with slow_wire(redis_server.url) as wire, closing(SharedLedger(wire.url, "one", 0.3, clock=clock)) as ledger:
@@ -251,7 +249,7 @@ def test_a_hanging_server_holds_up_one_request_at_a_time(redis_server: RedisServ
         until(lambda: wire.accepted == 2)
 
 
-def test_an_answer_to_another_call_counts_as_no_answer(redis_server: RedisServer, make_node: MakeNode) -> None:
+def test_answer_to_another_call_is_a_failure(redis_server: RedisServer, make_node: MakeNode) -> None:
     make_node()
     clock, limit, keys = Clock(), Limit("account", 1, 3600.0), [b"ann", b"bob"]
     with slow_wire(redis_server.url) as wire, closing(SharedLedger(wire.url, "one", 10.0, clock=clock)) as ledger:
@@ -274,9 +272,7 @@ def test_an_answer_to_another_call_counts_as_no_answer(redis_server: RedisServer
 
 
 @pytest.mark.parametrize("fork", ["python", "libc"])
-def test_a_forked_child_counts_over_connections_of_its_own(
-    redis_server: RedisServer, make_node: MakeNode, fork: str
-) -> None:
+def test_forked_child_opens_its_own_connections(redis_server: RedisServer, make_node: MakeNode, fork: str) -> None:
     make_node()
     with slow_wire(redis_server.url) as wire, closing(SharedLedger(wire.url, "one", 10.0)) as ledger:
         limit = FailureLimit("4 per hour", ledger)
@@ -289,7 +285,7 @@ def test_a_forked_child_counts_over_connections_of_its_own(
         assert not ledger.degraded
 
 
-def test_no_secret_of_the_address_shows(caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_of_the_url_are_hidden(caplog: pytest.LogCaptureFixture) -> None:
     with closing(SharedLedger("redis://ann:hunter2@127.0.0.1:1/0", "one", 0.2)) as ledger:
         taken(FailureLimit("4 per hour", ledger).reserve("ann"))
         assert "hunter2" not in repr(ledger) + caplog.text
@@ -298,7 +294,7 @@ def test_no_secret_of_the_address_shows(caplog: pytest.LogCaptureFixture) -> Non
         SharedLedger("redis://:hunter2@:x", "one", 0.2)
 
 
-def test_only_so_many_refusals_are_remembered(redis_server: RedisServer, make_node: MakeNode) -> None:
+def test_remembered_refusals_are_bounded(redis_server: RedisServer, make_node: MakeNode) -> None:
     limit, keys = Limit("account", 1, 3600.0), [str(number).encode() for number in range(50)]
     make_node()
     with (

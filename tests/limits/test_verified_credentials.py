@@ -28,7 +28,7 @@ def remember(memory: VerifiedCredentials, *credentials: str, result: Result, sec
     memory.put(kind, contact_center, address, *secrets, result=result, seconds=seconds, reading=memory.begin())
 
 
-def test_what_is_remembered_is_recalled_until_its_end() -> None:
+def test_cached_result_expires() -> None:
     clock = Clock()
     memory = VerifiedCredentials(clock=clock)
     assert memory.get(*ANN) is None
@@ -40,7 +40,7 @@ def test_what_is_remembered_is_recalled_until_its_end() -> None:
     assert memory.get(*ANN) is None
 
 
-def test_being_recalled_does_not_prolong() -> None:
+def test_use_does_not_extend_the_lifetime() -> None:
     clock = Clock()
     memory = VerifiedCredentials(clock=clock)
     remember(memory, *ANN, result=RESULT, seconds=60)
@@ -52,7 +52,7 @@ def test_being_recalled_does_not_prolong() -> None:
     assert len(memory) == 0
 
 
-def test_its_time_begins_with_the_verification() -> None:
+def test_lifetime_starts_with_the_verification() -> None:
     clock = Clock()
     memory = VerifiedCredentials(clock=clock)
     reading = memory.begin()
@@ -64,7 +64,7 @@ def test_its_time_begins_with_the_verification() -> None:
 
 
 @pytest.mark.parametrize("forget", [lambda memory: memory.invalidate(*ANN), lambda memory: memory.clear()])
-def test_of_a_verification_that_began_before_it_was_forgotten_nothing_is_remembered(
+def test_verification_during_invalidation_is_not_cached(
     forget: Callable[[VerifiedCredentials], None],
 ) -> None:
     memory = VerifiedCredentials()
@@ -77,7 +77,7 @@ def test_of_a_verification_that_began_before_it_was_forgotten_nothing_is_remembe
 
 
 @pytest.mark.parametrize("position", range(5))
-def test_any_other_part_is_another_entry(position: int) -> None:
+def test_any_other_part_is_another_key(position: int) -> None:
     memory = VerifiedCredentials()
     remember(memory, *ANN, result=RESULT, seconds=60)
     other = list(ANN)
@@ -96,7 +96,7 @@ def test_different_sequences_have_different_keys(one: list[str], other: list[str
 
 
 @pytest.mark.parametrize("mark", ["|", "\0", ":", "\n", "\x01", "1:", ""])
-def test_no_separator_within_a_secret_moves_the_border_to_the_next(mark: str) -> None:
+def test_separator_in_a_secret_changes_the_key(mark: str) -> None:
     memory = VerifiedCredentials()
     remember(memory, *ANN[:3], f"a{mark}b", "c", result=RESULT, seconds=60)
     assert memory.get(*ANN[:3], "a", f"b{mark}c") is None
@@ -107,7 +107,7 @@ def test_no_separator_within_a_secret_moves_the_border_to_the_next(mark: str) ->
 
 
 @given(PARTS, st.data())
-def test_moving_a_border_between_parts_makes_another_key(parts: list[str], data: st.DataObject) -> None:
+def test_moved_border_makes_another_key(parts: list[str], data: st.DataObject) -> None:
     memory = VerifiedCredentials()
     remember(memory, parts[0], parts[1], parts[2], *parts[3:], result=RESULT, seconds=60)
     whole = "".join(parts)
@@ -116,7 +116,7 @@ def test_moving_a_border_between_parts_makes_another_key(parts: list[str], data:
     assert (memory.get(other[0], other[1], other[2], *other[3:]) is RESULT) == (parts == other)
 
 
-def test_lone_surrogates_are_no_error_and_their_own() -> None:
+def test_lone_surrogates_have_their_own_key() -> None:
     memory = VerifiedCredentials()
     remember(memory, "basic", "acme", "", "\ud800", "?", result=RESULT, seconds=60)
     assert memory.get("basic", "acme", "", "\ud800", "?") is RESULT
@@ -124,14 +124,14 @@ def test_lone_surrogates_are_no_error_and_their_own() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 0.0])
-def test_0_seconds_remember_nothing(seconds: float) -> None:
+def test_zero_seconds_cache_nothing(seconds: float) -> None:
     memory = VerifiedCredentials()
     remember(memory, *ANN, result=RESULT, seconds=seconds)
     assert memory.get(*ANN) is None
     assert len(memory) == 0
 
 
-def test_forget_forgets_exactly_these() -> None:
+def test_invalidate_removes_one_entry() -> None:
     memory = VerifiedCredentials()
     remember(memory, *ANN, result=RESULT, seconds=60)
     remember(memory, *ANN, "more", result=RESULT, seconds=60)
@@ -141,7 +141,7 @@ def test_forget_forgets_exactly_these() -> None:
     assert memory.get(*ANN, "more") is RESULT
 
 
-def test_the_newest_result_counts() -> None:
+def test_newest_result_replaces_the_old() -> None:
     memory = VerifiedCredentials()
     remember(memory, *ANN, result=Result({}, "old"), seconds=60)
     remember(memory, *ANN, result=RESULT, seconds=60)
@@ -149,7 +149,7 @@ def test_the_newest_result_counts() -> None:
     assert len(memory) == 1
 
 
-def test_the_least_recently_used_goes_when_there_are_too_many() -> None:
+def test_least_recently_used_entry_is_evicted() -> None:
     memory = VerifiedCredentials(max_entries=3)
     for name in ("ann", "bob", "cy"):
         remember(memory, "basic", "acme", "", name, result=RESULT, seconds=60)
@@ -160,7 +160,7 @@ def test_the_least_recently_used_goes_when_there_are_too_many() -> None:
     assert repr(memory) == "VerifiedCredentials(3 of 3)"
 
 
-def test_expired_entries_go_in_passing() -> None:
+def test_expired_entries_are_removed_on_insert() -> None:
     clock = Clock()
     memory = VerifiedCredentials(clock=clock)
     for name in range(100):
@@ -170,14 +170,14 @@ def test_expired_entries_go_in_passing() -> None:
     assert len(memory) == 1
 
 
-def test_a_time_too_short_for_the_clock_is_no_time() -> None:
+def test_time_below_the_clocks_resolution_caches_nothing() -> None:
     clock = Clock()
     memory = VerifiedCredentials(clock=clock)
     remember(memory, *ANN, result=RESULT, seconds=1e-12)
     assert len(memory) == 0
 
 
-def test_it_holds_at_least_one() -> None:
+def test_capacity_is_at_least_one() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         VerifiedCredentials(max_entries=0)
     memory = VerifiedCredentials(max_entries=1)
@@ -185,7 +185,7 @@ def test_it_holds_at_least_one() -> None:
     assert memory.get(*ANN) is RESULT
 
 
-def test_nothing_it_holds_has_the_secret_in_it() -> None:
+def test_memory_contains_no_secret() -> None:
     secret = "correct horse " + os.urandom(8).hex()
     memory = VerifiedCredentials()
     remember(memory, "basic", "acme", "", "ann", secret, result=RESULT, seconds=60)
@@ -203,7 +203,7 @@ def keys_held(memory: VerifiedCredentials) -> set[bytes]:
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_child_begins_empty_under_a_key_of_its_own_and_the_parent_keeps_what_it_knows(fork: str) -> None:
+def test_child_begins_empty_with_its_own_key(fork: str) -> None:
     memory = VerifiedCredentials()
     remember(memory, *ANN, result=RESULT, seconds=60)
     before = keys_held(memory)
@@ -220,7 +220,7 @@ def test_a_child_begins_empty_under_a_key_of_its_own_and_the_parent_keeps_what_i
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_child_inherits_no_lock(fork: str) -> None:
+def test_child_inherits_no_lock(fork: str) -> None:
     within, go_on = threading.Event(), threading.Event()
     workers: list[threading.Thread] = []
 
@@ -248,14 +248,14 @@ def test_a_child_inherits_no_lock(fork: str) -> None:
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_child_waits_for_no_verification_of_its_parent(fork: str) -> None:
+def test_child_does_not_wait_for_its_parent(fork: str) -> None:
     memory = VerifiedCredentials()
     assert memory.join(*ANN)[1]
     assert holds_in_child(lambda: memory.join(*ANN)[1], fork=fork)
     assert not memory.join(*ANN)[1]
 
 
-def test_threads_may_use_it_at_once() -> None:
+def test_threads_can_share_it() -> None:
     memory = VerifiedCredentials(max_entries=50)
     begin = threading.Barrier(8)
     wrong: list[object] = []

@@ -38,7 +38,7 @@ def test_whatever_is_answered_below_500_is_reached(upstream: Upstream, genesys: 
     assert f"answered HTTP {status} after" in check.finding
 
 
-def test_an_answer_that_is_too_long_is_reached_all_the_same(upstream: Upstream, genesys: GenesysEmulator) -> None:
+def test_oversized_answer_counts_as_reachable(upstream: Upstream, genesys: GenesysEmulator) -> None:
     genesys.fail(200, body="x" * 100_000)
     assert reached(upstream, genesys.url).status == "ok"
 
@@ -56,7 +56,7 @@ def test_a_slow_server_is_warned_of(upstream: Upstream, genesys: GenesysEmulator
     assert reach_check("there", genesys.url, outcome, status, 11.0, 20.0).status == "warning"
 
 
-def test_nobody_there_no_name_and_no_answer_are_told_apart(upstream: Upstream) -> None:
+def test_refused_unresolved_and_silent_get_different_advice(upstream: Upstream) -> None:
     assert "nothing listens there" in reached(upstream, unused_url()).advice
     assert "name servers" in reached(upstream, "http://nobody.invalid").advice
     with RawServer(hold=True) as silent:
@@ -76,7 +76,7 @@ def test_what_is_wrong_with_tls_is_told_apart(upstream: Upstream, certificate: P
         assert (check.status, "TLS" in check.advice) == ("failure", True)
 
 
-def test_the_guard_of_users_has_no_part_in_it(upstream: Upstream, genesys: GenesysEmulator) -> None:
+def test_checks_bypass_the_guard(upstream: Upstream, genesys: GenesysEmulator) -> None:
     for _ in range(10):
         assert isinstance(probe(upstream, "GET", unused_url(), seconds=20)[0], Unavailable)
     assert reached(upstream, genesys.url).status == "ok"
@@ -115,14 +115,14 @@ def client_check(emulator: GenesysEmulator, secret: str | None = None) -> Check:
     return client
 
 
-def test_genesys_is_asked_with_the_clients_credentials_and_no_persons(genesys: GenesysEmulator) -> None:
+def test_check_sends_the_clients_credentials_only(genesys: GenesysEmulator) -> None:
     check = client_check(genesys)
     assert (check.name, check.status) == ("configuration_server.genesys.client", "ok")
     (request,) = genesys.requests
     assert dict(request.form) == {"grant_type": "client_credentials", "client_id": genesys.client_id}
 
 
-def test_a_client_that_genesys_refuses_is_told_and_its_secret_is_not(genesys: GenesysEmulator) -> None:
+def test_rejected_client_is_a_failure_without_its_secret(genesys: GenesysEmulator) -> None:
     check = client_check(genesys, "another-s3cret")
     assert (check.status, "client_secret" in check.advice) == ("failure", True)
     assert "another-s3cret" not in str(check)
@@ -140,9 +140,7 @@ def test_a_client_that_genesys_refuses_is_told_and_its_secret_is_not(genesys: Ge
         (400, "what?", "warning"),
     ],
 )
-def test_what_genesys_says_of_the_client_is_told_apart(
-    genesys: GenesysEmulator, status: int, body: str, expected: str
-) -> None:
+def test_client_errors_are_told_apart(genesys: GenesysEmulator, status: int, body: str, expected: str) -> None:
     genesys.fail(status, body=body, headers={"Content-Type": "application/json"})
     check = client_check(genesys)
     assert check.status == expected
@@ -165,7 +163,7 @@ class _Talking(_Quiet):
         yield Check("configuration_server.phone_book", "ok", "it is open")
 
 
-def test_a_directory_of_ones_own_may_say_how_it_is() -> None:
+def test_custom_directory_may_offer_checks() -> None:
     limit = FailureLimit("2 per 15 minutes", name="configuration_server:acme")
     settings = ConfigurationServer(directory="acme:PhoneBook")
     assert list(ConfigurationServerStep(settings, _Quiet(), limit).checks()) == []

@@ -111,14 +111,14 @@ def test_a_good_password_brings_what_genesys_knows(ask: Asked) -> None:
     assert userinfo.headers["Authorization"].startswith("Bearer ")
 
 
-def test_a_base_address_may_end_in_a_slash_and_have_a_path(ask: Asked) -> None:
+def test_base_url_may_have_path_and_slash(ask: Asked) -> None:
     assert ask.entry(url=ask.emulator.url + "/")
     assert ask.entry(url=ask.emulator.url + "/gws")
     assert ask.emulator.requests[-1].path == "/gws" + USERINFO_PATH
 
 
 @pytest.mark.parametrize("status_errors", [False, True])
-def test_a_wrong_password_and_an_unknown_name_are_rejected_alike(ask: Asked, status_errors: bool) -> None:
+def test_wrong_password_and_unknown_name_look_alike(ask: Asked, status_errors: bool) -> None:
     ask.emulator.status_errors = status_errors
     wrong = ask.verify("wrong")
     assert isinstance(wrong, Rejected)
@@ -127,7 +127,7 @@ def test_a_wrong_password_and_an_unknown_name_are_rejected_alike(ask: Asked, sta
     assert ask.entry()
 
 
-def test_another_tenant_is_rejected_and_none_is_sent_when_empty(ask: Asked) -> None:
+def test_tenant_is_sent_only_if_configured(ask: Asked) -> None:
     assert ask.verify(tenant="Other") == Rejected(Reason.BAD_CREDENTIALS, "invalid_grant")
     ask.emulator.tenant = ""
     assert ask.verify(tenant="") == Rejected(Reason.BAD_CREDENTIALS, "invalid_grant")
@@ -232,7 +232,7 @@ def test_a_refused_token_says_nothing_of_the_person(ask: Asked) -> None:
 
 
 @pytest.mark.parametrize("token", [None, 5, "", "a b", "a\r\nX: y", "tök"])
-def test_a_token_that_cannot_be_one_is_not_sent(ask: Asked, token: object) -> None:
+def test_invalid_token_is_not_sent(ask: Asked, token: object) -> None:
     ask.emulator.fail(body=json.dumps({"access_token": token}), path=TOKEN_PATH)
     assert ask.unavailable().reason is Reason.UNREADABLE_ANSWER
     assert [sent.path for sent in ask.emulator.requests] == [TOKEN_PATH]
@@ -250,7 +250,7 @@ def test_fields_of_other_types_are_unreadable_and_named(ask: Asked) -> None:
     assert ask.entry()["identity"] == "1017"
 
 
-def test_the_cme_user_name_may_come_with_the_token(ask: Asked) -> None:
+def test_cme_user_name_may_come_with_token(ask: Asked) -> None:
     ask.emulator.alter(cmeUserName=None)
     assert ask.entry()["cme_user_name"] == "ann.cme"
     ask.emulator.alter(cmeUserName="other")
@@ -294,7 +294,7 @@ def test_what_an_account_is_matched_by(ask: Asked, match: str, subject: str, mat
     assert (found.subject, found.matched_by, found.provider) == (subject, matched_by, provider)
 
 
-def test_a_person_without_the_matched_attribute_has_no_account(ask: Asked) -> None:
+def test_user_without_matched_attribute_is_rejected(ask: Asked) -> None:
     ask.emulator.alter(loginName=None)
     assert ask.step(match="login_name") == Rejected(Reason.NO_ACCOUNT, "the directory has no login_name for this user")
     assert isinstance(ask.step(match="username"), Authenticated)
@@ -335,7 +335,7 @@ def test_a_good_passwords_slot_waits_for_the_account(ask: Asked) -> None:
     assert refused.reason is Reason.THROTTLED
 
 
-def test_the_same_name_in_another_contact_center_has_its_own_limit(ask: Asked) -> None:
+def test_limit_counts_per_contact_center(ask: Asked) -> None:
     ask.wrong()
     ask.wrong()
     assert isinstance(ask.step(), Unavailable)
@@ -343,7 +343,7 @@ def test_the_same_name_in_another_contact_center_has_its_own_limit(ask: Asked) -
     assert isinstance(ask.step(), Authenticated)
 
 
-def test_what_did_not_reach_genesys_returns_the_slot_and_a_broken_connection_keeps_it(ask: Asked) -> None:
+def test_only_unsent_requests_return_the_slot(ask: Asked) -> None:
     nobody = unused_url()
     for _ in range(4):
         outcome = ask.step(url=nobody)
@@ -373,7 +373,7 @@ def test_what_did_not_reach_genesys_returns_the_slot_and_a_broken_connection_kee
         (USERINFO_PATH, 200, "garbage"),
     ],
 )
-def test_after_an_outage_nobody_is_locked_out_for_having_tried(ask: Asked, path: str, status: int, body: str) -> None:
+def test_attempts_during_an_outage_are_uncounted(ask: Asked, path: str, status: int, body: str) -> None:
     ask.emulator.fail(status, body=body, path=path)
     for _ in range(4):
         outcome = ask.step()
@@ -383,7 +383,7 @@ def test_after_an_outage_nobody_is_locked_out_for_having_tried(ask: Asked, path:
     assert isinstance(ask.step(), Authenticated)
 
 
-def test_an_unreadable_refusal_counts_for_the_password_may_have_been_wrong(ask: Asked) -> None:
+def test_unreadable_refusal_counts_as_failure(ask: Asked) -> None:
     ask.emulator.fail(401, body="garbage", path=TOKEN_PATH)
     for expected in (Reason.UNREADABLE_ANSWER, Reason.UNREADABLE_ANSWER, Reason.THROTTLED):
         outcome = ask.step()
@@ -391,7 +391,7 @@ def test_an_unreadable_refusal_counts_for_the_password_may_have_been_wrong(ask: 
         assert outcome.reason is expected
 
 
-def test_an_empty_password_is_refused_and_sent_to_nobody(ask: Asked) -> None:
+def test_empty_password_is_never_sent(ask: Asked) -> None:
     for _ in range(4):
         refused = ask.step({"Authorization": "Basic YW5uOg=="})
         assert isinstance(refused, Rejected)
@@ -413,7 +413,7 @@ def test_what_the_walk_must_know_of_the_step(ask: Asked) -> None:
     assert step.challenge(ask.build({}).request, ask.center) == basic_challenge("acme")
 
 
-def test_the_challenge_is_basic_in_utf_8_and_its_realm_cannot_break_out() -> None:
+def test_challenge_quotes_its_realm() -> None:
     assert basic_challenge("acme") == Challenge('Basic realm="acme", charset="UTF-8"')
     assert basic_challenge('a"b\\c\r\nd') == Challenge('Basic realm="a\\"b\\\\cd", charset="UTF-8"')
 

@@ -28,9 +28,7 @@ def ask(
     return answer.status, answer.body, answer.headers["Content-Type"]
 
 
-def test_salesforce_answers_in_json_on_request_and_in_xml_otherwise(
-    upstream: Upstream, salesforce: SalesforceEmulator
-) -> None:
+def test_salesforce_emulator_answers_json_or_xml(upstream: Upstream, salesforce: SalesforceEmulator) -> None:
     ann = salesforce.add_user("ann@acme.example")
     bearer = {"Authorization": f"Bearer {ann['ssid']}"}
     status, body, kind = ask(upstream, ann["surl"], {**bearer, "Accept": "application/json"})

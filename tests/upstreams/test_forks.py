@@ -105,7 +105,7 @@ def test_each_process_has_its_own_connection(greeter: Greeter, certificate: Path
     client.close()
 
 
-def test_a_child_that_drops_the_client_ends_no_connection(greeter: Greeter, certificate: Path, fork: str) -> None:
+def test_child_closes_no_connection_of_its_parent(greeter: Greeter, certificate: Path, fork: str) -> None:
     clients = [Upstream(certificates=certificate.read_text())]
     assert said(clients[0], f"{greeter.url}/parent") == "1 /parent"
 
@@ -119,7 +119,7 @@ def test_a_child_that_drops_the_client_ends_no_connection(greeter: Greeter, cert
     clients[0].close()
 
 
-def test_a_request_under_way_during_a_fork_gets_its_answer(greeter: Greeter, certificate: Path, fork: str) -> None:
+def test_request_during_a_fork_gets_its_answer(greeter: Greeter, certificate: Path, fork: str) -> None:
     client = Upstream(certificates=certificate.read_text())
     answers: list[str] = []
     waiting = threading.Thread(target=lambda: answers.append(said(client, f"{greeter.url}/wait")))
@@ -153,7 +153,7 @@ def test_the_circuit_of_a_child_counts_for_itself(fork: str) -> None:
     assert outcome() is Reason.CIRCUIT_OPEN
 
 
-def test_calls_of_the_parent_take_no_place_in_a_child(fork: str) -> None:
+def test_parents_calls_do_not_count_in_a_child(fork: str) -> None:
     guard = Guard(concurrent=2, max_wait=0)
     fail(guard, FAILURES, OTHER)
     under_way = [entered(guard.enter(SERVER)) for _ in range(2)]
@@ -174,7 +174,7 @@ def test_calls_of_the_parent_take_no_place_in_a_child(fork: str) -> None:
     entered(guard.enter(SERVER))
 
 
-def test_a_lock_that_was_held_during_a_fork_stops_no_child(fork: str) -> None:
+def test_lock_held_during_a_fork_blocks_no_child(fork: str) -> None:
     parent, held, go = os.getpid(), threading.Event(), threading.Event()
 
     def clock() -> float:

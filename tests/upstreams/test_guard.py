@@ -59,7 +59,7 @@ def answer(guard: Guard, server: str = SERVER, part: str = "") -> None:
         passage.answered()
 
 
-def test_failures_in_a_row_open_the_circuit_and_not_one_fewer(guard: Guard) -> None:
+def test_consecutive_failures_open_the_circuit(guard: Guard) -> None:
     fail(guard, FAILURES - 1)
     answer(guard)
     fail(guard, FAILURES - 1)
@@ -71,7 +71,7 @@ def test_failures_in_a_row_open_the_circuit_and_not_one_fewer(guard: Guard) -> N
     assert FIRST_PAUSE * LEAST <= found.retry_after <= FIRST_PAUSE * MOST + 1
 
 
-def test_another_server_and_another_part_of_it_are_not_concerned(guard: Guard) -> None:
+def test_circuits_belong_to_server_and_part(guard: Guard) -> None:
     fail(guard, FAILURES, part="tenant")
     assert "(tenant)" in refused(guard.enter(SERVER, "tenant")).detail
     answer(guard)
@@ -79,7 +79,7 @@ def test_another_server_and_another_part_of_it_are_not_concerned(guard: Guard) -
     answer(guard, OTHER, "tenant")
 
 
-def test_a_call_fails_if_any_part_of_it_has(guard: Guard) -> None:
+def test_call_fails_if_any_part_fails(guard: Guard) -> None:
     for _ in range(FAILURES):
         with entered(guard.enter(SERVER)) as passage:
             passage.answered()
@@ -88,7 +88,7 @@ def test_a_call_fails_if_any_part_of_it_has(guard: Guard) -> None:
     assert "the second half" in refused(guard.enter(SERVER)).detail
 
 
-def test_after_a_pause_one_call_at_a_time_tries(guard: Guard, clock: Clock) -> None:
+def test_half_open_circuit_lets_one_call_through(guard: Guard, clock: Clock) -> None:
     fail(guard, FAILURES)
     clock.now += FIRST_PAUSE * LEAST - 0.01
     refused(guard.enter(SERVER))
@@ -104,7 +104,7 @@ def test_after_a_pause_one_call_at_a_time_tries(guard: Guard, clock: Clock) -> N
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_pauses_grow_up_to_a_limit_and_begin_anew_after_recovery(guard: Guard, clock: Clock, busy: bool) -> None:
+def test_pauses_grow_to_a_limit(guard: Guard, clock: Clock, busy: bool) -> None:
     if busy:
         entered(guard.enter(SERVER))
     fail(guard, FAILURES)
@@ -167,7 +167,7 @@ def test_a_probe_is_given_back_however_it_ends(guard: Guard, clock: Clock) -> No
     answer(guard)
 
 
-def test_a_call_from_before_has_no_say_in_an_open_circuit_or_a_closed_one(guard: Guard, clock: Clock) -> None:
+def test_older_call_does_not_change_the_circuit(guard: Guard, clock: Clock) -> None:
     early, late = entered(guard.enter(SERVER)), entered(guard.enter(SERVER))
     fail(guard, FAILURES)
     with early:
@@ -181,7 +181,7 @@ def test_a_call_from_before_has_no_say_in_an_open_circuit_or_a_closed_one(guard:
     answer(guard)
 
 
-def test_only_so_many_calls_at_once_over_all_parts_of_a_server(guard: Guard) -> None:
+def test_concurrent_calls_are_limited_per_server(guard: Guard) -> None:
     under_way = [entered(guard.enter(SERVER, part)) for part in ("", "one", "two")]
     for part in ("", "three"):
         found = refused(guard.enter(SERVER, part), Reason.UPSTREAM_BUSY)
@@ -193,7 +193,7 @@ def test_only_so_many_calls_at_once_over_all_parts_of_a_server(guard: Guard) -> 
     all_are_free(guard, 3)
 
 
-def test_one_too_many_waits_for_a_call_that_ends_soon(clock: Clock) -> None:
+def test_excess_call_waits_for_its_turn(clock: Clock) -> None:
     guard = Guard(concurrent=2, max_wait=LONG, clock=clock)
     under_way = [entered(guard.enter(SERVER)) for _ in range(2)]
     with ThreadPoolExecutor() as others:
@@ -209,7 +209,7 @@ def test_one_too_many_waits_for_a_call_that_ends_soon(clock: Clock) -> None:
     all_are_free(guard, 2)
 
 
-def test_nobody_waits_for_a_server_that_seems_to_hang(clock: Clock) -> None:
+def test_hung_server_refuses_waiting_calls(clock: Clock) -> None:
     guard = Guard(concurrent=2, max_wait=LONG, clock=clock)
     first = entered(guard.enter(SERVER))
     clock.now += SLOW_CALL
@@ -228,7 +228,7 @@ def test_who_waits_in_vain_is_sent_away(clock: Clock) -> None:
     answer(guard)
 
 
-def test_who_waits_while_the_circuit_opens_is_told_so(clock: Clock) -> None:
+def test_waiting_call_learns_of_an_open_circuit(clock: Clock) -> None:
     guard = Guard(concurrent=1, max_wait=LONG, clock=clock)
     fail(guard, FAILURES - 1)
     last = entered(guard.enter(SERVER))
@@ -243,7 +243,7 @@ def test_who_waits_while_the_circuit_opens_is_told_so(clock: Clock) -> None:
     all_are_free(guard, 1)
 
 
-def test_whoever_has_little_time_waits_for_half_of_it_at_most(clock: Clock) -> None:
+def test_wait_takes_at_most_half_the_time(clock: Clock) -> None:
     guard = Guard(concurrent=1, max_wait=LONG, clock=clock)
     with entered(guard.enter(SERVER)):
         began = time.monotonic()
@@ -266,7 +266,7 @@ def test_who_comes_later_does_not_overtake_who_waits(clock: Clock, concurrent: i
     all_are_free(guard, concurrent)
 
 
-def test_who_waits_behind_somebody_that_gives_up_has_a_turn(clock: Clock) -> None:
+def test_caller_behind_an_abandoned_wait_gets_its_turn(clock: Clock) -> None:
     guard = Guard(concurrent=4, max_wait=LONG, clock=clock)
     under_way = [entered(guard.enter(SERVER)) for _ in range(4)]
     with ThreadPoolExecutor() as others:
@@ -343,7 +343,7 @@ def test_what_is_remembered_of_servers_is_bounded(clock: Clock) -> None:
         refused(guard.enter("kept"))
 
 
-def test_where_every_server_has_a_call_none_is_forgotten(clock: Clock) -> None:
+def test_circuits_with_calls_are_never_evicted(clock: Clock) -> None:
     guard = Guard(concurrent=2, max_circuits=2, clock=clock)
     passages = [entered(guard.enter(str(number))) for number in range(4)]
     for number in range(4):
@@ -353,9 +353,7 @@ def test_where_every_server_has_a_call_none_is_forgotten(clock: Clock) -> None:
     leave(*passages)
 
 
-def test_the_log_says_once_that_it_opens_and_once_that_it_closes(
-    guard: Guard, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_opening_and_closing_are_logged_once(guard: Guard, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "flask_genesys_auth")
     fail(guard, FAILURES - 1, part="tenant")
     assert not caplog.records

@@ -112,9 +112,7 @@ class Callers:
             thread.join(60)
 
 
-def test_exactly_as_many_as_may_reach_a_hanging_server_and_the_others_are_told_at_once(
-    upstream: Upstream, desk: Desk
-) -> None:
+def test_hung_server_holds_the_configured_calls(upstream: Upstream, desk: Desk) -> None:
     desk.open.clear()
     with RawServer([HEAD + b"Content-Length: 2\r\n\r\nok"]) as other:
         callers = Callers(lambda: get(upstream, desk.url))
@@ -129,9 +127,7 @@ def test_exactly_as_many_as_may_reach_a_hanging_server_and_the_others_are_told_a
     assert reason(get(upstream, desk.url)) == 200
 
 
-def test_one_of_many_tries_a_server_that_was_down_and_then_all_are_asked(
-    upstream: Upstream, clock: Clock, desk: Desk
-) -> None:
+def test_half_open_circuit_lets_one_call_through(upstream: Upstream, clock: Clock, desk: Desk) -> None:
     desk.fail(500)
     bring_down(upstream, desk.url)
     desk.repair()
@@ -161,7 +157,7 @@ FAILING: dict[str, tuple[Callable[[], RawServer], str, float]] = {
 
 
 @pytest.mark.parametrize("kind", FAILING)
-def test_every_way_of_not_answering_opens_the_circuit_and_nobody_is_asked_then(upstream: Upstream, kind: str) -> None:
+def test_every_kind_of_failure_opens_the_circuit(upstream: Upstream, kind: str) -> None:
     make, scheme, seconds = FAILING[kind]
     with make() as server:
         url = server.url.replace("http:", f"{scheme}:")
@@ -195,7 +191,7 @@ def test_not_now_neither_counts_nor_forgives(upstream: Upstream, desk: Desk, sta
     assert reason(get(upstream, desk.url)) is Reason.CIRCUIT_OPEN
 
 
-def test_a_deadline_that_was_spent_before_is_no_failure_of_the_server(upstream: Upstream, desk: Desk) -> None:
+def test_spent_deadline_does_not_count_as_failure(upstream: Upstream, desk: Desk) -> None:
     for _ in range(2 * FAILURES):
         assert reason(get(upstream, desk.url, 0)) is Reason.UNREACHABLE
     assert reason(get(upstream, desk.url)) == 200
@@ -210,21 +206,21 @@ def test_deadline_knows_when_half_is_left() -> None:
     assert not Deadline(0).half_left
 
 
-def test_a_time_out_counts_only_where_the_server_had_most_of_the_deadline(upstream: Upstream) -> None:
+def test_timeout_counts_only_with_half_the_deadline(upstream: Upstream) -> None:
     with RawServer(hold=True) as server:
         for _ in range(2 * FAILURES):
             assert reason(ask_by(upstream, server.url, Late(0.1))) in {Reason.TIMED_OUT, Reason.UNREACHABLE}
         bring_down(upstream, server.url, 0.1)
 
 
-def test_a_server_that_was_asked_late_and_had_an_answer_in_time_is_judged_by_it(upstream: Upstream, desk: Desk) -> None:
+def test_late_request_with_an_answer_counts(upstream: Upstream, desk: Desk) -> None:
     assert reason(ask_by(upstream, desk.url, Late(60))) == 200
     desk.fail(500)
     outcomes = [reason(ask_by(upstream, desk.url, Late(60))) for _ in range(FAILURES + 1)]
     assert outcomes == [Reason.SERVER_ERROR] * FAILURES + [Reason.CIRCUIT_OPEN]
 
 
-def test_a_server_that_comes_back_is_asked_without_anybodys_doing(upstream: Upstream, clock: Clock) -> None:
+def test_recovered_server_is_asked_again(upstream: Upstream, clock: Clock) -> None:
     url = unused_url()
     bring_down(upstream, url)
     for _ in range(3):
@@ -248,7 +244,7 @@ def test_two_requests_of_one_visit_are_one_call(desk: Desk) -> None:
     upstream.close()
 
 
-def test_servers_differ_by_scheme_host_and_port_and_by_nothing_else(upstream: Upstream, desk: Desk) -> None:
+def test_scheme_host_and_port_identify_a_server(upstream: Upstream, desk: Desk) -> None:
     desk.fail(500)
     bring_down(upstream, f"{desk.url}/one?two=three")
     assert reason(get(upstream, f"{desk.url.replace('http:', 'HTTP:')}/another")) is Reason.CIRCUIT_OPEN
@@ -259,7 +255,7 @@ def test_servers_differ_by_scheme_host_and_port_and_by_nothing_else(upstream: Up
     assert reason(get(upstream, unused_url())) is Reason.UNREACHABLE
 
 
-def test_an_ipv6_address_is_shown_in_brackets_and_a_default_port_is_named(upstream: Upstream) -> None:
+def test_server_name_shows_brackets_and_default_port(upstream: Upstream) -> None:
     assert "http://[::1]:9 is" in detail_when_down(upstream, "http://[::1]:9/")
     assert "https://no-such.invalid:443 is" in detail_when_down(upstream, "https://NO-such.invalid/")
 

@@ -68,7 +68,7 @@ def agents(genesys: GenesysEmulator, evidence: Build, center: ContactCenter) -> 
     return Agents(genesys, evidence, center)
 
 
-def test_an_outage_is_no_wrong_password_and_leaves_the_account_its_attempts(agents: Agents) -> None:
+def test_outage_returns_the_directorys_slot(agents: Agents) -> None:
     agents.emulator.fail(503)
     assert agents.reasons(FAILURES) == {Reason.SERVER_ERROR}
     agents.emulator.requests.clear()
@@ -92,7 +92,7 @@ def test_a_busy_directory_leaves_the_account_its_attempts(agents: Agents) -> Non
     assert isinstance(agents(), Authenticated)
 
 
-def test_a_wrong_password_is_an_answer_and_opens_nothing(agents: Agents) -> None:
+def test_wrong_password_does_not_open_the_circuit(agents: Agents) -> None:
     agents.emulator.fail(401, body=UNAUTHORIZED)
     directory = GenesysDirectory(agents.settings, agents.upstream)
     for _ in range(2 * FAILURES):
@@ -101,7 +101,7 @@ def test_a_wrong_password_is_an_answer_and_opens_nothing(agents: Agents) -> None
     assert isinstance(agents(), Authenticated)
 
 
-def test_a_directory_that_answers_only_its_first_half_is_down(agents: Agents) -> None:
+def test_directory_without_userinfo_opens_the_circuit(agents: Agents) -> None:
     agents.emulator.fail(500, path=USERINFO_PATH)
     assert agents.reasons(FAILURES) == {Reason.SERVER_ERROR}
     assert agents.reasons(1) == {Reason.CIRCUIT_OPEN}
@@ -147,7 +147,7 @@ def test_salesforce_is_spared_as_well_by_organization(
     upstream.close()
 
 
-def test_contact_centers_that_go_the_same_way_share_a_client_and_others_have_their_own() -> None:
+def test_same_settings_share_one_client() -> None:
     upstreams = Upstreams()
     one = salesforce_settings("https://login.salesforce.com:443")
     two = salesforce_settings("https://login.salesforce.com:443", organizations=frozenset({"00D000000000002"}))
@@ -187,7 +187,7 @@ def application(genesys: str, salesforce: str) -> FlaskClient:
     return app.test_client()
 
 
-def test_an_application_answers_503_and_asks_no_more_across_contact_centers(genesys: GenesysEmulator) -> None:
+def test_open_circuit_answers_503_for_all_contact_centers(genesys: GenesysEmulator) -> None:
     genesys.fail(500)
     client = application(genesys.url, "https://login.salesforce.com")
     answers = [client.get("/", headers=WRONG) for _ in range(FAILURES + 3)]
@@ -205,7 +205,7 @@ def test_an_application_whose_directory_answers_says_401(genesys: GenesysEmulato
     assert len(genesys.requests) == 1
 
 
-def test_calls_to_salesforce_are_bounded_over_all_contact_centers(salesforce: SalesforceEmulator) -> None:
+def test_contact_centers_share_the_salesforce_limit(salesforce: SalesforceEmulator) -> None:
     client = application("https://gws.invalid", salesforce.url)
 
     def ask(number: int, session: str) -> int:
@@ -225,7 +225,7 @@ def test_calls_to_salesforce_are_bounded_over_all_contact_centers(salesforce: Sa
     assert [ask(number, "00D!one-more") for number in (1, 2)] == [401, 401]
 
 
-def test_a_dead_salesforce_is_nothing_to_users_of_the_directory(genesys: GenesysEmulator) -> None:
+def test_dead_salesforce_leaves_directory_logins_alone(genesys: GenesysEmulator) -> None:
     with RawServer([b"garbage"]) as dead:
         client = application(genesys.url, dead.url)
         theirs = {"ssid": "00D!session", "surl": f"{dead.url}/id/00D000000000001/005000000000001"}

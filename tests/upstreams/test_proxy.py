@@ -115,7 +115,7 @@ def test_only_the_proxy_gets_its_credentials(by: Make, echo: Echo) -> None:
     assert len(echo.requests) == 1
 
 
-def test_a_server_that_the_proxy_does_not_reach_is_unreachable(through: Upstream, echo: Echo) -> None:
+def test_server_behind_proxy_is_unreachable(through: Upstream, echo: Echo) -> None:
     refused = failed(get(through, unused_url().replace("http:", "https:"), 60))
     assert (refused.reason, refused.detail) == (Reason.UNREACHABLE, "no connection: the proxy refuses with HTTP 502")
     assert answered(get(through, echo.url, 60)).body == b"fine"
@@ -135,7 +135,7 @@ def test_a_server_that_the_proxy_does_not_reach_is_unreachable(through: Upstream
     ],
     ids=["nothing", "no HTTP", "no status", "endless", "101", "204", "302", "403"],
 )
-def test_a_proxy_that_makes_no_tunnel_is_told_apart(by: Make, pieces: list[bytes], finding: str) -> None:
+def test_failed_tunnel_is_a_proxy_error(by: Make, pieces: list[bytes], finding: str) -> None:
     with RawServer(pieces) as server:
         outcome = failed(get(by(server.url), "https://behind.example/", 60))
     assert outcome.reason is Reason.UNREACHABLE
@@ -156,14 +156,14 @@ def test_200_makes_a_tunnel(by: Make, echo: Echo, answer: bytes) -> None:
         assert answered(get(by(proxy.url), echo.url, 60)).body == b"fine"
 
 
-def test_an_answer_of_the_proxy_is_not_the_servers(by: Make, echo: Echo) -> None:
+def test_proxys_answer_is_not_the_servers(by: Make, echo: Echo) -> None:
     with ConnectProxy(answer=GRANTED + HEAD + b"Content-Length: 2\r\n\r\nok") as proxy:
         outcome = get(by(proxy.url), echo.url, 60)
     # It is left out with the head, or taken for TLS; it is never the server's answer.
     assert isinstance(outcome, Unavailable) or outcome.body == b"fine"
 
 
-def test_a_proxy_never_opens_the_circuit_of_a_server(by: Make, proxy: ConnectProxy, echo: Echo) -> None:
+def test_proxy_failures_do_not_open_the_circuit(by: Make, proxy: ConnectProxy, echo: Echo) -> None:
     guard = Guard()
     down = by(unused_url(), guard)
     for _ in range(2 * FAILURES):
@@ -176,7 +176,7 @@ def test_a_proxy_never_opens_the_circuit_of_a_server(by: Make, proxy: ConnectPro
     assert answered(get(refusing, echo.url, 60)).body == b"fine"
 
 
-def test_a_failure_of_the_server_behind_it_opens_the_circuit(through: Upstream, echo: Echo) -> None:
+def test_failure_behind_the_proxy_opens_the_circuit(through: Upstream, echo: Echo) -> None:
     echo.fail(500)
     for _ in range(FAILURES):
         assert failed(get(through, echo.url, 60)).reason is Reason.SERVER_ERROR
@@ -193,7 +193,7 @@ def test_a_slow_proxy_ends_at_the_deadline(by: Make, kind: str) -> None:
     assert outcome.detail.endswith(", not within the time allowed")
 
 
-def test_a_slow_handshake_through_a_proxy_ends_at_the_deadline(through: Upstream) -> None:
+def test_slow_handshake_through_proxy_ends_in_time(through: Upstream) -> None:
     with RawServer([b"\x16\x03\x03\x10\x00", *[b"x"] * 500], interval=0.02) as server:
         outcome = failed(get(through, server.url.replace("http:", "https:"), 2))
     assert outcome == Unavailable(Reason.UNREACHABLE, detail="no connection: not within the time allowed")
@@ -284,7 +284,7 @@ def test_credentials_of_a_proxy_do_not_show() -> None:
         ("http://us:s3cret@pro xy:3128", "must be http://host:port"),
     ],
 )
-def test_what_is_no_address_of_a_proxy_is_refused_and_not_quoted(text: str, finding: str) -> None:
+def test_invalid_proxy_url_is_not_quoted(text: str, finding: str) -> None:
     with pytest.raises(ValidationError) as caught:
         proxy_of(text)
     assert finding in str(caught.value)

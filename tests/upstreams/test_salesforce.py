@@ -145,21 +145,21 @@ def test_ids_may_have_15_or_18_characters(ask: Asked) -> None:
         lambda url: "not an address".replace(" ", "-"),
     ],
 )
-def test_an_address_of_another_form_or_host_is_rejected_unasked(ask: Asked, change: Callable[[str], str]) -> None:
+def test_unlisted_identity_host_is_never_asked(ask: Asked, change: Callable[[str], str]) -> None:
     headers = {**ask.ann, "surl": change(ask.ann["surl"])}
     assert ask.refused(headers).reason is Reason.IDENTITY_URL_NOT_ALLOWED
     assert not ask.emulator.requests
     assert ask.accepted().subject
 
 
-def test_another_port_of_a_listed_host_is_rejected_unasked(ask: Asked) -> None:
+def test_other_port_of_a_listed_host_is_rejected(ask: Asked) -> None:
     elsewhere = SalesforceEmulator()
     with elsewhere.serve():
         assert ask.refused({**ask.ann, "surl": elsewhere.url + ask.path}).reason is Reason.IDENTITY_URL_NOT_ALLOWED
         assert not elsewhere.requests
 
 
-def test_an_organization_that_is_not_listed_is_rejected_unasked(ask: Asked) -> None:
+def test_unlisted_organization_is_never_asked(ask: Asked) -> None:
     outcome = ask.refused(organizations=frozenset({"00D000000000002"}))
     assert outcome.reason is Reason.ORGANIZATION_NOT_LISTED
     assert ORGANIZATION in outcome.detail
@@ -167,7 +167,7 @@ def test_an_organization_that_is_not_listed_is_rejected_unasked(ask: Asked) -> N
     assert ask.accepted(organizations=frozenset({"00D000000000002", ORGANIZATION})).subject
 
 
-def test_a_session_that_salesforce_refuses_is_rejected_with_its_word_and_a_hint(ask: Asked) -> None:
+def test_refused_session_shows_salesforces_word(ask: Asked) -> None:
     ask.emulator.end_session(ask.ann)
     outcome = ask.refused()
     assert outcome.reason is Reason.SESSION_REFUSED
@@ -187,7 +187,7 @@ def test_any_other_4xx_is_a_rejection(ask: Asked, status: int) -> None:
 @pytest.mark.parametrize(
     "body", [b"two words", b"x" * 41, b"Bad\x1b[31m", b"<html>", "Bäd".encode(), b"", b"Secret", b"x" * 90000]
 )
-def test_a_refusal_that_is_not_one_harmless_word_is_not_quoted(ask: Asked, body: bytes) -> None:
+def test_unsafe_refusal_text_is_not_quoted(ask: Asked, body: bytes) -> None:
     ask.emulator.fail(403, body=body)
     outcome = ask({**ask.ann, "ssid": "00D!SecretPiece"})
     assert isinstance(outcome, (Rejected, Unavailable))
@@ -332,7 +332,7 @@ def test_without_a_username_nothing_can_be_matched(ask: Asked) -> None:
 # Redirects
 
 
-def test_a_redirect_to_a_listed_instance_is_followed_with_the_session(ask: Asked) -> None:
+def test_redirect_to_a_listed_host_is_followed(ask: Asked) -> None:
     with ask.emulator.serve() as instance:
         ask.emulator.instance_url = instance.url
         assert ask.refused().reason is Reason.UNEXPECTED_REDIRECT
@@ -343,7 +343,7 @@ def test_a_redirect_to_a_listed_instance_is_followed_with_the_session(ask: Asked
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_the_session_is_never_sent_to_a_host_that_is_not_listed(ask: Asked, status: int) -> None:
+def test_session_is_never_sent_to_unlisted_hosts(ask: Asked, status: int) -> None:
     foreign = SalesforceEmulator()
     with foreign.serve():
         ask.emulator.fail(status, headers={"Location": foreign.url + ask.path})
@@ -385,7 +385,7 @@ def test_a_redirect_to_another_address_is_rejected(ask: Asked, location: str) ->
 
 
 @pytest.mark.parametrize("location", ["", "{path}", "//127.0.0.1:{port}{path}", "{url}{path}"])
-def test_a_redirect_may_be_relative_and_ends_after_two(ask: Asked, location: str) -> None:
+def test_relative_redirects_end_after_two(ask: Asked, location: str) -> None:
     port = urlsplit(ask.emulator.url).port
     ask.emulator.fail(302, headers={"Location": location.format(path=ask.path, port=port, url=ask.emulator.url)})
     outcome = ask.refused()

@@ -67,7 +67,7 @@ def test_a_certificate_of_a_trusted_authority_is_accepted(port: int, certificate
     assert outcome.body == b"over TLS"
 
 
-def test_a_self_signed_certificate_is_refused_before_anything_is_sent(port: int) -> None:
+def test_self_signed_certificate_is_refused_before_sending(port: int) -> None:
     outcome = get(Upstream(), f"https://127.0.0.1:{port}/")
     assert isinstance(outcome, Unavailable)
     assert outcome.reason is Reason.UNREACHABLE

@@ -62,9 +62,7 @@ def test_a_status_that_answers_is_an_answer(upstream: Upstream, echo: Echo, stat
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 599])
-def test_a_status_that_does_not_answer_is_unavailable_and_asked_once(
-    upstream: Upstream, echo: Echo, status: int
-) -> None:
+def test_error_status_is_unavailable_without_retry(upstream: Upstream, echo: Echo, status: int) -> None:
     echo.fail(status, body="a word of theirs")
     outcome = failed(get(upstream, echo.url))
     assert (outcome.reason, outcome.retry_after) == (Reason.SERVER_ERROR, 5)
@@ -113,7 +111,7 @@ def test_a_name_that_does_not_resolve_is_unreachable(upstream: Upstream, host: s
     assert failed(get(upstream, f"http://{host}:81/")).reason is Reason.UNREACHABLE
 
 
-def test_a_connection_that_nobody_accepts_is_unreachable_by_the_deadline(upstream: Upstream) -> None:
+def test_unaccepted_connection_ends_by_the_deadline(upstream: Upstream) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()
         waiting = []
@@ -174,7 +172,7 @@ def test_a_slow_drip_ends_at_the_deadline(upstream: Upstream, answer: bytes) -> 
     assert outcome.reason is Reason.TIMED_OUT
 
 
-def test_a_drip_that_is_done_in_time_is_an_answer(upstream: Upstream) -> None:
+def test_slow_answer_within_the_deadline_counts(upstream: Upstream) -> None:
     with RawServer(one_by_one(HEAD + b"Content-Length: 2\r\n\r\nok"), interval=0.001) as server:
         assert answered(get(upstream, server.url, 30)).body == b"ok"
 
@@ -187,7 +185,7 @@ def test_one_deadline_counts_for_several_requests(upstream: Upstream, echo: Echo
     assert failed(upstream.send("GET", echo.url, headers={}, deadline=deadline)).reason is Reason.UNREACHABLE
 
 
-def test_a_body_of_the_limit_is_read_and_one_byte_more_is_not(upstream: Upstream, echo: Echo) -> None:
+def test_body_limit_is_exact(upstream: Upstream, echo: Echo) -> None:
     echo.fail(200, body=b"x" * MAX_BODY)
     assert len(answered(get(upstream, echo.url)).body) == MAX_BODY
     larger = upstream.send("GET", echo.url, headers={}, deadline=Deadline(5), max_body=MAX_BODY - 1)
@@ -200,7 +198,7 @@ def test_a_body_of_the_limit_is_read_and_one_byte_more_is_not(upstream: Upstream
     assert (outcome.reason, outcome.detail) == (Reason.UNREADABLE_ANSWER, f"the answer is larger than {MAX_BODY} bytes")
 
 
-def test_a_body_without_a_length_and_without_an_end_is_not_read(upstream: Upstream) -> None:
+def test_endless_body_is_refused(upstream: Upstream) -> None:
     with RawServer([HEAD + b"\r\n", *[b"x" * 8192] * 64]) as server:
         assert failed(get(upstream, server.url)).reason is Reason.UNREADABLE_ANSWER
 
@@ -303,7 +301,7 @@ def test_connections_are_reused_until_they_are_closed(upstream: Upstream) -> Non
     server.stop()
 
 
-def test_requests_at_the_same_time_keep_their_own_deadlines(upstream: Upstream, echo: Echo) -> None:
+def test_concurrent_requests_keep_their_deadlines(upstream: Upstream, echo: Echo) -> None:
     echo.fail(hang=True, path="/hang")
     outcomes: dict[str, Answer | Unavailable] = {}
 
@@ -319,7 +317,7 @@ def test_requests_at_the_same_time_keep_their_own_deadlines(upstream: Upstream, 
     assert answered(outcomes["/one"]).status == answered(outcomes["/two"]).status == http.client.OK
 
 
-def test_what_a_log_may_hold_is_visible_and_bounded() -> None:
+def test_printable_text_is_visible_and_bounded() -> None:
     assert printable("a\r\nb\x1b[31m\u202e c") == "a b [31m c"
     assert printable("x" * 500) == "x" * 117 + "..."
     assert printable("short") == "short"
