@@ -41,7 +41,7 @@ class DisabledStep:
 
 
 def order_steps(own: Iterable[Step], extra: Sequence[Step]) -> tuple[Step, ...]:
-    """Return all steps in the order in which the walk asks them. The order is not configurable.
+    """Return all steps in the order of the walk, which is not configurable.
 
     :param own: one step for each name of :data:`ORDER`.
     :param extra: each is placed before ``login_session``, or before the step that its ``before`` names; steps with the

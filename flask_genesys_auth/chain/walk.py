@@ -4,9 +4,9 @@
    a login session is resolved only if a step or the choice of the contact center needs it.
 2. ``ContactCenters.resolve`` finds the one contact center that all evidence names. If there is none, the request is
    anonymous.
-3. The loop asks the steps of that contact center in the order of the flow: salesforce, configuration_server,
-   web_services, login_session, saml. Each step is asked through the credential gate (``limits/gate.py``), which may
-   answer from its cache or refuse throttled credentials. A step returns one of four outcomes:
+3. The loop tries the steps of that contact center in the order of the flow: salesforce, configuration_server,
+   web_services, login_session, saml. Each step runs behind the credential gate (``limits/gate.py``), which may answer
+   from its cache or refuse throttled credentials. A step returns one of four outcomes:
 
        NotApplicable   the request has no evidence for this step, or the step is disabled
        Rejected        the evidence is bad
@@ -15,8 +15,8 @@
 
 4. ``settle`` turns a proven identity into an account. The account is read for every request. An account that is
    missing, disabled, or of another contact center makes the outcome ``Rejected``.
-5. The first account ends the walk. After any other outcome the next step is asked. If no step succeeds, the request
-   is anonymous: ``web`` answers a protected endpoint with 429, 503, 401 or a redirect to the login.
+5. The first account ends the walk. After any other outcome the next step runs. If no step succeeds, the request is
+   anonymous: ``web`` answers a protected endpoint with 429, 503, 401 or a redirect to the login.
 
 Three rules keep this safe. Credentials in the request outrank the cookie: after ``Rejected`` or ``Unavailable`` no
 login session is resumed. A store that does not answer makes a step ``Unavailable``, never successful. Any other

@@ -75,7 +75,7 @@ class SalesforceDirectory:
         checked = self._check(address)
         if isinstance(checked, Rejected):
             return checked
-        answer = self._ask(session_id, checked)
+        answer = self._request(session_id, checked)
         if not isinstance(answer, Answer):
             return answer
         if answer.status == 200:
@@ -102,7 +102,7 @@ class SalesforceDirectory:
             return Rejected(Reason.ORGANIZATION_NOT_LISTED, f"{address.organization} is not in organizations")
         return address
 
-    def _ask(self, session_id: str, address: IdentityUrl) -> Answer | Rejected | Unavailable:
+    def _request(self, session_id: str, address: IdentityUrl) -> Answer | Rejected | Unavailable:
         deadline = Deadline(self._settings.timeout)
         headers = {"Authorization": f"Bearer {session_id}", "Accept": "application/json"}
         for _ in range(1 + MAX_REDIRECTS):

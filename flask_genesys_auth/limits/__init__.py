@@ -1,4 +1,4 @@
-"""What bounds how often servers are asked: the throttle, verified credentials, recent reads, and the gate over them."""
+"""Limits on failed credentials and repeated calls: the throttle, the cache, and the credential gate over them."""
 
 from .throttle import BeginLimit, FailureLimit, FailureThrottle, Ledger, LocalLedger
 

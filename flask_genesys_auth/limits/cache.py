@@ -25,7 +25,7 @@ V = TypeVar("V")
 class Reading(NamedTuple):
     """A read under way.
 
-    :param began: when it began, before the store was asked.
+    :param began: when it began, before the call to the store.
     :param epoch: changes with every invalidation.
     """
 

@@ -1,7 +1,7 @@
 """The credential gate: decides whether the steps may verify the credentials of a request, and counts failures.
 
 A walk opens the gate once. Before the first step that checks a kind of credentials (Basic or Salesforce), the gate
-goes through four stages. The first one that knows an outcome ends them, and no server is asked.
+goes through four stages. The first stage that knows an outcome ends them, and no server is called.
 
 1. Throttle: if the account is over its limit at this address, the steps are ``Unavailable`` (429). This stage comes
    first, so that a guesser who is over the limit learns nothing from the cache.
@@ -9,9 +9,9 @@ goes through four stages. The first one that knows an outcome ends them, and no 
    each step comes from the cache. The account is read all the same; if it has changed, the walk starts again.
 3. Single-flight: if another request is verifying the same credentials, this one waits for its result, good or bad.
 4. Slots: take one slot of each limit of the throttle (atomic), or refuse. The slots are taken before a server is
-   asked, so that parallel guesses cannot exceed a limit.
+   called, so that parallel guesses cannot exceed a limit.
 
-Then the steps are asked. Before a step whose server locks accounts, the gate takes a slot of that step's own limit
+Then the steps run. Before a step whose server locks accounts, the gate takes a slot of that step's own limit
 (``max_failures``), or the step is ``Unavailable``. The end of the walk settles the slots:
 
     an account was found      all slots are returned; the result is cached and given to waiting requests
@@ -64,7 +64,7 @@ _TOO_MANY_FOLLOWERS = Unavailable(
 StillHolds = Callable[[Evidence, "ContactCenter", Authenticated], bool]
 """A step's ``still_holds``: tells whether its success still holds after the account was read."""
 OwnLimit = Callable[[Evidence, "ContactCenter"], "tuple[FailureLimit, str] | None"]
-"""A step's ``own_limit``: the limit for its server and the key to count by, or ``None`` if it will ask no server."""
+"""A step's ``own_limit``: the limit for its server and the key to count by, or ``None`` if it will call no server."""
 
 
 class CredentialGate:
@@ -260,7 +260,7 @@ class _Attempt:
         self._refused = self._throttle.look(*self._counted_by)
 
     def known(self, step: str) -> Outcome | None:
-        """Return the outcome that is known without asking the step, or ``None``."""
+        """Return the outcome that is known without running the step, or ``None``."""
         if self._cached is not None:
             return self._cached.outcomes.get(step, NotApplicable())
         return self._refused

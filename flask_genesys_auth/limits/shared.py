@@ -19,7 +19,7 @@ from .cache import MAX_ENTRIES, Cache
 from .throttle import Limit, LocalLedger, Reservation, Wanted
 
 PAUSE = 5.0
-"""Seconds for which a server that has failed is not asked; then one request tries it."""
+"""Seconds during which a failed server is not called; then one request tries it."""
 
 # Each key is a sorted set of the slots taken, scored by the server's clock, which all nodes share.
 _WAITS = """
@@ -52,12 +52,12 @@ _GIVE_BACK = "for _, key in ipairs(KEYS) do redis.call('ZREM', key, ARGV[1]) end
 
 
 class _Outage:
-    """Whether the server has failed when this process last asked it, and when to ask again."""
+    """Whether this process's last call to the server has failed, and when to call it again."""
 
     def __init__(self) -> None:
         self.lock = Lock()
         self.is_down = False
-        self.ask_again = 0.0
+        self.retry_at = 0.0
 
 
 class SharedLedger:
@@ -98,7 +98,7 @@ class SharedLedger:
 
     @property
     def degraded(self) -> bool:
-        """Tell whether the server did not answer when this process last asked it."""
+        """Tell whether this process's last call to the server has failed."""
         return self._outage.get().is_down
 
     @property
@@ -177,8 +177,8 @@ class SharedLedger:
         return None if waits is None else [float(wait) for wait in waits]
 
     def _run(self, script: str, keys: Sequence[str], arguments: Sequence[str | float]) -> Any:
-        """Run a script; ``None`` if the server does not answer, or is not asked because it has just failed."""
-        if not self._may_ask():
+        """Run a script; ``None`` if the server does not answer, or is not called because it has just failed."""
+        if not self._may_call():
             return None
         try:
             answer = self._client.run(script, keys, arguments)
@@ -193,22 +193,22 @@ class SharedLedger:
                 log_event(Event.THROTTLE_REGAINED, detail=f"the throttle in {self._client.name} answers again")
         return answer
 
-    def _may_ask(self) -> bool:
+    def _may_call(self) -> bool:
         outage = self._outage.get()
         if not outage.is_down:
             return True
         with outage.lock:
             now = self._clock()
-            if now < outage.ask_again:
+            if now < outage.retry_at:
                 return False
-            outage.ask_again = now + PAUSE
+            outage.retry_at = now + PAUSE
             return True
 
     def _note_outage(self, error: StateUnavailable) -> None:
         outage = self._outage.get()
         with outage.lock:
             first, outage.is_down = not outage.is_down, True
-            outage.ask_again = self._clock() + PAUSE
+            outage.retry_at = self._clock() + PAUSE
         if first:
             meanwhile = "each process counts by itself" if self._fallback else "no user can log in by password"
             log_event(Event.THROTTLE_LOST, detail=f"{error}; until it does, {meanwhile} (throttle.fallback)")

@@ -1,6 +1,6 @@
 """The throttle: how many failed credentials are let through, by account and client address.
 
-A slot is taken before a server is asked, and returned if the credentials were good. A slot that stays taken counts as
+A slot is taken before a server is called, and returned if the credentials were good. A slot that stays taken counts as
 a failure until its time span is over.
 """
 
@@ -38,11 +38,11 @@ KNOWN_ADDRESS_TTL = 30 * 86400.0
 KNOWN_ADDRESS_REFRESH = 86400.0
 """Seconds after which a process writes an address of an account to the state again."""
 PAUSE = 5.0
-"""Seconds for which the state is not asked after it has failed, so that no request waits for it here."""
+"""Seconds during which the state is not called after a failure, so that no request waits for it here."""
 
 
 class Reservation(ABC):
-    """Slots taken before a server is asked; each counts as a failure unless it is returned."""
+    """Slots taken before a server is called; each counts as a failure unless it is returned."""
 
     @abstractmethod
     def void(self) -> None:
@@ -251,7 +251,7 @@ class _LocalSlots(Reservation):
 
 
 class _Outage:
-    """Until when this process does not ask the state."""
+    """Until when this process does not call the state."""
 
     until = -math.inf
 
@@ -334,8 +334,8 @@ class FailureThrottle:
     """The three limits on failed credentials: per account and address, per account anywhere, per address.
 
     The second limit does not stop a user at an address where the account has logged in within 30 days (a known
-    address). The state is asked for it only when this limit alone would refuse. Failures at a known address count
-    there as well until then.
+    address). The state is read only if this limit alone would refuse; until then failures at a known address count
+    for it, too.
 
     All spellings that a directory or a database may read as one name share the slots of one account. Otherwise each
     spelling would allow guesses of its own. Known addresses are kept under the exact name, as looked up. Otherwise
@@ -376,15 +376,13 @@ class FailureThrottle:
         if not user_name:
             return _answer(self.ledger.reserve(wanted), wanted)
         wanted.append((self._per_account, _account_key(contact_center, user_name, network)))
-        anywhere = (self._per_account_anywhere, _account_key(contact_center, user_name))
-        asked = [*wanted, anywhere]
-        taken = self.ledger.reserve(asked)
-        if isinstance(taken, list) and not any(taken[: len(wanted)]):
-            if not self._known.holds(contact_center, user_name, network):
-                return _throttled(taken, asked)
-            asked = wanted
-            taken = self.ledger.reserve(asked)
-        answer = _answer(taken, asked)
+        slots = [*wanted, (self._per_account_anywhere, _account_key(contact_center, user_name))]
+        taken = self.ledger.reserve(slots)
+        only_anywhere = isinstance(taken, list) and not any(taken[: len(wanted)])
+        if only_anywhere and self._known.holds(contact_center, user_name, network):
+            slots = wanted
+            taken = self.ledger.reserve(slots)
+        answer = _answer(taken, slots)
         if isinstance(answer, Unavailable):
             return answer
         return _LoginSlots(answer, lambda: self._known.note(contact_center, user_name, network))
@@ -455,7 +453,7 @@ class FailureLimit:
     ) -> None:
         self._ledger = LocalLedger(clock) if ledger is None else ledger
         self._limit = Limit.of(name, limit)
-        self._over = f"over {setting} ({limit}): the directory is not asked"
+        self._over = f"over {setting} ({limit}): the directory is not called"
 
     def reserve(self, key: str) -> Reservation | Unavailable:
         """Take a slot (atomic), or return for how long there is none."""

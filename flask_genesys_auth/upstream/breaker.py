@@ -221,7 +221,7 @@ class Guard:
             return Unavailable(
                 Reason.CIRCUIT_OPEN,
                 retry_after=max(1, math.ceil(circuit.until - now)),
-                detail=f"{circuit} is not asked: {circuit.failures} consecutive calls have failed, the last: "
+                detail=f"{circuit} is not called: {circuit.failures} consecutive calls have failed, the last: "
                 f"{circuit.why}",
                 uncounted=True,
             )
@@ -242,7 +242,7 @@ class Guard:
         return waiting < max(1, self._concurrent // 2) and now - oldest < SLOW_CALL
 
     def _busy(self, server: str) -> Unavailable:
-        detail = f"{server} is not asked: {self._concurrent} calls to it are under way"
+        detail = f"{server} is not called: {self._concurrent} calls to it are under way"
         return Unavailable(Reason.UPSTREAM_BUSY, retry_after=1, detail=detail, uncounted=True)
 
     def _added(self, circuit: _Circuit) -> _Circuit:

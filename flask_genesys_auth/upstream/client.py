@@ -124,7 +124,7 @@ class Upstream:
         with visit:
             return visit.send(method, url, headers=headers, body=body, max_body=max_body)
 
-    def _ask(
+    def _request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, exchange: Exchange
     ) -> _Result:
         if self._proxied and urlsplit(url).scheme != "https":
@@ -243,7 +243,7 @@ class Visit:
             ``timed_out`` or ``server_error`` if no answer came, and for HTTP 408, 429 and 5xx (with ``Retry-After``,
             RFC 9110 10.2.3, between 1 and 300 s); ``unreadable_answer`` if it is too large, encoded or incomplete.
         """
-        result = self._client._ask(method, url, headers, body, Exchange(self._deadline, max_body))
+        result = self._client._request(method, url, headers, body, Exchange(self._deadline, max_body))
         if result.healthy:
             self._passage.answered()
         elif result.healthy is False and (self._had_time or not self._deadline.spent):
@@ -274,7 +274,7 @@ def probe(
     """
     began = perf_counter()
     exchange = Exchange(Deadline(seconds), max_body)
-    result = client._ask(method, url, headers or {}, body, exchange)
+    result = client._request(method, url, headers or {}, body, exchange)
     return result.outcome, result.status, perf_counter() - began
 
 

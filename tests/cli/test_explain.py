@@ -270,7 +270,7 @@ def test_what_may_reach_genesys_no_more_is_not_sent_there(tmp_path: Path, genesy
     genesys_emulator.requests.clear()
     row = asking.step("configuration_server", **headers)
     assert (row["reason"], row["outcome"]) == ("throttled", "unavailable")
-    assert "configuration_server.max_failures (2 per hour): the directory is not asked" in row["detail"]
+    assert "configuration_server.max_failures (2 per hour): the directory is not called" in row["detail"]
     assert not genesys_emulator.requests
     close(app)
 

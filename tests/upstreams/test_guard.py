@@ -67,7 +67,7 @@ def test_consecutive_failures_open_the_circuit(guard: Guard) -> None:
         pass  # says nothing: it neither counts nor forgives
     fail(guard)
     found = refused(guard.enter(SERVER))
-    assert found.detail == f"{SERVER} is not asked: 5 consecutive calls have failed, the last: it is down"
+    assert found.detail == f"{SERVER} is not called: 5 consecutive calls have failed, the last: it is down"
     assert FIRST_PAUSE * LEAST <= found.retry_after <= FIRST_PAUSE * MOST + 1
 
 
@@ -185,7 +185,7 @@ def test_concurrent_calls_are_limited_per_server(guard: Guard) -> None:
     under_way = [entered(guard.enter(SERVER, part)) for part in ("", "one", "two")]
     for part in ("", "three"):
         found = refused(guard.enter(SERVER, part), Reason.UPSTREAM_BUSY)
-        assert (found.retry_after, found.detail) == (1, f"{SERVER} is not asked: 3 calls to it are under way")
+        assert (found.retry_after, found.detail) == (1, f"{SERVER} is not called: 3 calls to it are under way")
     answer(guard, OTHER)
     leave(under_way.pop())
     answer(guard)

@@ -29,7 +29,7 @@ MAX_GROUPS = 1000
 
 Verdict: TypeAlias = "DirectoryEntry | Rejected"
 _FOR_DISPLAY = frozenset({"email", "first_name", "last_name"})
-_NOT_ASKED = frozenset({Reason.CIRCUIT_OPEN, Reason.UPSTREAM_BUSY})
+_NOT_CALLED = frozenset({Reason.CIRCUIT_OPEN, Reason.UPSTREAM_BUSY})
 _VISIBLE_ASCII = re.compile(r"[!-~]+", re.ASCII)
 _UNESCAPED = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _SCOPES = {"subtree": SUBTREE, "one_level": ONE_LEVEL}
@@ -257,14 +257,14 @@ def _text(ours: str, values: list[str], user: str) -> str:
 def _combined(missed: Sequence[Unavailable]) -> Unavailable:
     """Return one outcome for servers that have all failed to answer.
 
-    The reason is that of the last server that may have counted a failure, else of the last that was asked. The reason
+    The reason is that of the last server that may have counted a failure, else of the last that was called. The reason
     of an unreachable server would return the slot of an attempt that another server has counted.
     """
     if not missed:
-        return Unavailable(Reason.TIMED_OUT, detail="the deadline passed before a server was asked", uncounted=True)
-    asked = [one for one in missed if one.reason not in _NOT_ASKED]
+        return Unavailable(Reason.TIMED_OUT, detail="the deadline passed before a server was called", uncounted=True)
+    called = [one for one in missed if one.reason not in _NOT_CALLED]
     counted = [one for one in missed if not one.uncounted]
-    last = (counted or asked or missed)[-1]
+    last = (counted or called or missed)[-1]
     return Unavailable(
         last.reason,
         retry_after=min(one.retry_after for one in missed),
