@@ -15,7 +15,7 @@ import ldap3
 import pytest
 
 from flask_genesys_auth.config.addresses import LdapServer
-from flask_genesys_auth.config.distinguished_names import escape_value
+from flask_genesys_auth.config.names import escape_dn_value
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import ConfigurationServer, Ldap, LdapAttributes
 from tests.certificates import make_certificate
@@ -157,7 +157,7 @@ class SlapdServer:
 
     def add_person(self, name: str, password: str = PASSWORD, **attributes: object) -> str:
         """Add a person, and return their distinguished name."""
-        dn = f"uid={escape_value(name)},{PEOPLE}"
+        dn = f"uid={escape_dn_value(name)},{PEOPLE}"
         self.add(dn, "inetOrgPerson", {"cn": name, "sn": name, "userPassword": password, **attributes})
         return dn
 

@@ -1,4 +1,4 @@
-"""URLs, hosts and proxies in the configuration, parsed strictly and normalised. No error message quotes one."""
+"""URLs, hosts and proxies in the configuration, parsed strictly and normalised. Error messages never quote them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from marshmallow import ValidationError
 from .secrets import Secret
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Host names that cannot leave the machine; plain http is accepted there."""
+"""Hosts whose connections cannot leave the machine; plain http to them is accepted."""
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -42,7 +42,7 @@ class Address:
 
     @property
     def loopback(self) -> bool:
-        """Tell whether requests cannot leave the machine."""
+        """Tell whether connections cannot leave the machine."""
         return self.host in LOOPBACK_HOSTS
 
     @property
@@ -60,23 +60,23 @@ def bracketed(host: str) -> str:
 
 
 def address(text: str) -> Address:
-    """Parse an http or https URL; white space, user info, query, fragment and dot segments are refused.
+    """Parse an http or https URL without white space, user info, query, fragment and dot segments.
 
-    :raises ValidationError: if it is of any other form.
+    :raises ValidationError: if it has any other form.
     """
     scheme, separator, rest = text.partition("://")
     scheme = scheme.lower()
     if not separator or scheme not in DEFAULT_PORTS:
-        raise ValidationError("must be an address that begins with https://")
+        raise ValidationError("must be a URL such as https://portal.acme.example")
     if "?" in rest or "#" in rest:
-        raise ValidationError("must have no query and no fragment")
+        raise ValidationError("must not have a query (?) or a fragment (#)")
     authority, slash, path = rest.partition("/")
     if "@" in authority:
-        raise ValidationError("must carry no user name and no password")
+        raise ValidationError("must not contain a user name or a password")
     host, port = split_authority(authority)
     path = (slash + path).rstrip("/")
     if not _PATH.fullmatch(path) or any(segment in {".", ".."} for segment in path.split("/")):
-        raise ValidationError("has a path of unexpected characters, empty segments or dot segments")
+        raise ValidationError("must not have a path with //, . or .. segments, spaces or percent-encoding")
     return Address(scheme, host, port or DEFAULT_PORTS[scheme], path)
 
 
@@ -93,13 +93,13 @@ def is_address(text: str) -> bool:
 def document(text: str) -> str:
     """Return the URL of a document with its path and query (RFC 3986 3.3, 3.4).
 
-    :raises ValidationError: as :func:`address`, but for queries: Entra ID's metadata addresses have one.
+    :raises ValidationError: as :func:`address`, except that a query is accepted: Entra ID's metadata URLs have one.
     """
     site, below = _site(text)
     if "#" in below:
-        raise ValidationError("must have no fragment")
+        raise ValidationError("must not have a fragment (#)")
     if not _REST.fullmatch(below if below.startswith("/") else f"/{below}"):
-        raise ValidationError("has characters that must be percent-encoded in an address")
+        raise ValidationError("must have its special characters percent-encoded")
     return f"{site}{below}"
 
 
@@ -113,18 +113,18 @@ def origin(text: str) -> str:
     """Return a serialized origin (RFC 6454 6.2)."""
     parts = address(text)
     if parts.path or text.endswith("/"):
-        raise ValidationError("must be an origin such as https://app.acme.example, without a path")
+        raise ValidationError("must be an origin such as https://app.acme.example, without a path or a trailing slash")
     return str(parts)
 
 
 def split_authority(text: str) -> tuple[str, int | None]:
-    """Return the host (lower case, without brackets) and the port, if there is one."""
+    """Return the host (lower case, without brackets) and the port, if given."""
     found = _AUTHORITY.fullmatch(text)
     if found is None:
-        raise ValidationError("must name a host, and a port of digits if any")
+        raise ValidationError("must name a host and, after a colon, at most a port number")
     port = int(found["port"]) if found["port"] else None
     if port is not None and not 0 < port < 65536:
-        raise ValidationError("has a port outside of 1 to 65535")
+        raise ValidationError("must have a port from 1 to 65535")
     return host_name(found["host"]), port
 
 
@@ -136,11 +136,13 @@ def host_name(text: str) -> str:
         except ValueError:
             parsed = None
         if parsed is None or parsed.scope_id:
-            raise ValidationError("has brackets around what is no IPv6 address")
+            raise ValidationError("must have an IPv6 address without a zone in its brackets")
         return str(parsed)
     lowered = text.lower()
     if len(lowered) > 253 or not _HOST.fullmatch(lowered):
-        raise ValidationError("must be a host name in ASCII letters, digits, dots and hyphens (IDNA in its xn-- form)")
+        raise ValidationError(
+            "must be a host name of ASCII letters, digits, dots and hyphens (international names as xn--...)"
+        )
     return lowered
 
 
@@ -182,15 +184,17 @@ def allowed_host(text: str) -> AllowedHost:
     """Return an entry of ``identity_hosts``: a bare host (https on 443) or an origin."""
     if "://" not in text:
         if "/" in text or ":" in text:
-            raise ValidationError("must be a bare host (https on port 443) or a loopback origin with its scheme")
+            raise ValidationError(
+                "must be a host such as login.salesforce.com, or an origin such as http://127.0.0.1:5002"
+            )
         if text.startswith("."):
-            raise ValidationError("must be a whole host: only redirect_hosts takes a suffix")
+            raise ValidationError("must be a full host name: only redirect_hosts accepts a leading dot")
         return AllowedHost(host_name(text))
     parts = address(text)
     if parts.path:
-        raise ValidationError("must be a host or an origin, without a path")
+        raise ValidationError("must not have a path")
     if parts.scheme == "https" and parts.port != 443 and not parts.loopback:
-        raise ValidationError("must be on port 443")
+        raise ValidationError(f"must use port 443, not {parts.port}")
     return AllowedHost(parts.host, parts.scheme, parts.port)
 
 
@@ -200,7 +204,7 @@ def allowed_suffix(text: str) -> AllowedHost:
         return allowed_host(text)
     suffix = host_name(text[1:])
     if "." not in suffix:
-        raise ValidationError("must be a suffix of at least two labels, such as .my.salesforce.com")
+        raise ValidationError("must have at least two labels after the dot, such as .my.salesforce.com")
     return AllowedHost(f".{suffix}")
 
 
@@ -208,7 +212,7 @@ def allowed_suffix(text: str) -> AllowedHost:
 class LdapServer:
     """One server of an LDAP directory.
 
-    :param tls: TLS from the first byte on (``ldaps``).
+    :param tls: TLS from the first byte (``ldaps``).
     :param host: lower case, an IPv6 address without its brackets.
     """
 
@@ -218,7 +222,7 @@ class LdapServer:
 
     @property
     def loopback(self) -> bool:
-        """Tell whether requests cannot leave the machine."""
+        """Tell whether connections cannot leave the machine."""
         return self.host in LOOPBACK_HOSTS
 
     def __str__(self) -> str:
@@ -230,14 +234,14 @@ def ldap_server(text: str) -> LdapServer:
     scheme, separator, authority = text.partition("://")
     scheme = scheme.lower()
     if not separator or scheme not in _LDAP_PORTS:
-        raise ValidationError("must be an address that begins with ldaps:// or ldap://")
+        raise ValidationError("must be a URL such as ldaps://ldap.acme.example or ldap://ldap.acme.example:389")
     host, port = split_authority(authority.removesuffix("/"))
     return LdapServer(scheme == "ldaps", host, port or _LDAP_PORTS[scheme])
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """The address of an HTTP proxy and our credentials there.
+    """An HTTP proxy and the credentials for it.
 
     :param host: lower case, an IPv6 address without its brackets.
     :param authorization: the value of its ``Proxy-Authorization`` header (RFC 9110 11.7.2), if it requires one.
@@ -252,16 +256,16 @@ class Proxy:
 
 
 def proxy_of(text: str) -> Proxy:
-    """Parse the URL of a proxy; no error message quotes it, because it may hold a password.
+    """Parse the URL of a proxy. No error message quotes it, because it may hold a password.
 
-    :param text: ``http://[user:password@]host:port``; in the user name and the password all that could be taken for
-        a part of the address is percent-encoded (RFC 3986 3.2.1).
-    :raises ValidationError: if it is of any other form.
+    :param text: ``http://[user:password@]host:port``; reserved characters in user name and password are
+        percent-encoded (RFC 3986 3.2.1).
+    :raises ValidationError: if it has any other form.
     """
     scheme, separator, rest = text.partition("://")
     if scheme.lower() == "https":
         raise ValidationError(
-            f"{_PROXY_FORM}: the proxy itself is spoken to in plain http, the server behind it is not"
+            f"{_PROXY_FORM}: the connection to the proxy is plain http, with TLS to the server inside"
         )
     credentials, at, authority = rest.removesuffix("/").rpartition("@")
     if scheme.lower() != "http" or not separator or not _CREDENTIALS.fullmatch(credentials):
@@ -271,7 +275,7 @@ def proxy_of(text: str) -> Proxy:
     except ValidationError as error:
         raise ValidationError(_PROXY_FORM) from error
     if port is None:
-        raise ValidationError(f"{_PROXY_FORM}: it has no port")
+        raise ValidationError(f"{_PROXY_FORM}: the port is missing")
     return Proxy(host, port, _authorization(credentials) if at else None)
 
 

@@ -1,4 +1,4 @@
-"""Addresses of databases in the configuration: what is accepted, and SQLite files made absolute."""
+"""URLs of stores in the configuration: validates them and makes the paths of SQLite files absolute."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from marshmallow import ValidationError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from .addresses import bracketed
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
@@ -22,32 +24,31 @@ DEFAULT_STATE = "sqlite:///state.sqlite3"
 DEFAULT_ACCOUNTS = "sqlite:///accounts.sqlite3"
 
 _STATE = (
-    'must be "memory://", the address of a SQLite file such as "sqlite:///state.sqlite3", of a PostgreSQL database '
-    'such as "postgresql+psycopg://user@db.internal/portal", or of a Redis server such as "redis://redis.internal:6379/0"'
+    'must be "memory://", a SQLite URL such as "sqlite:///state.sqlite3", a PostgreSQL URL such as '
+    '"postgresql+psycopg://user@db.internal/portal", or a Redis URL such as "redis://redis.internal:6379/0"'
 )
-_INSTALL = "needs a package that is not installed: pip install 'flask-genesys-auth[{}]'"
-_THROTTLE = 'must be "memory://", or the address of a Redis server such as "redis://redis.internal:6379/0"'
+_INSTALL = "requires a package that is not installed: run pip install 'flask-genesys-auth[{}]'"
+_THROTTLE = 'must be "memory://", or a Redis URL such as "redis://redis.internal:6379/0"'
 _SERVER = 'must be of the form "redis://user:password@redis.internal:6379/0"'
 _SOCKET = (
-    'must be of the form "unix:///run/redis/redis.sock?db=0"; user and password may stand before the path, as in '
-    '"unix://user:password@/run/redis/redis.sock?db=0"'
+    'must be of the form "unix:///run/redis/redis.sock?db=0", or '
+    '"unix://user:password@/run/redis/redis.sock?db=0" with a user and a password'
 )
 _SENTINEL = (
     'must be of the form "redis+sentinel://user:password@sentinel1.internal:26379,sentinel2.internal:26379/SERVICE/0": '
-    "SERVICE is the name that the Sentinels monitor the master by, user and password are those of the Redis servers, "
-    "percent-encoded, and an IPv6 address stands in brackets"
+    "SERVICE is the Sentinels' name of the master; user and password are those of the Redis servers, "
+    "percent-encoded; IPv6 addresses are in brackets"
 )
 _REDIS = ("redis://", "rediss://", "redis+sentinel://", "unix://")
 _AUTHORITIES = "ssl_ca_certs"
 _OPTIONS = (
-    f'takes one option, with rediss:// only: "?{_AUTHORITIES}=" with the absolute path (without % and +) of '
-    "authorities to trust beside the system's"
+    f'accepts one option, with rediss:// only: "?{_AUTHORITIES}=/absolute/path", the certificate authorities to trust '
+    "beside the system's; the path must not contain % or +"
 )
 _DATABASE = re.compile(r"/?|/[0-9]{1,4}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,4}", re.ASCII)
-_HOST = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
-_SERVICE = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
-"""The names that Sentinel accepts."""
+_NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+"""Host names, and the service names that Sentinel accepts."""
 SENTINEL_PORT = 26379
 
 
@@ -55,12 +56,12 @@ SENTINEL_PORT = 26379
 class RedisAddress:
     """The address of a Redis or Valkey server.
 
-    :param url: as it was given; of ``redis://``, ``rediss://`` and ``unix://`` redis-py reads the rest.
+    :param url: as configured; redis-py reads ``redis://``, ``rediss://`` and ``unix://`` itself.
     :param shown: without user and password.
     :param hosts: of the server, or of the Sentinels; none for a Unix socket.
-    :param secrets: what an error must not show, as it may be spelled.
-    :param service: the name that the Sentinels monitor the master by; empty without Sentinel.
-    :param database: user and password: of the Redis servers, where Sentinel tells their addresses.
+    :param secrets: all spellings of the password, which no error may show.
+    :param service: the Sentinels' name of the master; empty without Sentinel.
+    :param database: with ``user`` and ``password``, of the Redis servers that Sentinel names.
     """
 
     url: str = field(repr=False)
@@ -74,36 +75,29 @@ class RedisAddress:
 
 
 def state_url(text: str, base_path: Path) -> str:
-    """Return where the state is kept.
+    """Return the URL of the state.
 
-    :param base_path: the folder that a relative path is relative to.
-    :raises ValidationError: if it is none of the memory, a file of SQLite, PostgreSQL and Redis, or if the package is
-        missing that its server needs.
+    :param base_path: the folder that a relative path starts from.
+    :raises ValidationError: if it is not memory, a SQLite file, PostgreSQL or Redis, or if the package is missing.
     """
-    if text == MEMORY:
-        return text
-    if is_redis(text):
-        return _redis(text, _STATE)
+    if text == MEMORY or is_redis(text):
+        return text if text == MEMORY else _redis(text, _STATE)
     url = _parsed(text)
     if url is not None and url.drivername == "postgresql+psycopg" and url.database:
-        if _driver_missing(url):
+        if _driver_problem(url):
             raise ValidationError(_INSTALL.format("postgresql"))
         return text
-    if url is None or url.drivername not in {"sqlite", "sqlite+pysqlite"} or not _plain_file(url):
+    if url is None or url.drivername not in {"sqlite", "sqlite+pysqlite"} or not _is_file(url):
         raise ValidationError(_STATE)
     return _absolute(url, base_path)
 
 
 def throttle_url(text: str) -> str:
-    """Return where the throttle counts.
+    """Return the URL of the throttle's counters.
 
-    :raises ValidationError: if it is neither the memory nor a server of Redis.
+    :raises ValidationError: if it is neither memory nor Redis.
     """
-    if text == MEMORY:
-        return text
-    if is_redis(text):
-        return _redis(text, _THROTTLE)
-    raise ValidationError(_THROTTLE)
+    return text if text == MEMORY else _redis(text, _THROTTLE)
 
 
 def _redis(text: str, finding: str) -> str:
@@ -117,18 +111,18 @@ def _redis(text: str, finding: str) -> str:
 
 
 def redis_address(text: str, finding: str = _SERVER) -> RedisAddress:
-    """Read the address of a Redis or Valkey server.
+    """Parse the URL of a Redis or Valkey server.
 
-    :param finding: the error for what is neither a Unix socket nor Sentinels.
-    :raises ValidationError: if it is not valid; never shows the address.
+    :param finding: the error for URLs of neither a Unix socket nor Sentinels.
+    :raises ValidationError: if it is not valid; never shows the URL.
     """
     if text.startswith("redis+sentinel://"):
         return _sentinel_address(text)
     if text.startswith("unix://"):
         return _socket_address(text)
     parts, place = _parts(text, 6379)
-    fitting = text.startswith(("redis://", "rediss://")) and _DATABASE.fullmatch(parts.path) and not parts.fragment
-    if place is None or not fitting:
+    valid = text.startswith(("redis://", "rediss://")) and _DATABASE.fullmatch(parts.path) and not parts.fragment
+    if place is None or not valid:
         raise ValidationError(finding)
     shown = f"{parts.scheme}://{_host_and_port(*place)}{parts.path}"
     return RedisAddress(text, shown, hosts=(place,), secrets=_spellings(parts.password))
@@ -139,8 +133,8 @@ def _socket_address(text: str) -> RedisAddress:
     options = parse_qs(parts.query, keep_blank_values=True)
     known = set(options) <= {"db", "username", "password"} and all(len(values) == 1 for values in options.values())
     database = options.get("db", ["0"])[0]
-    away = parts.netloc.rpartition("@")[2] or parts.path in {"", "/"} or parts.fragment
-    if away or not known or not _NUMBER.fullmatch(database):
+    remote = parts.netloc.rpartition("@")[2] or parts.path in {"", "/"} or parts.fragment
+    if remote or not known or not _NUMBER.fullmatch(database):
         raise ValidationError(_SOCKET)
     secrets = _spellings(parts.password, *options.get("password", ()))
     return RedisAddress(text, f"unix://{parts.path}?db={database}", secrets=secrets)
@@ -151,7 +145,7 @@ def _sentinel_address(text: str) -> RedisAddress:
     login, at, hosts = place.rpartition("@")
     user, _, password = login.partition(":")
     service, _, database = path.partition("/")
-    named = _SERVICE.fullmatch(service) and _NUMBER.fullmatch(database or "0") and not set(text) & set("?#")
+    named = _NAME.fullmatch(service) and _NUMBER.fullmatch(database or "0") and not set(text) & set("?#")
     if not named or bool(at) != bool(password):
         raise ValidationError(_SENTINEL)
     found = tuple(_sentinel_place(one) for one in hosts.split(","))
@@ -170,13 +164,13 @@ def _sentinel_address(text: str) -> RedisAddress:
 
 def _sentinel_place(text: str) -> tuple[str, int]:
     parts, place = _parts(f"//{text}", SENTINEL_PORT)
-    if place is None or parts.netloc != text or not (":" in place[0] or _HOST.fullmatch(place[0])):
+    if place is None or parts.netloc != text or not (":" in place[0] or _NAME.fullmatch(place[0])):
         raise ValidationError(_SENTINEL)
     return place
 
 
 def _parts(text: str, port: int) -> tuple[SplitResult, tuple[str, int] | None]:
-    """Split an address; return its host and port as well, if they are valid.
+    """Split a URL; return its host and port as well, if they are valid.
 
     :param port: the default.
     """
@@ -184,59 +178,56 @@ def _parts(text: str, port: int) -> tuple[SplitResult, tuple[str, int] | None]:
         parts = urlsplit(text)
         port = port if parts.port is None else parts.port
     except ValueError:
-        # No error is raised in here: it would hold this one, which shows a part of the address.
+        # Raising here would chain this error, which shows a part of the URL.
         return SplitResult("", "", "", "", ""), None
     return parts, (parts.hostname, port) if parts.hostname and port else None
 
 
 def _host_and_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"{bracketed(host)}:{port}"
 
 
 def _spellings(*secrets: str | None) -> tuple[str, ...]:
-    """Return each secret as it stands in the address and as it is sent, the longest first."""
+    """Return each secret as it is in the URL and as it is sent, the longest first."""
     found = {spelling for secret in secrets if secret for spelling in (secret, unquote(secret))}
     return tuple(sorted(found, key=len, reverse=True))
 
 
 def _check_authorities(parts: SplitResult) -> None:
     option, _, file = parts.query.partition("=")
-    # What others would read as something else is not taken: the file that is looked at is the one that is used.
+    # Other libraries could decode % and + differently: the file that is checked here must be the one that is used.
     if option != _AUTHORITIES or parts.scheme != "rediss" or set(file) & set("&%+") or not Path(file).is_absolute():
         raise ValidationError(_OPTIONS)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
-    except (OSError, ValueError):
-        # An error of TLS is one of the first kind, too.
-        raise ValidationError(f"{_AUTHORITIES}: must name a readable file of certificates in PEM form") from None
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
+        raise ValidationError(f"{_AUTHORITIES} must name a readable file of certificates in PEM") from None
 
 
 def authorities_of(url: str) -> Path | None:
-    """Return the file of authorities that a checked address of Redis names."""
+    """Return the file of authorities that a validated Redis URL names."""
     query = urlsplit(url).query if url.startswith("rediss://") else ""
     return Path(query.removeprefix(f"{_AUTHORITIES}=")) if query else None
 
 
 def is_redis(url: str) -> bool:
-    """Return whether a ``state_url`` or ``throttle.storage_url`` is a Redis or Valkey server."""
+    """Tell whether a ``state_url`` or ``throttle.storage_url`` is a Redis or Valkey server."""
     return url.startswith(_REDIS)
 
 
 def accounts_url(text: str, base_path: Path) -> str:
-    """Return where the accounts are kept: any address of SQLAlchemy whose driver is there and not asynchronous.
+    """Return the URL of the accounts: any SQLAlchemy URL whose driver is installed and synchronous.
 
-    :param base_path: the folder that a relative path of SQLite is relative to.
-    :raises ValidationError: if it is of any other form.
+    :param base_path: the folder that the relative path of a SQLite file starts from.
+    :raises ValidationError: if it has any other form.
     """
     url = _parsed(text)
     if url is None:
-        raise ValidationError('must be an address of SQLAlchemy such as "sqlite:///accounts.sqlite3"')
-    finding = _driver_missing(url)
-    if finding:
-        raise ValidationError(finding)
-    if url.get_backend_name() != "sqlite" or not _plain_file(url):
-        return text
-    return _absolute(url, base_path)
+        raise ValidationError('must be a SQLAlchemy URL such as "sqlite:///accounts.sqlite3"')
+    problem = _driver_problem(url)
+    if problem:
+        raise ValidationError(problem)
+    return _absolute(url, base_path) if url.get_backend_name() == "sqlite" and _is_file(url) else text
 
 
 def _parsed(text: str) -> URL | None:
@@ -246,20 +237,20 @@ def _parsed(text: str) -> URL | None:
         return None
 
 
-def _driver_missing(url: URL) -> str:
+def _driver_problem(url: URL) -> str:
     try:
         dialect = url.get_dialect()
         if dialect.is_async:
-            return "must name a driver that is not asynchronous"
+            return f"must name a synchronous driver, not {url.drivername}"
         dialect.import_dbapi()
     except (NoSuchModuleError, AttributeError):
-        return "names a database or a driver that SQLAlchemy does not know"
+        return "names a database or a driver that SQLAlchemy does not know: correct the part before ://"
     except ImportError:
-        return "names a driver that is not installed"
+        return f"names a driver that is not installed: install the package of {url.drivername}"
     return ""
 
 
-def _plain_file(url: URL) -> bool:
+def _is_file(url: URL) -> bool:
     named = url.database not in {None, "", ":memory:"} and not str(url.database).startswith("file:")
     return named and (url.host, url.username, url.password) == (None, None, None)
 
@@ -268,5 +259,5 @@ def _absolute(url: URL, base_path: Path) -> str:
     absolute = url.set(database=str(base_path / str(url.database)))
     rendered = absolute.render_as_string(hide_password=False)
     if _parsed(rendered) != absolute:
-        raise ValidationError("names a path that an address cannot carry (a question mark in it, perhaps)")
+        raise ValidationError("names a path that no URL can carry: remove question marks from the path")
     return rendered

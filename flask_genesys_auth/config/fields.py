@@ -1,6 +1,6 @@
-"""How a table of the configuration is declared: its keys, each with a field that reads it, a default and its help.
+"""Declares a table of the configuration: its keys, each with a field that validates it, a default and its help.
 
-A field never coerces a value, and no error message quotes one.
+A field never coerces a value. Error messages quote numbers only, because any text may be a misplaced secret.
 """
 
 from __future__ import annotations
@@ -24,11 +24,21 @@ if TYPE_CHECKING:
 else:
 
     def dataclass_transform(**_: object) -> Callable[[T], T]:
-        """Do nothing: only a type checker reads the declaration, and Python 3.10 does not have it."""
+        """Do nothing: only type checkers read the declaration, and Python 3.10 does not have it."""
         return lambda decorator: decorator
 
 
 MAX_LENGTH = 1024
+_LARGE = 10**9
+"""Larger numbers are not quoted; Python refuses to convert integers of thousands of digits to text."""
+_TEXT_FILE_OR_ENV = 'text, {file = "path"} or {env = "NAME"}'
+_TYPES: tuple[tuple[Any, str], ...] = (
+    ((int, float), "a number"),
+    (str, "text"),
+    (Mapping, "a table"),
+    ((list, tuple, set, frozenset), "a list"),
+    (type(None), "null"),
+)
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -37,9 +47,9 @@ V = TypeVar("V")
 class Setting:
     """The declaration of one key.
 
-    :param field: reads and validates the value.
+    :param field: validates the value.
     :param help: the meaning of the key on the reference page, in Markdown.
-    :param shown_default: the default in words, for a default that depends on something else.
+    :param shown_default: the default in words, if it depends on something else.
     """
 
     field: Value
@@ -54,7 +64,7 @@ def setting(
     shown_default: str = "",
     **options: Any,
 ) -> Any:
-    """Declare a key as a field of the dataclass of its table.
+    """Declare a key as a field of its table's dataclass.
 
     :param options: those of ``dataclasses.field``; without ``default`` and ``default_factory`` the key is required.
     """
@@ -100,37 +110,44 @@ def default_of(declared: type, key: str) -> Any:
 def value_of(declared: type[T], values: Mapping[str, Any]) -> T:
     """Return the dataclass of a table whose values are valid."""
     known = settings_of(declared)
-    return declared(**{key: known[key].field.finish(one) if key in known else one for key, one in values.items()})
+    return declared(**{key: known[key].field.to_value(one) if key in known else one for key, one in values.items()})
 
 
 def type_in_words(value: object) -> str:
     """Return the type of a value in words."""
     if isinstance(value, bool):
         return "true or false"
-    if isinstance(value, (int, float)):
-        return "a number (in quotes it is text)"
-    if isinstance(value, str):
-        return "text"
-    if isinstance(value, Mapping):
-        return "a table"
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return "a list"
+    for kind, words in _TYPES:
+        if isinstance(value, kind):
+            return words
     return f"a {type(value).__name__}"
+
+
+def _shown(value: object) -> str:
+    """Return a number of usual size, or the type of any other value."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) >= _LARGE:
+        return str(value)
+    return type_in_words(value)
+
+
+def _wrong_type(value: object, expected: str) -> ValidationError:
+    hint = ": put it in quotes" if type_in_words(value) == "a number" else ""
+    return ValidationError(f"must be {expected}, not {type_in_words(value)}{hint}")
 
 
 def plain_text(value: object) -> str:
     """Return text without control characters and without white space around it.
 
-    :raises ValidationError: if it is anything else; a number is not coerced.
+    :raises ValidationError: if the value is anything else; a number is not coerced.
     """
     if not isinstance(value, str):
-        raise ValidationError(f"must be text, not {type_in_words(value)}")
+        raise _wrong_type(value, "text")
     if len(value) > MAX_LENGTH:
-        raise ValidationError(f"must be at most {MAX_LENGTH} characters")
+        raise ValidationError(f"must be at most {MAX_LENGTH} characters, not {len(value)}")
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
         raise ValidationError("must not contain control characters")
     if value != value.strip():
-        raise ValidationError("must not have white space around it")
+        raise ValidationError("must not begin or end with white space")
     return value
 
 
@@ -142,7 +159,7 @@ def required_text(value: object, parse: Callable[[str], T]) -> T:
     return parse(text)
 
 
-def each(
+def _read_entries(
     entries: Iterable[tuple[Any, Any]],
     read: Callable[[Any, Any], None],
     valid: dict[str, Any] | list[Any] | None = None,
@@ -165,6 +182,11 @@ def _messages_of(read: Callable[[Any, Any], None], key: object, entry: object) -
     return None
 
 
+def _numbered(entries: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the place of each entry, as a key, and the entry."""
+    return ((str(place), entry) for place, entry in enumerate(entries))
+
+
 class Value(fields.Raw):
     """The base of the fields. An absent key has its default; null is an error.
 
@@ -172,34 +194,34 @@ class Value(fields.Raw):
     """
 
     def __init__(self, kind: str) -> None:
-        super().__init__(error_messages={"null": "must not be null: leave it out for the default"})
+        super().__init__(error_messages={"null": "must not be null: remove the key to use the default"})
         self.kind = kind
 
-    def finish(self, value: Any) -> Any:
+    def to_value(self, value: Any) -> Any:
         """Return what the dataclass holds for a valid value."""
         return value
 
 
 class Text(Value):
-    """Text; empty text means the default, unless ``needed``.
+    """Text; empty text means the default, unless ``nonempty``.
 
     :param parse: turns the text into the value, raising ``ValidationError``.
     """
 
-    def __init__(self, parse: Callable[[str], Any] = str, *, needed: bool = False, kind: str = "text") -> None:
+    def __init__(self, parse: Callable[[str], Any] = str, *, nonempty: bool = False, kind: str = "text") -> None:
         super().__init__(kind)
         self._parse = parse
-        self._needed = needed
+        self._nonempty = nonempty
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> Any:
-        return "" if value == "" and not self._needed else required_text(value, self._parse)
+        return "" if value == "" and not self._nonempty else required_text(value, self._parse)
 
 
 class Location(Text):
     """A path, as text or (from Python) as a path object."""
 
     def __init__(self, parse: Callable[[str], Any], *, kind: str = "path") -> None:
-        super().__init__(parse, needed=True, kind=kind)
+        super().__init__(parse, nonempty=True, kind=kind)
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> Any:
         return super()._deserialize(_path_text(value), attr, data, **kwargs)
@@ -213,31 +235,26 @@ class Listing(Value):
     """A list of texts.
 
     :param parse: turns one text into its value, raising ``ValidationError``.
-    :param made: the collection in the dataclass.
+    :param collection: the collection in the dataclass.
     """
 
     def __init__(
-        self, parse: Callable[[str], Any] = str, *, made: type[tuple[Any, ...]] | type[frozenset[Any]] = tuple
+        self, parse: Callable[[str], Any] = str, *, collection: type[tuple[Any, ...]] | type[frozenset[Any]] = tuple
     ) -> None:
         super().__init__("list")
         self._parse = parse
-        self._made = made
+        self._collection = collection
 
-    def finish(self, value: Any) -> Any:
+    def to_value(self, value: Any) -> Any:
         """Return the values in their collection."""
-        return self._made(value)
+        return self._collection(value)
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> tuple[Any, ...]:
         if not isinstance(value, (list, tuple, set, frozenset)):
             raise ValidationError(f'must be a list such as ["..."], not {type_in_words(value)}')
         found: list[Any] = []
-        each(numbered(value), lambda _, entry: found.append(required_text(entry, self._parse)))
+        _read_entries(_numbered(value), lambda _, entry: found.append(required_text(entry, self._parse)))
         return tuple(found)
-
-
-def numbered(entries: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the place of each entry, as a key, and the entry."""
-    return ((str(place), entry) for place, entry in enumerate(entries))
 
 
 class TextMap(Value):
@@ -248,10 +265,10 @@ class TextMap(Value):
 
     def __init__(self, parse: Callable[[str], Any] = str) -> None:
         super().__init__("table")
-        self._value = Text(parse, needed=True)
+        self._parse = parse
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, Any]:
-        return _collected(value, plain_text, lambda _, entry: self._value.deserialize(entry))
+        return _read_map(value, plain_text, lambda _, entry: required_text(entry, self._parse))
 
 
 class Translations(Value):
@@ -261,12 +278,11 @@ class Translations(Value):
         super().__init__("table of tables")
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, dict[str, str]]:
-        return _collected(value, lambda key: language_tag(plain_text(key)), lambda _, table: _texts(table))
+        return _read_map(value, lambda tag: language_tag(plain_text(tag)), lambda _, texts: _translated(texts))
 
 
-def _texts(table: object) -> dict[str, str]:
-    words = Text(needed=True)
-    return _collected(table, _text_name, lambda name, text: translation(name, str(words.deserialize(text))))
+def _translated(texts: object) -> dict[str, str]:
+    return _read_map(texts, _text_name, lambda name, text: translation(name, required_text(text, str)))
 
 
 def _text_name(key: object) -> str:
@@ -274,14 +290,17 @@ def _text_name(key: object) -> str:
     # Environment variables are in upper case.
     name = name.lower() if name.isupper() else name
     if name not in ENGLISH:
-        raise ValidationError(f"is not a known text{nearest(name, ENGLISH)}")
+        raise ValidationError(_unknown("text", name, ENGLISH))
     return name
 
 
-def _collected(
-    table: object, read_key: Callable[[object], str], read_value: Callable[[str, object], V]
-) -> dict[str, V]:
-    """Read a table of free keys; each error has its key."""
+def _unknown(what: str, key: object, known: Iterable[str]) -> str:
+    near = nearest(key, known) if isinstance(key, str) else ""
+    return f"is not a known {what}{near or ': remove it'}"
+
+
+def _read_map(table: object, read_key: Callable[[object], str], read_value: Callable[[str, object], V]) -> dict[str, V]:
+    """Read a table whose keys are not declared."""
     if not isinstance(table, Mapping):
         raise ValidationError(f"must be a table, not {type_in_words(table)}")
     found: dict[str, V] = {}
@@ -289,10 +308,10 @@ def _collected(
     def read(key: object, value: object) -> None:
         name = read_key(key)
         if name in found:
-            raise ValidationError("is given twice")
+            raise ValidationError("is set twice: remove one of the two")
         found[name] = read_value(name, value)
 
-    each(table.items(), read, found)
+    _read_entries(table.items(), read, found)
     return found
 
 
@@ -304,7 +323,7 @@ class Flag(Value):
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> bool:
         if not isinstance(value, bool):
-            raise ValidationError(f"must be true or false, not {type_in_words(value)}")
+            raise ValidationError(f"must be true or false in lower case without quotes, not {_shown(value)}")
         return value
 
 
@@ -319,8 +338,9 @@ class Choice(Value):
         for choice in self._choices:
             if type(value) is type(choice) and value == choice:
                 return choice
-        listed = [f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in self._choices]
-        raise ValidationError(f"must be {', '.join(listed[:-1])} or {listed[-1]}")
+        listed = [json.dumps(choice) for choice in self._choices]
+        other = "" if isinstance(value, type(self._choices[0])) and isinstance(value, str) else f", not {_shown(value)}"
+        raise ValidationError(f"must be {', '.join(listed[:-1])} or {listed[-1]}{other}")
 
 
 class Whole(Value):
@@ -335,12 +355,10 @@ class Whole(Value):
         self._most = most
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> int:
-        if isinstance(value, float):
-            raise ValidationError("must be a whole number: no fraction, no infinity, no NaN")
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ValidationError(f"must be a whole number, not {type_in_words(value)}")
+            raise ValidationError(f"must be a whole number without quotes, not {_shown(value)}")
         if not self._least <= value <= self._most:
-            raise ValidationError(f"must be from {self._least} to {self._most}")
+            raise ValidationError(f"must be from {self._least} to {self._most}, not {_shown(value)}")
         return value
 
 
@@ -357,11 +375,10 @@ class Seconds(Value):
 
     def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValidationError(f"must be a number of seconds, not {type_in_words(value)}")
-        if value < 0 or (value == 0 and not self._zero):
-            raise ValidationError("must not be negative" if self._zero else "must be greater than 0")
-        if not value <= self._most:  # as NaN is not
-            raise ValidationError(f"must be at most {self._most} seconds")
+            raise ValidationError(f"must be a number of seconds without quotes, not {type_in_words(value)}")
+        if not 0 <= value <= self._most or (value == 0 and not self._zero):  # NaN is never within bounds
+            bounds = f"from 0 to {self._most}" if self._zero else f"above 0 and at most {self._most}"
+            raise ValidationError(f"must be {bounds} seconds, not {_shown(value)}")
         return float(value)
 
 
@@ -375,15 +392,13 @@ class SecretField(Value):
         if isinstance(value, str):
             return SecretSource("text", value)
         if not isinstance(value, Mapping):
-            raise ValidationError(f'must be text, {{file = "path"}} or {{env = "NAME"}}, not {type_in_words(value)}')
+            raise _wrong_type(value, _TEXT_FILE_OR_ENV)
         entries = list(value.items())
         if len(entries) != 1 or entries[0][0] not in {"file", "env", "FILE", "ENV"}:
             # A key may be a misplaced secret, so it is not quoted.
-            raise ValidationError('must be text, {file = "path"} or {env = "NAME"}, with exactly one of the two')
+            raise ValidationError(f"must be {_TEXT_FILE_OR_ENV}: the table must have exactly one of these keys")
         key, place = entries[0]
-        text = plain_text(_path_text(place))
-        if not text:
-            raise ValidationError("must not name an empty place")
+        text = required_text(_path_text(place), str)
         return SecretSource("file", text) if key.lower() == "file" else SecretSource("env", text)
 
 
@@ -399,7 +414,7 @@ class TableValue(Value):
         self._schema = schema_of(declared)
 
     def load_into(self, values: dict[str, Any], given: Any) -> None:
-        """Put the valid values of a table into a dictionary, also if other values are not valid.
+        """Put the valid values of a table into a dictionary, even if other values are not valid.
 
         :raises ValidationError: if any value is not valid.
         """
@@ -419,7 +434,7 @@ class Section(TableValue):
     def _deserialize(self, value: Any, attr: str | None, data: object, **kwargs: Any) -> Any:
         return self._schema.load(value)
 
-    def finish(self, value: Any) -> Any:
+    def to_value(self, value: Any) -> Any:
         """Return the dataclass."""
         return value_of(self.declared, value)
 
@@ -427,7 +442,7 @@ class Section(TableValue):
 class Names(Section):
     """A table of texts that becomes a mapping without the empty ones."""
 
-    def finish(self, value: Any) -> Any:
+    def to_value(self, value: Any) -> Any:
         """Return the mapping."""
         return {ours: theirs for ours, theirs in value.items() if theirs}
 
@@ -443,7 +458,7 @@ class Tables(TableValue):
         super().__init__("table of tables", declared)
         self._check_name = check_name
 
-    def finish(self, value: Any) -> Any:
+    def to_value(self, value: Any) -> Any:
         """Return the dataclasses by name."""
         return {name: value_of(self.declared, {**one, "name": name}) for name, one in value.items()}
 
@@ -459,7 +474,7 @@ class Tables(TableValue):
                 raise ValidationError([f"this name {message}" for message in error.messages]) from None
             self.load_into(tables.setdefault(str(name), {}), table)
 
-        each(value.items(), read, tables)
+        _read_entries(value.items(), read, tables)
         return tables
 
 
@@ -472,7 +487,7 @@ class TableList(TableValue):
     def __init__(self, declared: type) -> None:
         super().__init__("list of tables", declared)
 
-    def finish(self, value: Any) -> Any:
+    def to_value(self, value: Any) -> Any:
         """Return the dataclasses in their order."""
         return tuple(value_of(self.declared, one) for one in value)
 
@@ -485,15 +500,15 @@ class TableList(TableValue):
             tables.append({})
             self.load_into(tables[-1], table)
 
-        each(numbered(value), read, tables)
+        _read_entries(_numbered(value), read, tables)
         return tables
 
 
 class Table(Schema):
-    """The base of the schemas: unknown keys are refused, an upper-case twin of a known key is taken as that key."""
+    """The base of the schemas: unknown keys are errors, and the upper-case twin of a known key counts as that key."""
 
     class Meta:
-        """Unknown keys are refused by :meth:`check_keys`, which names the nearest known one."""
+        """:meth:`check_keys` refuses unknown keys, because it names the nearest known one."""
 
         unknown = EXCLUDE
 
@@ -502,49 +517,45 @@ class Table(Schema):
         self.error_messages["type"] = "must be a table"
 
     @pre_load
-    def take_twins(self, data: object, **kwargs: object) -> object:
-        """Take ``PUBLIC_URL``, as environment variables make it, for ``public_url``.
+    def lower_keys(self, data: object, **kwargs: object) -> object:
+        """Rename ``PUBLIC_URL``, as environment variables spell it, to ``public_url``.
 
-        The names of tables below such a key are lowered, too: ``ACME`` is ``acme``.
+        The names of tables below such a key are lowered as well: ``ACME`` becomes ``acme``.
         """
         if not isinstance(data, Mapping):
             return data
-        taken = {}
+        lowered = {}
         for key, value in data.items():
             known = self._known(key)
             if known is None or (known != key and known in data):
                 continue
-            if known != key and isinstance(self.fields[known], Tables):
-                value = _lowered(value)
-            taken[known] = value
-        return taken
+            below = known != key and isinstance(self.fields[known], Tables)
+            lowered[known] = _lowered_names(value) if below else value
+        return lowered
 
     @validates_schema(pass_original=True, skip_on_field_errors=False)
     def check_keys(self, data: object, original: object, **kwargs: object) -> None:
-        """Refuse unknown keys and keys that are given twice."""
+        """Refuse unknown keys and keys that are set twice."""
         if not isinstance(original, Mapping):
             return
         errors = {}
         for key in original:
             known = self._known(key)
             if known is None:
-                close = nearest(key, self.fields) if isinstance(key, str) else ""
-                errors[key] = [f"is not a known key{close}"]
+                errors[key] = [_unknown("key", key, self.fields)]
             elif known != key and known in original:
-                errors[known] = [f"is given twice, as {known} and as {key}"]
+                errors[known] = [f"is set twice, as {known} and as {key}: remove one of the two"]
         if errors:
             raise ValidationError(errors)
 
     def _known(self, key: object) -> str | None:
         if not isinstance(key, str):
             return None
-        if key in self.fields:
-            return key
         lowered = key.lower()
-        return lowered if lowered in self.fields and key == lowered.upper() else None
+        return lowered if lowered in self.fields and key in {lowered, lowered.upper()} else None
 
 
-def _lowered(tables: object) -> object:
+def _lowered_names(tables: object) -> object:
     if not isinstance(tables, Mapping):
         return tables
     return {

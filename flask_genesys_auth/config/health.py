@@ -1,4 +1,4 @@
-"""Health of the configuration: relaxations, permissions of the files that it names, stores without verified TLS."""
+"""Health checks of the configuration: relaxations, file permissions, stores without verified TLS."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 _LIBPQ = {"psycopg", "psycopg2", "psycopg2cffi"}
-"""Drivers whose URLs have libpq's options."""
+"""Drivers that pass the options of a URL to libpq."""
 
-_NETWORK = "or accept it where nobody else is on that network"
+_NETWORK = "or accept this if no attacker can reach that network"
 
 
 def configuration_checks(settings: Settings) -> Iterator[Check]:
@@ -30,27 +30,27 @@ def configuration_checks(settings: Settings) -> Iterator[Check]:
     yield Check("configuration.contact_centers", "ok", f"{len(settings.contact_centers)}: {names}{default}")
     base = settings.base_path
     if base.is_dir():
-        yield Check("configuration.base_path", "ok", f"relative paths are relative to {base}")
+        yield Check("configuration.base_path", "ok", f"relative paths start from {base}")
     else:
         yield Check(
             "configuration.base_path",
             "warning",
-            f"relative paths are relative to {base}, which is no folder",
-            "set base_path, or start the application in its own folder (app.instance_path)",
+            f"relative paths start from {base}, which is not a folder",
+            "create the folder, or set base_path",
         )
     if not settings.protect_by_default:
         yield Check(
             "configuration.protect_by_default",
             "warning",
-            "endpoints are open to everybody unless they are marked protected",
-            "mark what everybody may see with @unprotected, then remove protect_by_default = false",
+            "endpoints without a decorator are unprotected",
+            "decorate public endpoints with @unprotected, then remove protect_by_default = false",
         )
     yield from _http_checks(settings)
     yield from _store_checks(settings)
 
 
 def files_checks(settings: Settings) -> Iterator[Check]:
-    """Yield the checks of permissions, for each file that the configuration names."""
+    """Yield the permission checks of each file that the configuration names."""
     seen = set()
     for one in settings.files:
         if (one.path, one.secret) not in seen:
@@ -80,12 +80,12 @@ def _urls(center: ContactCenterSettings) -> Iterator[tuple[str, str]]:
 
 
 def _plain_http_check(key: str, address: str) -> Check:
-    finding = f"{address} is plain http (allow_http): who is on the way reads passwords and session ids"
-    return Check(f"configuration.{key}.allow_http", "warning", finding, "give it an https address, remove allow_http")
+    finding = f"{address} is plain http (allow_http): attackers on the network can read passwords and session ids"
+    return Check(f"configuration.{key}.allow_http", "warning", finding, "use an https URL, then remove allow_http")
 
 
 def _store_checks(settings: Settings) -> Iterator[Check]:
-    """Yield a warning for each store that is reached over a network without TLS that verifies the server."""
+    """Yield a warning for each remote store whose connection has no TLS, or TLS that does not verify the server."""
     stores = {
         "state_url": settings.state_url,
         "accounts_url": settings.accounts_url,
@@ -96,13 +96,13 @@ def _store_checks(settings: Settings) -> Iterator[Check]:
             continue
         name = f"configuration.{key}.tls"
         if is_redis(url):
-            # A Unix socket has no host, so that nothing leaves the machine.
+            # A Unix socket has no host: nothing leaves the machine.
             hosts = () if url.startswith("rediss:") else redis_address(url).hosts
             away = [host for host, _ in hosts if _is_remote(host)]
             if away:
-                names = f"{', '.join(away)} is" if len(away) == 1 else f"{', '.join(away)} are"
-                finding = f"{names} spoken to in the open: who is on the way reads and changes what is kept"
-                yield Check(name, "warning", finding, f"let Redis speak TLS, and name it by rediss://; {_NETWORK}")
+                names = ", ".join(away)
+                finding = f"connections to {names} have no TLS: attackers on the network can read and change the state"
+                yield Check(name, "warning", finding, f"enable TLS in Redis and use a rediss:// URL, {_NETWORK}")
         elif url.startswith("postgresql"):
             yield from _postgresql(name, make_url(url))
 
@@ -118,12 +118,14 @@ def _postgresql(name: str, url: URL) -> Iterator[Check]:
     away = [host for host in map(_without_port, hosts.split(",")) if _is_remote(host)]
     if away:
         finding = f"{', '.join(away)}: the server is not verified (sslmode {mode or 'prefer'})"
-        advice = f"let PostgreSQL speak TLS, add sslmode=verify-full and sslrootcert=AUTHORITY.pem; {_NETWORK}"
+        advice = (
+            f"enable TLS in PostgreSQL, add sslmode=verify-full and sslrootcert=AUTHORITY.pem to the URL, {_NETWORK}"
+        )
         yield Check(name, "warning", finding, advice)
 
 
 def _option(url: URL, name: str, variable: str, otherwise: str = "") -> str:
-    """Return an option of a URL, or what libpq reads from the environment instead."""
+    """Return an option of a URL, or the environment variable that libpq reads instead."""
     given = url.query.get(name, otherwise)
     return (given if isinstance(given, str) else ",".join(given)) or os.environ.get(variable, "")
 
@@ -135,7 +137,7 @@ def _without_port(host: str) -> str:
 
 
 def _is_remote(host: str) -> bool:
-    """Tell whether a connection leaves this machine; the host of a socket is a path or empty."""
+    """Tell whether a connection leaves this machine; a socket's host is a path or empty."""
     if not host or host.startswith(("/", "@")) or host.lower() in LOOPBACK_HOSTS:
         return False
     try:

@@ -10,20 +10,16 @@ from marshmallow import ValidationError
 from werkzeug.utils import import_string
 
 from ..errors import ConfigurationError
-from . import addresses, distinguished_names
-from .names import fold, lower_ascii, short_id
+from . import addresses
+from .names import fold, lower_ascii, parse_dn, short_id
 
 USER = "{user}"
 DN = "{dn}"
 
 STEP_NAMES = frozenset({"salesforce", "configuration_server", "web_services", "login_session", "saml"})
-"""The names of our steps, which an identity provider cannot have: an account's identities are kept by provider."""
+"""The names of the steps. No identity provider may have one, because both are keys of an account's identities."""
 
-_TABLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
-_PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", re.ASCII)
-_LDAP_ATTRIBUTE = re.compile(r"[A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+", re.ASCII)
 _LIMIT = re.compile(r"\s*([0-9]+)\s*(?:/|per)\s*([0-9]*)\s*([a-z]+)\s*", re.ASCII | re.IGNORECASE)
 _SECONDS = {
     "second": 1,
@@ -36,52 +32,65 @@ _SECONDS = {
 _MOST = 1_000_000
 _LONGEST = 366 * 24 * 3600
 _LONGEST_ROLE = 100
-_TAKEN_HEADERS = frozenset({"authorization", "cookie", "contactcenterid", "host", "origin"})
+_RESERVED_HEADERS = frozenset({"authorization", "cookie", "contactcenterid", "host", "origin"})
 
 
-def table_name(text: str) -> str:
-    """Return the name of a contact center, which URLs contain."""
-    if not _TABLE_NAME.fullmatch(text):
-        raise ValidationError(
-            "must be at most 64 letters, digits, hyphens, underscores and dots, and begin with a letter or digit"
-        )
-    return text
+def _matching(pattern: str | re.Pattern[str], form: str) -> Callable[[str], str]:
+    """Return a rule that accepts text that matches a pattern as a whole.
+
+    :param form: ends the sentence "must be ...".
+    """
+    expression = re.compile(pattern, re.ASCII) if isinstance(pattern, str) else pattern
+
+    def rule(text: str) -> str:
+        if not expression.fullmatch(text):
+            raise ValidationError(f"must be {form}")
+        return text
+
+    return rule
+
+
+table_name = _matching(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+    "at most 64 letters, digits, hyphens, underscores and dots, and begin with a letter or digit",
+)
+ldap_attribute = _matching(
+    r"[A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+", "the name of an LDAP attribute without options, such as uid (RFC 4512 2.5)"
+)
+dotted_name = _matching(_DOTTED_NAME, 'of the form "package.module:Class"')
+_token = _matching(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", "the name of a header, such as X-Session (RFC 9110 5.1)")
+header_value = _matching(r"[ -~]*", "ASCII, because a header carries it")
+_prefix = _matching(
+    r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+",
+    'a path such as "/saml", of letters, digits, hyphens, underscores, tildes and dots',
+)
 
 
 def provider_name(text: str) -> str:
     """Return the name of an identity provider."""
     if text.lower() in STEP_NAMES:
-        raise ValidationError("is the name of a step: choose another")
+        raise ValidationError("is the name of a step: choose another name")
     return table_name(text)
 
 
 def header_name(text: str) -> str:
-    """Return the name of a request header (RFC 9110 5.1)."""
-    if not _TOKEN.fullmatch(text):
-        raise ValidationError("must be the name of a header")
-    if text.lower() in _TAKEN_HEADERS:
-        raise ValidationError("is a header with a meaning of its own: choose another")
-    return text
-
-
-def header_value(text: str) -> str:
-    """Return what a request header can carry: visible ASCII and blanks."""
-    if not all(" " <= character <= "~" for character in text):
-        raise ValidationError("must be ASCII, for a header carries it")
-    return text
+    """Return the name of a request header."""
+    if text.lower() in _RESERVED_HEADERS:
+        raise ValidationError("is a header with another purpose: choose another header")
+    return _token(text)
 
 
 def parse_limit(text: str) -> tuple[int, int]:
     """Return the number and the seconds of a limit in the notation of the library ``limits``.
 
-    Importing that library would import asyncio and the clients of every store that it supports.
+    That library is not imported, because it imports asyncio and the clients of every store that it supports.
 
     :raises ValueError: if it is not one limit in that notation.
     """
     found = _LIMIT.fullmatch(text)
     unit = found[3].lower().removesuffix("s") if found else ""
     if found is None or unit not in _SECONDS:
-        raise ValueError(f"{text!r} is no limit such as '10 per 5 minutes'")
+        raise ValueError(f"{text!r} is not a limit such as '10 per 5 minutes'")
     return int(found[1]), _SECONDS[unit] * (int(found[2] or 1) or 1)
 
 
@@ -92,7 +101,9 @@ def limit(text: str) -> str:
     except ValueError:
         amount = span = 0
     if not 1 <= amount <= _MOST or not 1 <= span <= _LONGEST:
-        raise ValidationError('must be one limit such as "10 per 5 minutes"')
+        raise ValidationError(
+            'must be one limit such as "10 per 5 minutes", with at most 1,000,000 failures in at most 366 days'
+        )
     return text
 
 
@@ -102,7 +113,7 @@ def organization(text: str) -> str:
     if short is None:
         raise ValidationError("must be an id of 15 characters, or of 18 with the right checksum")
     if not short.startswith("00D"):
-        raise ValidationError("must begin with 00D, as ids of organizations do")
+        raise ValidationError("must begin with 00D, like every organization id")
     return short
 
 
@@ -113,22 +124,8 @@ def directory(text: str) -> str:
     return text
 
 
-def ldap_attribute(text: str) -> str:
-    """Return the name of an LDAP attribute (RFC 4512 2.5), without options."""
-    if not _LDAP_ATTRIBUTE.fullmatch(text):
-        raise ValidationError("must be the name of an LDAP attribute")
-    return text
-
-
-def dotted_name(text: str) -> str:
-    """Return ``package.module:Class``."""
-    if not _DOTTED_NAME.fullmatch(text):
-        raise ValidationError('must be of the form "package.module:Class"')
-    return text
-
-
 def imported(name: str, path: str) -> Callable[..., object]:
-    """Import what ``package.module:Class`` names.
+    """Import ``package.module:Class``.
 
     :param path: the dotted path of the key.
     :raises ConfigurationError: if it cannot be imported.
@@ -136,9 +133,9 @@ def imported(name: str, path: str) -> Callable[..., object]:
     try:
         return cast("Callable[..., object]", import_string(name))
     except ImportError as error:
-        # Werkzeug's own error is a report of many lines; only the first line of its cause says what happened.
-        said = str(getattr(error, "exception", error)).partition("\n")[0]
-        raise ConfigurationError(f"{path}: {name!r} cannot be imported: {said}") from error
+        # Werkzeug's own error is a report of many lines; the first line of its cause says what happened.
+        cause = str(getattr(error, "exception", error)).partition("\n")[0]
+        raise ConfigurationError(f"{path}: {name!r} cannot be imported: {cause}") from error
 
 
 def tenant(text: str) -> str:
@@ -154,9 +151,9 @@ def metadata(text: str) -> str:
 
 
 def role(text: str) -> str:
-    """Return the name of a role, as accounts keep it."""
+    """Return the name of a role, as accounts store it."""
     if len(text) > _LONGEST_ROLE or "," in text or " " in text or not text.isprintable():
-        raise ValidationError(f"must be at most {_LONGEST_ROLE} visible characters without a comma or a blank")
+        raise ValidationError(f"must be a role of at most {_LONGEST_ROLE} visible characters without comma or space")
     return text
 
 
@@ -178,12 +175,12 @@ def saml_match(text: str) -> str:
 def domain(text: str) -> str:
     """Return the part of a user name after the ``@``, folded."""
     if any(character in "@\\" or character.isspace() for character in text):
-        raise ValidationError("must be what stands after the @, such as acme.example")
+        raise ValidationError("must be the part after the @, such as acme.example")
     return fold(text)
 
 
 def email_domain(text: str) -> str:
-    """Return a domain of e-mail addresses in lower case, not folded: folding makes two domains equal that are not."""
+    """Return an e-mail domain in lower case. It is not folded: folding makes different domains equal."""
     domain(text)
     return lower_ascii(text)
 
@@ -191,12 +188,12 @@ def email_domain(text: str) -> str:
 def realm(text: str) -> str:
     r"""Return the part of a user name before the ``\``, folded."""
     if "\\" in text:
-        raise ValidationError("must be what stands before the backslash, such as ACME")
+        raise ValidationError("must be the part before the backslash, such as ACME")
     return fold(text)
 
 
 def namespace(text: str) -> str:
-    """Return the prefix of every key of the state; a colon ends it there."""
+    """Return the prefix of every state key; a colon ends it there."""
     if ":" in text or len(text) > 100:
         raise ValidationError("must be at most 100 characters without a colon")
     return text
@@ -204,43 +201,39 @@ def namespace(text: str) -> str:
 
 def url_prefix(text: str) -> str:
     """Return a path with a leading slash and without a trailing one."""
-    prefix = "/" + text.strip("/")
-    if not _PREFIX.fullmatch(prefix):
-        raise ValidationError('must be a path such as "/saml", of letters, digits, hyphens, underscores and dots')
-    return prefix
+    return _prefix("/" + text.strip("/"))
 
 
 def distinguished_name(text: str) -> str:
     """Return a distinguished name."""
-    if distinguished_names.parse(text) is None:
+    if parse_dn(text) is None:
         raise ValidationError("must be a distinguished name such as ou=people,dc=acme,dc=example (RFC 4514)")
     return text
 
 
 def user_dn_template(text: str) -> str:
     """Return a distinguished name in which ``{user}`` is the whole of one value."""
-    steps = distinguished_names.parse(text) or ()
-    values = [value for step in steps for _, value in step]
+    values = [value for level in parse_dn(text) or () for _, value in level]
     if text.count(USER) != 1 or USER not in values:
         raise ValidationError(
-            "must be a distinguished name with {user} for a whole value, such as uid={user},ou=people,dc=acme"
+            "must be a distinguished name with {user} as one whole value, such as uid={user},ou=people,dc=acme"
         )
     return text
 
 
 def user_filter(text: str) -> str:
-    """Return a filter (RFC 4515) that names the user."""
+    """Return a filter (RFC 4515) with the user's name."""
     return _filter(text, USER)
 
 
 def group_filter(text: str) -> str:
-    """Return a filter (RFC 4515) that names the user, by distinguished name or by name."""
+    """Return a filter (RFC 4515) with the user's distinguished name or name."""
     return _filter(text, DN if DN in text else USER)
 
 
-def _filter(text: str, needed: str) -> str:
+def _filter(text: str, placeholder: str) -> str:
     if not text.startswith("(") or not text.endswith(")"):
         raise ValidationError("must be a filter in parentheses, such as (uid={user}) (RFC 4515)")
-    if needed not in text:
-        raise ValidationError("must say where the name stands, as {user} does in (uid={user})")
+    if placeholder not in text:
+        raise ValidationError("must contain {user}, as in (uid={user}); a group_filter may contain {dn} instead")
     return text

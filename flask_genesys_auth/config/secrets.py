@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from marshmallow import ValidationError
+
 MAX_FILE = 10 * 1024 * 1024
 
 
@@ -38,29 +40,25 @@ class Secret:
         return hash((Secret, self._value))
 
     def __reduce__(self) -> str:
-        raise TypeError("a Secret is not to be pickled")
+        raise TypeError("a Secret cannot be pickled")
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Why a file or a secret cannot be read; it quotes nothing of the content."""
+def read_file(path: Path) -> bytes:
+    """Return the content of a file (at most 10 MiB).
 
-    finding: str
-
-
-def read_file(path: Path) -> bytes | Unreadable:
-    """Return the content of a file (at most 10 MiB)."""
+    :raises ValidationError: if it cannot be read; quotes nothing of the content.
+    """
     try:
         if not path.exists():
-            return Unreadable(f"there is no file {path}")
+            raise ValidationError(f"the file {path} does not exist: create it, or correct the path")
         if not path.is_file():
-            return Unreadable(f"{path} is not a file")
+            raise ValidationError(f"{path} is not a file")
         with path.open("rb") as file:
             content = file.read(MAX_FILE + 1)
     except (OSError, ValueError) as error:
-        return Unreadable(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not a path'}")
+        raise ValidationError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not a path'}") from None
     if len(content) > MAX_FILE:
-        return Unreadable(f"{path} is larger than {MAX_FILE} bytes")
+        raise ValidationError(f"{path} is larger than {MAX_FILE} bytes")
     return content
 
 
@@ -74,34 +72,28 @@ class SecretSource:
     kind: Literal["text", "file", "env"]
     value: str = field(repr=False)
 
-    def read(self, base_path: Path) -> Secret | Unreadable:
+    def read(self, base_path: Path) -> Secret:
         """Return the secret, without the line end at the end of a file.
 
-        :param base_path: the folder that a relative path is relative to.
+        :param base_path: the folder that a relative path starts from.
+        :raises ValidationError: if it cannot be read; quotes nothing of the content.
         """
-        if self.kind == "text":
-            return _of_text(self.value, "the secret")
         if self.kind == "env":
-            found = os.environ.get(self.value)
-            if found is None:
-                return Unreadable(f"the environment variable {self.value} is not set")
-            return _of_text(found, f"the environment variable {self.value}")
+            name = f"the environment variable {self.value}"
+            if self.value not in os.environ:
+                raise ValidationError(f"{name} is not set: set it")
+            return _secret(os.environ[self.value], name)
+        if self.kind == "text":
+            return _secret(self.value, "the secret")
         path = base_path / self.value
-        content = read_file(path)
-        if isinstance(content, Unreadable):
-            return content
-        try:
-            text = content.decode("utf-8")
-        except UnicodeDecodeError:
-            return Unreadable(f"{path} is not UTF-8 text")
-        return _of_text(text.removesuffix("\n").removesuffix("\r"), str(path))
+        # What is not UTF-8 becomes lone surrogates, which are refused.
+        text = read_file(path).decode("utf-8", "surrogateescape")
+        return _secret(text.removesuffix("\n").removesuffix("\r"), str(path))
 
 
-def _of_text(text: str, what: str) -> Secret | Unreadable:
+def _secret(text: str, name: str) -> Secret:
     if not text.strip():
-        return Unreadable(f"{what} is empty")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return Unreadable(f"{what} is not text in UTF-8")
+        raise ValidationError(f"{name} is empty")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValidationError(f"{name} is not UTF-8 text")
     return Secret(text)

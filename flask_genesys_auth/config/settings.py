@@ -1,15 +1,15 @@
-"""The settings: one dataclass for each table, which declares its keys; what a read configuration becomes.
+"""Declares each configuration key once, in the dataclass of its table.
 
 The schemas (``fields.schema_of``) and the tables of ``docs/configuration.md`` are derived from these declarations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from . import addresses, rules
 from .addresses import AllowedHost, LdapServer, Proxy
@@ -38,20 +38,22 @@ MINUTE = 60
 DAY = 24 * 60 * MINUTE
 
 CONCURRENT_CALLS = 4
-"""Calls to one server at the same time: below the 8 threads that a worker usually has, so that others find one free."""
+"""Concurrent calls to one server: fewer than the usual 8 threads of a worker, so that other requests find a thread."""
 
 MOST_MEMORY_KIB = 1024 * 1024
-"""The bounds of argon2id, both for the configuration and for stored hashes: a hash that exceeds one is not verified."""
+"""The bounds of argon2id for the configuration and for stored hashes: a hash beyond a bound is not verified."""
 MOST_ITERATIONS = 64
 MOST_LANES = 64
+
+_DISABLE_STEP = "`false` disables the step and keeps its settings."
 
 
 @dataclass(frozen=True, slots=True)
 class NamedFile:
-    """A file that the configuration names, as it was read at the start.
+    """A file that the configuration names.
 
     :param key: the dotted path of the key that names it.
-    :param secret: whether what it holds is a secret.
+    :param secret: whether its content is secret.
     """
 
     key: str
@@ -59,16 +61,81 @@ class NamedFile:
     secret: bool
 
 
+def _header(default: str, content: str) -> Any:
+    return setting(
+        Text(rules.header_name, nonempty=True, kind="header"), default=default, help=f"The header with the {content}."
+    )
+
+
+def _limit(default: str, meaning: str) -> Any:
+    return setting(Text(rules.limit, nonempty=True, kind="limit"), default=default, help=meaning)
+
+
+def _reuse_verified_for(credential: str) -> Any:
+    meaning = f"How long a verified {credential} stays cached; 0 disables the cache."
+    return setting(Seconds(DAY, zero=True), default=60, help=meaning)
+
+
+def _timeout() -> Any:
+    return setting(Seconds(60), default=3.0, help="For the whole step, however many requests it sends.")
+
+
+def _ca_file() -> Any:
+    return setting(
+        Location(str),
+        default="",
+        repr=False,
+        shown_default="the system's",
+        help="The certificate authorities to trust instead of the system's, in PEM.",
+    )
+
+
+def _proxy(exception: str = "") -> Any:
+    meaning = (
+        "`http://host:port` or `http://user:password@host:port`: the HTTP proxy for every request (`CONNECT`, https "
+        f"URLs only). Proxies from the environment are not used.{exception}"
+    )
+    return setting(SecretField(), default=None, help=meaning)
+
+
+def _concurrent_calls() -> Any:
+    meaning = (
+        "Concurrent calls to one server in one process. A few more requests wait briefly; the others get 503. Keep one "
+        "and a half times this number (2 for 1) below the threads of a worker. See [outages](operations.md#outages)."
+    )
+    return setting(Whole(1, 1024), default=CONCURRENT_CALLS, help=meaning)
+
+
+def _flag(meaning: str, *, default: bool = False) -> Any:
+    return setting(Flag(), default=default, help=meaning)
+
+
+def _set_of(parse: Callable[[str], str], meaning: str) -> Any:
+    return setting(Listing(parse, collection=frozenset), default=frozenset(), help=meaning)
+
+
+def _certificate(meaning: str) -> Any:
+    return setting(SecretField(), default="", help=meaning)
+
+
+def _public_url(meaning: str, shown_default: str = "") -> Any:
+    return setting(Text(addresses.base_url, kind="URL"), default="", shown_default=shown_default, help=meaning)
+
+
+def _ldap_attribute(meaning: str, default: str = "") -> Any:
+    return setting(Text(rules.ldap_attribute), default=default, help=meaning)
+
+
+def _role_map(meaning: str) -> Any:
+    return setting(TextMap(rules.role), default_factory=dict, help=meaning)
+
+
 @table
 class SalesforceHeaders:
     """The names of the two request headers of the Salesforce step."""
 
-    session: str = setting(
-        Text(rules.header_name, needed=True, kind="header"), default="ssid", help="Carries the Salesforce session ID."
-    )
-    identity: str = setting(
-        Text(rules.header_name, needed=True, kind="header"), default="surl", help="Carries the Salesforce identity URL."
-    )
+    session: str = _header("ssid", "Salesforce session ID")
+    identity: str = _header("surl", "Salesforce identity URL")
 
 
 @table
@@ -76,36 +143,34 @@ class SessionSettings:
     """The lifetime of a login session, in seconds."""
 
     idle_timeout: int = setting(
-        Whole(1, 366 * DAY, unit="seconds"), default=1800, help="A login session that was not used for so long ends."
+        Whole(1, 366 * DAY, unit="seconds"), default=1800, help="A login session expires after this time without use."
     )
     absolute_timeout: int = setting(
         Whole(1, 366 * DAY, unit="seconds"),
         default=28800,
-        help="A login session ends so long after the login, whatever happens. A SAML provider may end it earlier.",
+        help="A login session expires at the latest this long after the login; a SAML provider may end it earlier.",
     )
     revocation_delay: float = setting(
         Seconds(MINUTE, zero=True),
         default=0.0,
         help=(
-            "How long ago a process may have read a login session and its account; 0: at every request. See "
-            "[login sessions](operations.md#login-sessions)."
+            "How long a process may reuse a login session and its account once read; 0 reads both at every request. "
+            "See [login sessions](operations.md#login-sessions)."
         ),
     )
 
 
 @table
 class PasswordSettings:
-    """Parameters of argon2id (RFC 9106), the limit of concurrent hashes, and the lifetime of a verified password."""
+    """Parameters of argon2id (RFC 9106), the limit of concurrent hashes, and the cache of verified passwords."""
 
-    memory_kib: int = setting(Whole(8, MOST_MEMORY_KIB, unit="KiB"), default=19456, help="Memory of one hash.")
+    memory_kib: int = setting(Whole(8, MOST_MEMORY_KIB, unit="KiB"), default=19456, help="Memory per hash.")
     iterations: int = setting(Whole(1, MOST_ITERATIONS), default=2, help="Passes over that memory.")
     lanes: int = setting(Whole(1, MOST_LANES), default=1, help="Degree of parallelism.")
     concurrent_hashes: int = setting(
-        Whole(1, 1024), default=4, help="Hashes at once in one process; more wait a little, then the answer is 503."
+        Whole(1, 1024), default=4, help="Concurrent hashes in one process. Other requests wait briefly, then get 503."
     )
-    reuse_verified_for: float = setting(
-        Seconds(DAY, zero=True), default=60, help="How long a good password is remembered; 0 switches that off."
-    )
+    reuse_verified_for: float = _reuse_verified_for("password")
 
 
 @table
@@ -115,41 +180,34 @@ class ThrottleSettings:
     :param storage_url: ``memory://`` or the URL of a Redis server; it may hold a password.
     """
 
-    per_account: str = setting(
-        Text(rules.limit, needed=True, kind="limit"),
-        default="10 per 5 minutes",
-        help="For one user name (known or not) of one contact center from one address.",
+    per_account: str = _limit(
+        "10 per 5 minutes", "Failures of one user name (known or not) in one contact center from one client address."
     )
-    per_account_anywhere: str = setting(
-        Text(rules.limit, needed=True, kind="limit"),
-        default="50 per 15 minutes",
-        help="For one user name from all addresses, but for those where this account has logged in within 30 days.",
+    per_account_anywhere: str = _limit(
+        "50 per 15 minutes",
+        "Failures of one user name from all client addresses, except those where the account logged in within 30 days.",
     )
-    per_address: str = setting(
-        Text(rules.limit, needed=True, kind="limit"),
-        default="300 per minute",
-        help=(
-            "For one client address; IPv6 by /64. Of SAML logins it may begin ten times as many, and 3,000 a "
-            "minute in any case."
-        ),
+    per_address: str = _limit(
+        "300 per minute",
+        "Failures from one client address (IPv6: one /64). SAML logins that it may begin: ten times as many, and "
+        "at least 3,000 a minute.",
     )
     storage_url: str = setting(
-        Text(kind="address"),
+        Text(kind="URL"),
         default="memory://",
         repr=False,
-        shown_default='that of the state if it is Redis, else `"memory://"`',
+        shown_default='the state\'s if that is Redis, else `"memory://"`',
         help=(
-            "Where all nodes count together: `redis://` or `rediss://`. `max_failures` of a Configuration Server "
-            "is counted there, too."
+            "Where all nodes count together: `redis://` or `rediss://`. The `max_failures` of a Configuration Server "
+            "are counted there too."
         ),
     )
-    fallback: bool = setting(
-        Flag(),
-        default=True,
-        help=(
-            "Where Redis does not answer, each process goes on counting for itself, and says so in the log. With "
-            "`false` nobody logs in by password meanwhile (503)."
+    fallback: bool = _flag(
+        (
+            "If Redis fails, each process counts on its own and logs a warning. `false` refuses logins with a password "
+            "(503) until Redis answers again."
         ),
+        default=True,
     )
 
 
@@ -158,15 +216,13 @@ class Salesforce:
     """The Salesforce step of one contact center.
 
     :param organizations: ids of 15 characters; the checksum of longer ones was verified and removed.
-    :param ca_file: the certificates from the file, in PEM form, or empty.
+    :param ca_file: the certificates of the file, in PEM, or empty.
     """
 
-    enabled: bool = setting(
-        Flag(), default=True, kw_only=True, help="`false` switches the step off and leaves its settings."
-    )
+    enabled: bool = setting(Flag(), default=True, kw_only=True, help=_DISABLE_STEP)
     organizations: frozenset[str] = setting(
-        Listing(rules.organization, made=frozenset),
-        help="Organization ids, of 15 characters or of 18 with their checksum.",
+        Listing(rules.organization, collection=frozenset),
+        help="Organization ids of 15 characters, or of 18 with their checksum.",
     )
     identity_hosts: tuple[AllowedHost, ...] = setting(
         Listing(addresses.allowed_host),
@@ -176,140 +232,104 @@ class Salesforce:
     redirect_hosts: tuple[AllowedHost, ...] = setting(
         Listing(addresses.allowed_suffix),
         default=(AllowedHost(".my.salesforce.com"),),
-        help="Hosts that may be redirected to; a leading dot makes a suffix.",
+        help="Hosts that Salesforce may redirect to. A leading dot allows every host below the domain.",
     )
     allow_http: bool = setting(
-        Flag(), default=False, kw_only=True, help="Accept plain http, beyond loopback, in the two lists."
+        Flag(), default=False, kw_only=True, help="Accept plain http to hosts other than loopback in both lists."
     )
     match: Literal["username", "email", "identity"] = setting(
         Choice("username", "email", "identity"),
         default="username",
-        help=(
-            'What an account is found by: `"username"`, `"email"` (must be verified there) or `"identity"` (a '
-            "linked identity)."
-        ),
+        help='How an account is found: by `"username"`, `"email"` (verified at Salesforce) or linked `"identity"`.',
     )
-    timeout: float = setting(Seconds(60), default=3.0, help="For the whole step, redirects included.")
-    reuse_verified_for: float = setting(
-        Seconds(DAY, zero=True), default=60, help="How long a good session ID is remembered; 0 switches that off."
-    )
-    ca_file: str = setting(
-        Location(str),
-        default="",
-        repr=False,
-        shown_default="the system's",
-        help="Certificates of the authorities to trust instead, in PEM.",
-    )
-    proxy: Proxy | None = setting(
-        SecretField(),
-        default=None,
-        help=(
-            "`http://host:port`, or `http://user:password@host:port`: the HTTP proxy that every request goes "
-            "through, by `CONNECT`; for https addresses only. Proxies named in the environment are not used."
-        ),
-    )
-    concurrent_calls: int = setting(
-        Whole(1, 1024),
-        default=CONCURRENT_CALLS,
-        help=(
-            "Calls to one server at the same time, in one process; a few more wait a moment, others get 503. Keep"
-            " one and a half times as many (of 1: 2) below the threads of a worker. See "
-            "[outages](operations.md#outages)."
-        ),
-    )
+    timeout: float = _timeout()
+    reuse_verified_for: float = _reuse_verified_for("session ID")
+    ca_file: str = _ca_file()
+    proxy: Proxy | None = _proxy()
+    concurrent_calls: int = _concurrent_calls()
 
 
 @table
 class LdapAttributes:
     """The directory's attributes by our names for them; an empty one is not read."""
 
-    username: str = setting(
-        Text(rules.ldap_attribute),
-        default="uid",
-        help='For `match = "username"`. With Active Directory `"sAMAccountName"` or `"userPrincipalName"`.',
+    username: str = _ldap_attribute(
+        'For `match = "username"`; in Active Directory `"sAMAccountName"` or `"userPrincipalName"`.', "uid"
     )
-    login_name: str = setting(Text(rules.ldap_attribute), default="", help='For `match = "login_name"`.')
-    cme_user_name: str = setting(Text(rules.ldap_attribute), default="", help='For `match = "cme_user_name"`.')
-    identity: str = setting(
-        Text(rules.ldap_attribute),
-        default="",
-        help='For `match = "identity"`: what never changes, such as `"entryUUID"`, or `"objectGUID"`.',
+    login_name: str = _ldap_attribute('For `match = "login_name"`.')
+    cme_user_name: str = _ldap_attribute('For `match = "cme_user_name"`.')
+    identity: str = _ldap_attribute(
+        'For `match = "identity"`: an attribute that never changes, such as `"entryUUID"` or `"objectGUID"`.'
     )
-    email: str = setting(Text(rules.ldap_attribute), default="", help="For the application: `Identity.attributes`.")
-    first_name: str = setting(Text(rules.ldap_attribute), default="", help="The same.")
-    last_name: str = setting(Text(rules.ldap_attribute), default="", help="The same.")
-    groups: str = setting(Text(rules.ldap_attribute), default="", help='What `role_map` maps, such as `"memberOf"`.')
+    email: str = _ldap_attribute("For the application, in `Identity.attributes`.")
+    first_name: str = _ldap_attribute("For the application, in `Identity.attributes`.")
+    last_name: str = _ldap_attribute("For the application, in `Identity.attributes`.")
+    groups: str = _ldap_attribute('The groups that `role_map` maps, such as `"memberOf"`.')
 
 
 @table
 class Ldap:
     """The LDAP directory of a Configuration Server.
 
-    :param role_map: role by group, in the form of ``distinguished_names.normal``.
+    :param role_map: role by group, in the form of ``names.normalise_dn``.
     """
 
     servers: tuple[LdapServer, ...] = setting(
         Listing(addresses.ldap_server),
         help=(
-            "Addresses such as `ldaps://ldap.acme.example` or `ldap://ldap.acme.example:389`, tried in turn "
-            "within `timeout`."
+            "URLs such as `ldaps://ldap.acme.example` or `ldap://ldap.acme.example:389`, tried in this order within "
+            "`timeout`."
         ),
     )
-    start_tls: bool = setting(Flag(), default=True, help="Begin TLS on `ldap://` before anything else is sent.")
+    start_tls: bool = _flag("Start TLS on `ldap://` before sending anything else.", default=True)
     allow_plain: bool = setting(
-        Flag(), default=False, kw_only=True, help="Accept, beyond loopback, `ldap://` with `start_tls = false`."
+        Flag(), default=False, kw_only=True, help="Accept `ldap://` without TLS to hosts other than loopback."
     )
     user_dn: str = setting(
         Text(rules.user_dn_template),
         default="",
         help=(
-            "Bind by template: a distinguished name with `{user}` for a whole value, such as "
-            "`uid={user},ou=people,dc=acme,dc=example`."
+            "Bind by template: a distinguished name with `{user}` as one whole value, such as "
+            "`uid={user},ou=people,dc=acme,dc=example`. Set this or `base`."
         ),
     )
     base: str = setting(
         Text(rules.distinguished_name),
         default="",
-        help="Search, then bind: where people are, such as `ou=people,dc=acme,dc=example`. Either this or `user_dn`.",
+        help="Search, then bind: the entry below which users are, such as `ou=people,dc=acme,dc=example`.",
     )
     scope: Literal["subtree", "one_level"] = setting(
-        Choice("subtree", "one_level"), default="subtree", help='How deep below `base`: `"subtree"` or `"one_level"`.'
+        Choice("subtree", "one_level"), default="subtree", help="How deep to search below `base`."
     )
     filter: str = setting(
-        Text(rules.user_filter, needed=True), default="(uid={user})", help="What finds a person there."
+        Text(rules.user_filter, nonempty=True), default="(uid={user})", help="The filter that finds a user."
     )
     bind_dn: str = setting(
         Text(),
         default="",
         help=(
-            "The service account that searches and reads. Without it the search is anonymous, and with `user_dn` "
-            "people read their own entries."
+            "The service account that searches and reads. Without it, the search is anonymous; with `user_dn`, users "
+            "read their own entries."
         ),
     )
-    bind_password: Secret | None = setting(SecretField(), default=None, help="Its password.")
+    bind_password: Secret | None = setting(SecretField(), default=None, help="The password of `bind_dn`.")
     attributes: LdapAttributes = setting(Section(LdapAttributes), default=LdapAttributes())
     group_base: str = setting(
-        Text(rules.distinguished_name), default="", help="Where groups are, if they have to be searched for."
+        Text(rules.distinguished_name), default="", help="The entry below which groups are searched for."
     )
     group_filter: str = setting(
-        Text(rules.group_filter, needed=True),
+        Text(rules.group_filter, nonempty=True),
         default="(member={dn})",
         help=(
-            "What finds the groups of a person there: `{dn}` is the distinguished name of their entry, `{user}` "
-            "the user name in it (`attributes.username`)."
+            "The filter that finds a user's groups: `{dn}` is the distinguished name of the user's entry, `{user}` "
+            "its `attributes.username`."
         ),
     )
-    role_map: Mapping[str, str] = setting(
-        TextMap(rules.role),
-        default_factory=dict,
-        help=(
-            'Role by group, such as `{ "cn=cc-agents,ou=groups,dc=acme,dc=example" = "ROLE_AGENT" }`; a group '
-            "that is not here gives nothing."
-        ),
+    role_map: Mapping[str, str] = _role_map(
+        'Role by group, such as `{ "cn=cc-agents,ou=groups,dc=acme,dc=example" = "ROLE_AGENT" }`. Other groups give '
+        "no role."
     )
-    sync_roles: bool = setting(
-        Flag(), default=False, help="Roles of the account here follow `role_map` whenever the directory was asked."
-    )
+    sync_roles: bool = _flag("Set the account's roles from `role_map` whenever the directory verifies a password.")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "role_map", MappingProxyType(dict(self.role_map)))
@@ -319,77 +339,54 @@ class Ldap:
 class ConfigurationServer:
     """The Configuration Server step of one contact center.
 
-    :param ca_file: the certificates from the file, in PEM form, or empty.
+    :param ca_file: the certificates of the file, in PEM, or empty.
     """
 
-    enabled: bool = setting(
-        Flag(), default=True, kw_only=True, help="`false` switches the step off and leaves its settings."
-    )
+    enabled: bool = setting(Flag(), default=True, kw_only=True, help=_DISABLE_STEP)
     directory: str = setting(
-        Text(rules.directory, needed=True),
+        Text(rules.directory, nonempty=True),
         default="genesys",
         help=(
-            'Whom to ask: the Genesys Authentication REST, an LDAP directory (`"ldap"`), or your own '
-            '`"package.module:Class"`.'
+            'Where credentials are verified: the Genesys Authentication REST (`"genesys"`), an LDAP directory '
+            '(`"ldap"`), or your own `"package.module:Class"`.'
         ),
     )
     url: str = setting(
-        Text(addresses.base_url, kind="address"),
+        Text(addresses.base_url, kind="URL"),
         default="",
         shown_default='required with `"genesys"`',
-        help="The base of the Authentication REST; `/auth/v3/...` is added.",
+        help="The base URL of the Authentication REST; `/auth/v3/...` is appended.",
     )
     allow_http: bool = setting(
-        Flag(), default=False, kw_only=True, help="Accept plain http, beyond loopback, in `url`."
+        Flag(), default=False, kw_only=True, help="Accept plain http to hosts other than loopback in `url`."
     )
     client_id: str = setting(
-        Text(), default="", shown_default='required with `"genesys"`', help="This application's client there."
+        Text(), default="", shown_default='required with `"genesys"`', help="The id of this application at Genesys."
     )
     client_secret: Secret = setting(
-        SecretField(), default_factory=lambda: Secret(""), shown_default='required with `"genesys"`', help="Its secret."
+        SecretField(),
+        default_factory=lambda: Secret(""),
+        shown_default='required with `"genesys"`',
+        help="The secret of `client_id`.",
     )
     tenant: str = setting(
-        Text(rules.tenant, needed=True), default="Environment", help="Users are looked up as `tenant\\user`."
+        Text(rules.tenant, nonempty=True), default="Environment", help="Users are looked up as `tenant\\user`."
     )
-    contact_center_id: str = setting(Text(), default="", help="When set, the answer must name this contact center.")
+    contact_center_id: str = setting(Text(), default="", help="If set, the answer must name this contact center.")
     match: Literal["username", "login_name", "cme_user_name", "identity"] = setting(
         Choice("username", "login_name", "cme_user_name", "identity"),
         default="username",
-        help='What an account is found by: `"username"`, `"login_name"`, `"cme_user_name"` or `"identity"`.',
+        help="The value in the answer that an account is found by.",
     )
-    max_failures: str = setting(
-        Text(rules.limit, needed=True, kind="limit"),
-        default="2 per 15 minutes",
-        help="Failures of one account, from anywhere, that may reach Genesys, which locks accounts.",
+    max_failures: str = _limit(
+        "2 per 15 minutes",
+        "Failures of one account, from all client addresses, that may reach Genesys, which locks accounts.",
     )
-    timeout: float = setting(Seconds(60), default=3.0, help="For the whole step.")
-    reuse_verified_for: float = setting(
-        Seconds(DAY, zero=True), default=60, help="How long a good password is remembered; 0 switches that off."
-    )
-    ca_file: str = setting(
-        Location(str),
-        default="",
-        repr=False,
-        shown_default="the system's",
-        help="Certificates of the authorities to trust instead, in PEM.",
-    )
-    proxy: Proxy | None = setting(
-        SecretField(),
-        default=None,
-        help=(
-            "`http://host:port`, or `http://user:password@host:port`: the HTTP proxy that every request goes "
-            'through, by `CONNECT`; for https addresses only. Not with `"ldap"`.'
-        ),
-    )
-    concurrent_calls: int = setting(
-        Whole(1, 1024),
-        default=CONCURRENT_CALLS,
-        help=(
-            "Calls to one server at the same time, in one process; a few more wait a moment, others get 503. Keep"
-            " one and a half times as many (of 1: 2) below the threads of a worker. See "
-            "[outages](operations.md#outages)."
-        ),
-    )
+    timeout: float = _timeout()
+    reuse_verified_for: float = _reuse_verified_for("password")
+    ca_file: str = _ca_file()
+    proxy: Proxy | None = _proxy(' Not with `directory = "ldap"`.')
+    concurrent_calls: int = _concurrent_calls()
     ldap: Ldap | None = setting(Section(Ldap), default=None)
 
 
@@ -397,17 +394,17 @@ class ConfigurationServer:
 class WebServices:
     """The Web Services step of one contact center."""
 
-    enabled: bool = setting(Flag(), default=True, kw_only=True, help="`false` switches the step off.")
+    enabled: bool = setting(Flag(), default=True, kw_only=True, help=_DISABLE_STEP)
 
 
 @table
 class SamlAttributes:
     """The provider's attributes by our names for them."""
 
-    first_name: str = setting(Text(), default="", help="For accounts that the first login makes.")
-    last_name: str = setting(Text(), default="", help="The same.")
-    email: str = setting(Text(), default="", help="For the application: `Identity.attributes`.")
-    groups: str = setting(Text(), default="", help="What `role_map` maps; it may have several values.")
+    first_name: str = setting(Text(), default="", help="For accounts that the first login creates.")
+    last_name: str = setting(Text(), default="", help="For accounts that the first login creates.")
+    email: str = setting(Text(), default="", help="For the application, in `Identity.attributes`.")
+    groups: str = setting(Text(), default="", help="The groups that `role_map` maps; it may have several values.")
 
 
 @table
@@ -431,86 +428,76 @@ class IdentityProvider:
 
     name: str
     metadata: Path | str = setting(
-        Location(rules.metadata, kind="file or address"),
+        Location(rules.metadata, kind="file or URL"),
         help=(
-            "The provider's metadata. A file is read when the application starts and again when it changes; an "
-            "https address at its first use and every `metadata_refresh` seconds, in the background."
+            "The provider's metadata. A file is read at start and again when it changes. An https URL is fetched at "
+            "first use and, in the background, every `metadata_refresh` seconds."
         ),
     )
     metadata_refresh: int = setting(
-        Whole(MINUTE, 7 * DAY, unit="seconds"),
-        default=3600,
-        help="How often metadata from an address are fetched anew, between a minute and a week.",
+        Whole(MINUTE, 7 * DAY, unit="seconds"), default=3600, help="How often to fetch the metadata of a URL."
     )
-    metadata_certificate: str = setting(
-        SecretField(), default="", help="The certificate in PEM of the one key that must have signed the metadata."
+    metadata_certificate: str = _certificate(
+        "The certificate, in PEM, of the one key that must have signed the metadata."
     )
     allow_http: bool = setting(
         Flag(),
         default=False,
         kw_only=True,
         help=(
-            "Accept a metadata address on plain http that is not on loopback; asks for `metadata_certificate`, "
-            "and for a `validUntil` in the metadata."
+            "Accept a metadata URL on plain http to a host other than loopback. Requires `metadata_certificate`, and "
+            "`validUntil` in the metadata."
         ),
     )
     entity_id: str = setting(
         Text(rules.uri),
         default="",
         shown_default="the only one there",
-        help="Which provider, where the metadata describe several.",
+        help="Which provider to use if the metadata describe several.",
     )
     binding: Literal["redirect", "post"] = setting(
-        Choice("redirect", "post"), default="redirect", help="How our AuthnRequest travels."
+        Choice("redirect", "post"), default="redirect", help="How the AuthnRequest is sent."
     )
-    allow_unsolicited: bool = setting(Flag(), default=False, help="Accept logins that begin at the provider.")
+    allow_unsolicited: bool = _flag("Accept logins that start at the provider.")
     match: str = setting(
-        Text(rules.saml_match, needed=True),
+        Text(rules.saml_match, nonempty=True),
         default="name_id",
-        help='The value that an account\'s linked identity carries: the NameID, or `"attribute:NAME"`.',
+        help='The value that accounts are linked by: `"name_id"` or `"attribute:NAME"`.',
     )
     link_by: Literal["", "user_name"] = setting(
         Choice("", "user_name"),
         default="",
         help=(
-            "At the first login, link the account of that name, if it has no identity of this provider yet; needs"
-            " `email_domains`."
+            "At the first login, link the account with this user name if it has no identity of this provider yet. "
+            "Requires `email_domains`."
         ),
     )
-    email_domains: frozenset[str] = setting(
-        Listing(rules.email_domain, made=frozenset),
-        default=frozenset(),
-        help="When set, this provider may speak for e-mail addresses of these domains only.",
+    email_domains: frozenset[str] = _set_of(
+        rules.email_domain, "If set, this provider may assert e-mail addresses of these domains only."
     )
-    name_id_format: str = setting(Text(rules.uri), default="", help="The NameID format that AuthnRequests ask for.")
+    name_id_format: str = setting(Text(rules.uri), default="", help="The NameID format that AuthnRequests request.")
     authn_context: tuple[str, ...] = setting(
         Listing(rules.uri),
         default=(),
-        help="Authentication context classes that are asked for; an answer with another is refused.",
+        help="Authentication context classes to request; responses with another class are rejected.",
     )
-    force_authn: bool = setting(Flag(), default=False, help="Always ask the provider to authenticate the user anew.")
-    single_logout: bool = setting(
-        Flag(), default=True, help="Logging out goes on to the provider, if it offers that and we have a `signing_key`."
+    force_authn: bool = _flag("Always have the provider authenticate the user again.")
+    single_logout: bool = _flag(
+        "Log out at the provider too, if it supports that and a `signing_key` is set.", default=True
     )
-    want_response_signed: bool = setting(
-        Flag(), default=False, help="Demand a signature over the whole response, not of the assertion alone."
+    want_response_signed: bool = _flag(
+        "Require a signature over the whole response; one over the assertion is not enough."
     )
-    allow_sha1: bool = setting(Flag(), default=False, help="A relaxation: accept signatures and digests with SHA-1.")
-    allow_cbc: bool = setting(Flag(), default=False, help="A relaxation: accept content encrypted with AES-CBC.")
-    allow_rsa15: bool = setting(Flag(), default=False, help="A relaxation: accept keys transported with RSA 1.5.")
-    provision: bool = setting(Flag(), default=False, help="Make an account at the first login.")
+    allow_sha1: bool = _flag("A relaxation: accept signatures and digests with SHA-1.")
+    allow_cbc: bool = _flag("A relaxation: accept content encrypted with AES-CBC.")
+    allow_rsa15: bool = _flag("A relaxation: accept keys transported with RSA 1.5.")
+    provision: bool = _flag("Create an account at the first login.")
     attributes: Mapping[str, str] = setting(Names(SamlAttributes), default_factory=dict)
-    role_map: Mapping[str, str] = setting(
-        TextMap(rules.role),
-        default_factory=dict,
-        help=(
-            'Role by group, such as `{ "cc-agents" = "ROLE_AGENT" }`; a group that is not here gives nothing. '
-            "Needs `attributes.groups`."
-        ),
+    role_map: Mapping[str, str] = _role_map(
+        'Role by group, such as `{ "cc-agents" = "ROLE_AGENT" }`. Other groups give no role. Requires '
+        "`attributes.groups`."
     )
-    sync_roles: bool = setting(
-        Flag(), default=False, help="Roles follow `role_map` at every login, not only when the account is made."
-    )
+    sync_roles: bool = _flag("Set roles from `role_map` at every login, not only when the account is created.")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
@@ -522,54 +509,42 @@ class Saml:
     """The SAML step of one contact center.
 
     :param identity_providers: at least one, by name, in the configuration's order.
-    :param signing_certificate: PEM, as is ``next_signing_certificate``, or empty.
+    :param signing_certificate: PEM, or empty; so is ``next_signing_certificate``.
     """
 
     identity_providers: Mapping[str, IdentityProvider] = setting(Tables(IdentityProvider, rules.provider_name))
-    enabled: bool = setting(
-        Flag(), default=True, kw_only=True, help="`false` switches the step off and leaves its settings."
-    )
+    enabled: bool = setting(Flag(), default=True, kw_only=True, help=_DISABLE_STEP)
     entity_id: str = setting(
-        Text(rules.uri), default="", shown_default="the metadata address", help="What this contact center calls itself."
+        Text(rules.uri), default="", shown_default="the metadata URL", help="The entity ID of this contact center."
     )
     signing_key: Secret | None = setting(
         SecretField(),
         default=None,
-        help="A private RSA key in PEM, without passphrase. With it all messages are signed; single logout needs it.",
+        help="A private RSA key in PEM, without passphrase. It signs all messages; single logout requires it.",
     )
-    signing_certificate: str = setting(
-        SecretField(), default="", help="Its certificate in PEM, published in the metadata."
-    )
-    next_signing_certificate: str = setting(
-        SecretField(),
-        default="",
-        help="The certificate of the next signing key, published beside it while the key rolls over.",
+    signing_certificate: str = _certificate("The certificate of `signing_key`, in PEM; published in the metadata.")
+    next_signing_certificate: str = _certificate(
+        "The certificate of the next signing key, published as well during a key rollover."
     )
     encryption_keys: tuple[KeyPair, ...] = setting(
         TableList(KeyPair),
         default=(),
-        help="`{ key, certificate }` in PEM: any of them may decrypt; the metadata ask providers to use the first.",
+        help="`{ key, certificate }` in PEM. Each key may decrypt; the metadata publish the first certificate.",
     )
-    sign_metadata: bool = setting(Flag(), default=False, help="Sign our metadata with `signing_key`.")
+    sign_metadata: bool = _flag("Sign the published metadata with `signing_key`.")
     metadata_lifetime: int = setting(
         Whole(5 * MINUTE, 366 * DAY, unit="seconds"),
         default=172800,
-        help="For how long a copy of our metadata says that it is valid.",
+        help="How long a copy of the published metadata stays valid.",
     )
     clock_skew: int = setting(
-        Whole(0, 600, unit="seconds"),
-        default=60,
-        help="How far the provider's clock may differ, the same for every check.",
+        Whole(0, 600, unit="seconds"), default=60, help="How far the provider's clock may differ, in every check."
     )
     request_lifetime: int = setting(
-        Whole(1, DAY, unit="seconds"), default=600, help="Within which a login that was begun must be finished."
+        Whole(1, DAY, unit="seconds"), default=600, help="A login must finish this long after it started."
     )
-    cross_check: bool = setting(
-        Flag(), default=False, help="python3-saml must accept every response too, after all checks of our own."
-    )
-    force_authn_after_logout: bool = setting(
-        Flag(), default=False, help="The login after a logout asks the provider to authenticate anew."
-    )
+    cross_check: bool = _flag("Have python3-saml verify every response as well, after our own checks.")
+    force_authn_after_logout: bool = _flag("After a logout, have the provider authenticate the user again.")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "identity_providers", MappingProxyType(dict(self.identity_providers)))
@@ -586,39 +561,33 @@ class ContactCenterSettings:
 
     name: str
     id: str = setting(
-        Text(rules.header_value), shown_default="the table's name", help="What the `ContactCenterId` header carries."
+        Text(rules.header_value), shown_default="the table's name", help="The value of the `ContactCenterId` header."
     )
-    hosts: frozenset[str] = setting(
-        Listing(addresses.served_host, made=frozenset),
-        default=frozenset(),
-        help="Requests to these hosts belong here: `portal.acme.example`, or with a port.",
+    hosts: frozenset[str] = _set_of(
+        addresses.served_host,
+        "Requests to these hosts belong to this contact center: `portal.acme.example`, or with a port.",
     )
-    domains: frozenset[str] = setting(
-        Listing(rules.domain, made=frozenset),
-        default=frozenset(),
-        help="User names that end in `@` and one of these belong here.",
+    domains: frozenset[str] = _set_of(
+        rules.domain, "User names that end in `@` and one of these domains belong to this contact center."
     )
-    realms: frozenset[str] = setting(
-        Listing(rules.realm, made=frozenset),
-        default=frozenset(),
-        help="User names that begin with one of these and `\\` belong here.",
+    realms: frozenset[str] = _set_of(
+        rules.realm, "User names that begin with one of these realms and `\\` belong to this contact center."
     )
     public_url: str = setting(
-        Text(addresses.base_url, kind="address"),
+        Text(addresses.base_url, kind="URL"),
         default="",
         shown_default="the global one",
-        help="What the outside calls this contact center. Where several have SAML, its host must be in `hosts`.",
+        help="The public URL of this contact center. If several have SAML, list its host in `hosts`.",
     )
     allow_http: bool = setting(
         Flag(),
         default=False,
         kw_only=True,
-        help="Accept plain http, beyond loopback, in `public_url` and `allowed_origins`.",
+        help="Accept plain http to hosts other than loopback in `public_url` and `allowed_origins`.",
     )
-    allowed_origins: frozenset[str] = setting(
-        Listing(addresses.origin, made=frozenset),
-        default=frozenset(),
-        help="Origins whose scripts may call with credentials (CORS), such as `https://acme.my.salesforce.com`.",
+    allowed_origins: frozenset[str] = _set_of(
+        addresses.origin,
+        "Origins whose scripts may call with credentials (CORS), such as `https://acme.my.salesforce.com`.",
     )
     salesforce: Salesforce | None = setting(Section(Salesforce), default=None)
     configuration_server: ConfigurationServer | None = setting(Section(ConfigurationServer), default=None)
@@ -631,41 +600,40 @@ class Settings:
     """The whole of ``app.config["GENESYS_AUTH"]``.
 
     :param base_path: absolute.
-    :param state_url: as configured; the path of a SQLite file is absolute, in ``accounts_url``, too.
-    :param files: the files that the configuration names, without SQLite's. They are not part of the values.
+    :param state_url: as configured, except that the path of a SQLite file is absolute; ``accounts_url`` likewise.
+    :param files: the files that the configuration names, except SQLite's. Not part of the values.
     """
 
     contact_centers: Mapping[str, ContactCenterSettings] = setting(Tables(ContactCenterSettings, rules.table_name))
     base_path: Path = setting(
-        Location(Path), shown_default="the instance folder", help="The folder that relative paths are relative to."
+        Location(Path), shown_default="the instance folder", help="The folder that relative paths start from."
     )
     public_url: str = setting(
-        Text(addresses.base_url, kind="address"),
+        Text(addresses.base_url, kind="URL"),
         default="",
         help=(
-            "What the outside calls the application, such as `https://portal.acme.example`. Needed for SAML only."
-            " A `Host` header is never used to build an address."
+            "The public URL of the application, such as `https://portal.acme.example`. Required for SAML only. URLs "
+            "are never built from a `Host` header."
         ),
     )
     allow_http: bool = setting(
-        Flag(), default=False, kw_only=True, help="Accept a `public_url` on plain http that is not on loopback."
+        Flag(), default=False, kw_only=True, help="Accept plain http to hosts other than loopback in `public_url`."
     )
     default_contact_center: str = setting(
         Text(kind="name"),
         default="",
         shown_default="the only one there is",
-        help="The contact center of a request that names none.",
+        help="The contact center of requests that name none.",
     )
     state_url: str = setting(
-        Text(needed=True, kind="address"),
+        Text(nonempty=True, kind="URL"),
         default="memory://",
         repr=False,
         shown_default="`sqlite:///state.sqlite3` in `base_path`",
         help=(
-            "Where login sessions and one-time keys are kept: `memory://` (one process, lost at its end), a "
-            "SQLite file (one machine), or for several nodes PostgreSQL, "
-            "`postgresql+psycopg://user:password@host:5432/database` (needs `pip install "
-            '"flask-genesys-auth[postgresql]"`), or Redis or Valkey, `redis://` or '
+            "Where login sessions and one-time keys are stored: `memory://` (one process, lost when it ends), a SQLite "
+            "file (one machine), or for several nodes PostgreSQL, `postgresql+psycopg://user:password@host:5432/"
+            'database` (needs `pip install "flask-genesys-auth[postgresql]"`), or Redis or Valkey, `redis://` or '
             '`rediss://user:password@host:6379/0` (needs `pip install "flask-genesys-auth[redis]"`). See '
             "[stores](operations.md#stores)."
         ),
@@ -674,66 +642,53 @@ class Settings:
         Text(rules.namespace),
         default="",
         shown_default="the application's name",
-        help=(
-            "What every key of the state carries, so that two applications on one store never accept each other's"
-            " sessions."
-        ),
+        help="The prefix of every state key: applications that share a store never accept each other's sessions.",
     )
     state_timeout: float = setting(
         Seconds(60),
         default=1.0,
-        help="How long the state (and the accounts) may take to answer before that counts as unavailable.",
+        help="How long the state and the accounts may take to answer; then they count as unavailable.",
     )
     accounts_url: str = setting(
-        Text(kind="address"),
+        Text(kind="URL"),
         default="",
         repr=False,
         shown_default="`sqlite:///accounts.sqlite3` in `base_path`",
-        help="Any SQLAlchemy address. Not used when `GenesysAuth(accounts=...)` brings a store.",
+        help="The SQLAlchemy URL of the accounts. Not used with `GenesysAuth(accounts=...)`.",
     )
     extra_steps: tuple[str, ...] = setting(
         Listing(rules.dotted_name),
         default=(),
         help='Further steps of the chain, each `"package.module:Class"`. See [your own step](flow.md#your-own-step).',
     )
-    protect_by_default: bool = setting(Flag(), default=True, help="Whether an endpoint that says nothing is protected.")
-    unprotected_endpoints: frozenset[str] = setting(
-        Listing(made=frozenset),
-        default=frozenset(),
-        help="Endpoints that everybody reaches, by name, for views that cannot carry a mark. A mark outranks it.",
+    protect_by_default: bool = _flag("Protect endpoints that have no decorator.", default=True)
+    unprotected_endpoints: frozenset[str] = _set_of(
+        str, "Names of unprotected endpoints, for views that cannot be decorated. A decorator takes precedence."
     )
-    take_over_loaders: bool = setting(
-        Flag(),
-        default=False,
-        help="Replace the loaders of the application's own `LoginManager`; without it their presence is an error.",
+    take_over_loaders: bool = _flag(
+        "Replace the loaders of the application's own `LoginManager`. If `false`, existing loaders are an error."
     )
     unauthenticated_status: Literal[401, 403] = setting(
-        Choice(401, 403),
-        default=401,
-        help="The status of a refusal for want of authentication; older Web Services answered 403.",
+        Choice(401, 403), default=401, help="The status if authentication is required; older Web Services answered 403."
     )
     saml_url_prefix: str = setting(
-        Text(rules.url_prefix, kind="path"), default="/saml", help="Where the SAML addresses are."
+        Text(rules.url_prefix, kind="path"), default="/saml", help="The path of the SAML endpoints."
     )
     login_view: str = setting(
-        Text(kind="endpoint"), default="", help="The application's own login page; browsers go there where SAML is off."
+        Text(kind="endpoint"),
+        default="",
+        help="The endpoint of the application's own login page, where browsers are sent if SAML is disabled.",
     )
     languages: tuple[str, ...] = setting(
         Listing(language_tag),
         default=(ENGLISH_TAG,),
         shown_default="English, and those of `texts`",
-        help=(
-            "The languages that pages are in, the first for browsers that ask for none of them. See "
-            "[texts](pages.md#texts)."
-        ),
+        help="The languages of the pages. Browsers that accept none get the first. See [texts](pages.md#texts).",
     )
     texts: Mapping[str, Mapping[str, str]] = setting(
         Translations(),
         default_factory=dict,
-        help=(
-            "By a language's tag, texts of the pages by their names, such as `texts.de.sign_in`. See "
-            "[texts](pages.md#texts)."
-        ),
+        help="Texts of the pages by language tag and name, such as `texts.de.sign_in`. See [texts](pages.md#texts).",
     )
     salesforce_headers: SalesforceHeaders = setting(Section(SalesforceHeaders), default=SalesforceHeaders())
     session: SessionSettings = setting(Section(SessionSettings), default=SessionSettings())

@@ -1,4 +1,4 @@
-"""The texts of the pages in English, by name, and the validation of translations."""
+"""The English texts of the pages, by name, and the validation of translations."""
 
 from __future__ import annotations
 
@@ -26,13 +26,11 @@ ENGLISH: Mapping[str, str] = MappingProxyType(
         "authentication_required_title": "Please sign in",
         "authentication_required_advice": "You have to sign in to see this page.",
         "role_required_title": "No permission",
-        "role_required_advice": "Your account does not have the role that this page asks for.",
+        "role_required_advice": "Your account does not have the role that this page requires.",
         "foreign_origin_title": "Forbidden",
         "foreign_origin_advice": "This request came from another site. Go back to the page and try again.",
         "unavailable_title": "Temporarily unavailable",
-        "unavailable_advice": (
-            "We cannot check who you are at the moment. Your password may well be right: please try again shortly."
-        ),
+        "unavailable_advice": "Sign-in is not available right now. Your password may be right. Try again shortly.",
         "throttled_title": "Too many attempts",
         "throttled_advice": "There have been too many attempts to sign in. Please wait a little before you try again.",
         # SAML
@@ -93,31 +91,31 @@ _TAG = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*", re.ASCII)
 def placeholders(text: str) -> frozenset[str]:
     """Return the names in braces in a text.
 
-    :raises ValidationError: if its braces are not those of plain names, or do not fit together.
+    :raises ValidationError: if the braces do not match, or hold anything but a plain name.
     """
     try:
         parts = [part[1:] for part in string.Formatter().parse(text) if part[1] is not None]
     except ValueError as error:
-        raise ValidationError("has a brace too many or too few; a brace itself is written twice") from error
+        raise ValidationError("has a brace without its counterpart: write {{ or }} for a literal brace") from error
     if not all(name and name.isidentifier() and not form and not conversion for name, form, conversion in parts):
-        raise ValidationError("must have nothing but a name in its braces")
+        raise ValidationError("must have nothing but a plain name in braces, such as {name}")
     return frozenset(str(name) for name, _, _ in parts)
 
 
 def translation(name: str, text: str) -> str:
-    """Return a valid replacement of the text of this name, in another language or in other English words.
+    """Return a valid replacement of the English text of this name.
 
-    :raises ValidationError: unless it has the same names in braces as the English text.
+    :raises ValidationError: if it has other names in braces than the English text.
     """
     wanted = placeholders(ENGLISH[name])
     if placeholders(text) != wanted:
-        listed = " and ".join(f"{{{one}}}" for one in sorted(wanted)) or "nothing"
-        raise ValidationError(f"must have {listed} in braces, as the English text has")
+        listed = " and ".join(f"{{{one}}}" for one in sorted(wanted)) or "no names in braces"
+        raise ValidationError(f"must have {listed}, as the English text has")
     return text
 
 
 def language_tag(text: str) -> str:
-    """Return a language tag (RFC 5646) in its usual case: ``de``, ``de-CH``; underscores count as hyphens.
+    """Return a language tag (RFC 5646) in its usual case, such as ``de-CH``; underscores count as hyphens.
 
     :raises ValidationError: if it is not a language tag.
     """

@@ -78,4 +78,4 @@ DEFAULTS = [one for one in defaults(Settings) if one.values[1] is not dataclasse
 
 @pytest.mark.parametrize(("field", "default"), DEFAULTS)
 def test_a_default_is_a_value_that_its_key_accepts(field: Any, default: object) -> None:
-    assert field.finish(field.deserialize(default)) == default
+    assert field.to_value(field.deserialize(default)) == default

@@ -88,32 +88,36 @@ def test_everything_is_read(load: Load, folder: Path) -> None:
         ({"base": None}, "", "needs user_dn"),
         ({"base": "people"}, "base", "distinguished name"),
         ({"base": f"{BASE};x"}, "base", "distinguished name"),
-        ({"user_dn": f"uid={{user}},{BASE}"}, "base", "no meaning beside user_dn"),
-        ({"base": None, "user_dn": "{user}@acme.example"}, "user_dn", "{user} for a whole value"),
-        ({"base": None, "user_dn": f"uid=x{{user}},{BASE}"}, "user_dn", "{user} for a whole value"),
-        ({"base": None, "user_dn": f"uid=ann,{BASE}"}, "user_dn", "{user} for a whole value"),
-        ({"base": None, "user_dn": f"uid={{user}},cn={{user}},{BASE}"}, "user_dn", "{user} for a whole value"),
-        ({"base": None, "user_dn": f"uid={{user}},{BASE}", "filter": "(uid={user})"}, "filter", "no meaning"),
-        ({"base": None, "user_dn": f"uid={{user}},{BASE}", "scope": "subtree"}, "scope", "no meaning"),
+        ({"user_dn": f"uid={{user}},{BASE}"}, "base", "is not used with user_dn"),
+        ({"base": None, "user_dn": "{user}@acme.example"}, "user_dn", "{user} as one whole value"),
+        ({"base": None, "user_dn": f"uid=x{{user}},{BASE}"}, "user_dn", "{user} as one whole value"),
+        ({"base": None, "user_dn": f"uid=ann,{BASE}"}, "user_dn", "{user} as one whole value"),
+        ({"base": None, "user_dn": f"uid={{user}},cn={{user}},{BASE}"}, "user_dn", "{user} as one whole value"),
+        (
+            {"base": None, "user_dn": f"uid={{user}},{BASE}", "filter": "(uid={user})"},
+            "filter",
+            "is not used with user_dn",
+        ),
+        ({"base": None, "user_dn": f"uid={{user}},{BASE}", "scope": "subtree"}, "scope", "is not used with user_dn"),
         ({"filter": "uid={user}"}, "filter", "parentheses"),
-        ({"filter": "(uid=ann)"}, "filter", "where the name stands"),
+        ({"filter": "(uid=ann)"}, "filter", "must contain {user}"),
         ({"filter": ""}, "filter", "must not be empty"),
-        ({"group_filter": "(member=ann)", "group_base": BASE}, "group_filter", "where the name stands"),
-        ({"group_filter": "(member={dn})"}, "group_base", "beside group_filter"),
+        ({"group_filter": "(member=ann)", "group_base": BASE}, "group_filter", "must contain {user}"),
+        ({"group_filter": "(member={dn})"}, "group_base", "with group_filter"),
         ({"scope": "base"}, "scope", '"subtree" or "one_level"'),
-        ({"bind_dn": "cn=portal"}, "bind_password", "beside bind_dn"),
-        ({"bind_password": "s3cret"}, "bind_dn", "beside bind_password"),
+        ({"bind_dn": "cn=portal"}, "bind_password", "with bind_dn"),
+        ({"bind_password": "s3cret"}, "bind_dn", "with bind_password"),
         ({"bind_dn": "cn=portal", "bind_password": ""}, "bind_password", "is empty"),
         ({"attributes": {"username": "a b"}}, "attributes.username", "LDAP attribute"),
         ({"attributes": {"usernam": "uid"}}, "attributes.usernam", "did you mean username"),
         ({"attributes": {"username": ""}}, "attributes.username", 'match = "username"'),
         ({"role_map": {GROUP: "ROLE_AGENT"}, "group_base": BASE}, "sync_roles", "must be true"),
-        ({"sync_roles": True}, "role_map", "beside sync_roles"),
-        ({"role_map": {GROUP: "ROLE_AGENT"}, "sync_roles": True}, "attributes.groups", "or group_base"),
+        ({"sync_roles": True}, "role_map", "with sync_roles"),
+        ({"role_map": {GROUP: "ROLE_AGENT"}, "sync_roles": True}, "attributes.groups", "unless group_base is set"),
         (
             {"role_map": {GROUP: "ROLE_A", GROUP.upper(): "ROLE_B"}, "sync_roles": True, "group_base": BASE},
             "role_map",
-            "twice",
+            "two roles to the same group",
         ),
         ({"role_map": {GROUP: "A ROLE"}}, f"role_map.{GROUP}", "role"),
         ({"start_tls": "yes"}, "start_tls", "true or false"),
@@ -146,7 +150,7 @@ def test_what_accounts_are_found_by_must_be_read(load: Load, refused: Refused, k
 def test_plain_ldap_stays_on_the_machine_unless_it_is_allowed(load: Load, refused: Refused) -> None:
     plain = {"servers": [SERVER, "ldap://ldap.acme.example"], "start_tls": False}
     (problem,) = refused(changed(**plain))
-    assert problem.startswith(f"{LDAP}.servers: is plain LDAP")
+    assert problem.startswith(f"{LDAP}.servers: ldap://ldap.acme.example:389 is plain LDAP")
     assert not at(load, changed(**plain, allow_plain=True)).start_tls
     assert at(load, changed(servers=["ldap://ldap.acme.example"])).start_tls
     for host in ("127.0.0.1", "localhost", "[::1]"):
@@ -165,11 +169,13 @@ def test_plain_ldap_stays_on_the_machine_unless_it_is_allowed(load: Load, refuse
     ],
 )
 def test_what_an_ldap_directory_cannot_heed_is_refused(refused: Refused, key: str, value: str) -> None:
-    assert refused(with_ldap(**{key: value})) == [f'{PATH}.{key}: has no meaning with directory = "ldap": remove it']
+    assert refused(with_ldap(**{key: value})) == [f'{PATH}.{key}: is not used with directory = "ldap": remove it']
 
 
 def test_the_table_belongs_to_an_ldap_directory(load: Load, refused: Refused) -> None:
-    assert refused(with_ldap(directory="acme.staff:Directory")) == [f'{LDAP}: needs directory = "ldap"']
+    assert refused(with_ldap(directory="acme.staff:Directory")) == [
+        f'{LDAP}: requires directory = "ldap": set it, or remove this table'
+    ]
     mapping = with_ldap()
     del mapping["contact_centers"]["acme"]["configuration_server"]["ldap"]
     assert f"{LDAP}.servers: is required" in refused(mapping)

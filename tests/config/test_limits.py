@@ -53,7 +53,7 @@ def test_a_limit_is_read_as_the_library_reads_it(text: str, expected: tuple[int,
 )
 def test_what_the_library_refuses_is_refused(text: str) -> None:
     assert library_says(text) is None
-    with pytest.raises(ValueError, match="is no limit"):
+    with pytest.raises(ValueError, match="is not a limit"):
         parse_limit(text)
 
 

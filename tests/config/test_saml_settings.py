@@ -14,6 +14,7 @@ from .conftest import Load, Mapping, Refused
 
 SAML = "contact_centers.acme.saml"
 OKTA = f"{SAML}.identity_providers.okta"
+PLAIN_HTTP = "is plain http and could leave the machine: use https, or set allow_http = true in the same table"
 ADDRESS = "https://idp.example/federation/metadata.xml?appid=1%2F2"
 
 
@@ -83,7 +84,7 @@ def test_two_providers_do_not_share_metadata_without_saying_which_is_which(load:
 
     assert len(saml_of(load, both(entity_id="https://two.example")).identity_providers) == 2
     assert refused(both(entity_id="https://one.example")) == [
-        f"{SAML}.identity_providers.entra.metadata: is that of {OKTA} already: each needs an entity_id of its own"
+        f"{SAML}.identity_providers.entra.metadata: is the same as in {OKTA}: set a different entity_id in each"
     ]
 
 
@@ -99,13 +100,13 @@ def test_keys_to_decrypt_come_in_pairs(load: Load, refused: Refused, folder: Pat
     ]
     swapped = {"key": pair["certificate"], "certificate": pair["key"]}
     assert refused(table({"encryption_keys": [swapped]})) == [
-        f"{path}.0.key: must be a private key in PEM form, without a passphrase",
-        f"{path}.0.certificate: must be a certificate in PEM form and nothing else",
+        f"{path}.0.key: must be a private key in PEM without a passphrase (-----BEGIN PRIVATE KEY-----)",
+        f"{path}.0.certificate: must be exactly one certificate in PEM, without a private key or any other text",
     ]
     (folder / "both.pem").write_text(key_pair[1] + key_pair[0])
     mixed = {**pair, "certificate": {"file": "both.pem"}}
     assert refused(table({"encryption_keys": [mixed]})) == [
-        f"{path}.0.certificate: must be a certificate in PEM form and nothing else"
+        f"{path}.0.certificate: must be exactly one certificate in PEM, without a private key or any other text"
     ]
     assert refused(table({"encryption_keys": pair})) == [f"{path}: must be a list of tables, not a table"]
     assert refused(table({"encryption_keys": ["x"]})) == [f"{path}.0: must be a table"]
@@ -116,48 +117,48 @@ def test_what_signs_needs_a_signing_key(load: Load, refused: Refused, key: str, 
     value: Any = True if key == "sign_metadata" else key_pair[1]
     signing = {"signing_key": {"file": "sp.key"}, "signing_certificate": {"file": "sp.crt"}}
     assert getattr(saml_of(load, table({key: value, **signing})), key)
-    assert refused(table({key: value})) == [f"{SAML}.{key}: needs a signing_key"]
+    assert refused(table({key: value})) == [f"{SAML}.{key}: requires signing_key: set it, or remove this key"]
 
 
 @pytest.mark.parametrize(
     ("provider", "findings"),
     [
-        ({"link_by": "user_name"}, ["email_domains: is required beside link_by"]),
-        ({"role_map": {"a": "R"}}, ["attributes.groups: is required beside role_map"]),
+        ({"link_by": "user_name"}, ["email_domains: is required with link_by"]),
+        ({"role_map": {"a": "R"}}, ["attributes.groups: is required with role_map"]),
         (
             {"sync_roles": True},
-            ["role_map: is required beside sync_roles", "attributes.groups: is required beside sync_roles"],
+            ["role_map: is required with sync_roles", "attributes.groups: is required with sync_roles"],
         ),
         (
             {"metadata_refresh": 600},
-            ["metadata_refresh: needs metadata from an address: a file is read anew when it changes"],
+            ["metadata_refresh: is not used with a metadata file, which is read again when it changes"],
         ),
         (
             {"metadata": "http://idp.example/m"},
-            ["metadata: is plain http and could leave the machine: use https, or set allow_http = true beside it"],
+            [f"metadata: http://idp.example/m {PLAIN_HTTP}"],
         ),
         (
             {"metadata": "http://idp.example/m", "allow_http": True},
-            ["metadata_certificate: is required where the metadata come by plain http"],
+            ["metadata_certificate: is required with metadata on plain http"],
         ),
-        ({"metadata": "https://idp.example/m#x"}, ["metadata: must have no fragment"]),
+        ({"metadata": "https://idp.example/m#x"}, ["metadata: must not have a fragment (#)"]),
         (
             {"metadata": "https://idp.example/m m"},
-            ["metadata: has characters that must be percent-encoded in an address"],
+            ["metadata: must have its special characters percent-encoded"],
         ),
         (
             {"name_id_format": "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"},
-            ["name_id_format: asks for transient names, by which nobody is ever found: match an attribute"],
+            ['name_id_format: requests transient names, which never match an account: set match = "attribute:NAME"'],
         ),
         ({"role_map": ["a"], "attributes": {"groups": "g"}}, ["role_map: must be a table, not a list"]),
         (
             {"role_map": {"a": "R,S"}, "attributes": {"groups": "g"}},
-            ["role_map.a: must be at most 100 visible characters without a comma or a blank"],
+            ["role_map.a: must be a role of at most 100 visible characters without comma or space"],
         ),
-        ({"attributes": {"phone": "x"}}, ["attributes.phone: is not a known key"]),
+        ({"attributes": {"phone": "x"}}, ["attributes.phone: is not a known key: remove it"]),
         (
             {"metadata_certificate": "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----"},
-            ["metadata_certificate: must be a certificate in PEM form and nothing else"],
+            ["metadata_certificate: must be exactly one certificate in PEM, without a private key or any other text"],
         ),
     ],
 )

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marshmallow import ValidationError
 
 from flask_genesys_auth.config.build import load_settings
-from flask_genesys_auth.config.secrets import MAX_FILE, Secret, SecretSource, Unreadable, read_file
+from flask_genesys_auth.config.secrets import MAX_FILE, Secret, SecretSource, read_file
 from flask_genesys_auth.errors import ConfigurationError
 
 from .conftest import Load, Mapping
@@ -21,8 +22,13 @@ SECRET = "hunter2-hunter2"
 
 
 def found(source: SecretSource, folder: Path) -> str:
-    secret = source.read(folder)
-    return secret.reveal() if isinstance(secret, Secret) else secret.finding
+    return source.read(folder).reveal()
+
+
+def problem(source: SecretSource, folder: Path) -> str:
+    with pytest.raises(ValidationError) as caught:
+        source.read(folder)
+    return str(caught.value.messages[0])
 
 
 @pytest.mark.parametrize(
@@ -48,40 +54,43 @@ def test_a_file_is_read_without_its_last_line_end(tmp_path: Path, content: bytes
 )
 def test_a_file_that_holds_no_text_is_refused(tmp_path: Path, content: bytes, finding: str) -> None:
     (tmp_path / "secret").write_bytes(content)
-    assert found(SecretSource("file", "secret"), tmp_path) == f"{tmp_path / 'secret'} {finding}"
+    assert problem(SecretSource("file", "secret"), tmp_path) == f"{tmp_path / 'secret'} {finding}"
 
 
 def test_a_file_that_is_not_there_or_no_file_is_refused(tmp_path: Path) -> None:
-    assert found(SecretSource("file", "gone"), tmp_path) == f"there is no file {tmp_path / 'gone'}"
-    assert found(SecretSource("file", "."), tmp_path) == f"{tmp_path} is not a file"
+    gone = f"the file {tmp_path / 'gone'} does not exist: create it, or correct the path"
+    assert problem(SecretSource("file", "gone"), tmp_path) == gone
+    assert problem(SecretSource("file", "."), tmp_path) == f"{tmp_path} is not a file"
 
 
 def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "large").open("wb") as file:
         file.truncate(MAX_FILE + 1)
-    assert isinstance(read_file(tmp_path / "large"), Unreadable)
+    with pytest.raises(ValidationError, match="is larger than"):
+        read_file(tmp_path / "large")
     with (tmp_path / "large").open("wb") as file:
         file.truncate(MAX_FILE)
     assert read_file(tmp_path / "large") == bytes(MAX_FILE)
 
 
 def test_a_path_that_cannot_be_one_is_refused() -> None:
-    assert isinstance(read_file(Path("nul\0")), Unreadable)
+    with pytest.raises(ValidationError):
+        read_file(Path("nul\0"))
 
 
 def test_an_environment_variable_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = SecretSource("env", "PORTAL_SECRET")
-    assert found(source, tmp_path) == "the environment variable PORTAL_SECRET is not set"
+    assert problem(source, tmp_path) == "the environment variable PORTAL_SECRET is not set: set it"
     monkeypatch.setenv("PORTAL_SECRET", "")
-    assert found(source, tmp_path) == "the environment variable PORTAL_SECRET is empty"
+    assert problem(source, tmp_path) == "the environment variable PORTAL_SECRET is empty"
     monkeypatch.setenv("PORTAL_SECRET", SECRET)
     assert found(source, tmp_path) == SECRET
 
 
 def test_text_is_the_secret_itself(tmp_path: Path) -> None:
     assert found(SecretSource("text", SECRET), tmp_path) == SECRET
-    assert found(SecretSource("text", ""), tmp_path) == "the secret is empty"
-    assert found(SecretSource("text", "\ud800"), tmp_path) == "the secret is not text in UTF-8"
+    assert problem(SecretSource("text", ""), tmp_path) == "the secret is empty"
+    assert problem(SecretSource("text", "\ud800"), tmp_path) == "the secret is not UTF-8 text"
 
 
 def test_a_secret_does_not_show() -> None:

@@ -171,7 +171,7 @@ def test_a_step_switched_off_reads_no_file_and_needs_no_key(load: Load, refused:
     assert load(full).contact_centers["acme"].saml is None
     acme["salesforce"]["timeout"] = "soon"
     assert refused(full) == [
-        "contact_centers.acme.salesforce.timeout: must be a number of seconds, not text",
+        "contact_centers.acme.salesforce.timeout: must be a number of seconds without quotes, not text",
     ]
 
 
@@ -266,7 +266,7 @@ def test_plain_http_elsewhere_is_accepted_with_allow_http_beside_it(load: Load, 
         },
     }
     acme = mapping["contact_centers"]["acme"]
-    assert [problem.partition(": is plain http")[0] for problem in refused(mapping)] == [
+    assert [problem.partition(": http://")[0] for problem in refused(mapping)] == [
         "public_url",
         "contact_centers.acme.public_url",
         "contact_centers.acme.allowed_origins",
@@ -301,10 +301,13 @@ def test_several_contact_centers_with_saml_are_told_apart_by_host(load: Load, re
     assert load(mapping).saml_enabled
     beta["hosts"] = ["beta.example:9000"]
     assert refused(mapping) == [
-        "contact_centers.beta.public_url: its host must be in hosts, where several contact centers have SAML"
+        "contact_centers.beta.public_url: beta.example:8443 must be listed in hosts, "
+        "because several contact centers have SAML"
     ]
     beta["public_url"] = "https://acme.example"
-    assert refused(mapping) == ["contact_centers.beta.public_url: its host belongs to contact_centers.acme"]
+    assert refused(mapping) == [
+        "contact_centers.beta.public_url: acme.example belongs to contact_centers.acme: use a host of beta"
+    ]
     del beta["saml"]
     assert load(mapping).contact_centers["beta"].public_url == "https://acme.example"
 
@@ -313,7 +316,7 @@ def test_one_contact_center_with_saml_may_use_the_global_address(load: Load, ref
     acme: Mapping = {"saml": {"identity_providers": {"okta": {"metadata": "idp.xml"}}}}
     mapping: Mapping = {"contact_centers": {"acme": acme}}
     assert refused(mapping) == [
-        "contact_centers.acme.public_url: is required for SAML, here or for all contact centers"
+        "contact_centers.acme.public_url: is required for SAML: set it here, or in [GENESYS_AUTH]"
     ]
     assert load({**mapping, "public_url": "https://portal.example"}).saml_enabled
 
@@ -326,7 +329,7 @@ def test_redis_keeps_the_state_and_accounts_stay_in_a_file(
     assert settings.state_url == mapping["state_url"]
     assert settings.accounts_url == f"sqlite:///{folder}/accounts.sqlite3"
     monkeypatch.setitem(sys.modules, "redis", None)
-    with pytest.raises(ConfigurationError, match=r"state_url: needs a package .* 'flask-genesys-auth\[redis\]'"):
+    with pytest.raises(ConfigurationError, match=r"state_url: requires a package .* 'flask-genesys-auth\[redis\]'"):
         load(mapping)
 
 
@@ -338,7 +341,7 @@ def test_redis_behind_tls_may_have_authorities_of_its_own(load: Load, folder: Pa
     settings = load({"contact_centers": {"acme": {}}, "state_url": url})
     assert (settings.state_url, settings.throttle.storage_url) == (url, url)
     assert [(one.key, one.path) for one in settings.files] == [("state_url", file)]
-    with pytest.raises(ConfigurationError, match=r"ssl_ca_certs: must name a readable file of cert") as refused:
+    with pytest.raises(ConfigurationError, match=r"ssl_ca_certs must name a readable file of cert") as refused:
         load({"contact_centers": {"acme": {}}, "throttle": {"storage_url": url.replace(file.name, other.name)}})
     assert "secret" not in str(refused.value)
 
@@ -347,7 +350,9 @@ def test_postgresql_needs_its_package(load: Load, monkeypatch: pytest.MonkeyPatc
     mapping: Mapping = {"contact_centers": {"acme": {}}, "state_url": "postgresql+psycopg://ann:secret@db.internal/p"}
     assert load(mapping).state_url == mapping["state_url"]
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(ConfigurationError, match=r"state_url: needs .* 'flask-genesys-auth\[postgresql\]'") as refused:
+    with pytest.raises(
+        ConfigurationError, match=r"state_url: requires .* 'flask-genesys-auth\[postgresql\]'"
+    ) as refused:
         load(mapping)
     assert "secret" not in str(refused.value)
 

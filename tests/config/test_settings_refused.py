@@ -41,55 +41,55 @@ def without(mapping: Mapping, path: str) -> Mapping:
     return copied
 
 
-TEXT = "must be text, not a number (in quotes it is text)"
-ADDRESS = "must be an address that begins with https://"
-HOST = "must be a host name in ASCII letters, digits, dots and hyphens (IDNA in its xn-- form)"
-LIMIT = 'must be one limit such as "10 per 5 minutes"'
+TEXT = "must be text, not a number: put it in quotes"
+ADDRESS = "must be a URL such as https://portal.acme.example"
+HOST = "must be a host name of ASCII letters, digits, dots and hyphens (international names as xn--...)"
+LIMIT = 'must be one limit such as "10 per 5 minutes", with at most 1,000,000 failures in at most 366 days'
 ID = "must be an id of 15 characters, or of 18 with the right checksum"
-REDIS_AUTHORITIES = "ssl_ca_certs: must name a readable file of certificates in PEM form"
+REDIS_AUTHORITIES = "ssl_ca_certs must name a readable file of certificates in PEM"
 REDIS_OPTION = (
-    'takes one option, with rediss:// only: "?ssl_ca_certs=" with the absolute path (without % and +) of '
-    "authorities to trust beside the system's"
+    'accepts one option, with rediss:// only: "?ssl_ca_certs=/absolute/path", the certificate authorities to trust '
+    "beside the system's; the path must not contain % or +"
 )
 STATE = (
-    'must be "memory://", the address of a SQLite file such as "sqlite:///state.sqlite3", of a PostgreSQL database '
-    'such as "postgresql+psycopg://user@db.internal/portal", or of a Redis server such as "redis://redis.internal:6379/0"'
+    'must be "memory://", a SQLite URL such as "sqlite:///state.sqlite3", a PostgreSQL URL such as '
+    '"postgresql+psycopg://user@db.internal/portal", or a Redis URL such as "redis://redis.internal:6379/0"'
 )
 CLASS = 'must be of the form "package.module:Class"'
-PREFIX = 'must be a path such as "/saml", of letters, digits, hyphens, underscores and dots'
-PLAIN_HTTP = "is plain http and could leave the machine: use https, or set allow_http = true beside it"
+PREFIX = 'must be a path such as "/saml", of letters, digits, hyphens, underscores, tildes and dots'
+PLAIN_HTTP = "is plain http and could leave the machine: use https, or set allow_http = true in the same table"
 SECRET = 'must be text, {file = "path"} or {env = "NAME"}'
 NAME = "this name must be at most 64 letters, digits, hyphens, underscores and dots, and begin with a letter or digit"
-PATH = "has a path of unexpected characters, empty segments or dot segments"
+PATH = "must not have a path with //, . or .. segments, spaces or percent-encoding"
 SF = f"{CENTER}.salesforce"
 CS = f"{CENTER}.configuration_server"
 IDP = f"{CENTER}.saml.identity_providers.okta"
 
 WRONG: list[tuple[str, object, str]] = [
     ("public_url", 5, TEXT),
-    ("public_url", None, "must not be null: leave it out for the default"),
+    ("public_url", None, "must not be null: remove the key to use the default"),
     ("public_url", "portal.acme.example", ADDRESS),
     ("public_url", "ftp://portal.acme.example", ADDRESS),
     ("public_url", "https://", HOST),
-    ("public_url", "https://portal.acme.example?x", "must have no query and no fragment"),
-    ("public_url", "https://portal.acme.example/#x", "must have no query and no fragment"),
-    ("public_url", "https://u:p@portal.acme.example", "must carry no user name and no password"),
-    ("public_url", "https://portal.acme.example:x", "must name a host, and a port of digits if any"),
-    ("public_url", "https://portal.acme.example:70000", "has a port outside of 1 to 65535"),
-    ("public_url", "https://portal.acme.example:0", "has a port outside of 1 to 65535"),
+    ("public_url", "https://portal.acme.example?x", "must not have a query (?) or a fragment (#)"),
+    ("public_url", "https://portal.acme.example/#x", "must not have a query (?) or a fragment (#)"),
+    ("public_url", "https://u:p@portal.acme.example", "must not contain a user name or a password"),
+    ("public_url", "https://portal.acme.example:x", "must name a host and, after a colon, at most a port number"),
+    ("public_url", "https://portal.acme.example:70000", "must have a port from 1 to 65535"),
+    ("public_url", "https://portal.acme.example:0", "must have a port from 1 to 65535"),
     ("public_url", "https://p\xf6rtal.example", HOST),
     ("public_url", "https://portal.acme.example/a//b", PATH),
     ("public_url", "https://portal.acme.example/a/../b", PATH),
-    ("public_url", "https://portal.acme.example\\@evil.example", "must carry no user name and no password"),
+    ("public_url", "https://portal.acme.example\\@evil.example", "must not contain a user name or a password"),
     ("public_url", "https://portal.acme.example\\evil.example", HOST),
-    ("public_url", "https://[::1%25eth0]", "has brackets around what is no IPv6 address"),
-    ("public_url", "https://[fe80::1%eth0]", "has brackets around what is no IPv6 address"),
-    ("public_url", " https://portal.acme.example", "must not have white space around it"),
+    ("public_url", "https://[::1%25eth0]", "must have an IPv6 address without a zone in its brackets"),
+    ("public_url", "https://[fe80::1%eth0]", "must have an IPv6 address without a zone in its brackets"),
+    ("public_url", " https://portal.acme.example", "must not begin or end with white space"),
     ("public_url", "https://portal.acme.example\n", "must not contain control characters"),
-    ("public_url", "https://" + "a." * 600, "must be at most 1024 characters"),
-    ("public_url", "http://portal.acme.example", PLAIN_HTTP),
-    ("default_contact_center", "acne", "is the name of no contact center; did you mean acme?"),
-    ("default_contact_center", "zzz", "is the name of no contact center"),
+    ("public_url", "https://" + "a." * 600, "must be at most 1024 characters, not 1208"),
+    ("public_url", "http://portal.acme.example", f"http://portal.acme.example {PLAIN_HTTP}"),
+    ("default_contact_center", "acne", "is not the name of a contact center; did you mean acme?"),
+    ("default_contact_center", "zzz", "is not the name of a contact center"),
     ("base_path", "", "must not be empty"),
     ("base_path", 1, TEXT),
     ("state_url", "", "must not be empty"),
@@ -123,51 +123,63 @@ WRONG: list[tuple[str, object, str]] = [
     ("state_url", "state.sqlite3", STATE),
     ("state_url", "postgresql://u:p@h:port/d", STATE),
     ("state_namespace", "a:b", "must be at most 100 characters without a colon"),
-    ("state_timeout", 0, "must be greater than 0"),
-    ("state_timeout", -1, "must be greater than 0"),
-    ("state_timeout", 61, "must be at most 60 seconds"),
-    ("state_timeout", 10**400, "must be at most 60 seconds"),
-    ("state_timeout", float("inf"), "must be at most 60 seconds"),
-    ("state_timeout", float("nan"), "must be at most 60 seconds"),
-    ("state_timeout", True, "must be a number of seconds, not true or false"),
-    ("state_timeout", "1.0", "must be a number of seconds, not text"),
-    ("accounts_url", "accounts.sqlite3", 'must be an address of SQLAlchemy such as "sqlite:///accounts.sqlite3"'),
-    ("accounts_url", "nosuch://x", "names a database or a driver that SQLAlchemy does not know"),
-    ("accounts_url", "sqlite+json:///x", "names a database or a driver that SQLAlchemy does not know"),
-    ("accounts_url", "mssql+pymssql://u:p@h/d", "names a driver that is not installed"),
-    ("accounts_url", "sqlite+aiosqlite:///x", "must name a driver that is not asynchronous"),
+    ("state_timeout", 0, "must be above 0 and at most 60 seconds, not 0"),
+    ("state_timeout", -1, "must be above 0 and at most 60 seconds, not -1"),
+    ("state_timeout", 61, "must be above 0 and at most 60 seconds, not 61"),
+    ("state_timeout", 10**400, "must be above 0 and at most 60 seconds, not a number"),
+    ("state_timeout", float("inf"), "must be above 0 and at most 60 seconds, not a number"),
+    ("state_timeout", float("nan"), "must be above 0 and at most 60 seconds, not nan"),
+    ("state_timeout", True, "must be a number of seconds without quotes, not true or false"),
+    ("state_timeout", "1.0", "must be a number of seconds without quotes, not text"),
+    ("accounts_url", "accounts.sqlite3", 'must be a SQLAlchemy URL such as "sqlite:///accounts.sqlite3"'),
+    (
+        "accounts_url",
+        "nosuch://x",
+        "names a database or a driver that SQLAlchemy does not know: correct the part before ://",
+    ),
+    (
+        "accounts_url",
+        "sqlite+json:///x",
+        "names a database or a driver that SQLAlchemy does not know: correct the part before ://",
+    ),
+    (
+        "accounts_url",
+        "mssql+pymssql://u:p@h/d",
+        "names a driver that is not installed: install the package of mssql+pymssql",
+    ),
+    ("accounts_url", "sqlite+aiosqlite:///x", "must name a synchronous driver, not sqlite+aiosqlite"),
     ("extra_steps", "a.b:C", 'must be a list such as ["..."], not text'),
     ("extra_steps", {"a": 1}, 'must be a list such as ["..."], not a table'),
-    ("protect_by_default", "false", "must be true or false, not text"),
-    ("protect_by_default", 0, "must be true or false, not a number (in quotes it is text)"),
-    ("unauthenticated_status", 404, "must be 401 or 403"),
-    ("unauthenticated_status", "401", "must be 401 or 403"),
-    ("unauthenticated_status", 401.0, "must be 401 or 403"),
+    ("protect_by_default", "false", "must be true or false in lower case without quotes, not text"),
+    ("protect_by_default", 0, "must be true or false in lower case without quotes, not 0"),
+    ("unauthenticated_status", 404, "must be 401 or 403, not 404"),
+    ("unauthenticated_status", "401", "must be 401 or 403, not text"),
+    ("unauthenticated_status", 401.0, "must be 401 or 403, not 401.0"),
     ("saml_url_prefix", "/", PREFIX),
     ("saml_url_prefix", "/a/../b", PREFIX),
     ("saml_url_prefix", "/a b", PREFIX),
     ("saml_url_prefix", "/<cc>", PREFIX),
     ("login_view", 7, TEXT),
     ("salesforce_headers.session", "", "must not be empty"),
-    ("salesforce_headers.session", "s s", "must be the name of a header"),
-    ("salesforce_headers.session", "cookie", "is a header with a meaning of its own: choose another"),
-    ("salesforce_headers", {"session": "surl"}, "session and identity must be two different headers"),
+    ("salesforce_headers.session", "s s", "must be the name of a header, such as X-Session (RFC 9110 5.1)"),
+    ("salesforce_headers.session", "cookie", "is a header with another purpose: choose another header"),
+    ("salesforce_headers", {"session": "surl"}, "session and identity must name two different headers"),
     ("session", [], "must be a table"),
-    ("session.idle_timeout", 0, "must be from 1 to 31622400"),
-    ("session.idle_timeout", 1800.0, "must be a whole number: no fraction, no infinity, no NaN"),
-    ("session.idle_timeout", float("nan"), "must be a whole number: no fraction, no infinity, no NaN"),
-    ("session.idle_timeout", "1800", "must be a whole number, not text"),
-    ("session.idle_timeout", True, "must be a whole number, not true or false"),
-    ("session.revocation_delay", -0.1, "must not be negative"),
-    ("session.revocation_delay", 60.1, "must be at most 60 seconds"),
-    ("session.revocation_delay", float("nan"), "must be at most 60 seconds"),
-    ("session.revocation_delay", "2", "must be a number of seconds, not text"),
-    ("passwords.memory_kib", 15, "must be at least 8 for each of the lanes (RFC 9106 3.1)"),
-    ("passwords.memory_kib", 1048577, "must be from 8 to 1048576"),
-    ("passwords.iterations", 0, "must be from 1 to 64"),
-    ("passwords.iterations", 65, "must be from 1 to 64"),
-    ("passwords.lanes", 65, "must be from 1 to 64"),
-    ("passwords.reuse_verified_for", -1, "must not be negative"),
+    ("session.idle_timeout", 0, "must be from 1 to 31622400, not 0"),
+    ("session.idle_timeout", 1800.0, "must be a whole number without quotes, not 1800.0"),
+    ("session.idle_timeout", float("nan"), "must be a whole number without quotes, not nan"),
+    ("session.idle_timeout", "1800", "must be a whole number without quotes, not text"),
+    ("session.idle_timeout", True, "must be a whole number without quotes, not true or false"),
+    ("session.revocation_delay", -0.1, "must be from 0 to 60 seconds, not -0.1"),
+    ("session.revocation_delay", 60.1, "must be from 0 to 60 seconds, not 60.1"),
+    ("session.revocation_delay", float("nan"), "must be from 0 to 60 seconds, not nan"),
+    ("session.revocation_delay", "2", "must be a number of seconds without quotes, not text"),
+    ("passwords.memory_kib", 15, "must be at least 16, 8 for each of the lanes (RFC 9106 3.1)"),
+    ("passwords.memory_kib", 1048577, "must be from 8 to 1048576, not 1048577"),
+    ("passwords.iterations", 0, "must be from 1 to 64, not 0"),
+    ("passwords.iterations", 65, "must be from 1 to 64, not 65"),
+    ("passwords.lanes", 65, "must be from 1 to 64, not 65"),
+    ("passwords.reuse_verified_for", -1, "must be from 0 to 86400 seconds, not -1"),
     ("throttle.per_account", "ten", LIMIT),
     ("throttle.per_account", "", "must not be empty"),
     ("throttle.per_account", "0 per minute", LIMIT),
@@ -177,56 +189,80 @@ WRONG: list[tuple[str, object, str]] = [
     (
         "throttle.storage_url",
         "sqlite:///t.sqlite3",
-        'must be "memory://", or the address of a Redis server such as "redis://redis.internal:6379/0"',
+        'must be "memory://", or a Redis URL such as "redis://redis.internal:6379/0"',
     ),
     (
         "throttle.storage_url",
         "redis://:x",
-        'must be "memory://", or the address of a Redis server such as "redis://redis.internal:6379/0"',
+        'must be "memory://", or a Redis URL such as "redis://redis.internal:6379/0"',
     ),
-    ("throttle.fallback", "no", "must be true or false, not text"),
-    ("contact_centers", {}, "is required: a table for each contact center, at least one"),
+    ("throttle.fallback", "no", "must be true or false in lower case without quotes, not text"),
+    ("contact_centers", {}, "is required: add a table [GENESYS_AUTH.contact_centers.NAME] for each contact center"),
     ("contact_centers", [], "must be a table of tables, not a list"),
     ("contact_centers.a b", {}, NAME),
     ("contact_centers.-a", {}, NAME),
     ("contact_centers." + "a" * 65, {}, NAME),
     ("contact_centers.acme/x", {}, NAME),
-    ("contact_centers.ACME", {}, "differs from contact_centers.acme by upper and lower case alone"),
+    (
+        "contact_centers.ACME",
+        {},
+        "differs from contact_centers.acme in upper and lower case only: rename one of the two",
+    ),
     ("contact_centers.beta", "x", "must be a table"),
-    ("contact_centers.beta.id", "acme 7", f"'acme 7' belongs to {CENTER} already"),
-    ("contact_centers.beta.hosts", ["portal.ACME.example"], f"'portal.acme.example' belongs to {CENTER} already"),
-    ("contact_centers.beta.domains", ["Acme.example"], f"'acme.example' belongs to {CENTER} already"),
-    ("contact_centers.beta.realms", ["Acme"], f"'acme' belongs to {CENTER} already"),
-    (f"{CENTER}.id", "\xe4", "must be ASCII, for a header carries it"),
+    ("contact_centers.beta.id", "acme 7", f"'acme 7' already belongs to {CENTER}: remove it from one of the two"),
+    (
+        "contact_centers.beta.hosts",
+        ["portal.ACME.example"],
+        f"'portal.acme.example' already belongs to {CENTER}: remove it from one of the two",
+    ),
+    (
+        "contact_centers.beta.domains",
+        ["Acme.example"],
+        f"'acme.example' already belongs to {CENTER}: remove it from one of the two",
+    ),
+    ("contact_centers.beta.realms", ["Acme"], f"'acme' already belongs to {CENTER}: remove it from one of the two"),
+    (f"{CENTER}.id", "\xe4", "must be ASCII, because a header carries it"),
     (f"{CENTER}.domains", "acme.example", 'must be a list such as ["..."], not text'),
     (f"{SF}.organizations", [], "is required"),
-    (f"{SF}.identity_hosts", [], "must name at least one host"),
+    (f"{SF}.identity_hosts", [], 'must name at least one host, such as "login.salesforce.com"'),
     (f"{SF}.match", "user_name", 'must be "username", "email" or "identity"'),
-    (f"{SF}.timeout", 0, "must be greater than 0"),
+    (f"{SF}.timeout", 0, "must be above 0 and at most 60 seconds, not 0"),
     (f"{CS}.directory", "ldapx", 'must be "genesys", "ldap" or "package.module:Class"'),
     (f"{CS}.url", "", "is required"),
-    (f"{CS}.url", "http://gws.internal", PLAIN_HTTP),
+    (f"{CS}.url", "http://gws.internal", f"http://gws.internal {PLAIN_HTTP}"),
     (f"{CS}.client_id", "", "is required"),
-    (f"{CS}.client_secret", 5, f"{SECRET}, not a number (in quotes it is text)"),
+    (f"{CS}.client_secret", 5, f"{SECRET}, not a number: put it in quotes"),
     (f"{CS}.client_secret", [], f"{SECRET}, not a list"),
-    (f"{CS}.client_secret", {}, f"{SECRET}, with exactly one of the two"),
-    (f"{CS}.client_secret", {"file": "a", "env": "B"}, f"{SECRET}, with exactly one of the two"),
-    (f"{CS}.client_secret", {"path": "a"}, f"{SECRET}, with exactly one of the two"),
+    (f"{CS}.client_secret", {}, f"{SECRET}: the table must have exactly one of these keys"),
+    (f"{CS}.client_secret", {"file": "a", "env": "B"}, f"{SECRET}: the table must have exactly one of these keys"),
+    (f"{CS}.client_secret", {"path": "a"}, f"{SECRET}: the table must have exactly one of these keys"),
     (f"{CS}.client_secret", {"file": 5}, TEXT),
-    (f"{CS}.client_secret", {"env": ""}, "must not name an empty place"),
+    (f"{CS}.client_secret", {"env": ""}, "must not be empty"),
     (f"{CS}.client_secret", "", "the secret is empty"),
     (f"{CS}.client_secret", " \n", "the secret is empty"),
-    (f"{CS}.client_secret", "\ud800", "the secret is not text in UTF-8"),
+    (f"{CS}.client_secret", "\ud800", "the secret is not UTF-8 text"),
     (f"{CS}.tenant", "A\\B", "must not contain a backslash"),
     (f"{CS}.tenant", "", "must not be empty"),
     (f"{CS}.match", "email", 'must be "username", "login_name", "cme_user_name" or "identity"'),
     (f"{CS}.max_failures", "often", LIMIT),
     (f"{CENTER}.web_services", True, "must be a table"),
     (f"{CENTER}.saml.entity_id", "my sp", "must not contain white space"),
-    (f"{CENTER}.saml.clock_skew", -1, "must be from 0 to 600"),
-    (f"{CENTER}.saml.signing_key", "no pem", "must be a private key in PEM form, without a passphrase"),
-    (f"{CENTER}.saml.signing_certificate", {"file": "sp.key"}, "must be a certificate in PEM form and nothing else"),
-    (f"{CENTER}.saml.identity_providers", {}, "is required: a table for each identity provider, at least one"),
+    (f"{CENTER}.saml.clock_skew", -1, "must be from 0 to 600, not -1"),
+    (
+        f"{CENTER}.saml.signing_key",
+        "no pem",
+        "must be a private key in PEM without a passphrase (-----BEGIN PRIVATE KEY-----)",
+    ),
+    (
+        f"{CENTER}.saml.signing_certificate",
+        {"file": "sp.key"},
+        "must be exactly one certificate in PEM, without a private key or any other text",
+    ),
+    (
+        f"{CENTER}.saml.identity_providers",
+        {},
+        f"is required: add a table [GENESYS_AUTH.{CENTER}.saml.identity_providers.NAME] for each identity provider",
+    ),
     (f"{IDP}.match", "mail", 'must be "name_id" or "attribute:NAME"'),
     (f"{IDP}.match", "attribute:", 'must be "name_id" or "attribute:NAME"'),
     (f"{IDP}.name_id_format", "a b", "must not contain white space"),
@@ -238,33 +274,33 @@ WRONG_ENTRIES: list[tuple[str, object, str]] = [
     ("extra_steps", ".a:B", CLASS),
     ("extra_steps", 3, TEXT),
     ("extra_steps", "", "must not be empty"),
-    ("unprotected_endpoints", None, "must be text, not a NoneType"),
+    ("unprotected_endpoints", None, "must be text, not null"),
     (f"{CENTER}.hosts", "https://a.example", "must be a host such as portal.acme.example, without a scheme or a path"),
     (f"{CENTER}.hosts", "a_b.example", HOST),
-    (f"{CENTER}.hosts", "a.example:x", "must name a host, and a port of digits if any"),
-    (f"{CENTER}.domains", "@acme.example", "must be what stands after the @, such as acme.example"),
-    (f"{CENTER}.realms", "ACME\\", "must be what stands before the backslash, such as ACME"),
+    (f"{CENTER}.hosts", "a.example:x", "must name a host and, after a colon, at most a port number"),
+    (f"{CENTER}.domains", "@acme.example", "must be the part after the @, such as acme.example"),
+    (f"{CENTER}.realms", "ACME\\", "must be the part before the backslash, such as ACME"),
     (f"{CENTER}.allowed_origins", "*", ADDRESS),
     (f"{CENTER}.allowed_origins", "null", ADDRESS),
     (
         f"{CENTER}.allowed_origins",
         "https://a.example/",
-        "must be an origin such as https://app.acme.example, without a path",
+        "must be an origin such as https://app.acme.example, without a path or a trailing slash",
     ),
     (f"{SF}.organizations", "00D0000000000", ID),
     (f"{SF}.organizations", "00D000000000001AAA", ID),
-    (f"{SF}.organizations", "005000000000001", "must begin with 00D, as ids of organizations do"),
-    (f"{SF}.identity_hosts", ".salesforce.com", "must be a whole host: only redirect_hosts takes a suffix"),
+    (f"{SF}.organizations", "005000000000001", "must begin with 00D, like every organization id"),
+    (f"{SF}.identity_hosts", ".salesforce.com", "must be a full host name: only redirect_hosts accepts a leading dot"),
     (
         f"{SF}.identity_hosts",
         "login.salesforce.com:443",
-        "must be a bare host (https on port 443) or a loopback origin with its scheme",
+        "must be a host such as login.salesforce.com, or an origin such as http://127.0.0.1:5002",
     ),
-    (f"{SF}.identity_hosts", "https://login.salesforce.com/id", "must be a host or an origin, without a path"),
-    (f"{SF}.identity_hosts", "https://login.salesforce.com:8443", "must be on port 443"),
-    (f"{SF}.redirect_hosts", ".com", "must be a suffix of at least two labels, such as .my.salesforce.com"),
+    (f"{SF}.identity_hosts", "https://login.salesforce.com/id", "must not have a path"),
+    (f"{SF}.identity_hosts", "https://login.salesforce.com:8443", "must use port 443, not 8443"),
+    (f"{SF}.redirect_hosts", ".com", "must have at least two labels after the dot, such as .my.salesforce.com"),
     (f"{SF}.redirect_hosts", "*.salesforce.com", HOST),
-    (f"{IDP}.email_domains", "ann@acme.example", "must be what stands after the @, such as acme.example"),
+    (f"{IDP}.email_domains", "ann@acme.example", "must be the part after the @, such as acme.example"),
 ]
 
 
@@ -299,7 +335,7 @@ def test_a_table_that_is_none_is_refused(load: Load, refused: Refused, full: Map
 )
 def test_an_unknown_key_is_refused_in_every_table(refused: Refused, full: Mapping, table: str) -> None:
     path = f"{table}.zzzzzz".lstrip(".")
-    assert refused(changed(full, path, 1)) == [f"{path}: is not a known key"]
+    assert refused(changed(full, path, 1)) == [f"{path}: is not a known key: remove it"]
 
 
 @pytest.mark.parametrize(
@@ -322,18 +358,18 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
 
 
 def test_keys_that_are_no_text_are_refused(refused: Refused, full: Mapping) -> None:
-    unknown = "<int>: is not a known key"
+    unknown = "<int>: is not a known key: remove it"
     mapping: dict[object, object] = {5: 1, 10**5000: 2, ("a",): 3}
     mapping.update(full)
-    assert refused(mapping) == [unknown, unknown, "<tuple>: is not a known key"]
+    assert refused(mapping) == [unknown, unknown, "<tuple>: is not a known key: remove it"]
     full["contact_centers"][5] = {}
-    assert refused(full) == ["contact_centers.<int>: this name must be text, not a number (in quotes it is text)"]
+    assert refused(full) == ["contact_centers.<int>: this name must be text, not a number: put it in quotes"]
 
 
 def test_long_and_unprintable_keys_are_shown_short_and_quoted(refused: Refused, full: Mapping) -> None:
     first, second = refused({**full, "x" * 500: 1, "a\x1b[31m\n": 2})
-    assert first == f"'{'x' * 79}...: is not a known key"
-    assert second == r"'a\x1b[31m\n': is not a known key"
+    assert first == f"'{'x' * 79}...: is not a known key: remove it"
+    assert second == r"'a\x1b[31m\n': is not a known key: remove it"
 
 
 @pytest.mark.parametrize(
@@ -346,15 +382,17 @@ def test_what_a_step_needs_is_required(refused: Refused, full: Mapping, path: st
 
 def test_the_signing_key_and_its_certificate_need_each_other(load: Load, refused: Refused, full: Mapping) -> None:
     key, certificate = f"{CENTER}.saml.signing_key", f"{CENTER}.saml.signing_certificate"
-    assert refused(without(full, certificate)) == [f"{certificate}: is required beside signing_key"]
-    assert refused(without(full, key)) == [f"{key}: is required beside signing_certificate"]
+    assert refused(without(full, certificate)) == [f"{certificate}: is required with signing_key"]
+    assert refused(without(full, key)) == [f"{key}: is required with signing_certificate"]
     assert load(without(without(full, key), certificate)).contact_centers["acme"].saml is not None
 
 
 def test_a_key_with_a_passphrase_is_refused(refused: Refused, full: Mapping) -> None:
     pem = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----"
     path = f"{CENTER}.saml.signing_key"
-    assert refused(changed(full, path, pem)) == [f"{path}: must be a private key in PEM form, without a passphrase"]
+    assert refused(changed(full, path, pem)) == [
+        f"{path}: must be a private key in PEM without a passphrase (-----BEGIN PRIVATE KEY-----)"
+    ]
 
 
 def test_a_certificate_with_its_private_key_behind_is_refused(
@@ -362,7 +400,7 @@ def test_a_certificate_with_its_private_key_behind_is_refused(
 ) -> None:
     path = f"{CENTER}.saml.signing_certificate"
     assert refused(changed(full, path, key_pair[1] + key_pair[0])) == [
-        f"{path}: must be a certificate in PEM form and nothing else"
+        f"{path}: must be exactly one certificate in PEM, without a private key or any other text"
     ]
 
 
@@ -372,13 +410,15 @@ def test_a_certificate_with_its_private_key_behind_is_refused(
 def test_a_step_lends_its_name_to_no_provider(refused: Refused, full: Mapping, name: str) -> None:
     path = f"{CENTER}.saml.identity_providers"
     assert refused(changed(full, path, {name: {"metadata": "idp.xml"}})) == [
-        f"{path}.{name}: this name is the name of a step: choose another"
+        f"{path}.{name}: this name is the name of a step: choose another name"
     ]
 
 
 def test_the_metadata_file_must_be_there_and_readable(folder: Path, refused: Refused, full: Mapping) -> None:
     path = f"{IDP}.metadata"
-    assert refused(changed(full, path, "gone.xml")) == [f"{path}: there is no file {folder}/gone.xml"]
+    assert refused(changed(full, path, "gone.xml")) == [
+        f"{path}: the file {folder}/gone.xml does not exist: create it, or correct the path"
+    ]
     assert refused(changed(full, path, ".")) == [f"{path}: {folder} is not a file"]
     long = "x" * 300
     assert refused(changed(full, path, long)) == [f"{path}: {folder}/{long} cannot be read: File name too long"]
@@ -388,13 +428,13 @@ def test_an_organization_in_two_contact_centers_is_refused(refused: Refused, ful
     organizations = {"organizations": ["00D000000000001EAA"]}
     path = "contact_centers.beta.salesforce"
     assert refused(changed(full, path, organizations)) == [
-        f"{path}.organizations: '00D000000000001' belongs to {CENTER} already"
+        f"{path}.organizations: '00D000000000001' already belongs to {CENTER}: remove it from one of the two"
     ]
 
 
 def test_an_id_that_is_another_ones_name_is_refused(refused: Refused, full: Mapping) -> None:
     assert refused(changed(full, f"{CENTER}.id", "beta")) == [
-        f"contact_centers.beta.id: 'beta' belongs to {CENTER} already"
+        f"contact_centers.beta.id: 'beta' already belongs to {CENTER}: remove it from one of the two"
     ]
 
 
@@ -456,4 +496,6 @@ def test_what_is_no_table_is_refused(refused: Refused, mapping: object) -> None:
 
 
 def test_an_empty_table_says_what_is_needed(refused: Refused) -> None:
-    assert refused({}) == ["contact_centers: is required: a table for each contact center, at least one"]
+    assert refused({}) == [
+        "contact_centers: is required: add a table [GENESYS_AUTH.contact_centers.NAME] for each contact center"
+    ]

@@ -129,8 +129,8 @@ def test_a_key_given_in_both_spellings_is_an_error(
     with pytest.raises(ConfigurationError) as caught:
         settings_of(from_file, folder)
     assert sorted(caught.value.problems) == [
-        "contact_centers: is given twice, as contact_centers and as CONTACT_CENTERS",
-        "public_url: is given twice, as public_url and as PUBLIC_URL",
+        "contact_centers: is set twice, as contact_centers and as CONTACT_CENTERS: remove one of the two",
+        "public_url: is set twice, as public_url and as PUBLIC_URL: remove one of the two",
     ]
 
 
@@ -140,7 +140,7 @@ def test_names_of_tables_are_lowered_only_below_a_key_that_the_environment_made(
 
     assert names({"CONTACT_CENTERS": {"ACME": {}, "Beta": {}, "C-1": {}}}) == ["acme", "Beta", "c-1"]
     assert names({"contact_centers": {"ACME": {}, "Beta": {}}}) == ["ACME", "Beta"]
-    with pytest.raises(ConfigurationError, match="by upper and lower case alone"):
+    with pytest.raises(ConfigurationError, match="in upper and lower case only"):
         names({"CONTACT_CENTERS": {"ACME": {}, "acme": {}}})
     with pytest.raises(ConfigurationError, match="must be a table of tables, not a number"):
         names({"CONTACT_CENTERS": 5})
@@ -149,13 +149,17 @@ def test_names_of_tables_are_lowered_only_below_a_key_that_the_environment_made(
 @pytest.mark.parametrize(
     ("variable", "value", "finding"),
     [
-        ("SESSION__IDLE_TIMEOUT", "soon", "session.idle_timeout: must be a whole number, not text"),
-        ("SESSION__IDLE_TIMEOUT", '"900"', "session.idle_timeout: must be a whole number, not text"),
-        ("PROTECT_BY_DEFAULT", "False", "protect_by_default: must be true or false, not text"),
-        ("LOGIN_VIEW", "7", "login_view: must be text, not a number (in quotes it is text)"),
+        ("SESSION__IDLE_TIMEOUT", "soon", "session.idle_timeout: must be a whole number without quotes, not text"),
+        ("SESSION__IDLE_TIMEOUT", '"900"', "session.idle_timeout: must be a whole number without quotes, not text"),
+        (
+            "PROTECT_BY_DEFAULT",
+            "False",
+            "protect_by_default: must be true or false in lower case without quotes, not text",
+        ),
+        ("LOGIN_VIEW", "7", "login_view: must be text, not a number: put it in quotes"),
         ("UNPROTECTED_ENDPOINTS", "health", 'unprotected_endpoints: must be a list such as ["..."], not text'),
-        ("STATE_TIMEOUT", "NaN", "state_timeout: must be at most 60 seconds"),
-        ("STATE_TIMEOUT", "null", "state_timeout: must not be null: leave it out for the default"),
+        ("STATE_TIMEOUT", "NaN", "state_timeout: must be above 0 and at most 60 seconds, not nan"),
+        ("STATE_TIMEOUT", "null", "state_timeout: must not be null: remove the key to use the default"),
         ("PUBLIC_ULR", "x", "PUBLIC_ULR: is not a known key; did you mean public_url?"),
     ],
 )

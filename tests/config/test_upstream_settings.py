@@ -75,7 +75,7 @@ def test_a_file_without_usable_certificates_is_refused(
     file = folder / "ca.pem"
     file.write_bytes(content)
     assert refused(with_way(step, ca_file="ca.pem")) == [
-        f"{path(step, 'ca_file')}: must name a file of certificates in PEM form, which {file} is not"
+        f"{path(step, 'ca_file')}: must name a file of valid certificates in PEM, not {file}"
     ]
 
 
@@ -85,16 +85,18 @@ def test_a_file_with_one_good_and_one_broken_certificate_is_refused(
     lines = key_pair[1].splitlines()
     broken = "\n".join([lines[0], *lines[2:]])
     (folder / "ca.pem").write_text(key_pair[1] + broken)
-    assert "must name a file of certificates" in refused(with_way(step, ca_file="ca.pem"))[0]
+    assert "must name a file of valid certificates" in refused(with_way(step, ca_file="ca.pem"))[0]
     (folder / "ca.pem").write_text(key_pair[1])
     load(with_way(step, ca_file="ca.pem"))
 
 
 def test_a_file_that_is_not_there_is_refused(refused: Refused, step: str, folder: Path) -> None:
     problems = refused(with_way(step, ca_file="missing.pem"))
-    assert problems == [f"{path(step, 'ca_file')}: there is no file {folder / 'missing.pem'}"]
+    assert problems == [
+        f"{path(step, 'ca_file')}: the file {folder / 'missing.pem'} does not exist: create it, or correct the path"
+    ]
     assert refused(with_way(step, ca_file=7)) == [
-        f"{path(step, 'ca_file')}: must be text, not a number (in quotes it is text)"
+        f"{path(step, 'ca_file')}: must be text, not a number: put it in quotes"
     ]
 
 
@@ -124,7 +126,10 @@ def test_what_is_no_proxy_is_refused_and_not_quoted(refused: Refused, step: str,
 
 def test_a_proxy_that_cannot_be_read_is_refused(refused: Refused, step: str, folder: Path) -> None:
     (problem,) = refused(with_way(step, proxy={"file": "no-proxy"}))
-    assert problem == f"{path(step, 'proxy')}: there is no file {folder / 'no-proxy'}"
+    assert (
+        problem
+        == f"{path(step, 'proxy')}: the file {folder / 'no-proxy'} does not exist: create it, or correct the path"
+    )
 
 
 def test_plain_http_through_a_proxy_is_refused(refused: Refused, load: Load, step: str) -> None:
@@ -134,7 +139,7 @@ def test_plain_http_through_a_proxy_is_refused(refused: Refused, load: Load, ste
     plain = {key: given, "proxy": "http://proxy:3128"}
     for allowed in (False, True):
         (problem,) = refused(with_way(step, **plain, allow_http=allowed))
-        finding = "is plain http, and proxy is for https only: use https, or remove proxy beside it"
+        finding = f"{url} is plain http, but proxy supports https only: use https, or remove proxy"
         assert problem == f"{path(step, key)}: {finding}"
     load(with_way(step, **{key: given}))
     load(with_way(step, proxy="http://proxy:3128"))
@@ -142,7 +147,11 @@ def test_plain_http_through_a_proxy_is_refused(refused: Refused, load: Load, ste
 
 @pytest.mark.parametrize(
     ("given", "finding"),
-    [(0, "must be from 1 to 1024"), (1025, "must be from 1 to 1024"), ("4", "must be a whole number, not text")],
+    [
+        (0, "must be from 1 to 1024, not 0"),
+        (1025, "must be from 1 to 1024, not 1025"),
+        ("4", "must be a whole number without quotes, not text"),
+    ],
 )
 def test_the_bound_is_a_number_of_calls(refused: Refused, load: Load, step: str, given: object, finding: str) -> None:
     assert refused(with_way(step, concurrent_calls=given)) == [f"{path(step, 'concurrent_calls')}: {finding}"]

@@ -9,12 +9,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from ldap3.operation.search import search_operation
-from ldap3.utils.dn import parse_dn
+from ldap3.utils import dn as ldap3_dn
 
 from flask_genesys_auth.chain.outcomes import Reason, Rejected
 from flask_genesys_auth.chain.protocols import DirectoryEntry
-from flask_genesys_auth.config.distinguished_names import escape_value, normal, parse
-from flask_genesys_auth.config.names import fold
+from flask_genesys_auth.config.names import escape_dn_value, fold, normalise_dn, parse_dn
 from flask_genesys_auth.directories.ldap import LdapDirectory
 from flask_genesys_auth.directories.ldap.directory import (
     fill_filter,
@@ -35,7 +34,7 @@ TEMPLATE: dict[str, Any] = {"base": "", "bind_dn": "", "bind_password": None, "u
 
 @given(TEXT)
 def test_escaped_value_stays_one_value(text: str) -> None:
-    assert parse(f"uid={escape_value(text)},ou=people,dc=acme") == (
+    assert parse_dn(f"uid={escape_dn_value(text)},ou=people,dc=acme") == (
         (("uid", text),),
         (("ou", "people"),),
         (("dc", "acme"),),
@@ -45,7 +44,7 @@ def test_escaped_value_stays_one_value(text: str) -> None:
 @given(TEXT)
 def test_another_reader_reads_the_same_distinguished_name(text: str) -> None:
     assume(text == text.strip() and "\n" not in text and text.isprintable())
-    found = parse_dn(f"uid={escape_value(text)},ou=people")
+    found = ldap3_dn.parse_dn(f"uid={escape_dn_value(text)},ou=people")
     assert len(found) == 2
     assert found[0][0] == "uid"
     assert found[1][:2] == ("ou", "people")
@@ -73,7 +72,7 @@ def test_a_value_in_a_filter_is_one_value(text: str) -> None:
     ],
 )
 def test_distinguished_names_are_escaped_by_rfc_4514(text: str, escaped: str) -> None:
-    assert escape_value(text) == escaped
+    assert escape_dn_value(text) == escaped
     assert fill_name("uid={user},dc=acme", text) == f"uid={escaped},dc=acme"
 
 
@@ -111,7 +110,7 @@ def test_names_put_in_cannot_ask_for_more_names() -> None:
     ],
 )
 def test_the_same_group_is_the_same(one: str, other: str) -> None:
-    assert normal(one) == normal(other)
+    assert normalise_dn(one) == normalise_dn(other)
 
 
 @pytest.mark.parametrize(
@@ -124,14 +123,14 @@ def test_the_same_group_is_the_same(one: str, other: str) -> None:
     ],
 )
 def test_another_group_is_another(one: str, other: str) -> None:
-    assert normal(one) != normal(other)
+    assert normalise_dn(one) != normalise_dn(other)
 
 
 @given(TEXT, TEXT)
 def test_normal_form_of_a_group_is_stable(one: str, other: str) -> None:
-    found = normal(f"CN={escape_value(one)},OU={escape_value(other)}")
-    assume(parse(found) is not None)
-    assert normal(found) == found
+    found = normalise_dn(f"CN={escape_dn_value(one)},OU={escape_dn_value(other)}")
+    assume(parse_dn(found) is not None)
+    assert normalise_dn(found) == found
 
 
 NO_NAMES = ("", "ann", "=", "uid=", "uid=ann,", ",uid=ann", "uid=a\\", "uid=a\\zz", 'uid="ann"', "uid=<", "uid=#04")
@@ -140,13 +139,13 @@ NO_NAMES_EITHER = ("1=a", "ü=a", r"uid=\ff", "uid=a,,ou=b", "uid=a;ou=b", "uid=
 
 @pytest.mark.parametrize("text", [*NO_NAMES, *NO_NAMES_EITHER])
 def test_what_is_no_distinguished_name_is_none(text: str) -> None:
-    assert parse(text) is None
-    assert parse("uid=ann") == ((("uid", "ann"),),)
+    assert parse_dn(text) is None
+    assert parse_dn("uid=ann") == ((("uid", "ann"),),)
 
 
 def test_nobody_is_nobody_and_another_one_each_time() -> None:
     assert len({unused_dn(PEOPLE) for _ in range(100)}) == 100
-    assert parse(unused_dn(PEOPLE)) is not None
+    assert parse_dn(unused_dn(PEOPLE)) is not None
 
 
 @pytest.mark.parametrize("name", ["ann", "ann@acme.example", "a*"])

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ...chain.outcomes import Reason, Rejected, Unavailable
 from ...chain.protocols import DirectoryEntry
-from ...config.distinguished_names import escape_value, normal, parse
-from ...config.names import fold
+from ...config.names import escape_dn_value, fold, normalise_dn, parse_dn
 from ...config.rules import DN, USER
 from ...errors import ConfigurationError
 from ...upstream import Deadline, Guard
@@ -215,7 +214,7 @@ class _Users:
         member_of = _values(entry, found_by) if (found_by := self._wanted.get("groups")) else []
         return DirectoryEntry(
             {ours: text for ours, text in found.items() if text and ours != "groups"},
-            groups=tuple(sorted({normal(group) for group in (*groups, *member_of)})),
+            groups=tuple(sorted({normalise_dn(group) for group in (*groups, *member_of)})),
         )
 
 
@@ -229,7 +228,7 @@ def _name_is_enough(settings: Ldap) -> bool:
     others = replace(settings.attributes, username="")
     if any(getattr(others, field.name) for field in fields(others)) or settings.group_base:
         return False
-    return any((settings.attributes.username.lower(), USER) in step for step in parse(settings.user_dn) or ())
+    return any((settings.attributes.username.lower(), USER) in step for step in parse_dn(settings.user_dn) or ())
 
 
 def _values(entry: Entry, attribute: str) -> list[str]:
@@ -289,7 +288,7 @@ def fill_filter(template: str, *, user: str, dn: str = "") -> str:
 
 def fill_name(template: str, user: str) -> str:
     """Return a distinguished name with the user's name."""
-    return template.replace(USER, escape_value(user))
+    return template.replace(USER, escape_dn_value(user))
 
 
 def unused_dn(base: str) -> str:
