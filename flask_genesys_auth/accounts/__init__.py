@@ -1,4 +1,4 @@
-"""Who a proven identity is here: our own accounts, or a store over an application's model."""
+"""The accounts that identities belong to: the built-in store, or a store over an application's own model."""
 
 from .from_model import from_model
 from .passwords import ForeignHashes

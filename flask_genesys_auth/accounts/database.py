@@ -1,4 +1,4 @@
-"""The account tables, how they are read and changed, and what their database's errors are called here."""
+"""The account tables: how they are read, changed and checked, and how database errors are translated."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from sqlalchemy import (
@@ -23,10 +24,13 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     bindparam,
+    false,
     inspect,
+    select,
 )
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
+from ..checks import SLOW, Check, file_checks
 from ..errors import AccountsUnavailable, ConfigurationError
 from ..state.database import WRITABLE, Database, FileReplaced, out_of_step, within
 from .models import Account
@@ -76,16 +80,7 @@ ACCOUNT = (
 
 def to_account(row: Sequence[Any]) -> Account:
     """Return the account of a row that begins with the columns of ``ACCOUNT``."""
-    return Account(
-        id=row[0],
-        contact_center=row[1],
-        user_name=row[2],
-        first_name=row[3],
-        last_name=row[4],
-        roles=_roles(row[5]),
-        enabled=bool(row[6]),
-        version=row[7],
-    )
+    return Account(row[0], row[1], row[2], row[3], row[4], _roles(row[5]), bool(row[6]), row[7])
 
 
 @functools.lru_cache(maxsize=1024)
@@ -94,22 +89,22 @@ def _roles(text: str) -> frozenset[str]:
 
 
 def echoing(statement: Select[Any], *names: str) -> Select[Any]:
-    """Return the statement with its parameters among the columns, so that an answer shows what it answers.
+    """Return the statement with its parameters as additional columns, so that a row shows which query it answers.
 
-    The columns that were looked up do not show it: some databases compare text loosely (MySQL: without accents).
+    The columns in the condition do not show it: some databases compare text loosely (MySQL: without accents).
     """
-    return statement.add_columns(*(bindparam(name, type_=Text()).label(_asked(name)) for name in names))
+    return statement.add_columns(*(bindparam(name, type_=Text()).label(_echo(name)) for name in names))
 
 
-def _asked(name: str) -> str:
-    return f"asked_{name}"
+def _echo(name: str) -> str:
+    return f"echo_{name}"
 
 
 class AccountDatabase:
     """Reads and changes the account tables.
 
-    :param database: lends the connections.
-    :param timeout: seconds for a look-up, and for each statement of a change.
+    :param database: provides the connections.
+    :param timeout: seconds for a read, and for each statement of a change.
     """
 
     def __init__(self, database: Database, timeout: float) -> None:
@@ -119,33 +114,33 @@ class AccountDatabase:
         self.path = database.path
 
     def first(self, statement: Select[Any], parameters: Mapping[str, str]) -> Any:
-        """Return the first row of a read, or ``None``.
+        """Return the first row of a query, or ``None``.
 
-        :param statement: with parameters, one of :func:`echoing`.
-        :param parameters: text that no database could hold (surrogates, NUL) finds nothing.
-        :raises AccountsUnavailable: for whatever the database says, or if the row answers another question.
-        :raises ConfigurationError: if the tables have not been made.
+        :param statement: if it has parameters, a result of :func:`echoing`.
+        :param parameters: text that no database can store (surrogates, NUL) finds nothing.
+        :raises AccountsUnavailable: for every database error, or if the row answers another query.
+        :raises ConfigurationError: if the tables do not exist.
         """
         if not storable("".join(parameters.values())):
             return None
         with self._translated(), within(self._timeout), self._database.statements() as connection:
             row = connection.execute(statement, parameters).first()
-            if row is not None and any(getattr(row, _asked(name)) != value for name, value in parameters.items()):
+            if row is not None and any(getattr(row, _echo(name)) != value for name, value in parameters.items()):
                 out_of_step(connection)
             return row
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Hold one transaction; it is committed at the end, and undone by any exception.
+        """Hold one transaction: commit it at the end, or roll it back after any exception.
 
-        :raises AccountsUnavailable: for whatever the database says, but for broken constraints (``IntegrityError``).
-        :raises ConfigurationError: if the tables have not been made.
+        :raises AccountsUnavailable: for every database error except violated constraints (``IntegrityError``).
+        :raises ConfigurationError: if the tables do not exist.
         """
         with self._translated(), self._database.transaction() as connection:
             yield connection
 
     def create_tables(self) -> None:
-        """Make the tables, and SQLite's file with its parents, where they are missing.
+        """Create missing tables, and SQLite's file with its parents.
 
         :raises AccountsUnavailable: if the database cannot be reached or written.
         """
@@ -157,9 +152,9 @@ class AccountDatabase:
             raise self._unavailable(error) from None
 
     def check_tables(self) -> None:
-        """Look whether the tables are there.
+        """Check that the tables exist.
 
-        :raises ConfigurationError: if not; names the command that makes them.
+        :raises ConfigurationError: if not; names the command that creates them.
         :raises AccountsUnavailable: if the database does not answer.
         """
         if self.path is not None and not self.path.exists():
@@ -174,7 +169,7 @@ class AccountDatabase:
             raise self._not_made()
 
     def close(self) -> None:
-        """Close the connections of this process; they are opened anew when they are needed again."""
+        """Close the connections of this process; the next use opens new ones."""
         self._database.close()
 
     @contextmanager
@@ -187,7 +182,7 @@ class AccountDatabase:
             raise self._trouble(error) from None
 
     def _trouble(self, error: SQLAlchemyError) -> AccountsUnavailable | ConfigurationError:
-        """Return what is wrong: where tables may be missing, see whether they are."""
+        """Translate an error; if tables may be missing, check whether they are."""
         replaced = isinstance(error, FileReplaced)
         if isinstance(error, ProgrammingError) or (self.path is not None and not replaced):
             try:
@@ -197,16 +192,16 @@ class AccountDatabase:
         return self._unavailable(error)
 
     def _absent(self, path: Path) -> ConfigurationError | AccountsUnavailable:
-        """Return why SQLite's file is not there: it has not been made, or could not be."""
-        # The nearest of its folders that there is; the command makes the others.
+        """Return why SQLite's file does not exist: it has not been created, or cannot be."""
+        # The nearest existing folder; the command creates the others.
         nearest = next((folder for folder in path.absolute().parents if os.path.lexists(folder)), path.absolute())
         if nearest.is_dir() and _writable(nearest):
             return self._not_made()
-        finding = "cannot be written" if nearest.is_dir() else "is no folder"
-        return AccountsUnavailable(f"{self.name} is not there and cannot be made: {nearest} {finding}; {WRITABLE}")
+        finding = "cannot be written" if nearest.is_dir() else "is not a folder"
+        return AccountsUnavailable(f"{self.name} does not exist and cannot be created: {nearest} {finding}; {WRITABLE}")
 
     def _not_made(self) -> ConfigurationError:
-        return ConfigurationError(f"{self.name} has no account tables: make them with `{INIT_DB}`")
+        return ConfigurationError(f"{self.name} has no account tables: create them with `{INIT_DB}`")
 
     def _unavailable(self, error: SQLAlchemyError) -> AccountsUnavailable:
         return AccountsUnavailable(f"the accounts in {self.name} did not answer: {self._database.finding(error)}")
@@ -217,9 +212,39 @@ def _writable(folder: Path) -> bool:
 
 
 def storable(text: str) -> bool:
-    """Tell whether a database can keep or compare this text: no lone surrogate, no NUL."""
+    """Tell whether a database can store and compare this text: without lone surrogates and NUL."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return False
     return "\0" not in text
+
+
+_ALL_COLUMNS = tuple(select(table).where(false()) for table in metadata.sorted_tables)
+
+
+def database_checks(database: AccountDatabase, *, slow: float = SLOW) -> Iterator[Check]:
+    """Yield the health checks of the database: its speed, its tables, permission to read them, and its file.
+
+    :param slow: seconds from which an answer is too slow.
+    """
+    name = "accounts.tables"
+    try:
+        database.check_tables()
+        began = perf_counter()
+        database.check_tables()
+        seconds = perf_counter() - began
+        for every_column_and_no_row in _ALL_COLUMNS:
+            database.first(every_column_and_no_row, {})
+    except AccountsUnavailable as error:
+        yield Check(name, "failure", error.finding, "start the database, and let this user read and write it")
+    except ConfigurationError as error:
+        yield Check(name, "failure", str(error), f"run `{INIT_DB}`: without tables, no account exists")
+    else:
+        finding = f"the tables in {database.name} exist; checking them took {1000 * seconds:.1f} ms"
+        if seconds > slow:
+            yield Check(name, "warning", finding, "find out why the database is slow: each request reads an account")
+        else:
+            yield Check(name, "ok", finding)
+    if database.path is not None and database.path.exists():
+        yield from file_checks("accounts.file", database.path, secret=True)

@@ -1,4 +1,4 @@
-"""A store over the model of people that an application has already, which stays as it is."""
+"""An account store over the user model that an application already has."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ M = TypeVar("M")
 MOST_CANDIDATES = 20
 
 
-class _Proxy(Protocol):
-    """What a ``scoped_session`` is: called, it returns this thread's or this request's session."""
+class _ScopedSession(Protocol):
+    """A ``scoped_session``, which returns the session of this thread or request."""
 
     def __call__(self) -> Session:
         """Return the session."""
@@ -37,8 +37,8 @@ class _Proxy(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Names:
-    """What the model calls things."""
+class _Attributes:
+    """The names of the model's attributes."""
 
     user_name: str
     roles: str | None
@@ -49,7 +49,7 @@ class _Names:
 
 
 def from_model(
-    session: Session | _Proxy,
+    session: Session | _ScopedSession,
     model: type[M],
     *,
     user_name: str,
@@ -65,39 +65,39 @@ def from_model(
 ) -> ModelAccounts[M]:
     """Return a store over an application's own SQLAlchemy model; its user objects become ``current_user``.
 
-    The names are those of the model's attributes. Names of people are compared without regard to case, by
-    ``lower()`` in the database (an index on that expression serves it); where several people match, nobody does.
+    Names below are attributes of the model. User names are compared without case, by ``lower()`` in the database: an
+    index on that expression makes it fast. If several users match, none is returned.
 
     :param session: the application's ``scoped_session`` (Flask-SQLAlchemy: ``db.session``).
-    :param model: the mapped class; one primary key column unless ``load`` is given.
+    :param model: the mapped class, with one primary key column unless ``load`` is given.
     :param user_name: a mapped column.
-    :param roles: a column (text: names separated by commas), a relationship, a list, or a property; things in it
-        are text, enumeration members, or objects with a ``name``.
-    :param password_hash: a mapped column, for the Web Services step: argon2 in PHC form, re-hashed at login when the
+    :param roles: a column (text: names separated by commas), a relationship, a list, or a property, of text,
+        enumeration members, or objects with a ``name``.
+    :param password_hash: a mapped column, for the Web Services step: argon2 in PHC form, hashed again at login if the
         parameters have changed, unless ``verify`` is given.
     :param email: a mapped column; default: ``user_name``.
-    :param enabled: an attribute; default: ``is_active`` where the model has it (Flask-Login).
-    :param contact_center: a mapped column with the names of contact centers' tables, where the model keeps them
-        apart.
-    :param identity: returns the person linked to an identity (``matched_by == "identity"``); default: nobody is.
-    :param load: returns the person of a ``get_id()``, as a ``user_loader`` does, where that is not the primary key.
+    :param enabled: an attribute; default: ``is_active`` if the model has it (Flask-Login).
+    :param contact_center: a mapped column with the names of contact centers' tables, if the model separates them.
+    :param identity: returns the user linked to an identity (``matched_by == "identity"``); default: none.
+    :param load: returns the user of a ``get_id()``, as a ``user_loader`` does, if that is not the primary key.
     :param verify: verifies hashes of another format, such as ``werkzeug.security.check_password_hash``.
-    :param dummy_hash: goes with ``verify``: a hash of that format with the application's parameters, verified for
-        unknown users so that they cost the same.
-    :raises ConfigurationError: if the model lacks one of the attributes, or ``verify`` and ``dummy_hash`` are not
-        given together.
+    :param dummy_hash: required with ``verify``: a hash of that format with the application's parameters, verified for
+        unknown users so that they take the same time.
+    :raises ConfigurationError: if the model lacks an attribute, or only one of ``verify`` and ``dummy_hash`` is given.
     """
-    given = {"roles": roles, "enabled": enabled, "contact_center": contact_center, "email": email}
-    wanted = {"user_name": user_name, "password_hash": password_hash, **given}
-    missing = [f"from_model: {model.__name__} has no {name!r} ({key}=)" for key, name in wanted.items()
-               if name is not None and not hasattr(model, name)]  # fmt: skip
+    given = {"roles": roles, "password_hash": password_hash, "enabled": enabled, "contact_center": contact_center}
+    problems = [
+        f"from_model: {model.__name__} has no attribute {name!r} ({key}=)"
+        for key, name in {"user_name": user_name, "email": email, **given}.items()
+        if name is not None and not hasattr(model, name)
+    ]
     if (verify is None) is not (dummy_hash is None):
-        missing.append("from_model: verify= and dummy_hash= go together")
+        problems.append("from_model: verify= and dummy_hash= require each other: pass both, or neither")
     if verify is not None and password_hash is None:
-        missing.append("from_model: verify= needs password_hash=")
-    if missing:
-        raise ConfigurationError(*missing)
-    names = _Names(user_name, roles, password_hash, email or user_name, enabled, contact_center)
+        problems.append("from_model: verify= requires password_hash=")
+    if problems:
+        raise ConfigurationError(*problems)
+    names = _Attributes(user_name=user_name, email=email or user_name, **given)
     if password_hash is None:
         return ModelAccounts(session, model, names, identity=identity, load=load)
     foreign = ForeignHashes(verify, dummy_hash) if verify is not None and dummy_hash is not None else None
@@ -109,17 +109,17 @@ class ModelAccounts(Generic[M]):
 
     def __init__(
         self,
-        session: Session | _Proxy,
+        session: Session | _ScopedSession,
         model: type[M],
-        names: _Names,
+        names: _Attributes,
         *,
         identity: Callable[[Identity], M | None] | None,
         load: Callable[[str], M | None] | None,
     ) -> None:
-        # SQLAlchemy's ORM is as much as all the rest of it, and only a model needs it.
+        # Imported here, because the ORM is half of SQLAlchemy and only a model needs it.
         from sqlalchemy.orm import Session
 
-        self._own_session = Session
+        self._new_session = Session
         self._session = session
         self._model = model
         self._names = names
@@ -130,7 +130,7 @@ class ModelAccounts(Generic[M]):
         return f"from_model({self._model.__name__})"
 
     def find(self, identity: Identity) -> M | None:
-        """Return the person that this identity is, or ``None``.
+        """Return the user of this identity, or ``None``.
 
         :raises AccountsUnavailable: if the database does not answer.
         """
@@ -143,17 +143,17 @@ class ModelAccounts(Generic[M]):
         return self._by(attribute, identity.contact_center, identity.subject)
 
     def get(self, account_id: str) -> M | None:
-        """Return the person whose ``get_id()`` this is, or ``None``.
+        """Return the user with this ``get_id()``, or ``None``.
 
         :raises AccountsUnavailable: if the database does not answer.
         """
         with self._reading() as session:
             found = self._load(account_id) if self._load is not None else self._by_primary_key(session, account_id)
-            # A get_id() of the application's own making must never be taken for somebody else's primary key.
+            # A get_id() of the application's own must never match another user's primary key.
             return found if found is not None and self._id_of(found) == account_id else None
 
     def describe(self, user: M) -> AccountState:
-        """Return what the chain must know of this person.
+        """Return the state of this user that the chain needs.
 
         :raises AccountsUnavailable: if the database does not answer (roles may be loaded now).
         """
@@ -171,16 +171,16 @@ class ModelAccounts(Generic[M]):
 
     @contextmanager
     def _reading(self) -> Iterator[Session]:
-        """Lend the application's session; what it has not written yet stays unwritten.
+        """Provide the application's session without flushing its pending changes.
 
-        :raises AccountsUnavailable: for whatever SQLAlchemy says.
+        :raises AccountsUnavailable: for every SQLAlchemy error.
         """
-        session = self._session if isinstance(self._session, self._own_session) else self._session()
+        session = self._session if isinstance(self._session, self._new_session) else self._session()
         try:
             with session.no_autoflush:
                 yield session
         except SQLAlchemyError as error:
-            # After an error a transaction answers nothing more until it is rolled back (PostgreSQL).
+            # After an error, PostgreSQL answers nothing until the transaction is rolled back.
             _roll_back(session)
             raise AccountsUnavailable(f"{self!r} did not answer: {type(error).__name__}") from None
 
@@ -225,7 +225,7 @@ class ModelAccountsWithPasswords(ModelAccounts[M]):
         self.foreign_hashes = foreign_hashes
 
     def password_hash(self, contact_center: str, user_name: str) -> str | None:
-        """Return the stored hash of this person, or ``None`` without a person or a password.
+        """Return the stored hash of this user, or ``None`` without a user or a password.
 
         :raises AccountsUnavailable: if the database does not answer.
         """
@@ -234,7 +234,7 @@ class ModelAccountsWithPasswords(ModelAccounts[M]):
         return str(stored) if stored else None
 
     def replace_password_hash(self, contact_center: str, user_name: str, old: str, new: str) -> None:
-        """Store ``new`` if the hash is still ``old``, in a transaction apart from the application's.
+        """Store ``new`` if the hash is still ``old``, in a transaction of its own.
 
         :raises AccountsUnavailable: if the database does not answer.
         """
@@ -244,7 +244,7 @@ class ModelAccountsWithPasswords(ModelAccounts[M]):
         change = update(self._model).where(*where, column == old).values({attribute: new})
         with self._reading() as session:
             bind = session.get_bind(self._model)
-            with self._own_session(bind) as own:
+            with self._new_session(bind) as own:
                 own.execute(change, execution_options={"synchronize_session": False})
                 own.commit()
 
@@ -257,13 +257,13 @@ def _roll_back(session: Session) -> None:
 
 
 def describe_of(accounts: AccountStore[Any]) -> Describe:
-    """Return how an account's state is read: the store's own way, or Flask-Login's conventions."""
+    """Return the function that reads an account's state: the store's own, or Flask-Login's conventions."""
     own = getattr(accounts, "describe", None)
     return cast("Describe", own) if callable(own) else describe_by_convention
 
 
 def describe_by_convention(user: Any) -> AccountState:
-    """Read an account's state by Flask-Login's conventions: ``get_id()``, ``is_active``, and ``roles`` if any."""
+    """Return an account's state by Flask-Login's conventions: ``get_id()``, ``is_active`` and maybe ``roles``."""
     return AccountState(
         account_id=str(user.get_id()),
         enabled=bool(user.is_active),
@@ -272,7 +272,7 @@ def describe_by_convention(user: Any) -> AccountState:
 
 
 def role_names(value: object) -> frozenset[str]:
-    """Read roles of whatever form a model keeps them in."""
+    """Return the names of roles in any form that a model stores them."""
     if value is None:
         return frozenset()
     if isinstance(value, str) and not isinstance(value, Enum):

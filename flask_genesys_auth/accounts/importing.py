@@ -1,4 +1,4 @@
-"""Imports accounts from a JSON or CSV file: every row is checked, and every finding named, before any is written."""
+"""Imports accounts from a JSON or CSV file: checks every row and reports every problem before it writes any."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config.names import fold
-from . import rows
-from .models import AccountError, NewAccount, Taken
+from .models import AccountError, NewAccount, Taken, password_problem
 
 if TYPE_CHECKING:
     from .store import SqlAccounts
@@ -27,7 +26,7 @@ _NEXT = re.compile(r"\s*([,\]])\s*")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with one row; never holds a password or a hash."""
+    """A problem of one row; never holds a password or a hash."""
 
     line: int
     field: str
@@ -38,9 +37,9 @@ class Problem:
 
 
 class ImportRefused(AccountError):
-    """Nothing was written: some rows are wrong.
+    """Some rows are wrong, and nothing was written.
 
-    :param problems: all that were found, in the file's order.
+    :param problems: all problems, in the file's order.
     """
 
     def __init__(self, *problems: Problem) -> None:
@@ -52,7 +51,7 @@ class ImportRefused(AccountError):
 class Entry:
     """One row of the file.
 
-    :param account: without the hash of ``password``; ``None`` if the row could not be read.
+    :param account: without the hash of ``password``; ``None`` if the row cannot be read.
     """
 
     line: int
@@ -69,18 +68,18 @@ def import_file(
     *,
     progress: Callable[[int, int], object] = lambda _, __: None,
 ) -> int:
-    """Make the accounts of a file, all in one transaction, and return how many there were.
+    """Create the accounts of a file in one transaction, and return their number.
 
-    Fields: ``contact_center``, ``user_name``, and if wanted ``first_name``, ``last_name``, ``roles``, ``enabled``,
-    ``password`` or ``password_hash`` (argon2id in PHC form), ``identities``. In CSV (UTF-8, a header line) roles and
-    ``PROVIDER=VALUE`` identities are separated by semicolons; in JSON (an array of objects) they are an array and an
+    Fields: ``contact_center``, ``user_name``, and optionally ``first_name``, ``last_name``, ``roles``, ``enabled``,
+    ``password`` or ``password_hash`` (argon2id in PHC form), ``identities``. In CSV (UTF-8, a header line), roles and
+    ``PROVIDER=VALUE`` identities are separated by semicolons. In JSON (an array of objects), they are an array and an
     object of texts or arrays of texts.
 
-    First all rows are checked, then their passwords are hashed, which may take long. Only then the transaction begins.
+    All rows are checked first. Their passwords are hashed next, which may take long, before the transaction begins.
 
     :param path: ends in ``.json`` or ``.csv``.
-    :param progress: called with the number of rows that have been hashed, and of all rows.
-    :raises ImportRefused: if a row is wrong; names all that are.
+    :param progress: called with the number of hashed rows and of all rows.
+    :raises ImportRefused: if a row is wrong; names every problem.
     :raises AccountsUnavailable: if the database does not answer.
     """
     checked = check_file(path, store, contact_centers)
@@ -93,9 +92,9 @@ def import_file(
 
 
 def check_file(path: Path, store: SqlAccounts, contact_centers: Mapping[str, object]) -> list[tuple[NewAccount, str]]:
-    """Check all rows and return the accounts that the file would make, each with its clear password or nothing.
+    """Check all rows; return the accounts to create, each with its clear password, if any.
 
-    :raises ImportRefused: if a row is wrong; names all that are.
+    :raises ImportRefused: if a row is wrong; names every problem.
     :raises AccountsUnavailable: if the database does not answer.
     """
     entries = [*read_file(path)]
@@ -123,9 +122,9 @@ def check_file(path: Path, store: SqlAccounts, contact_centers: Mapping[str, obj
 def _name_taken(line: int, new: NewAccount, names: dict[tuple[str, str], int], taken: Taken) -> Iterator[Problem]:
     key = (new.contact_center, fold(new.user_name))
     if key in names:
-        yield Problem(line, "user_name", f"{new.user_name!r} is on line {names[key]} too")
+        yield Problem(line, "user_name", f"{new.user_name!r} is on line {names[key]} as well")
     elif key in taken.names:
-        yield Problem(line, "user_name", f"{new.contact_center} has {new.user_name!r} already")
+        yield Problem(line, "user_name", f"{new.contact_center} already has {new.user_name!r}")
     names.setdefault(key, line)
 
 
@@ -136,11 +135,11 @@ def _identities_taken(
     for provider, value in new.identities:
         key = (new.contact_center, provider, value)
         if key in own:
-            yield Problem(line, "identities", f"{provider}={value} stands there twice")
+            yield Problem(line, "identities", f"{provider}={value} is repeated")
         elif key in linked:
-            yield Problem(line, "identities", f"{provider}={value} is on line {linked[key]} too")
+            yield Problem(line, "identities", f"{provider}={value} is on line {linked[key]} as well")
         elif key in taken.identities:
-            yield Problem(line, "identities", f"{provider}={value} is linked already")
+            yield Problem(line, "identities", f"{provider}={value} is already linked to an account")
         own.add(key)
     for key in own:
         linked.setdefault(key, line)
@@ -158,7 +157,7 @@ def read_file(path: Path) -> Iterator[Entry]:
     try:
         yield from kind(path)
     except UnicodeDecodeError:
-        raise AccountError(f"{path.name}: is not UTF-8") from None
+        raise AccountError(f"{path.name} is not UTF-8: save it as UTF-8") from None
     except OSError as error:
         raise AccountError(f"{path.name}: {error.strerror}") from None
 
@@ -174,18 +173,18 @@ def _read_csv(path: Path) -> Iterator[Entry]:
                 else:
                     yield _entry(reader.line_num, values)
         except csv.Error as error:
-            # The line that was begun: DictReader counts none that it cannot read.
-            yield _unreadable(reader.reader.line_num, "row", f"is no CSV: {error}")
+            # The line of the inner reader: DictReader does not count a line that it cannot read.
+            yield _unreadable(reader.reader.line_num, "row", f"is not valid CSV: {error}")
 
 
 def _check_header(columns: Sequence[str]) -> None:
     unknown = [name for name in columns if name not in FIELDS]
     if unknown or not columns:
-        listed = ", ".join(map(repr, unknown)) or "nothing"
-        raise ImportRefused(Problem(1, "header", f"has {listed}; the columns are " + ", ".join(FIELDS)))
+        finding = f"has unknown columns: {', '.join(map(repr, unknown))}" if unknown else "is empty"
+        raise ImportRefused(Problem(1, "header", f"{finding}; the columns are {', '.join(FIELDS)}"))
     twice = [name for name, count in Counter(columns).items() if count > 1]
     if twice:
-        raise ImportRefused(Problem(1, "header", f"has {', '.join(map(repr, twice))} more than once"))
+        raise ImportRefused(Problem(1, "header", f"repeats {', '.join(map(repr, twice))}"))
 
 
 def _read_json(path: Path) -> Iterator[Entry]:
@@ -202,9 +201,9 @@ def _read_json(path: Path) -> Iterator[Entry]:
         try:
             values, end = decoder.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
-            # ValueError alone: a number of thousands of digits.
-            detail = getattr(error, "msg", "too deep, or a number is too long")
-            yield _unreadable(line, "file", f"is no JSON: {detail}")
+            # A plain ValueError: a number of thousands of digits.
+            detail = getattr(error, "msg", "nested too deep, or a number is too long")
+            yield _unreadable(line, "file", f"is not valid JSON: {detail}")
             return
         if isinstance(values, dict):
             yield _entry(line, values, repeated)
@@ -212,16 +211,16 @@ def _read_json(path: Path) -> Iterator[Entry]:
             yield _unreadable(line, "row", "must be an object")
         separator = _NEXT.match(text, end)
         if separator is None:
-            yield _unreadable(line, "file", "is no JSON: a comma or a closing bracket is missing")
+            yield _unreadable(line, "file", "is not valid JSON: a comma or a closing bracket is missing")
             return
         line += text.count("\n", place, separator.end())
         place, more = separator.end(), separator[1] == ","
     if place < len(text):
-        yield _unreadable(line, "file", "goes on after the array")
+        yield _unreadable(line, "file", "has text after the array")
 
 
 def _object(pairs: list[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:
-    """Make an object of its pairs, and note each key that would have hidden another one."""
+    """Make an object of its pairs, and record repeated keys, which would hide one another."""
     made: dict[str, Any] = {}
     for name, value in pairs:
         if name in made:
@@ -235,10 +234,10 @@ def _unreadable(line: int, place: str, finding: str) -> Entry:
 
 
 def _entry(line: int, values: Mapping[str, Any], repeated: Sequence[str] = ()) -> Entry:
-    """Return the account that a row describes, and what is wrong with it."""
-    problems = [Problem(line, _shown(name), "stands there twice") for name in repeated]
+    """Return the account that a row describes, and the row's problems."""
+    problems = [Problem(line, _shown(name), "is repeated") for name in repeated]
     found: list[tuple[str, str]] = [
-        (_shown(name), "is no field; there are " + ", ".join(FIELDS)) for name in values if name not in FIELDS
+        (_shown(name), f"is not a field; the fields are {', '.join(FIELDS)}") for name in values if name not in FIELDS
     ]
     texts: dict[str, str] = {}
     for name in TEXTS:
@@ -248,9 +247,9 @@ def _entry(line: int, values: Mapping[str, Any], repeated: Sequence[str] = ()) -
         texts[name] = value if isinstance(value, str) else ""
     password, stored = texts.pop("password"), texts.pop("password_hash") or None
     if password and stored:
-        found.append(("password", "stands beside a password_hash: keep one of the two"))
+        found.append(("password", "must not be given with password_hash: remove one of the two"))
     elif password:
-        problem = rows.password_problem(password)
+        problem = password_problem(password)
         found += [("password", problem)] if problem else []
     enabled = _enabled(values.get("enabled"))
     roles = _roles(values.get("roles"))
@@ -265,14 +264,14 @@ def _entry(line: int, values: Mapping[str, Any], repeated: Sequence[str] = ()) -
         password_hash=stored,
         identities=() if isinstance(identities, str) else identities,
     )
-    told = {name for name, _ in found}
-    found += [(name, finding) for name, finding in rows.problems(new) if name not in told]
+    reported = {name for name, _ in found}
+    found += [(name, finding) for name, finding in new.problems() if name not in reported]
     problems += [Problem(line, name, finding) for name, finding in found]
     return Entry(line, new, password, tuple(problems))
 
 
 def _shown(name: str) -> str:
-    """Return a field's name so that any terminal can show it."""
+    """Return a field's name in a form that any terminal can show."""
     return name if name.isprintable() and name else repr(name)
 
 

@@ -1,4 +1,4 @@
-"""What an administrator does to accounts: each change is one transaction."""
+"""Changes and lists of accounts, for administrators; each change is one transaction."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from ..checks import SLOW, Check
 from ..config.names import fold
 from ..state.values import batches
-from . import rows
-from .database import ACCOUNT, AccountDatabase, accounts, identities, storable, to_account
-from .health import database_checks
+from .database import ACCOUNT, AccountDatabase, accounts, database_checks, identities, storable, to_account
 from .models import (
     Account,
     AccountDetails,
@@ -24,7 +22,12 @@ from .models import (
     NewAccount,
     NoSuchAccount,
     Taken,
+    hash_problems,
+    identity_problems,
     new_version,
+    role_problems,
+    roles_text,
+    to_row,
 )
 
 
@@ -39,28 +42,31 @@ class AccountManagement:
         self._listeners: list[Callable[[], None]] = []
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call this after every change to an account that this process makes, or may have made."""
+        """Call a listener after every change to an account that this process makes, or may have made."""
         self._listeners.append(listener)
 
     def create_tables(self) -> None:
-        """Make the tables, and SQLite's file with its parents, where they are missing."""
+        """Create missing tables, and SQLite's file with its parents."""
         self._database.create_tables()
 
     def check_tables(self) -> None:
-        """Look whether the tables are there.
+        """Check that the tables exist.
 
-        :raises ConfigurationError: if not; names the command that makes them.
+        :raises ConfigurationError: if not; names the command that creates them.
         """
         self._database.check_tables()
 
     def count(self) -> dict[str, int]:
-        """Return how many accounts each contact center has, of those that have any."""
+        """Return the number of accounts of each contact center that has any."""
         wanted = select(accounts.c.contact_center, func.count()).group_by(accounts.c.contact_center)
         with self._database.transaction() as connection:
             return {row[0]: row[1] for row in connection.execute(wanted)}
 
     def checks(self, *, slow: float = SLOW) -> Iterator[Check]:
-        """Yield whether the database answers in less than ``slow`` seconds, its tables, and who may read its file."""
+        """Yield the health checks of the database, its tables and its file.
+
+        :param slow: seconds from which an answer is too slow.
+        """
         return database_checks(self._database, slow=slow)
 
     def list(self, contact_center: str | None = None) -> Sequence[Account]:
@@ -72,7 +78,7 @@ class AccountManagement:
             return [to_account(row) for row in connection.execute(wanted)]
 
     def details(self, account_id: str) -> AccountDetails:
-        """Return an account with what only an administrator sees.
+        """Return an account with the values that only administrators see.
 
         :raises NoSuchAccount: if there is none.
         """
@@ -85,7 +91,7 @@ class AccountManagement:
         with self._database.transaction() as connection:
             row = connection.execute(wanted).first()
             if row is None:
-                raise NoSuchAccount("there is no such account")
+                raise NoSuchAccount("this account does not exist")
             known = tuple((one[0], one[1]) for one in connection.execute(linked))
         return AccountDetails(to_account(row), has_password=row[-1] is not None, identities=known)
 
@@ -101,46 +107,46 @@ class AccountManagement:
         password_hash: str | None = None,
         identities: Iterable[tuple[str, str]] = (),
     ) -> Account:
-        """Make an account.
+        """Create an account.
 
         :param password_hash: of :meth:`~flask_genesys_auth.accounts.passwords.PasswordHasher.hash`; none, no password.
         :param identities: linked values, as (provider, value).
         :raises AccountExists: if the name is taken in this contact center.
-        :raises IdentityTaken: if one of the linked values is.
-        :raises AccountError: if a value cannot be kept.
+        :raises IdentityTaken: if one of the linked values is taken.
+        :raises AccountError: if a value cannot be stored.
         """
         new = NewAccount(
-            contact_center=contact_center,
-            user_name=user_name,
-            first_name=first_name,
-            last_name=last_name,
-            roles=frozenset(roles),
-            enabled=enabled,
-            password_hash=password_hash,
-            identities=tuple(identities),
+            contact_center,
+            user_name,
+            first_name,
+            last_name,
+            frozenset(roles),
+            enabled,
+            password_hash,
+            tuple(identities),
         )
         return self.import_rows([new])[0]
 
     def import_rows(self, new: Iterable[NewAccount]) -> Sequence[Account]:
-        """Make all of these accounts, or none.
+        """Create all of these accounts, or none.
 
-        :raises AccountExists: if a name is taken; says which.
-        :raises IdentityTaken: if a linked value is.
-        :raises AccountError: if a value cannot be kept.
+        :raises AccountExists: if a name is taken; names it.
+        :raises IdentityTaken: if a linked value is taken.
+        :raises AccountError: if a value cannot be stored.
         """
         wanted = [*new]
         for one in wanted:
-            _refuse(rows.problems(one))
+            _refuse(one.problems())
         try:
             with self._changing() as connection:
                 return [account for batch in batches(wanted) for account in _insert(connection, batch)]
         except IntegrityError:
-            raise self.collision(wanted) from None
+            raise self._collision(wanted) from None
 
     def taken(self, new: Sequence[NewAccount]) -> Taken:
-        """Return which of the names and linked values of these accounts are there already.
+        """Return which names and linked values of these accounts exist already.
 
-        What could not be kept at all is none of them.
+        Values that cannot be stored are left out.
         """
         names: dict[str, set[str]] = {}
         linked: dict[tuple[str, str], set[str]] = {}
@@ -156,29 +162,31 @@ class AccountManagement:
                 frozenset(_taken_identities(connection, linked)),
             )
 
-    def collision(self, new: Iterable[NewAccount]) -> AccountError:
-        """Return what stands in the way of these accounts: a taken name or a taken linked value."""
-        with self._database.transaction() as connection:
-            for one in new:
-                found = existing(connection, one)
-                if found is not None:
-                    return found
+    def _collision(self, new: Sequence[NewAccount]) -> AccountError:
+        """Return which of these accounts has a taken name or linked value."""
+        taken = self.taken(new)
+        for one in new:
+            if (one.contact_center, fold(one.user_name)) in taken.names:
+                return AccountExists(f"{one.contact_center} already has an account {one.user_name!r}")
+            for provider, value in one.identities:
+                if (one.contact_center, provider, value) in taken.identities:
+                    return IdentityTaken(f"another account is linked to {provider}={value}")
         return AccountExists("two of the new accounts have the same name or the same linked value")
 
     def set_password(self, account_id: str, password_hash: str | None) -> None:
-        """Give an account another password, or none; its version changes.
+        """Replace or remove an account's password; its version changes.
 
-        What is remembered of the old password ends with it. Login sessions do not, for they are the state's: whoever
-        changes a password ends them (:meth:`~flask_genesys_auth.GenesysAuth.revoke`), as ``accounts set-password``.
+        Cached verifications of the old password end. Login sessions belong to the state and do not end: the caller
+        ends them (:meth:`~flask_genesys_auth.GenesysAuth.revoke`), as ``accounts set-password`` does.
 
         :raises NoSuchAccount: if there is none.
-        :raises AccountError: if the hash is none of argon2's.
+        :raises AccountError: if the hash is not an argon2id hash.
         """
-        _refuse(rows.hash_problems(password_hash))
+        _refuse(hash_problems(password_hash))
         self._change(account_id, password_hash=password_hash, version=new_version())
 
     def set_enabled(self, account_id: str, enabled: bool) -> None:
-        """Let an account in, or keep it out.
+        """Enable or disable an account.
 
         :raises NoSuchAccount: if there is none.
         """
@@ -188,68 +196,55 @@ class AccountManagement:
         """Give an account exactly these roles.
 
         :raises NoSuchAccount: if there is none.
-        :raises AccountError: if one is no role's name.
+        :raises AccountError: if one is not a valid role.
         """
         wanted = frozenset(roles)
-        _refuse(rows.role_problems(wanted))
-        self._change(account_id, roles=rows.roles_text(wanted))
+        _refuse(role_problems(wanted))
+        self._change(account_id, roles=roles_text(wanted))
 
     def link(self, account_id: str, provider: str, value: str) -> None:
-        """Link a value by which a provider knows the person; once more is no error.
+        """Link a provider's value for this user to the account; linking it again changes nothing.
 
         :raises NoSuchAccount: if there is no such account.
         :raises IdentityTaken: if another account of the contact center is linked to the value.
-        :raises AccountError: if the value cannot be kept.
+        :raises AccountError: if the value cannot be stored.
         """
-        _refuse(rows.identity_problems(provider, value))
+        _refuse(identity_problems(provider, value))
         try:
             with self._changing() as connection:
-                center = connection.execute(
-                    select(accounts.c.contact_center).where(accounts.c.id == account_id)
-                ).scalar()
+                center = _contact_center(connection, account_id)
                 if center is None:
-                    raise NoSuchAccount("there is no such account")
+                    raise NoSuchAccount("this account does not exist")
                 if _owner(connection, center, provider, value) != account_id:
-                    connection.execute(
-                        insert(identities).values(
-                            contact_center=center, provider=provider, value=value, account_id=account_id
-                        )
-                    )
+                    connection.execute(insert(identities), _identity_row(center, provider, value, account_id))
         except IntegrityError:
             raise IdentityTaken(f"another account is linked to {provider}={value}") from None
 
     def link_first(self, account_id: str, provider: str, value: str) -> bool:
-        """Link a value to an enabled account that has none of this provider yet; tell whether it was linked.
+        """Link a value to an enabled account without a value of this provider; tell whether it was linked.
 
-        Of two logins that claim one account at the same moment, one gets it.
+        If two logins claim one account at the same time, one of them gets it.
 
-        :raises AccountError: if the value cannot be kept.
+        :raises AccountError: if the value cannot be stored.
         """
-        _refuse(rows.identity_problems(provider, value))
+        _refuse(identity_problems(provider, value))
         claim = update(accounts).where(accounts.c.id == account_id, accounts.c.enabled).values(id=account_id)
         known = select(identities.c.value).where(
             identities.c.account_id == account_id, identities.c.provider == provider
         )
-        center = select(accounts.c.contact_center).where(accounts.c.id == account_id)
         try:
             with self._changing() as connection:
-                # The write comes first: it keeps every other claim of this account waiting.
+                # The write comes first: every other claim of this account waits for it.
                 if not connection.execute(claim).rowcount or connection.execute(known).first() is not None:
                     return False
-                connection.execute(
-                    insert(identities).values(
-                        contact_center=connection.execute(center).scalar_one(),
-                        provider=provider,
-                        value=value,
-                        account_id=account_id,
-                    )
-                )
+                center = str(_contact_center(connection, account_id))
+                connection.execute(insert(identities), _identity_row(center, provider, value, account_id))
         except IntegrityError:
             return False
         return True
 
     def unlink(self, account_id: str, provider: str, value: str) -> bool:
-        """Take a linked value away; tell whether it was there."""
+        """Remove a linked value; tell whether it existed."""
         gone = delete(identities).where(
             identities.c.account_id == account_id, identities.c.provider == provider, identities.c.value == value
         )
@@ -257,7 +252,7 @@ class AccountManagement:
             return connection.execute(gone).rowcount > 0
 
     def delete(self, account_id: str) -> bool:
-        """Delete an account with its linked values; tell whether it was there."""
+        """Delete an account with its linked values; tell whether it existed."""
         with self._changing() as connection:
             connection.execute(delete(identities).where(identities.c.account_id == account_id))
             return connection.execute(delete(accounts).where(accounts.c.id == account_id)).rowcount > 0
@@ -268,7 +263,7 @@ class AccountManagement:
             with self._database.transaction() as connection:
                 yield connection
         finally:
-            # Also after an error: an answer that did not come says nothing of the change.
+            # Also after an error: without an answer, the change may have happened.
             for listener in self._listeners:
                 listener()
 
@@ -276,21 +271,14 @@ class AccountManagement:
         with self._changing() as connection:
             changed = connection.execute(update(accounts).where(accounts.c.id == account_id).values(**values)).rowcount
         if not changed:
-            raise NoSuchAccount("there is no such account")
+            raise NoSuchAccount("this account does not exist")
 
 
-def existing(connection: Connection, new: NewAccount) -> AccountError | None:
-    """Return what stands in the way of a new account, or ``None``."""
-    key = rows.to_row(new)["user_key"]
-    name_taken = select(accounts.c.id).where(
-        accounts.c.contact_center == new.contact_center, accounts.c.user_key == key
-    )
-    if connection.execute(name_taken).first() is not None:
-        return AccountExists(f"{new.contact_center} has an account {new.user_name!r} already")
-    for provider, value in new.identities:
-        if _owner(connection, new.contact_center, provider, value) is not None:
-            return IdentityTaken(f"another account is linked to {provider}={value}")
-    return None
+def _contact_center(connection: Connection, account_id: str) -> str | None:
+    center: str | None = connection.execute(
+        select(accounts.c.contact_center).where(accounts.c.id == account_id)
+    ).scalar()
+    return center
 
 
 def _owner(connection: Connection, center: str, provider: str, value: str) -> str | None:
@@ -302,8 +290,8 @@ def _owner(connection: Connection, center: str, provider: str, value: str) -> st
     return owner
 
 
-def _named(center: str, provider: str, value: str) -> dict[str, str]:
-    return {"contact_center": center, "provider": provider, "value": value}
+def _identity_row(center: str, provider: str, value: str, account_id: str) -> dict[str, str]:
+    return {"contact_center": center, "provider": provider, "value": value, "account_id": account_id}
 
 
 def _taken_names(connection: Connection, names: Mapping[str, set[str]]) -> Iterator[tuple[str, str]]:
@@ -329,31 +317,19 @@ def _taken_identities(
 
 
 def _insert(connection: Connection, new: Sequence[NewAccount]) -> list[Account]:
-    made = [(one, rows.to_row(one)) for one in new]
-    connection.execute(insert(accounts), [row for _, row in made])
+    created = [one.to_account() for one in new]
+    rows = [to_row(account, one.password_hash) for account, one in zip(created, new, strict=True)]
+    connection.execute(insert(accounts), rows)
     linked = [
-        {**_named(one.contact_center, provider, value), "account_id": row["id"]}
-        for one, row in made
+        _identity_row(account.contact_center, provider, value, account.id)
+        for account, one in zip(created, new, strict=True)
         for provider, value in one.identities
     ]
     for batch in batches(linked):
         connection.execute(insert(identities), batch)
-    return [_made(one, row) for one, row in made]
+    return created
 
 
-def _made(new: NewAccount, row: dict[str, Any]) -> Account:
-    return Account(
-        id=row["id"],
-        contact_center=new.contact_center,
-        user_name=row["user_name"],
-        first_name=new.first_name,
-        last_name=new.last_name,
-        roles=new.roles,
-        enabled=new.enabled,
-        version=row["version"],
-    )
-
-
-def _refuse(found: Iterator[tuple[str, str]]) -> None:
-    for field, problem in found:
+def _refuse(problems: Iterator[tuple[str, str]]) -> None:
+    for field, problem in problems:
         raise AccountError(f"{field}: {problem}")

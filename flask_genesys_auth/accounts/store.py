@@ -1,8 +1,10 @@
-"""The accounts in SQL: SQLite by default, any database that SQLAlchemy knows."""
+"""The accounts in SQL: SQLite by default, any database that SQLAlchemy supports."""
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, select, update
+from typing import Any
+
+from sqlalchemy import Select, bindparam, select, update
 
 from ..chain.outcomes import Identity
 from ..chain.protocols import AccountState
@@ -10,8 +12,7 @@ from ..config.names import fold, lower_ascii
 from ..state.database import Database
 from .database import ACCOUNT, AccountDatabase, accounts, echoing, identities, to_account
 from .management import AccountManagement
-from .models import Account, AccountError
-from .rows import display_name_fits
+from .models import Account, AccountError, display_name_fits
 
 _NAMED = (accounts.c.contact_center == bindparam("center"), accounts.c.user_key == bindparam("name"))
 _BY_ID = echoing(select(*ACCOUNT).where(accounts.c.id == bindparam("id")), "id")
@@ -39,14 +40,14 @@ _REPLACE_HASH = (
 class SqlAccounts(AccountManagement):
     """Implements ``AccountStore`` and ``PasswordStore``; each read is one query, roles included.
 
-    Our own accounts have one name, which is an e-mail address where the contact center follows Genesys' rule
-    (``userName`` is an e-mail address): an identity matched by e-mail is compared with it too.
+    A built-in account has one name, which may be an e-mail address, as Genesys requires of ``userName``: an identity
+    matched by e-mail is compared with it as well.
 
-    :param url: a SQLAlchemy address.
+    :param url: a SQLAlchemy URL.
     :param timeout: seconds to wait for a free connection, for another writer, and (PostgreSQL) for each statement.
-        With the driver psycopg they hold against a server that hangs; psycopg2 may take two seconds and more.
-    :param database: the connections, where they are shared (default: the store's own).
-    :raises ConfigurationError: if the address cannot be used. Whether the database answers is seen at its first use.
+        With the driver psycopg, it holds even if the server hangs; psycopg2 may take two seconds and more.
+    :param database: shared connections (default: the store's own).
+    :raises ConfigurationError: if the URL cannot be used. The database is not contacted before its first use.
     """
 
     def __init__(self, url: str, *, timeout: float = 1.0, database: Database | None = None) -> None:
@@ -57,11 +58,11 @@ class SqlAccounts(AccountManagement):
 
     @property
     def name(self) -> str:
-        """Where the accounts are: a file, or an address without user, password and query."""
+        """Where the accounts are: a file, or a URL without user, password and query."""
         return self._database.name
 
     def find(self, identity: Identity) -> Account | None:
-        """Return the account that this identity is in its contact center, or ``None``.
+        """Return the account of this identity in its contact center, or ``None``.
 
         :raises AccountsUnavailable: if the database does not answer.
         """
@@ -69,31 +70,32 @@ class SqlAccounts(AccountManagement):
             found = self.get(identity.subject)
             return found if found is not None and found.contact_center == identity.contact_center else None
         if identity.matched_by == "identity":
-            return self._find_linked(identity)
+            wanted = (identity.contact_center, identity.provider, identity.subject)
+            row = self._database.first(_BY_IDENTITY, dict(zip(("center", "provider", "value"), wanted, strict=True)))
+            return (
+                to_account(row) if row is not None and (row.contact_center, row.provider, row.value) == wanted else None
+            )
         return self.get_by_name(identity.contact_center, identity.subject)
 
     def get(self, account_id: str) -> Account | None:
-        """Return the account of this id, or ``None``.
+        """Return the account with this id, or ``None``.
 
         :raises AccountsUnavailable: if the database does not answer.
         """
         row = self._database.first(_BY_ID, {"id": account_id})
-        # Some databases compare text loosely (MySQL: without accents); ids, names and linked values never are.
+        # Some databases compare text loosely (MySQL: without accents); ids, names and linked values must be exact.
         return to_account(row) if row is not None and row.id == account_id else None
 
     def get_by_name(self, contact_center: str, user_name: str) -> Account | None:
-        """Return the account of this user name, whatever its case, or ``None``.
+        """Return the account with this user name in any case, or ``None``.
 
         :raises AccountsUnavailable: if the database does not answer.
         """
-        name = fold(user_name)
-        row = self._database.first(_BY_NAME, {"center": contact_center, "name": name})
-        if row is None or (row.contact_center, row.user_key) != (contact_center, name):
-            return None
-        return to_account(row)
+        row = self._first_named(_BY_NAME, contact_center, user_name)
+        return None if row is None else to_account(row)
 
     def describe(self, user: Account) -> AccountState:
-        """Return what the chain must know of this account."""
+        """Return the state of this account that the chain needs."""
         return AccountState(
             account_id=user.id,
             enabled=user.enabled,
@@ -107,11 +109,8 @@ class SqlAccounts(AccountManagement):
 
         :raises AccountsUnavailable: if the database does not answer.
         """
-        name = fold(user_name)
-        row = self._database.first(_HASH, {"center": contact_center, "name": name})
-        if row is None or (row.contact_center, row.user_key) != (contact_center, name):
-            return None
-        stored: str | None = row.password_hash
+        row = self._first_named(_HASH, contact_center, user_name)
+        stored: str | None = None if row is None else row.password_hash
         return stored
 
     def replace_password_hash(self, contact_center: str, user_name: str, old: str, new: str) -> None:
@@ -124,9 +123,9 @@ class SqlAccounts(AccountManagement):
             connection.execute(_REPLACE_HASH, {**named, "old": old, "new": new})
 
     def link_by_name(self, contact_center: str, user_name: str, provider: str, value: str) -> bool:
-        """Link a value to the enabled account of this name that has none of this provider yet; tell whether it was.
+        """Link a value to the enabled account of this name without a value of this provider; tell whether it was.
 
-        :param user_name: the account's own name, character for character but for the case of ASCII letters.
+        :param user_name: the account's own name; only the case of ASCII letters may differ.
         :raises AccountsUnavailable: if the database does not answer.
         """
         account = self.get_by_name(contact_center, user_name)
@@ -138,9 +137,9 @@ class SqlAccounts(AccountManagement):
             return False
 
     def provision(self, identity: Identity, roles: frozenset[str]) -> bool:
-        """Make the account of this identity, linked to it and named by its subject; tell whether it was made.
+        """Create the account of this identity, linked to it and named by its subject; tell whether it was created.
 
-        Nothing is made where the name or the linked value is taken, or cannot be kept: nobody's account is taken over.
+        Nothing is created if the name or the linked value is taken or cannot be stored: no account is taken over.
 
         :raises AccountsUnavailable: if the database does not answer.
         """
@@ -148,8 +147,8 @@ class SqlAccounts(AccountManagement):
             self.add(
                 identity.contact_center,
                 identity.subject,
-                first_name=_text(identity, "first_name"),
-                last_name=_text(identity, "last_name"),
+                first_name=_display_name(identity, "first_name"),
+                last_name=_display_name(identity, "last_name"),
                 roles=roles,
                 identities=[(identity.provider, identity.subject)],
             )
@@ -172,22 +171,18 @@ class SqlAccounts(AccountManagement):
         return True
 
     def close(self) -> None:
-        """Let go of connections; the store opens them anew when it is used again."""
+        """Close the connections; the store opens new ones at its next use."""
         self._database.close()
 
-    def _find_linked(self, identity: Identity) -> Account | None:
-        row = self._database.first(
-            _BY_IDENTITY,
-            {"center": identity.contact_center, "provider": identity.provider, "value": identity.subject},
-        )
-        wanted = (identity.contact_center, identity.provider, identity.subject)
-        if row is None or (row.contact_center, row.provider, row.value) != wanted:
-            return None
-        return to_account(row)
+    def _first_named(self, statement: Select[Any], contact_center: str, user_name: str) -> Any:
+        """Return the row of an account by its name, or ``None``; the statement selects center and name."""
+        name = fold(user_name)
+        row = self._database.first(statement, {"center": contact_center, "name": name})
+        return row if row is not None and (row.contact_center, row.user_key) == (contact_center, name) else None
 
 
-def _text(identity: Identity, name: str) -> str:
-    """Return a name for display; what no account can keep is left out, for nobody is kept out because of it."""
-    found = identity.attributes.get(name, "")
+def _display_name(identity: Identity, attribute: str) -> str:
+    """Return a first or last name; one that cannot be stored is left out, because it must not prevent a login."""
+    found = identity.attributes.get(attribute, "")
     text = (found if isinstance(found, str) else " ".join(found)).strip()
     return text if display_name_fits(text) else ""

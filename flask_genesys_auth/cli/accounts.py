@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..accounts.importing import ImportRefused, check_file, import_file
-from ..accounts.models import Account, AccountDetails
-from ..accounts.rows import password_problem
+from ..accounts.models import Account, AccountDetails, password_problem
 from ..accounts.store import SqlAccounts
 from ..errors import StateUnavailable
 from ..state.memory import MemoryState

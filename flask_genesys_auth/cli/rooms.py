@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from ..accounts.health import password_checks
+from ..accounts.passwords import password_checks
 from ..accounts.store import SqlAccounts
 from ..checks import Check
 from ..config.databases import is_redis

@@ -437,7 +437,7 @@ def test_a_folder_that_is_a_file_is_told_before_the_command_that_could_not_help(
     (tmp_path / "instance").write_text("")
     store = SqlAccounts(f"sqlite:///{tmp_path / 'instance' / 'accounts.sqlite3'}")
     for act in (store.list, store.create_tables):
-        with pytest.raises(AccountsUnavailable, match=r"cannot be (made|written)"):
+        with pytest.raises(AccountsUnavailable, match=r"cannot be (created|written)"):
             act()
     (tmp_path / "instance").unlink()
     with pytest.raises(ConfigurationError, match="init-db"):

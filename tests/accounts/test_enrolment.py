@@ -112,7 +112,7 @@ def test_an_account_is_made_at_the_first_login(store: SqlAccounts, caplog: pytes
     assert account.roles == {"ROLE_AGENT"}
     assert not store.details(account.id).has_password
     assert [record.getMessage() for record in caplog.records] == [
-        f"account_enrolled: made an account for '{ANN}' of okta in acme"
+        f"account_enrolled: created an account for '{ANN}' of okta in acme"
     ]
 
 
@@ -128,7 +128,7 @@ def test_a_foreign_domain_makes_no_account(store: SqlAccounts, caplog: pytest.Lo
     with caplog.at_level(logging.INFO, "flask_genesys_auth"):
         enrol(store, proven("eve@evil.example"), MAKING)
     assert store.list() == []
-    assert "no account was linked or made" in caplog.text
+    assert "linked and created no account" in caplog.text
     enrol(store, proven("eve@evil.example"), dataclasses.replace(MAKING, email_domains=frozenset()))
     assert [one.user_name for one in store.list()] == ["eve@evil.example"]
 
@@ -232,7 +232,9 @@ def test_a_store_that_cannot_enrol_is_an_error_at_the_start(store: SqlAccounts, 
     assert isinstance(store, EnrollingStore)
     check_enrolment(store, settings(provider))
     check_enrolment(ReadOnlyStore(), settings(OKTA))
-    with pytest.raises(ConfigurationError, match=r"acme\.saml\.identity_providers\.okta: link_by, provision and"):
+    with pytest.raises(
+        ConfigurationError, match=r"acme\.saml\.identity_providers\.okta\.(link_by|provision|sync_roles): requires"
+    ):
         check_enrolment(ReadOnlyStore(), settings(provider))
     enrol(ReadOnlyStore(), proven(), provider)
 

@@ -283,9 +283,9 @@ def test_passwords_of_another_format(session: Scoped) -> None:
         ({"user_name": "nick"}, "user_name="),
         ({"roles": "nothing"}, "roles="),
         ({"password_hash": "nothing"}, "password_hash="),
-        ({"verify": check_password_hash, "password_hash": "secret"}, "go together"),
-        ({"dummy_hash": "x", "password_hash": "secret"}, "go together"),
-        ({"verify": check_password_hash, "dummy_hash": "x"}, "needs password_hash="),
+        ({"verify": check_password_hash, "password_hash": "secret"}, "require each other"),
+        ({"dummy_hash": "x", "password_hash": "secret"}, "require each other"),
+        ({"verify": check_password_hash, "dummy_hash": "x"}, "requires password_hash="),
     ],
 )
 def test_what_the_model_has_not_is_said_at_once(session: Scoped, changes: dict[str, Any], finding: str) -> None:

@@ -8,8 +8,7 @@ import pytest
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.pool import NullPool
 
-from flask_genesys_auth.accounts.health import available_memory, memory_check, password_checks
-from flask_genesys_auth.accounts.passwords import PasswordHasher
+from flask_genesys_auth.accounts.passwords import PasswordHasher, available_memory, memory_check, password_checks
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.config.settings import PasswordSettings
 from tests.servers import free_port

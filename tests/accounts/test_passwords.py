@@ -120,7 +120,7 @@ def test_configuration_accepts_what_a_stored_hash_may_have(hasher: PasswordHashe
 
 
 def test_not_more_than_so_many_hash_at_once() -> None:
-    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=2), patience=0.05)
+    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=2), slot_timeout=0.05)
     stored = hasher.hash("x")
     with hasher.slot(), hasher.slot():
         for ask in (lambda: hasher.hash("x"), lambda: hasher.verify(stored, "x"), lambda: hasher.verify(None, "x")):
@@ -146,7 +146,7 @@ def test_who_waits_a_little_gets_its_turn() -> None:
 # From Python 3.12 on a fork warns where threads live: those that live here wait.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_child_hashes_while_parents_threads_are_busy(fork: str) -> None:
-    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=2), patience=0.05)
+    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=2), slot_timeout=0.05)
     stored = hasher.hash("x")
     with ThreadPoolExecutor(2) as others, hasher.slot():
         assert others.submit(hasher.verify, stored, "x").result()

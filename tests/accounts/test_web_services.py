@@ -233,7 +233,7 @@ def test_a_login_stands_though_its_hash_cannot_be_renewed(
 
 
 def test_what_cannot_answer_is_an_error_of_its_own(people: SqlAccounts, tmp_path: Any) -> None:
-    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=1), patience=0.01)
+    hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=1), slot_timeout=0.01)
     with hasher.slot(), pytest.raises(HasherBusy):
         ask(WebServicesStep(people, hasher, CHEAP), basic("ann@acme.example", "right: pässword"))
     (tmp_path / "broken").write_text("this is no database, and long enough to be seen as none")

@@ -94,19 +94,19 @@ def test_every_bad_row_is_named_by_line_and_field_and_nothing_is_written(
     found = refused.output
     for expected in (
         "line 3, contact_center: 'nowhere' is not configured",
-        "line 4, user_name: 'GOOD' is on line 2 too",
-        "line 5, user_name: acme has 'THERE' already",
+        "line 4, user_name: 'GOOD' is on line 2 as well",
+        "line 5, user_name: acme already has 'THERE'",
         "line 6, user_name: ",
         "line 6, enabled: must be true or false",
         "line 7, user_name: must be text",
         "line 7, roles: must be an array",
         "line 7, identities: must be PROVIDER=VALUE",
-        "line 8, password: stands beside a password_hash",
+        "line 8, password: must not be given with password_hash",
         "line 9, password: has control characters",
-        "line 10, nickname: is no field",
+        "line 10, nickname: is not a field",
         "line 10, password_hash: is not an argon2id hash",
-        "line 11, identities: okta=1 is on line 2 too",
-        "line 12, identities: salesforce=taken is linked already",
+        "line 11, identities: okta=1 is on line 2 as well",
+        "line 12, identities: salesforce=taken is already linked",
         "line 13, identities: must be an object",
         "line 13, roles: must be an array",
         "line 13, enabled: must be true or false",
@@ -128,19 +128,23 @@ def test_every_bad_row_is_named_by_line_and_field_and_nothing_is_written(
         ("a.json", b"", "must be an array"),
         ("a.json", b"[1]", "line 1, row: must be an object"),
         ("a.json", b"[\n" + GOOD + b" {}]", "a comma or a closing bracket is missing"),
-        ("a.json", b"[\n" + GOOD + b",\n{", "line 3, file: is no JSON"),
-        ("a.json", b"[", "is no JSON"),
-        ("a.json", b"[] more", "goes on after the array"),
-        ("a.json", b"[" * 100_000, "is no JSON"),
+        ("a.json", b"[\n" + GOOD + b",\n{", "line 3, file: is not valid JSON"),
+        ("a.json", b"[", "is not valid JSON"),
+        ("a.json", b"[] more", "has text after the array"),
+        ("a.json", b"[" * 100_000, "is not valid JSON"),
         ("a.json", b'["\xff"]', "is not UTF-8"),
-        ("a.csv", b"", "line 1, header: has nothing"),
-        ("a.csv", b"contact_center,nick\n", "line 1, header: has 'nick'"),
-        ("a.json", b"[\n" + GOOD + b",\n" + b"1" * 5000 + b"]", "line 3, file: is no JSON"),
-        ("a.csv", b"contact_center,user_name,user_name\n", "line 1, header: has 'user_name' more than once"),
+        ("a.csv", b"", "line 1, header: is empty"),
+        ("a.csv", b"contact_center,nick\n", "line 1, header: has unknown columns: 'nick'"),
+        ("a.json", b"[\n" + GOOD + b",\n" + b"1" * 5000 + b"]", "line 3, file: is not valid JSON"),
+        ("a.csv", b"contact_center,user_name,user_name\n", "line 1, header: repeats 'user_name'"),
         ("a.csv", b"contact_center,user_name\nacme\n", "line 2, row: has more or fewer values"),
         ("a.csv", b"contact_center,user_name\nacme,x,y\n", "line 2, row: has more or fewer values"),
-        ("a.csv", b"contact_center,user_name,identities\nacme,x,okta=1;okta=1\n", "line 2, identities: okta=1 stands"),
-        ("a.csv", b'contact_center,user_name\nacme,"x"y\n', "is no CSV"),
+        (
+            "a.csv",
+            b"contact_center,user_name,identities\nacme,x,okta=1;okta=1\n",
+            "line 2, identities: okta=1 is repeated",
+        ),
+        ("a.csv", b'contact_center,user_name\nacme,"x"y\n', "is not valid CSV"),
         ("a.csv", b"contact_center,user_name\nacme,\xff\n", "is not UTF-8"),
         ("a.txt", b"", "must end in .json or .csv"),
     ],
@@ -206,7 +210,7 @@ def test_every_finding_of_a_json_file_is_named_at_once(run: Invoke, app: Flask, 
 def test_a_key_that_stands_there_twice_is_refused(run: Invoke, app: Flask, tmp_path: Path, twice: str) -> None:
     file = tmp_path / "people.json"
     file.write_text(f'[{{"contact_center": "acme", {twice}}}]')
-    assert "stands there twice" in one_line(run("accounts", "import", str(file)))
+    assert "is repeated" in one_line(run("accounts", "import", str(file)))
     assert accounts_of(app).list() == []
     file.write_text('[{"contact_center": "acme", "user_name": "ann", "identities": {"okta": ["1", "2"]}}]')
     assert run("accounts", "import", str(file)).exit_code == 0
@@ -228,7 +232,7 @@ def test_a_dry_run_checks_all_and_writes_nothing(run: Invoke, app: Flask, tmp_pa
     assert accounts_of(app).list() == []
     assert run("accounts", "import", good).output == "Added 2 accounts.\n"
     again = run("accounts", "import", "--dry-run", good)
-    assert (again.exit_code, "line 1, user_name: acme has 'ann' already" in again.output) == (1, True)
+    assert (again.exit_code, "line 1, user_name: acme already has 'ann'" in again.output) == (1, True)
 
 
 def test_json_tells_what_was_added_and_what_is_wrong(run: Invoke, app: Flask, tmp_path: Path) -> None:
@@ -273,7 +277,7 @@ def test_somebody_who_makes_the_same_account_meanwhile_stops_the_whole_import(
         if place == total:
             store.add("acme", "AGENT1100")
 
-    with pytest.raises(AccountError, match="has an account 'agent1100' already"):
+    with pytest.raises(AccountError, match="already has an account 'agent1100'"):
         import_file(file, store, {"acme": 1}, str, progress=meanwhile)
     assert store.count() == {"acme": 1}
 
@@ -291,8 +295,8 @@ def test_the_same_name_twice_on_a_line_is_refused(run: Invoke, app: Flask, tmp_p
     file = tmp_path / "people.json"
     file.write_text(json.dumps([ann, ann]))
     output = run("accounts", "import", str(file)).output
-    assert "line 1, user_name: 'ann' is on line 1 too" in output
-    assert "line 1, identities: okta=1 is on line 1 too" in output
+    assert "line 1, user_name: 'ann' is on line 1 as well" in output
+    assert "line 1, identities: okta=1 is on line 1 as well" in output
     assert accounts_of(app).list() == []
     file.write_text(json.dumps([ann]))
     assert run("accounts", "import", str(file)).exit_code == 0

@@ -193,6 +193,6 @@ class Plain:
 def test_store_without_role_changes_is_a_configuration_error(make: Make) -> None:
     assert not isinstance(runtime(make(accounts=Plain())).accounts, PasswordStore)
     with pytest.raises(
-        ConfigurationError, match=r"acme\.configuration_server\.ldap: sync_roles needs an account store"
+        ConfigurationError, match=r"acme\.configuration_server\.ldap\.sync_roles: requires an account store"
     ):
         make(accounts=Plain(), role_map=ROLES, sync_roles=True, group_base=GROUPS)
