@@ -62,13 +62,11 @@ class NamedFile:
 
 
 def _header(default: str, content: str) -> Any:
-    return setting(
-        Text(rules.header_name, nonempty=True, kind="header"), default=default, help=f"The header with the {content}."
-    )
+    return _text(f"The header with the {content}.", rules.header_name, default=default, nonempty=True, kind="header")
 
 
 def _limit(default: str, meaning: str) -> Any:
-    return setting(Text(rules.limit, nonempty=True, kind="limit"), default=default, help=meaning)
+    return _text(meaning, rules.limit, default=default, nonempty=True, kind="limit")
 
 
 def _reuse_verified_for(credential: str) -> Any:
@@ -118,12 +116,21 @@ def _certificate(meaning: str) -> Any:
     return setting(SecretField(), default="", help=meaning)
 
 
-def _public_url(meaning: str, shown_default: str = "") -> Any:
-    return setting(Text(addresses.base_url, kind="URL"), default="", shown_default=shown_default, help=meaning)
+def _text(
+    meaning: str,
+    parse: Callable[[str], str] = str,
+    *,
+    default: str = "",
+    nonempty: bool = False,
+    kind: str = "text",
+    shown_default: str = "",
+) -> Any:
+    field = Text(parse, nonempty=nonempty, kind=kind)
+    return setting(field, default=default, shown_default=shown_default, help=meaning)
 
 
 def _ldap_attribute(meaning: str, default: str = "") -> Any:
-    return setting(Text(rules.ldap_attribute), default=default, help=meaning)
+    return _text(meaning, rules.ldap_attribute, default=default)
 
 
 def _role_map(meaning: str) -> Any:
@@ -203,10 +210,8 @@ class ThrottleSettings:
         ),
     )
     fallback: bool = _flag(
-        (
-            "If Redis fails, each process counts on its own and logs a warning. `false` refuses logins with a password "
-            "(503) until Redis answers again."
-        ),
+        "If Redis fails, each process counts on its own and logs a warning. `false` refuses logins with a password "
+        "(503) until Redis answers again.",
         default=True,
     )
 
@@ -285,45 +290,32 @@ class Ldap:
     allow_plain: bool = setting(
         Flag(), default=False, kw_only=True, help="Accept `ldap://` without TLS to hosts other than loopback."
     )
-    user_dn: str = setting(
-        Text(rules.user_dn_template),
-        default="",
-        help=(
-            "Bind by template: a distinguished name with `{user}` as one whole value, such as "
-            "`uid={user},ou=people,dc=acme,dc=example`. Set this or `base`."
-        ),
+    user_dn: str = _text(
+        "Bind by template: a distinguished name with `{user}` as one whole value, such as "
+        "`uid={user},ou=people,dc=acme,dc=example`. Set this or `base`.",
+        rules.user_dn_template,
     )
-    base: str = setting(
-        Text(rules.distinguished_name),
-        default="",
-        help="Search, then bind: the entry below which users are, such as `ou=people,dc=acme,dc=example`.",
+    base: str = _text(
+        "Search, then bind: the entry below which users are, such as `ou=people,dc=acme,dc=example`.",
+        rules.distinguished_name,
     )
     scope: Literal["subtree", "one_level"] = setting(
         Choice("subtree", "one_level"), default="subtree", help="How deep to search below `base`."
     )
-    filter: str = setting(
-        Text(rules.user_filter, nonempty=True), default="(uid={user})", help="The filter that finds a user."
-    )
-    bind_dn: str = setting(
-        Text(),
-        default="",
-        help=(
-            "The service account that searches and reads. Without it, the search is anonymous; with `user_dn`, users "
-            "read their own entries."
-        ),
+    filter: str = _text("The filter that finds a user.", rules.user_filter, default="(uid={user})", nonempty=True)
+    bind_dn: str = _text(
+        "The service account that searches and reads. Without it, the search is anonymous; with `user_dn`, users "
+        "read their own entries."
     )
     bind_password: Secret | None = setting(SecretField(), default=None, help="The password of `bind_dn`.")
     attributes: LdapAttributes = setting(Section(LdapAttributes), default=LdapAttributes())
-    group_base: str = setting(
-        Text(rules.distinguished_name), default="", help="The entry below which groups are searched for."
-    )
-    group_filter: str = setting(
-        Text(rules.group_filter, nonempty=True),
+    group_base: str = _text("The entry below which groups are searched for.", rules.distinguished_name)
+    group_filter: str = _text(
+        "The filter that finds a user's groups: `{dn}` is the distinguished name of the user's entry, `{user}` "
+        "its `attributes.username`.",
+        rules.group_filter,
         default="(member={dn})",
-        help=(
-            "The filter that finds a user's groups: `{dn}` is the distinguished name of the user's entry, `{user}` "
-            "its `attributes.username`."
-        ),
+        nonempty=True,
     )
     role_map: Mapping[str, str] = _role_map(
         'Role by group, such as `{ "cn=cc-agents,ou=groups,dc=acme,dc=example" = "ROLE_AGENT" }`. Other groups give '
@@ -343,36 +335,31 @@ class ConfigurationServer:
     """
 
     enabled: bool = setting(Flag(), default=True, kw_only=True, help=_DISABLE_STEP)
-    directory: str = setting(
-        Text(rules.directory, nonempty=True),
+    directory: str = _text(
+        'Where credentials are verified: the Genesys Authentication REST (`"genesys"`), an LDAP directory '
+        '(`"ldap"`), or your own `"package.module:Class"`.',
+        rules.directory,
         default="genesys",
-        help=(
-            'Where credentials are verified: the Genesys Authentication REST (`"genesys"`), an LDAP directory '
-            '(`"ldap"`), or your own `"package.module:Class"`.'
-        ),
+        nonempty=True,
     )
-    url: str = setting(
-        Text(addresses.base_url, kind="URL"),
-        default="",
+    url: str = _text(
+        "The base URL of the Authentication REST; `/auth/v3/...` is appended.",
+        addresses.base_url,
+        kind="URL",
         shown_default='required with `"genesys"`',
-        help="The base URL of the Authentication REST; `/auth/v3/...` is appended.",
     )
     allow_http: bool = setting(
         Flag(), default=False, kw_only=True, help="Accept plain http to hosts other than loopback in `url`."
     )
-    client_id: str = setting(
-        Text(), default="", shown_default='required with `"genesys"`', help="The id of this application at Genesys."
-    )
+    client_id: str = _text("The id of this application at Genesys.", shown_default='required with `"genesys"`')
     client_secret: Secret = setting(
         SecretField(),
         default_factory=lambda: Secret(""),
         shown_default='required with `"genesys"`',
         help="The secret of `client_id`.",
     )
-    tenant: str = setting(
-        Text(rules.tenant, nonempty=True), default="Environment", help="Users are looked up as `tenant\\user`."
-    )
-    contact_center_id: str = setting(Text(), default="", help="If set, the answer must name this contact center.")
+    tenant: str = _text("Users are looked up as `tenant\\user`.", rules.tenant, default="Environment", nonempty=True)
+    contact_center_id: str = _text("If set, the answer must name this contact center.")
     match: Literal["username", "login_name", "cme_user_name", "identity"] = setting(
         Choice("username", "login_name", "cme_user_name", "identity"),
         default="username",
@@ -401,10 +388,10 @@ class WebServices:
 class SamlAttributes:
     """The provider's attributes by our names for them."""
 
-    first_name: str = setting(Text(), default="", help="For accounts that the first login creates.")
-    last_name: str = setting(Text(), default="", help="For accounts that the first login creates.")
-    email: str = setting(Text(), default="", help="For the application, in `Identity.attributes`.")
-    groups: str = setting(Text(), default="", help="The groups that `role_map` maps; it may have several values.")
+    first_name: str = _text("For accounts that the first login creates.")
+    last_name: str = _text("For accounts that the first login creates.")
+    email: str = _text("For the application, in `Identity.attributes`.")
+    groups: str = _text("The groups that `role_map` maps; it may have several values.")
 
 
 @table
@@ -449,20 +436,18 @@ class IdentityProvider:
             "`validUntil` in the metadata."
         ),
     )
-    entity_id: str = setting(
-        Text(rules.uri),
-        default="",
-        shown_default="the only one there",
-        help="Which provider to use if the metadata describe several.",
+    entity_id: str = _text(
+        "Which provider to use if the metadata describe several.", rules.uri, shown_default="the only one there"
     )
     binding: Literal["redirect", "post"] = setting(
         Choice("redirect", "post"), default="redirect", help="How the AuthnRequest is sent."
     )
     allow_unsolicited: bool = _flag("Accept logins that start at the provider.")
-    match: str = setting(
-        Text(rules.saml_match, nonempty=True),
+    match: str = _text(
+        'The value that accounts are linked by: `"name_id"` or `"attribute:NAME"`.',
+        rules.saml_match,
         default="name_id",
-        help='The value that accounts are linked by: `"name_id"` or `"attribute:NAME"`.',
+        nonempty=True,
     )
     link_by: Literal["", "user_name"] = setting(
         Choice("", "user_name"),
@@ -475,7 +460,7 @@ class IdentityProvider:
     email_domains: frozenset[str] = _set_of(
         rules.email_domain, "If set, this provider may assert e-mail addresses of these domains only."
     )
-    name_id_format: str = setting(Text(rules.uri), default="", help="The NameID format that AuthnRequests request.")
+    name_id_format: str = _text("The NameID format that AuthnRequests request.", rules.uri)
     authn_context: tuple[str, ...] = setting(
         Listing(rules.uri),
         default=(),
@@ -514,9 +499,7 @@ class Saml:
 
     identity_providers: Mapping[str, IdentityProvider] = setting(Tables(IdentityProvider, rules.provider_name))
     enabled: bool = setting(Flag(), default=True, kw_only=True, help=_DISABLE_STEP)
-    entity_id: str = setting(
-        Text(rules.uri), default="", shown_default="the metadata URL", help="The entity ID of this contact center."
-    )
+    entity_id: str = _text("The entity ID of this contact center.", rules.uri, shown_default="the metadata URL")
     signing_key: Secret | None = setting(
         SecretField(),
         default=None,
@@ -573,11 +556,11 @@ class ContactCenterSettings:
     realms: frozenset[str] = _set_of(
         rules.realm, "User names that begin with one of these realms and `\\` belong to this contact center."
     )
-    public_url: str = setting(
-        Text(addresses.base_url, kind="URL"),
-        default="",
+    public_url: str = _text(
+        "The public URL of this contact center. If several have SAML, list its host in `hosts`.",
+        addresses.base_url,
+        kind="URL",
         shown_default="the global one",
-        help="The public URL of this contact center. If several have SAML, list its host in `hosts`.",
     )
     allow_http: bool = setting(
         Flag(),
@@ -608,22 +591,17 @@ class Settings:
     base_path: Path = setting(
         Location(Path), shown_default="the instance folder", help="The folder that relative paths start from."
     )
-    public_url: str = setting(
-        Text(addresses.base_url, kind="URL"),
-        default="",
-        help=(
-            "The public URL of the application, such as `https://portal.acme.example`. Required for SAML only. URLs "
-            "are never built from a `Host` header."
-        ),
+    public_url: str = _text(
+        "The public URL of the application, such as `https://portal.acme.example`. Required for SAML only. URLs "
+        "are never built from a `Host` header.",
+        addresses.base_url,
+        kind="URL",
     )
     allow_http: bool = setting(
         Flag(), default=False, kw_only=True, help="Accept plain http to hosts other than loopback in `public_url`."
     )
-    default_contact_center: str = setting(
-        Text(kind="name"),
-        default="",
-        shown_default="the only one there is",
-        help="The contact center of requests that name none.",
+    default_contact_center: str = _text(
+        "The contact center of requests that name none.", kind="name", shown_default="the only one there is"
     )
     state_url: str = setting(
         Text(nonempty=True, kind="URL"),
@@ -638,11 +616,10 @@ class Settings:
             "[stores](operations.md#stores)."
         ),
     )
-    state_namespace: str = setting(
-        Text(rules.namespace),
-        default="",
+    state_namespace: str = _text(
+        "The prefix of every state key: applications that share a store never accept each other's sessions.",
+        rules.namespace,
         shown_default="the application's name",
-        help="The prefix of every state key: applications that share a store never accept each other's sessions.",
     )
     state_timeout: float = setting(
         Seconds(60),
@@ -671,13 +648,10 @@ class Settings:
     unauthenticated_status: Literal[401, 403] = setting(
         Choice(401, 403), default=401, help="The status if authentication is required; older Web Services answered 403."
     )
-    saml_url_prefix: str = setting(
-        Text(rules.url_prefix, kind="path"), default="/saml", help="The path of the SAML endpoints."
-    )
-    login_view: str = setting(
-        Text(kind="endpoint"),
-        default="",
-        help="The endpoint of the application's own login page, where browsers are sent if SAML is disabled.",
+    saml_url_prefix: str = _text("The path of the SAML endpoints.", rules.url_prefix, default="/saml", kind="path")
+    login_view: str = _text(
+        "The endpoint of the application's own login page, where browsers are sent if SAML is disabled.",
+        kind="endpoint",
     )
     languages: tuple[str, ...] = setting(
         Listing(language_tag),
