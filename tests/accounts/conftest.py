@@ -1,4 +1,4 @@
-"""The store of accounts, in SQLite and in PostgreSQL, and hashes that cost next to nothing."""
+"""The account store in SQLite and in PostgreSQL, and cheap password hashes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def hasher() -> PasswordHasher:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The parameters of each verification that argon2 itself was asked for."""
+    """The parameters of each call to argon2."""
     seen: list[Any] = []
     verify = low_level.verify_secret
 
@@ -56,14 +56,13 @@ def sqlite_store(sqlite_url: str) -> Iterator[SqlAccounts]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest) -> Iterator[SqlAccounts]:
-    """One contract, two databases."""
-    if request.param == "sqlite":
-        yield request.getfixturevalue("sqlite_store")
-        return
-    url: str = request.getfixturevalue("postgresql")
-    store = SqlAccounts(url, timeout=5)
+    """The store in SQLite and in PostgreSQL; its timeout allows for a busy machine."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgresql")
+    store = SqlAccounts(url, timeout=30)
     store.create_tables()
     yield store
     store.close()
+    if request.param == "sqlite":
+        return
     engine = create_engine(url, poolclass=NullPool)
     metadata.drop_all(engine)

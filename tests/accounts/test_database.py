@@ -1,4 +1,4 @@
-"""Databases that are not there, not made, locked, gone and back; forks."""
+"""Databases that are missing, without tables, locked or down, and forked processes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ANN = Identity("web_services", "acme", "ann")
 NOBODY = 65534
 
 
-def test_missing_tables_are_an_error_that_names_the_command_and_makes_no_file(sqlite_url: str, tmp_path: Path) -> None:
+def test_missing_tables_error_names_the_command(sqlite_url: str, tmp_path: Path) -> None:
     store = SqlAccounts(sqlite_url)
     asked: list[Callable[[], object]] = [
         lambda: store.find(ANN),
@@ -56,7 +56,7 @@ def test_missing_tables_are_an_error_that_names_the_command_and_makes_no_file(sq
     store.close()
 
 
-def test_a_file_with_other_tables_only_is_one_without_tables(sqlite_url: str, tmp_path: Path) -> None:
+def test_foreign_tables_do_not_count_as_ours(sqlite_url: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     other = sqlite3.connect(tmp_path / "data" / "accounts.sqlite3")
     other.execute("CREATE TABLE other (x)")
@@ -71,7 +71,7 @@ def test_a_file_with_other_tables_only_is_one_without_tables(sqlite_url: str, tm
     store.close()
 
 
-def test_a_file_that_is_no_database_is_unavailable(sqlite_url: str, tmp_path: Path) -> None:
+def test_corrupt_file_is_unavailable(sqlite_url: str, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "accounts.sqlite3").write_text("this is no database, and long enough to be seen as none")
     store = SqlAccounts(sqlite_url)
@@ -87,14 +87,14 @@ def test_a_file_that_is_no_database_is_unavailable(sqlite_url: str, tmp_path: Pa
     store.close()
 
 
-def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = SqlAccounts(f"sqlite:///{tmp_path / 'file' / 'accounts.sqlite3'}")
     with pytest.raises(AccountsUnavailable, match="cannot be written"):
         store.create_tables()
 
 
-def test_a_writer_that_does_not_end_is_unavailable_and_readers_go_on(sqlite_url: str) -> None:
+def test_endless_writer_blocks_writers_not_readers(sqlite_url: str) -> None:
     store = SqlAccounts(sqlite_url, timeout=0.05)
     store.create_tables()
     ann = store.add("acme", "ann")
@@ -114,13 +114,13 @@ def test_a_writer_that_does_not_end_is_unavailable_and_readers_go_on(sqlite_url:
     ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true", "no address", "nosuch://h/d",
      "mysql+nosuchdriver://u:geheim@h/d"],
 )  # fmt: skip
-def test_addresses_that_cannot_be_used_are_refused_at_once(url: str) -> None:
+def test_unusable_urls_are_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="accounts_url") as refusal:
         SqlAccounts(url)
     assert "geheim" not in str(refusal.value)
 
 
-def test_no_secret_of_the_address_shows() -> None:
+def test_secrets_of_the_url_never_show() -> None:
     url = f"postgresql+psycopg://user:geheim@127.0.0.1:{free_port()}/db?application_name=verborgen"
     store = SqlAccounts(url, timeout=1)
     with pytest.raises(AccountsUnavailable) as failure:
@@ -132,9 +132,7 @@ def test_no_secret_of_the_address_shows() -> None:
     assert failure.value.__cause__ is None
 
 
-def test_postgresql_that_went_away_and_came_back_is_asked_again(
-    postgresql: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_postgresql_is_used_again_after_an_outage(postgresql: str, caplog: pytest.LogCaptureFixture) -> None:
     store = SqlAccounts(postgresql, timeout=5)
     store.create_tables()
     assert store.find(ANN) is None
@@ -147,7 +145,7 @@ def test_postgresql_that_went_away_and_came_back_is_asked_again(
             {"u": "postgres"},
         )
     assert store.find(ANN) is None
-    # Nor does SQLAlchemy tell of a connection that it could not roll back.
+    # Nor does SQLAlchemy log a connection that it could not roll back.
     assert caplog.records == []
     store.close()
     with engine.begin() as connection:
@@ -161,7 +159,7 @@ def test_postgresql_that_went_away_and_came_back_is_asked_again(
     store.close()
 
 
-def test_postgresql_ends_a_statement_that_takes_too_long(postgresql: str) -> None:
+def test_postgresql_cancels_slow_statements(postgresql: str) -> None:
     patient, store = SqlAccounts(postgresql, timeout=30), SqlAccounts(postgresql, timeout=0.2)
     patient.create_tables()
     ann = patient.add("acme", "ann")
@@ -176,7 +174,7 @@ def test_postgresql_ends_a_statement_that_takes_too_long(postgresql: str) -> Non
     patient.close()
 
 
-def test_postgresql_that_hangs_is_unavailable_in_time_and_well_again_by_itself(
+def test_hanging_postgresql_is_unavailable_and_recovers(
     own_postgresql: PostgresqlServer,
 ) -> None:
     patient = SqlAccounts(own_postgresql.url, timeout=30)
@@ -184,7 +182,7 @@ def test_postgresql_that_hangs_is_unavailable_in_time_and_well_again_by_itself(
     ann = patient.add("acme", "ann")
     hasty = SqlAccounts(own_postgresql.url, timeout=1)
     with ThreadPoolExecutor(4) as pool:
-        # Several connections that wait: the first one that fails lets go of the others.
+        # Several connections wait; the first failure closes the others.
         assert set(pool.map(lambda _: hasty.find(ANN), range(20))) == {ann}
     with own_postgresql.hanging():
         began = time.monotonic()
@@ -205,7 +203,7 @@ def test_postgresql_that_hangs_is_unavailable_in_time_and_well_again_by_itself(
     patient.close()
 
 
-def test_postgresql_that_hangs_amid_a_transaction_is_unavailable_and_nothing_has_counted(
+def test_postgresql_hanging_in_a_transaction_changes_nothing(
     own_postgresql: PostgresqlServer,
 ) -> None:
     patient = SqlAccounts(own_postgresql.url, timeout=30)
@@ -233,7 +231,7 @@ def test_postgresql_that_hangs_amid_a_transaction_is_unavailable_and_nothing_has
     patient.close()
 
 
-def test_postgresql_that_takes_connections_and_never_answers_is_unavailable_in_time() -> None:
+def test_silent_postgresql_is_unavailable_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         store = SqlAccounts(f"postgresql+psycopg://ann@127.0.0.1:{listener.getsockname()[1]}/db", timeout=0.2)
         began = time.monotonic()
@@ -242,7 +240,7 @@ def test_postgresql_that_takes_connections_and_never_answers_is_unavailable_in_t
         assert time.monotonic() - began < 20
 
 
-def test_postgresql_that_restarts_while_nobody_asks_is_noticed_by_nobody(own_postgresql: PostgresqlServer) -> None:
+def test_postgresql_restart_between_requests_goes_unnoticed(own_postgresql: PostgresqlServer) -> None:
     store = SqlAccounts(own_postgresql.url, timeout=30)
     store.create_tables()
     ann = store.add("acme", "ann")
@@ -258,7 +256,7 @@ def test_postgresql_that_restarts_while_nobody_asks_is_noticed_by_nobody(own_pos
     store.close()
 
 
-def test_an_interrupted_statement_closes_its_connection(postgresql: str) -> None:
+def test_interrupted_statement_closes_its_connection(postgresql: str) -> None:
     store = SqlAccounts(postgresql, timeout=30)
     store.create_tables()
     store.close()
@@ -280,14 +278,14 @@ def test_an_interrupted_statement_closes_its_connection(postgresql: str) -> None
     store.close()
 
 
-def test_an_option_that_libpq_does_not_know_is_refused_at_once() -> None:
+def test_unknown_libpq_option_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="accounts_url: has an option that libpq does not know") as refused:
         SqlAccounts("postgresql+psycopg://ann:geheim@db/x?nosuch=geheim")
     assert "geheim" not in str(refused.value)
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_forked_child_opens_connections_of_its_own(store: SqlAccounts, fork: str) -> None:
+def test_forked_child_opens_its_own_connections(store: SqlAccounts, fork: str) -> None:
     ann, bob = store.add("acme", "ann"), store.add("acme", "bob")
     assert store.find(ANN) == ann
 
@@ -305,7 +303,7 @@ def test_a_forked_child_opens_connections_of_its_own(store: SqlAccounts, fork: s
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_child_forked_amid_a_change_is_refused_and_the_change_counts(sqlite_store: SqlAccounts, fork: str) -> None:
+def test_fork_during_a_change_keeps_the_change(sqlite_store: SqlAccounts, fork: str) -> None:
     ann = sqlite_store.add("acme", "ann")
     held: list[bool] = []
 
@@ -323,10 +321,10 @@ def test_a_child_forked_amid_a_change_is_refused_and_the_change_counts(sqlite_st
     assert holds_in_child(lambda: sqlite_store.find(ANN) == changed, fork=fork)
 
 
-def test_tables_are_made_by_several_processes_at_once(postgresql: str, tmp_path: Path) -> None:
+def test_several_processes_create_tables_at_once(postgresql: str, tmp_path: Path) -> None:
     urls = [f"sqlite:///{tmp_path / 'accounts.sqlite3'}", postgresql]
     for url in urls:
-        # Each has connections of its own, as a process has.
+        # Each store has its own connections, as a process has.
         stores = [SqlAccounts(url, timeout=30) for _ in range(6)]
         begin = threading.Barrier(len(stores))
 
@@ -345,7 +343,7 @@ def test_tables_are_made_by_several_processes_at_once(postgresql: str, tmp_path:
 
 
 @pytest.mark.parametrize("by", ["id", "name", "identity", "password_hash"])
-def test_an_answer_to_another_question_is_unavailable(store: SqlAccounts, hasher: PasswordHasher, by: str) -> None:
+def test_answer_to_another_query_is_unavailable(store: SqlAccounts, hasher: PasswordHasher, by: str) -> None:
     ann = store.add("acme", "ann", identities=[("okta", "of ann")])
     bob = store.add("acme", "bob", identities=[("okta", "of bob")], password_hash=hasher.hash("bob's"))
     asked: dict[str, Callable[[], object]] = {
@@ -362,12 +360,12 @@ def test_an_answer_to_another_question_is_unavailable(store: SqlAccounts, hasher
     assert asked[by]() == (None if by == "password_hash" else ann)
 
 
-def test_what_a_database_takes_for_equal_is_not_the_same(sqlite_url: str) -> None:
+def test_loose_database_comparison_matches_no_other_account(sqlite_url: str) -> None:
     path = Path(sqlite_url.removeprefix("sqlite:///"))
     made = SqlAccounts(sqlite_url)
     made.create_tables()
     made.close()
-    # As MySQL does: text is compared without regard to case.
+    # As in MySQL: text is compared without case.
     with closing(sqlite3.connect(path)) as connection:
         (schema,) = connection.execute(
             "SELECT sql FROM sqlite_master WHERE name = 'genesys_auth_identities'"
@@ -381,7 +379,7 @@ def test_what_a_database_takes_for_equal_is_not_the_same(sqlite_url: str) -> Non
     store.close()
 
 
-def test_a_file_that_is_moved_away_is_unavailable_until_it_is_back(sqlite_url: str, tmp_path: Path) -> None:
+def test_missing_file_is_unavailable_until_it_returns(sqlite_url: str, tmp_path: Path) -> None:
     path, aside = Path(sqlite_url.removeprefix("sqlite:///")), tmp_path / "aside"
     store = SqlAccounts(sqlite_url)
     store.create_tables()
@@ -405,7 +403,7 @@ def test_a_file_that_is_moved_away_is_unavailable_until_it_is_back(sqlite_url: s
 
 @pytest.fixture
 def as_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with account tables that this user can read and not write, also where the tests run as root."""
+    """A folder with account tables that this user can read but not write, even if the tests run as root."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = SqlAccounts(f"sqlite:///{folder / 'accounts.sqlite3'}")
@@ -423,7 +421,7 @@ def as_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             folder.chmod(0o700)
 
 
-def test_a_database_that_is_read_only_says_who_must_be_able_to_write(as_others: Path) -> None:
+def test_read_only_database_error_names_the_needed_permission(as_others: Path) -> None:
     store = SqlAccounts(f"sqlite:///{as_others / 'accounts.sqlite3'}")
     with pytest.raises(AccountsUnavailable, match="must be writable by the user who runs this"):
         store.list()
@@ -433,7 +431,7 @@ def test_a_database_that_is_read_only_says_who_must_be_able_to_write(as_others: 
             act()
 
 
-def test_a_folder_that_is_a_file_is_told_before_the_command_that_could_not_help(tmp_path: Path) -> None:
+def test_error_names_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "instance").write_text("")
     store = SqlAccounts(f"sqlite:///{tmp_path / 'instance' / 'accounts.sqlite3'}")
     for act in (store.list, store.create_tables):

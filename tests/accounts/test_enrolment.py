@@ -1,4 +1,4 @@
-"""What a SAML login does to accounts: links one, makes one, lets its roles follow groups, and nothing else."""
+"""A SAML login links an account, creates one or sets its roles, and does nothing else."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def everybody(store: SqlAccounts) -> list[tuple[str, str, frozenset[str]]]:
     return [(one.contact_center, one.user_name, one.roles) for one in store.list()]
 
 
-def test_the_account_of_the_name_is_linked_at_the_first_login(store: SqlAccounts) -> None:
+def test_first_login_links_the_account_by_name(store: SqlAccounts) -> None:
     account = store.add("acme", "Ann@ACME.example", roles={"ROLE_AGENT"})
     enrol(store, proven(), OKTA)
     assert store.find(proven()) is None
@@ -45,7 +45,7 @@ def test_the_account_of_the_name_is_linked_at_the_first_login(store: SqlAccounts
 
 
 @pytest.mark.parametrize("subject", ["ann@evil.example", "ann", "@acme.example", "ann@evil@acme.example"])
-def test_a_foreign_domain_links_nothing(store: SqlAccounts, subject: str) -> None:
+def test_foreign_domain_links_nothing(store: SqlAccounts, subject: str) -> None:
     named = subject if subject and not subject.startswith("@") else "at"
     account = store.add("acme", named)
     own = store.add("acme", ANN)
@@ -66,7 +66,7 @@ def test_a_foreign_domain_links_nothing(store: SqlAccounts, subject: str) -> Non
         ("ann@acme.example", "ann@ac\uff4de.example"),
     ],
 )
-def test_a_name_that_is_the_account_s_by_folding_alone_links_nothing(store: SqlAccounts, own: str, alike: str) -> None:
+def test_name_equal_only_after_folding_links_nothing(store: SqlAccounts, own: str, alike: str) -> None:
     account = store.add("acme", own)
     enrol(store, proven(alike), LINKING)
     assert store.details(account.id).identities == ()
@@ -74,7 +74,7 @@ def test_a_name_that_is_the_account_s_by_folding_alone_links_nothing(store: SqlA
     assert store.details(account.id).identities == (("okta", own.replace("acme", "ACME")),)
 
 
-def test_an_account_that_knows_another_value_of_the_provider_is_not_linked(store: SqlAccounts) -> None:
+def test_account_with_another_linked_value_is_not_linked(store: SqlAccounts) -> None:
     account = store.add("acme", ANN, identities=[("okta", "somebody-else"), ("entra", ANN)])
     enrol(store, proven(), LINKING)
     assert store.find(proven()) is None
@@ -83,7 +83,7 @@ def test_an_account_that_knows_another_value_of_the_provider_is_not_linked(store
     assert store.find(proven()) == account
 
 
-def test_a_disabled_account_is_not_linked(store: SqlAccounts) -> None:
+def test_disabled_account_is_not_linked(store: SqlAccounts) -> None:
     account = store.add("acme", ANN, enabled=False)
     enrol(store, proven(), LINKING)
     assert store.details(account.id).identities == ()
@@ -92,7 +92,7 @@ def test_a_disabled_account_is_not_linked(store: SqlAccounts) -> None:
     assert store.details(account.id).identities == (("okta", ANN),)
 
 
-def test_an_account_of_another_contact_center_is_not_linked(store: SqlAccounts) -> None:
+def test_account_of_another_contact_center_is_not_linked(store: SqlAccounts) -> None:
     other = store.add("beta", ANN)
     enrol(store, proven(), LINKING)
     assert store.details(other.id).identities == ()
@@ -100,7 +100,7 @@ def test_an_account_of_another_contact_center_is_not_linked(store: SqlAccounts) 
     assert store.details(other.id).identities == (("okta", ANN),)
 
 
-def test_an_account_is_made_at_the_first_login(store: SqlAccounts, caplog: pytest.LogCaptureFixture) -> None:
+def test_first_login_creates_an_account(store: SqlAccounts, caplog: pytest.LogCaptureFixture) -> None:
     ann = proven(first_name="Ann", last_name="Archer", groups=("agents", "unmapped"))
     enrol(store, ann, OKTA)
     assert store.list() == []
@@ -116,7 +116,7 @@ def test_an_account_is_made_at_the_first_login(store: SqlAccounts, caplog: pytes
     ]
 
 
-def test_names_for_display_keep_nobody_out(store: SqlAccounts) -> None:
+def test_invalid_display_names_do_not_prevent_a_login(store: SqlAccounts) -> None:
     enrol(store, proven(first_name=" Cat ", last_name="x" * 300), MAKING)
     (made,) = store.list()
     assert (made.first_name, made.last_name) == ("Cat", "")
@@ -124,7 +124,7 @@ def test_names_for_display_keep_nobody_out(store: SqlAccounts) -> None:
     assert [(one.first_name, one.last_name) for one in store.list() if one != made] == [("Bob B.", "")]
 
 
-def test_a_foreign_domain_makes_no_account(store: SqlAccounts, caplog: pytest.LogCaptureFixture) -> None:
+def test_foreign_domain_creates_no_account(store: SqlAccounts, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "flask_genesys_auth"):
         enrol(store, proven("eve@evil.example"), MAKING)
     assert store.list() == []
@@ -133,13 +133,13 @@ def test_a_foreign_domain_makes_no_account(store: SqlAccounts, caplog: pytest.Lo
     assert [one.user_name for one in store.list()] == ["eve@evil.example"]
 
 
-def test_a_role_that_no_account_can_have_changes_nothing(store: SqlAccounts) -> None:
+def test_invalid_role_changes_nothing(store: SqlAccounts) -> None:
     store.add("acme", ANN, roles={"ROLE_AGENT"}, identities=[("okta", ANN)])
     assert not store.follow_roles(proven(), frozenset({"a,b"}))
     assert everybody(store)[0][2] == {"ROLE_AGENT"}
 
 
-def test_a_name_that_is_taken_is_not_taken_over(store: SqlAccounts) -> None:
+def test_existing_account_is_not_taken_over(store: SqlAccounts) -> None:
     local = store.add("acme", ANN, roles={"ROLE_ADMIN"})
     enrol(store, proven(groups=("agents",)), MAKING)
     assert store.find(proven()) is None
@@ -147,7 +147,7 @@ def test_a_name_that_is_taken_is_not_taken_over(store: SqlAccounts) -> None:
     assert store.details(local.id).identities == ()
 
 
-def test_a_subject_that_no_account_can_have_makes_none(store: SqlAccounts) -> None:
+def test_invalid_subject_creates_no_account(store: SqlAccounts) -> None:
     enrol(store, proven("x" * 300), MAKING)
     enrol(store, proven("acme\\ann"), MAKING)
     assert store.list() == []
@@ -155,7 +155,7 @@ def test_a_subject_that_no_account_can_have_makes_none(store: SqlAccounts) -> No
     assert len(store.list()) == 1
 
 
-def test_roles_follow_groups_at_every_login_only_when_told(store: SqlAccounts) -> None:
+def test_roles_follow_groups_only_with_sync_roles(store: SqlAccounts) -> None:
     store.add("acme", ANN, roles={"ROLE_ADMIN"}, identities=[("okta", ANN)])
     enrol(store, proven(groups=("bosses",)), MAKING)
     assert everybody(store)[0][2] == {"ROLE_ADMIN"}
@@ -167,13 +167,13 @@ def test_roles_follow_groups_at_every_login_only_when_told(store: SqlAccounts) -
     assert everybody(store)[0][2] == frozenset()
 
 
-def test_roles_follow_at_the_login_that_links(store: SqlAccounts) -> None:
+def test_linking_login_sets_the_roles(store: SqlAccounts) -> None:
     store.add("acme", ANN, roles={"ROLE_ADMIN"})
     enrol(store, proven(groups=("agents",)), dataclasses.replace(SYNCING, link_by="user_name"))
     assert everybody(store) == [("acme", ANN, frozenset({"ROLE_AGENT"}))]
 
 
-def test_roles_that_are_as_they_should_be_are_not_written(store: SqlAccounts) -> None:
+def test_unchanged_roles_are_not_written(store: SqlAccounts) -> None:
     store.add("acme", ANN, roles={"ROLE_AGENT"}, identities=[("okta", ANN)])
     assert not store.follow_roles(proven(), frozenset({"ROLE_AGENT"}))
     assert store.follow_roles(proven(), frozenset())
@@ -185,7 +185,7 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
         return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
-def test_of_ten_first_logins_with_ten_values_one_gets_the_account(store: SqlAccounts) -> None:
+def test_concurrent_claims_link_one_value(store: SqlAccounts) -> None:
     account = store.add("acme", ANN)
     store_of = [SqlAccounts(store_url(store), timeout=20) for _ in range(10)]
     linked = at_once(
@@ -197,7 +197,7 @@ def test_of_ten_first_logins_with_ten_values_one_gets_the_account(store: SqlAcco
     assert len(store.details(account.id).identities) == 1
 
 
-def test_of_ten_first_logins_of_one_person_one_makes_the_account(store: SqlAccounts) -> None:
+def test_concurrent_first_logins_create_one_account(store: SqlAccounts) -> None:
     store_of = [SqlAccounts(store_url(store), timeout=20) for _ in range(10)]
     at_once(*(lambda own=own: enrol(own, proven(), MAKING) for own in store_of))
     for own in store_of:
@@ -212,7 +212,7 @@ def store_url(store: SqlAccounts) -> str:
 
 
 class ReadOnlyStore:
-    """Somebody's own accounts, which nobody enrols in."""
+    """A custom store without enrolment."""
 
     def find(self, identity: Identity) -> Account | None:
         return None
@@ -228,7 +228,7 @@ def settings(provider: IdentityProvider) -> Settings:
 
 
 @pytest.mark.parametrize("provider", [LINKING, MAKING, SYNCING])
-def test_a_store_that_cannot_enrol_is_an_error_at_the_start(store: SqlAccounts, provider: IdentityProvider) -> None:
+def test_store_without_enrolment_is_a_configuration_error(store: SqlAccounts, provider: IdentityProvider) -> None:
     assert isinstance(store, EnrollingStore)
     check_enrolment(store, settings(provider))
     check_enrolment(ReadOnlyStore(), settings(OKTA))
@@ -239,7 +239,7 @@ def test_a_store_that_cannot_enrol_is_an_error_at_the_start(store: SqlAccounts, 
     enrol(ReadOnlyStore(), proven(), provider)
 
 
-def test_a_database_that_does_not_answer_is_no_refusal(sqlite_store: SqlAccounts, tmp_path: Path) -> None:
+def test_database_outage_is_not_a_refusal(sqlite_store: SqlAccounts, tmp_path: Path) -> None:
     enrol(sqlite_store, proven(), MAKING)
     (tmp_path / "broken.sqlite3").write_text("this is no database, and it is long enough to show that" * 20)
     broken = SqlAccounts(f"sqlite:///{tmp_path}/broken.sqlite3")

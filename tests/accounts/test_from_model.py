@@ -1,4 +1,4 @@
-"""A store over models that applications have already."""
+"""A store over an application's own model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Role(Base):
 
 
 class Person(Base):
-    """The usual model: a number for a key, an e-mail address, roles by a relationship."""
+    """A common model: a numeric key, an e-mail address, roles by a relationship."""
 
     __tablename__ = "person"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -69,7 +69,7 @@ class Colour(enum.Enum):
 
 
 class Badge(Base):
-    """No get_id, and a UUID for a key."""
+    """A model without get_id and with a UUID key."""
 
     __tablename__ = "badge"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
@@ -77,7 +77,7 @@ class Badge(Base):
 
 
 class Tokened(Base):
-    """A get_id of the application's own making (Flask-Login, "alternative tokens")."""
+    """A model with a custom get_id (Flask-Login, "alternative tokens")."""
 
     __tablename__ = "tokened"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -120,7 +120,7 @@ def named(name: str, by: MatchedBy = "user_name", center: str = "acme") -> Ident
     return Identity("web_services", center, name, matched_by=by, provider="okta" if by == "identity" else "")
 
 
-def test_people_are_found_by_name_email_and_id_whatever_the_case(session: Scoped) -> None:
+def test_users_are_found_by_name_email_and_id(session: Scoped) -> None:
     store = from_model(session, Person, user_name="login", email="email")
     assert isinstance(store, AccountStore)
     assert not isinstance(store, PasswordStore)
@@ -137,13 +137,13 @@ def test_people_are_found_by_name_email_and_id_whatever_the_case(session: Scoped
 
 
 @pytest.mark.parametrize("account_id", ["99", "x", "", "1.0", " 1", "0x1"])
-def test_an_id_of_nobody_is_nobody(session: Scoped, account_id: str) -> None:
+def test_unknown_id_finds_no_user(session: Scoped, account_id: str) -> None:
     store = from_model(session, Person, user_name="login")
     assert store.get(account_id) is None
     assert store.get("1") is not None
 
 
-def test_several_matches_are_nobody(session: Scoped) -> None:
+def test_several_matches_find_no_user(session: Scoped) -> None:
     store = from_model(session, Person, user_name="email")
     assert store.find(named("twin@acme.example")) is None
     assert store.find(named("bob@acme.example")) is not None
@@ -159,7 +159,7 @@ def test_names_are_compared_in_the_database(session: Scoped, engine: Engine) -> 
     assert "LIMIT" in statements[0]
 
 
-def test_linked_identities_are_the_application_s_business(session: Scoped) -> None:
+def test_identity_function_finds_linked_users(session: Scoped) -> None:
     asked: list[Identity] = []
 
     def of(identity: Identity) -> Person | None:
@@ -184,14 +184,14 @@ def test_linked_identities_are_the_application_s_business(session: Scoped) -> No
         ("secret", set()),
     ],
 )
-def test_roles_of_whatever_form(session: Scoped, attribute: str | None, expected: set[str]) -> None:
+def test_roles_of_every_form_are_read(session: Scoped, attribute: str | None, expected: set[str]) -> None:
     store = from_model(session, Person, user_name="login", roles=attribute)
     ann = store.get("1")
     assert ann is not None
     assert store.describe(ann) == AccountState("1", True, frozenset(expected))
 
 
-def test_whether_somebody_is_enabled_and_where(session: Scoped) -> None:
+def test_enabled_and_contact_center_are_read(session: Scoped) -> None:
     by_flask_login = from_model(session, Person, user_name="login")
     by_name = from_model(session, Person, user_name="login", enabled="active", contact_center="center")
     bob = by_name.find(named("bob", center="globex"))
@@ -202,7 +202,7 @@ def test_whether_somebody_is_enabled_and_where(session: Scoped) -> None:
     assert by_name.describe(bob) == AccountState("2", False, contact_center="globex")
 
 
-def test_a_model_without_flask_login_s_methods(session: Scoped) -> None:
+def test_model_without_flask_login_methods(session: Scoped) -> None:
     badge = Badge(name="Ann")
     session.add(badge)
     session.commit()
@@ -213,7 +213,7 @@ def test_a_model_without_flask_login_s_methods(session: Scoped) -> None:
     assert store.get("not a uuid") is None
 
 
-def test_an_own_get_id_is_never_taken_for_a_primary_key(session: Scoped) -> None:
+def test_custom_get_id_never_matches_a_primary_key(session: Scoped) -> None:
     plain = from_model(session, Tokened, user_name="name")
     ann = plain.find(named("ann"))
     assert ann is not None
@@ -229,7 +229,7 @@ def test_an_own_get_id_is_never_taken_for_a_primary_key(session: Scoped) -> None
     assert told.get("nobody") is None
 
 
-def test_what_the_application_has_not_written_yet_stays_unwritten(session: Scoped) -> None:
+def test_reading_does_not_flush_the_session(session: Scoped) -> None:
     store = from_model(session, Person, user_name="login")
     session.add(Person(id=9, email="new@acme.example", login="new"))
     assert store.find(named("ann")) is not None
@@ -238,7 +238,7 @@ def test_what_the_application_has_not_written_yet_stays_unwritten(session: Scope
     session.rollback()
 
 
-def test_passwords_in_argon2_are_read_and_renewed_apart_from_the_application_s_transaction(
+def test_argon2_hashes_are_renewed_in_their_own_transaction(
     session: Scoped, engine: Engine, hasher: PasswordHasher
 ) -> None:
     store: Any = from_model(session, Person, user_name="login", password_hash="secret")
@@ -288,14 +288,12 @@ def test_passwords_of_another_format(session: Scoped) -> None:
         ({"verify": check_password_hash, "dummy_hash": "x"}, "requires password_hash="),
     ],
 )
-def test_what_the_model_has_not_is_said_at_once(session: Scoped, changes: dict[str, Any], finding: str) -> None:
+def test_missing_attributes_are_configuration_errors(session: Scoped, changes: dict[str, Any], finding: str) -> None:
     with pytest.raises(ConfigurationError, match=finding):
         from_model(session, Person, **{"user_name": "login", **changes})
 
 
-def test_a_database_that_does_not_answer_is_unavailable_and_can_be_asked_again(
-    session: Scoped, engine: Engine, hasher: PasswordHasher
-) -> None:
+def test_database_outage_is_unavailable_and_recovers(session: Scoped, engine: Engine, hasher: PasswordHasher) -> None:
     store: Any = from_model(session, Person, user_name="login", password_hash="secret", roles="roles")
     ann = store.find(named("ann"))
     Base.metadata.drop_all(engine)
@@ -316,7 +314,7 @@ def test_a_database_that_does_not_answer_is_unavailable_and_can_be_asked_again(
     assert store.find(named("ann")) is None
 
 
-def test_a_plain_session_will_do(engine: Engine, session: Scoped) -> None:
+def test_plain_session_is_accepted(engine: Engine, session: Scoped) -> None:
     with Session(engine) as plain:
         store = from_model(plain, Person, user_name="login")
         assert store.find(named("ann")) is not None

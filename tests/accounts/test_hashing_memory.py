@@ -1,4 +1,4 @@
-"""The memory of hashing is bounded by how many may hash at once, not by the threads of a process."""
+"""The memory of hashing is bounded by the concurrent hashes, not by the threads of a process."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ print(json.dumps(resident("VmHWM") - idle))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_does_not_grow_with_the_threads_that_ask() -> None:
+def test_memory_does_not_grow_with_request_threads() -> None:
     assert measured("own threads") < 2 * 16 + 8
-    # The control: what malloc does with it, where it is glibc's.
+    # The control: glibc's malloc keeps the memory of each thread.
     if measured("whoever asks") < 4 * 16:
         pytest.skip("this system's malloc keeps nothing")
 
 
 def measured(hashing: str) -> float:
-    """Return the MiB above idle when 8 threads have logged in, two at a time, of 16 MiB each."""
+    """Return the MiB above idle after 8 threads logged in, two at a time, with hashes of 16 MiB."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, hashing], capture_output=True, text=True, check=True, timeout=120
     )

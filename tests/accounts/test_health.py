@@ -1,4 +1,4 @@
-"""What doctor says of accounts and passwords: each fault beside the healthy case."""
+"""Health checks of accounts and passwords: each finding beside the healthy case."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_accounts_in_sqlite(sqlite_store: SqlAccounts, sqlite_url: str) -> None:
     assert statuses(sqlite_store) == {"accounts.tables": "ok", "accounts.file": "failure"}
 
 
-def test_accounts_without_tables_are_a_failure_that_names_the_command(tmp_path: Path) -> None:
+def test_missing_tables_failure_names_the_command(tmp_path: Path) -> None:
     store = SqlAccounts(f"sqlite:///{tmp_path / 'accounts.sqlite3'}")
     (check,) = store.checks()
     assert (check.status, "init-db" in check.finding) == ("failure", True)
     assert not (tmp_path / "accounts.sqlite3").exists()
 
 
-def test_accounts_in_postgresql_that_is_there_and_is_not(postgresql: str) -> None:
+def test_accounts_in_postgresql_up_and_down(postgresql: str) -> None:
     store = SqlAccounts(postgresql, timeout=30)
     store.create_tables()
     assert statuses(store) == {"accounts.tables": "ok"}
@@ -44,7 +44,7 @@ def test_accounts_in_postgresql_that_is_there_and_is_not(postgresql: str) -> Non
     assert (check.status, "s3cr3t-word" in check.finding) == ("failure", False)
 
 
-def test_tables_that_this_user_may_not_read_are_a_failure(postgresql: str) -> None:
+def test_unreadable_tables_are_a_failure(postgresql: str) -> None:
     owner = SqlAccounts(postgresql, timeout=30)
     owner.create_tables()
     address = make_url(postgresql)
@@ -77,7 +77,7 @@ def test_accounts_are_counted_by_contact_center(sqlite_store: SqlAccounts) -> No
     ("memory", "iterations", "status"),
     [(19456, 2, "ok"), (7168, 5, "ok"), (47104, 1, "ok"), (19456, 1, "warning"), (7167, 5, "warning")],
 )
-def test_the_cost_of_a_password_is_held_against_owasps_minimum(memory: int, iterations: int, status: str) -> None:
+def test_password_cost_is_compared_with_owasp(memory: int, iterations: int, status: str) -> None:
     settings = PasswordSettings(memory_kib=memory, iterations=iterations)
     cost, room = password_checks(PasswordHasher(settings), settings)
     assert (cost.status, bool(cost.advice)) == (status, status != "ok")
@@ -88,12 +88,12 @@ def test_the_cost_of_a_password_is_held_against_owasps_minimum(memory: int, iter
     ("mebibytes", "status", "words"),
     [(None, "ok", "take 76 MiB"), (1024, "ok", "of 1024 MiB"), (256, "warning", "of 256 MiB")],
 )
-def test_hashes_at_once_are_held_against_the_memory_there_is(mebibytes: int | None, status: str, words: str) -> None:
+def test_concurrent_hashes_are_compared_with_memory(mebibytes: int | None, status: str, words: str) -> None:
     room = memory_check(PasswordSettings(), None if mebibytes is None else mebibytes << 20)
     assert (room.status, words in room.finding) == (status, True)
 
 
-def test_a_containers_memory_counts_where_it_is_less(tmp_path: Path) -> None:
+def test_lower_container_limit_counts(tmp_path: Path) -> None:
     limit = tmp_path / "memory.max"
     machine = available_memory(limit)
     assert machine is not None

@@ -1,4 +1,4 @@
-"""One call of argon2 for every question, and not too many at a time."""
+"""Each verification calls argon2 once, and a bounded number run at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.forking import FORKS, holds_in_child
 DEARER = PasswordSettings(memory_kib=128, iterations=2, lanes=1)
 
 
-def test_the_right_password_is_right_and_no_other_is(hasher: PasswordHasher) -> None:
+def test_only_the_right_password_verifies(hasher: PasswordHasher) -> None:
     stored = hasher.hash("grüße: \u0301 and more")
     assert stored.startswith("$argon2id$v=19$m=64,t=1,p=1$")
     assert hasher.verify(stored, "grüße: \u0301 and more")
@@ -40,7 +40,7 @@ def test_passwords_are_compared_in_nfc(hasher: PasswordHasher) -> None:
     assert not hasher.verify(hasher.hash("uber"), "\u00fcber")
 
 
-def test_every_question_is_one_call_of_equal_parameters(hasher: PasswordHasher, calls: list[Any]) -> None:
+def test_every_verification_costs_one_equal_call(hasher: PasswordHasher, calls: list[Any]) -> None:
     stored = hasher.hash("right")
     assert hasher.verify(stored, "right") is True
     assert hasher.verify(stored, "wrong") is False
@@ -50,7 +50,7 @@ def test_every_question_is_one_call_of_equal_parameters(hasher: PasswordHasher, 
     assert len(set(map(str, calls))) == 1
 
 
-def test_a_hash_of_former_parameters_is_one_call_and_is_to_be_renewed(calls: list[Any]) -> None:
+def test_hash_of_old_parameters_needs_renewal(calls: list[Any]) -> None:
     former, today = PasswordHasher(CHEAP), PasswordHasher(DEARER)
     stored = former.hash("right")
     assert today.verify(stored, "right")
@@ -61,7 +61,7 @@ def test_a_hash_of_former_parameters_is_one_call_and_is_to_be_renewed(calls: lis
     assert not today.needs_rehash(today.hash("right"))
 
 
-def test_what_is_no_hash_matches_nothing_and_is_logged_without_a_piece_of_it(
+def test_invalid_hash_matches_nothing_and_is_not_logged(
     hasher: PasswordHasher, calls: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     good = hasher.hash("x")
@@ -92,7 +92,7 @@ def test_what_is_no_hash_matches_nothing_and_is_logged_without_a_piece_of_it(
     [{"memory_kib": 8, "iterations": 64}, {"memory_kib": 512, "iterations": 1, "lanes": 64}],
     ids=["iterations", "lanes"],
 )
-def test_a_hash_of_the_highest_parameters_is_verified(most: dict[str, Any]) -> None:
+def test_hash_of_the_highest_parameters_is_verified(most: dict[str, Any]) -> None:
     center: dict[str, Any] = {"acme": {"web_services": {}}}
     read = load_settings({"passwords": most, "contact_centers": center}, base_path=Path(), app_name="portal")
     hasher = PasswordHasher(read.passwords)
@@ -119,7 +119,7 @@ def test_configuration_accepts_what_a_stored_hash_may_have(hasher: PasswordHashe
         assert is_argon2(re.sub(rf"\b{letter}=\d+", f"{letter}={value}", high)) is accepted(value) is (value == most)
 
 
-def test_not_more_than_so_many_hash_at_once() -> None:
+def test_concurrent_hashes_are_bounded() -> None:
     hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=2), slot_timeout=0.05)
     stored = hasher.hash("x")
     with hasher.slot(), hasher.slot():
@@ -130,7 +130,7 @@ def test_not_more_than_so_many_hash_at_once() -> None:
     assert hasher.verify(stored, "x")
 
 
-def test_who_waits_a_little_gets_its_turn() -> None:
+def test_short_wait_gets_a_slot() -> None:
     hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=1))
     stored = hasher.hash("x")
     results: list[bool] = []
@@ -165,9 +165,7 @@ def test_child_hashes_while_parents_threads_are_busy(fork: str) -> None:
         assert others.submit(hasher.verify, stored, "x").result()
 
 
-def test_argon2_without_memory_is_busy_and_no_wrong_password(
-    hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_argon2_without_memory_is_busy(hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = hasher.hash("x")
 
     def fails(*_: object) -> bool:
@@ -190,7 +188,7 @@ def hashing_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("argon2id")}
 
 
-def test_other_threads_hash_in_those_of_the_hasher() -> None:
+def test_other_threads_use_the_hashing_threads() -> None:
     before = hashing_threads()
     hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, lanes=1, concurrent_hashes=4))
     stored = hasher.hash("x")
@@ -229,7 +227,7 @@ verified.wait()
     assert done.stdout.startswith("no password can be hashed: cannot schedule")
 
 
-def test_without_threads_no_password_waits_for_one(hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_password_waits_without_threads(hasher: PasswordHasher, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = hasher.hash("x")
     with ThreadPoolExecutor(1) as other:
         assert not other.submit(bool).result()  # so that its thread is there
@@ -239,14 +237,14 @@ def test_without_threads_no_password_waits_for_one(hasher: PasswordHasher, monke
             with pytest.raises(HasherBusy, match=f"no password can be hashed: {error}"):
                 other.submit(hasher.verify, stored, "x").result()
             monkeypatch.undo()
-            # Nor does the one that has begun wait for ever for those that have not.
+            # The thread that started does not wait forever for the others.
             (alone,) = begun
             alone.join(30)
             assert not alone.is_alive()
         assert other.submit(hasher.verify, stored, "x").result()
 
 
-def test_nothing_keeps_a_wrong_password_alive(hasher: PasswordHasher) -> None:
+def test_wrong_passwords_are_not_kept_alive(hasher: PasswordHasher) -> None:
     stored = hasher.hash("right")
     with ThreadPoolExecutor(1) as other:
         assert not other.submit(hasher.verify, stored, "wrong").result()
@@ -255,7 +253,7 @@ def test_nothing_keeps_a_wrong_password_alive(hasher: PasswordHasher) -> None:
         try:
             for _ in range(20):
                 assert not other.submit(hasher.verify, stored, "wrong").result()
-            # The thread that hashed may hold the last of them a moment longer.
+            # The hashing thread may hold the last exception a moment longer.
             end = time.monotonic() + 10
             while any(type(one) is VerifyMismatchError for one in gc.get_objects()):
                 assert time.monotonic() < end
@@ -267,7 +265,7 @@ def test_nothing_keeps_a_wrong_password_alive(hasher: PasswordHasher) -> None:
 def _only_one_starts(
     start: Callable[[threading.Thread], None], begun: list[threading.Thread], error: BaseException
 ) -> Callable[[threading.Thread], None]:
-    """Return what starts threads, but of those that hash only one, which it notes."""
+    """Return a ``Thread.start`` that starts only the first hashing thread, and records it."""
 
     def started(thread: threading.Thread) -> None:
         if thread.name.startswith("argon2id"):

@@ -1,4 +1,4 @@
-"""What every account store in SQL does, whichever database holds it."""
+"""The SQL account store, in every database."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def linked(value: str, *, provider: str = "okta", center: str = "acme") -> Ident
     return Identity("saml", center, value, matched_by="identity", provider=provider)
 
 
-def test_it_is_what_the_chain_asks_for(store: SqlAccounts) -> None:
+def test_store_implements_the_protocols_of_the_chain(store: SqlAccounts) -> None:
     assert isinstance(store, AccountStore)
     assert isinstance(store, PasswordStore)
 
 
-def test_an_account_is_found_by_name_email_and_id(store: SqlAccounts) -> None:
+def test_account_is_found_by_name_email_and_id(store: SqlAccounts) -> None:
     ann = store.add("acme", "Ann@Acme.example", first_name="Ann", last_name="Smith", roles=["B", "A"])
     assert ann.user_name == "Ann@Acme.example"
     assert ann.roles == {"A", "B"}
@@ -44,7 +44,7 @@ def test_an_account_is_found_by_name_email_and_id(store: SqlAccounts) -> None:
     assert store.get("nobody") is None
 
 
-def test_contact_centers_are_kept_apart(store: SqlAccounts) -> None:
+def test_contact_centers_are_separate(store: SqlAccounts) -> None:
     here = store.add("acme", "ann", identities=[("okta", "a1")])
     there = store.add("globex", "ann", identities=[("okta", "a1")])
     assert here.id != there.id
@@ -78,7 +78,7 @@ def test_linked_values_are_compared_exactly(store: SqlAccounts) -> None:
 
 
 @pytest.mark.parametrize("text", ["ann\0", "ann\ud800", "\0"])
-def test_text_that_no_database_can_hold_is_nobody(store: SqlAccounts, text: str) -> None:
+def test_text_that_cannot_be_stored_finds_no_account(store: SqlAccounts, text: str) -> None:
     ann = store.add("acme", "ann", identities=[("okta", "ann")])
     assert store.find(named("ann")) == store.find(linked("ann")) == ann
     assert store.find(named(text)) is None
@@ -87,7 +87,7 @@ def test_text_that_no_database_can_hold_is_nobody(store: SqlAccounts, text: str)
     assert store.password_hash("acme", text) is None
 
 
-def test_what_the_chain_must_know_of_an_account(store: SqlAccounts) -> None:
+def test_describe_returns_the_state_of_an_account(store: SqlAccounts) -> None:
     ann = store.add("acme", "ann", roles=["A"], enabled=False)
     assert store.describe(ann) == AccountState(ann.id, False, frozenset({"A"}), "acme", ann.version)
     assert (ann.is_authenticated, ann.is_active, ann.is_anonymous, ann.get_id()) == (True, False, False, ann.id)
@@ -97,9 +97,7 @@ def test_what_the_chain_must_know_of_an_account(store: SqlAccounts) -> None:
     assert found.is_active
 
 
-def test_the_version_changes_with_the_password_and_not_with_its_hash(
-    store: SqlAccounts, hasher: PasswordHasher
-) -> None:
+def test_version_changes_with_the_password_only(store: SqlAccounts, hasher: PasswordHasher) -> None:
     ann = store.add("acme", "Ann")
     assert ann.version
     assert store.password_hash("acme", "ann") is None
@@ -120,7 +118,7 @@ def test_the_version_changes_with_the_password_and_not_with_its_hash(
     assert store.password_hash("acme", "nobody") is None
 
 
-def test_identities_are_linked_to_one_account_at_a_time(store: SqlAccounts) -> None:
+def test_identity_belongs_to_one_account_at_a_time(store: SqlAccounts) -> None:
     ann, bob = store.add("acme", "ann"), store.add("acme", "bob")
     store.link(ann.id, "okta", "1")
     store.link(ann.id, "okta", "1")
@@ -145,7 +143,7 @@ def test_roles_are_replaced(store: SqlAccounts) -> None:
         store.set_roles(ann.id, {"B,C"})
 
 
-def test_a_deleted_account_leaves_nothing(store: SqlAccounts) -> None:
+def test_deleted_account_leaves_nothing(store: SqlAccounts) -> None:
     ann = store.add("acme", "ann", identities=[("okta", "1")])
     assert store.delete(ann.id) is True
     assert store.delete(ann.id) is False
@@ -154,7 +152,7 @@ def test_a_deleted_account_leaves_nothing(store: SqlAccounts) -> None:
     assert again.id != ann.id
 
 
-def test_changes_of_nobody_are_errors(store: SqlAccounts, hasher: PasswordHasher) -> None:
+def test_changing_an_unknown_account_is_an_error(store: SqlAccounts, hasher: PasswordHasher) -> None:
     with pytest.raises(NoSuchAccount):
         store.set_enabled("nobody", True)
     with pytest.raises(NoSuchAccount):
@@ -198,9 +196,7 @@ def test_rows_are_imported_all_or_none(store: SqlAccounts) -> None:
         ("identities", {"identities": [("okta", "")]}),
     ],
 )
-def test_what_cannot_be_kept_is_refused_by_its_field(
-    sqlite_store: SqlAccounts, field: str, changes: dict[str, object]
-) -> None:
+def test_invalid_values_are_refused_by_field(sqlite_store: SqlAccounts, field: str, changes: dict[str, object]) -> None:
     good: dict[str, object] = {"contact_center": "acme", "user_name": "ann"}
     with pytest.raises(AccountError, match=f"^{field}: ") as refusal:
         sqlite_store.add(**{**good, **changes})  # type: ignore[arg-type]  # wrong on purpose

@@ -1,4 +1,4 @@
-"""The Web Services step: one answer and one argon2 call for every way of being wrong."""
+"""The Web Services step: one answer and one argon2 call for every wrong credential."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def basic(user_name: str, password: str) -> str:
 
 
 class ReadOnly:
-    """Passwords that can be read and not written."""
+    """A password store that cannot be written."""
 
     def __init__(self, store: SqlAccounts) -> None:
         self._store = store
@@ -79,7 +79,7 @@ def step(people: SqlAccounts, hasher: PasswordHasher) -> WebServicesStep:
     return WebServicesStep(people, hasher, CHEAP)
 
 
-def test_the_walk_is_told_what_the_step_reads_and_for_how_long_it_holds(people: SqlAccounts) -> None:
+def test_step_declares_its_evidence_and_cache_time(people: SqlAccounts) -> None:
     settings = PasswordSettings(reuse_verified_for=7)
     step = WebServicesStep(people, PasswordHasher(settings), settings)
     assert (step.name, step.credentials, step.reuse_verified_for) == ("web_services", "basic", 7)
@@ -87,7 +87,7 @@ def test_the_walk_is_told_what_the_step_reads_and_for_how_long_it_holds(people: 
 
 
 @pytest.mark.parametrize("name", ["ann@acme.example", "ANN@ACME.EXAMPLE", "ACME\\ann@acme.example"])
-def test_name_and_password_prove_an_identity(step: WebServicesStep, name: str) -> None:
+def test_name_and_password_authenticate_an_identity(step: WebServicesStep, name: str) -> None:
     outcome = ask(step, basic(name, "right: pässword"))
     assert isinstance(outcome, Authenticated)
     proven = outcome.identity
@@ -95,23 +95,21 @@ def test_name_and_password_prove_an_identity(step: WebServicesStep, name: str) -
     assert proven.subject == "ann@acme.example"
 
 
-def test_without_a_header_or_with_another_scheme_it_hands_over(step: WebServicesStep, calls: list[Any]) -> None:
+def test_step_is_not_applicable_without_basic_header(step: WebServicesStep, calls: list[Any]) -> None:
     assert ask(step, None) == NotApplicable()
     assert ask(step, "Bearer x") == NotApplicable()
     assert calls == []
 
 
 @pytest.mark.parametrize("header", ["Basic", "Basic !!!", "Basic YW5u", "basic /w=="])
-def test_a_malformed_header_is_a_rejection(step: WebServicesStep, header: str, calls: list[Any]) -> None:
+def test_malformed_header_is_rejected(step: WebServicesStep, header: str, calls: list[Any]) -> None:
     outcome = ask(step, header)
     assert isinstance(outcome, Rejected)
     assert outcome.reason is Reason.MALFORMED_CREDENTIALS
     assert calls == []
 
 
-def test_unknown_user_no_password_and_wrong_password_are_one_refusal_and_one_call_each(
-    step: WebServicesStep, calls: list[Any]
-) -> None:
+def test_unknown_user_and_wrong_password_cost_the_same(step: WebServicesStep, calls: list[Any]) -> None:
     outcomes = [
         ask(step, basic("nobody", "right: pässword")),
         ask(step, basic("nopassword", "right: pässword")),
@@ -126,7 +124,7 @@ def test_unknown_user_no_password_and_wrong_password_are_one_refusal_and_one_cal
     assert len(set(map(str, calls))) == 1
 
 
-def test_a_login_renews_a_hash_of_former_parameters_and_a_dry_run_does_not(people: SqlAccounts) -> None:
+def test_login_renews_an_old_hash_unlike_explain(people: SqlAccounts) -> None:
     step = WebServicesStep(people, PasswordHasher(PasswordSettings(memory_kib=128, iterations=2)), CHEAP)
     before, account = people.password_hash("acme", "ann@acme.example"), people.get_by_name("acme", "ann@acme.example")
     good = basic("ann@acme.example", "right: pässword")
@@ -142,7 +140,7 @@ def test_a_login_renews_a_hash_of_former_parameters_and_a_dry_run_does_not(peopl
     assert people.password_hash("acme", "ann@acme.example") == renewed
 
 
-def test_a_success_holds_until_its_password_changes(
+def test_success_holds_until_the_password_changes(
     people: SqlAccounts, step: WebServicesStep, hasher: PasswordHasher, calls: list[Any]
 ) -> None:
     account = people.get_by_name("acme", "ann@acme.example")
@@ -158,9 +156,7 @@ def test_a_success_holds_until_its_password_changes(
     assert not step.still_holds(evidence, ACME, proven)
 
 
-def test_a_success_that_renewed_the_hash_holds_without_another_verification(
-    people: SqlAccounts, calls: list[Any]
-) -> None:
+def test_renewed_hash_needs_no_second_verification(people: SqlAccounts, calls: list[Any]) -> None:
     step = WebServicesStep(people, PasswordHasher(PasswordSettings(memory_kib=128, iterations=2)), CHEAP)
     evidence = evidence_of(basic("ann@acme.example", "right: pässword"))
     proven = step.authenticate(evidence, ACME)
@@ -169,7 +165,7 @@ def test_a_success_that_renewed_the_hash_holds_without_another_verification(
     assert len(calls) == 1
 
 
-def test_a_proof_holds_no_hash(people: SqlAccounts, step: WebServicesStep) -> None:
+def test_outcome_holds_no_hash(people: SqlAccounts, step: WebServicesStep) -> None:
     proven = ask(step, basic("ann@acme.example", "right: pässword"))
     assert isinstance(proven, Authenticated)
     stored = people.password_hash("acme", "ann@acme.example")
@@ -180,9 +176,7 @@ def test_a_proof_holds_no_hash(people: SqlAccounts, step: WebServicesStep) -> No
 
 
 @pytest.mark.parametrize("changed", [True, False])
-def test_a_former_password_is_never_remembered_under_the_new_version(
-    people: SqlAccounts, hasher: PasswordHasher, changed: bool
-) -> None:
+def test_old_password_is_not_cached_for_new_version(people: SqlAccounts, hasher: PasswordHasher, changed: bool) -> None:
     account = people.get_by_name("acme", "ann@acme.example")
     assert account is not None
 
@@ -191,7 +185,7 @@ def test_a_former_password_is_never_remembered_under_the_new_version(
             people.set_password(account.id, hasher.hash("new"))
 
     class Racing(ReadOnly):
-        """Changes the password once, after the hash was read and before the account is."""
+        """Change the password once, after the hash is read and before the account is."""
 
         once: ClassVar = [change]
 
@@ -223,16 +217,14 @@ def test_a_former_password_is_never_remembered_under_the_new_version(
     assert authenticated("new") is changed
 
 
-def test_a_login_stands_though_its_hash_cannot_be_renewed(
-    people: SqlAccounts, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_login_succeeds_although_renewing_the_hash_fails(people: SqlAccounts, caplog: pytest.LogCaptureFixture) -> None:
     step = WebServicesStep(ReadOnly(people), PasswordHasher(PasswordSettings(memory_kib=128)), CHEAP)
     with caplog.at_level(logging.WARNING):
         assert isinstance(ask(step, basic("ann@acme.example", "right: pässword")), Authenticated)
     assert "it is read-only" in caplog.text
 
 
-def test_what_cannot_answer_is_an_error_of_its_own(people: SqlAccounts, tmp_path: Any) -> None:
+def test_unavailable_stores_raise_their_own_errors(people: SqlAccounts, tmp_path: Any) -> None:
     hasher = PasswordHasher(PasswordSettings(memory_kib=64, iterations=1, concurrent_hashes=1), slot_timeout=0.01)
     with hasher.slot(), pytest.raises(HasherBusy):
         ask(WebServicesStep(people, hasher, CHEAP), basic("ann@acme.example", "right: pässword"))
@@ -249,7 +241,7 @@ def test_the_challenge_names_the_contact_center(step: WebServicesStep) -> None:
     assert challenge.location == ""
 
 
-def test_foreign_hashes_cost_one_call_of_their_own_whoever_asks(
+def test_foreign_hashes_cost_one_call_each(
     hasher: PasswordHasher, calls: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     verified: list[str] = []

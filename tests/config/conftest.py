@@ -1,4 +1,4 @@
-"""A folder with what a full configuration names, and the configuration itself."""
+"""A folder with the files that a full configuration names, and that configuration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Refused = Callable[[object], list[str]]
 
 @pytest.fixture(scope="session")
 def key_pair() -> tuple[str, str]:
-    """A private key and its certificate, in PEM form."""
+    """A private key and its certificate, in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sp")])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -46,13 +46,13 @@ def folder(tmp_path: Path, key_pair: tuple[str, str]) -> Path:
 
 @pytest.fixture
 def load(folder: Path) -> Load:
-    """Read a mapping, relative to the folder."""
+    """Load a mapping whose paths start from the folder."""
     return lambda mapping: load_settings(mapping, base_path=folder, app_name="portal")
 
 
 @pytest.fixture
 def refused(load: Load) -> Refused:
-    """Read a mapping that cannot be read, and return the problems."""
+    """Load a wrong mapping and return its problems."""
 
     def problems(mapping: object) -> list[str]:
         with pytest.raises(ConfigurationError) as caught:
@@ -64,7 +64,7 @@ def refused(load: Load) -> Refused:
 
 @pytest.fixture
 def full() -> Mapping:
-    """A configuration that says something for every key."""
+    """A configuration that sets every key."""
     return {
         "public_url": "https://portal.acme.example",
         "allow_http": False,

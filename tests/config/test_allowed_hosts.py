@@ -1,4 +1,4 @@
-"""Where the Salesforce session id may be sent: exact hosts, and suffixes at a label's border."""
+"""The hosts that may receive a Salesforce session ID: exact hosts and domain suffixes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from flask_genesys_auth.config.addresses import AllowedHost
         ),
     ],
 )
-def test_an_entry_allows_exactly_what_it_names(
+def test_entry_allows_exactly_the_host_it_names(
     entry: AllowedHost, allowed: list[tuple[str, str, int]], refused: list[tuple[str, str, int]]
 ) -> None:
     assert all(entry.matches(*parts) for parts in allowed)

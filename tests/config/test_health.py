@@ -1,4 +1,4 @@
-"""What doctor says of the configuration and its files: each relaxation and fault, beside the same without it."""
+"""Health checks of the configuration and its files: each finding beside a configuration without it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def troubles(load: Load, mapping: Mapping) -> dict[str, str]:
     return {check.name: check.status for check in found}
 
 
-def test_a_plain_configuration_has_no_trouble(load: Load, folder: Path) -> None:
+def test_plain_configuration_has_no_findings(load: Load, folder: Path) -> None:
     settings = load({"contact_centers": {"acme": {"web_services": {}}}, "default_contact_center": "acme"})
     checks = {check.name: check for check in configuration_checks(settings)}
     assert {check.status for check in checks.values()} == {"ok"}
@@ -29,12 +29,12 @@ def test_a_plain_configuration_has_no_trouble(load: Load, folder: Path) -> None:
     assert str(folder) in checks["configuration.base_path"].finding
 
 
-def test_a_base_path_that_is_no_folder_is_told(load: Load) -> None:
+def test_missing_base_path_is_a_warning(load: Load) -> None:
     mapping = {"base_path": "nowhere", "contact_centers": {"acme": {"web_services": {}}}}
     assert troubles(load, mapping) == {"configuration.base_path": "warning"}
 
 
-def test_an_application_that_is_open_unless_marked_is_told(load: Load) -> None:
+def test_unprotected_default_is_a_warning(load: Load) -> None:
     mapping = {"protect_by_default": False, "contact_centers": {"acme": {"web_services": {}}}}
     assert troubles(load, mapping) == {"configuration.protect_by_default": "warning"}
 
@@ -63,7 +63,7 @@ def test_an_application_that_is_open_unless_marked_is_told(load: Load) -> None:
         ),
     ],
 )
-def test_each_plain_http_that_leaves_the_machine_is_told(load: Load, root: Mapping, center: Mapping, key: str) -> None:
+def test_plain_http_to_another_host_is_a_warning(load: Load, root: Mapping, center: Mapping, key: str) -> None:
     mapping: dict[str, Any] = {**root, "contact_centers": {"acme": {"web_services": {}, **center}}}
     assert troubles(load, mapping) == {f"configuration.{key}.allow_http": "warning"}
     assert troubles(load, _by_https(mapping)) == {}
@@ -95,7 +95,7 @@ VERIFIED = "sslmode=verify-full&sslrootcert=/etc/ca.pem"
         ("accounts_url", f"{PG}db.internal/portal", "postgresql+psycopg:///portal?service=portal"),
     ],
 )
-def test_a_store_on_another_machine_without_verified_tls_is_told(
+def test_remote_store_without_verified_tls_is_a_warning(
     load: Load, monkeypatch: pytest.MonkeyPatch, key: str, open_: str, well: str
 ) -> None:
     for variable in ("PGHOST", "PGHOSTADDR", "PGSSLMODE"):
@@ -109,7 +109,7 @@ def test_a_store_on_another_machine_without_verified_tls_is_told(
     assert "s3cret" not in str(list(configuration_checks(load(mapping(open_)))))
     assert troubles(load, mapping(well)) == {}
     if key != "throttle.storage_url" and well.startswith("postgresql"):
-        # What libpq takes from the environment counts, too.
+        # libpq's environment variables count as well.
         monkeypatch.setenv("PGSSLMODE", "verify-full")
         assert troubles(load, mapping(f"{PG}db.internal/portal")) == {}
         monkeypatch.setenv("PGSSLMODE", "require")
@@ -134,14 +134,14 @@ def secret_file(load: Load, folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("mode", "status"), [(0o600, "ok"), (0o640, "ok"), (0o644, "failure"), (0o601, "failure"), (0o602, "failure")]
 )
-def test_a_secret_is_for_nobody_else(load: Load, folder: Path, mode: int, status: str) -> None:
+def test_world_readable_secret_is_a_failure(load: Load, folder: Path, mode: int, status: str) -> None:
     (folder / "client-secret").chmod(mode)
     name = "files.contact_centers.acme.configuration_server.client_secret"
     assert secret_file(load, folder) == {name: status}
 
 
 @pytest.mark.parametrize(("mode", "status"), [(0o644, "ok"), (0o646, "failure")])
-def test_metadata_may_be_read_by_everybody_and_written_by_nobody_else(tmp_path: Path, mode: int, status: str) -> None:
+def test_world_writable_metadata_is_a_failure(tmp_path: Path, mode: int, status: str) -> None:
     file = tmp_path / "idp.xml"
     file.touch()
     file.chmod(mode)
@@ -151,7 +151,7 @@ def test_metadata_may_be_read_by_everybody_and_written_by_nobody_else(tmp_path: 
 
 
 @pytest.mark.parametrize(("mode", "status"), [(0o755, "ok"), (0o777, "failure"), (0o1777, "ok")])
-def test_a_folder_in_which_anybody_may_replace_the_file_is_told(tmp_path: Path, mode: int, status: str) -> None:
+def test_world_writable_folder_is_a_failure(tmp_path: Path, mode: int, status: str) -> None:
     file = tmp_path / "etc" / "sp.key"
     file.parent.mkdir()
     file.touch(0o600)
@@ -160,18 +160,18 @@ def test_a_folder_in_which_anybody_may_replace_the_file_is_told(tmp_path: Path, 
     assert check.status == status
 
 
-def test_a_file_that_has_gone_is_told(tmp_path: Path) -> None:
+def test_missing_file_is_a_failure(tmp_path: Path) -> None:
     (check,) = file_checks("files.key", tmp_path / "sp.key", secret=True)
     assert (check.status, "No such file" in check.finding) == ("failure", True)
 
 
-def test_a_file_named_twice_is_told_once(load: Load, folder: Path) -> None:
+def test_file_named_twice_is_reported_once(load: Load, folder: Path) -> None:
     genesys = {**GENESYS, "url": "https://gws.example", "client_secret": {"file": "client-secret"}}
     centers = {name: {"configuration_server": genesys} for name in ("acme", "globex")}
     assert len(list(files_checks(load({"contact_centers": centers})))) == 1
 
 
-def test_a_file_that_is_made_later_needs_a_folder(tmp_path: Path) -> None:
+def test_file_created_later_needs_a_folder(tmp_path: Path) -> None:
     assert absent_file_check("state.file", tmp_path / "new" / "state.sqlite3").status == "ok"
     (tmp_path / "file").touch()
     assert absent_file_check("state.file", tmp_path / "file" / "state.sqlite3").status == "failure"

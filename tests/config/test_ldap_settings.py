@@ -1,4 +1,4 @@
-"""The table of an LDAP directory: each refusal beside what is accepted."""
+"""The table of an LDAP directory: each refused value beside an accepted one."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def at(load: Load, mapping: Mapping) -> Ldap:
     return found.ldap
 
 
-def test_the_least_is_servers_and_where_people_are(load: Load) -> None:
+def test_servers_and_base_are_enough(load: Load) -> None:
     assert at(load, with_ldap()) == Ldap(servers=(LdapServer(True, "ldap.acme.example", 636),), base=BASE)
     template = {"servers": [SERVER], "user_dn": f"uid={{user}},{BASE}"}
     assert at(load, with_ldap(template)).user_dn == f"uid={{user}},{BASE}"
 
 
-def test_everything_is_read(load: Load, folder: Path) -> None:
+def test_every_ldap_key_is_read(load: Load, folder: Path) -> None:
     (folder / "password").write_text("s3cret\n")
     found = at(
         load,
@@ -124,7 +124,7 @@ def test_everything_is_read(load: Load, folder: Path) -> None:
         ({"allow_http": True}, "allow_http", "is not a known key"),
     ],
 )
-def test_what_is_wrong_is_told_at_its_key(
+def test_wrong_values_are_reported_at_their_keys(
     load: Load, refused: Refused, changes: dict[str, Any], key: str, finding: str
 ) -> None:
     problems = refused(changed(**changes))
@@ -135,19 +135,19 @@ def test_what_is_wrong_is_told_at_its_key(
     assert at(load, changed()).base == BASE
 
 
-def test_an_unknown_key_names_the_nearest(refused: Refused) -> None:
+def test_unknown_ldap_key_names_the_nearest(refused: Refused) -> None:
     (problem,) = refused(changed(serves=[SERVER]))
     assert problem.startswith(f"{LDAP}.serves: is not a known key")
     assert "servers" in problem
 
 
 @pytest.mark.parametrize("key", ["login_name", "cme_user_name", "identity"])
-def test_what_accounts_are_found_by_must_be_read(load: Load, refused: Refused, key: str) -> None:
+def test_matched_attribute_is_required(load: Load, refused: Refused, key: str) -> None:
     assert refused(with_ldap(match=key)) == [f'{LDAP}.attributes.{key}: is required with match = "{key}"']
     assert getattr(at(load, with_ldap({**LEAST, "attributes": {key: "cn"}}, match=key)).attributes, key) == "cn"
 
 
-def test_plain_ldap_stays_on_the_machine_unless_it_is_allowed(load: Load, refused: Refused) -> None:
+def test_plain_ldap_to_another_host_needs_allow_plain(load: Load, refused: Refused) -> None:
     plain = {"servers": [SERVER, "ldap://ldap.acme.example"], "start_tls": False}
     (problem,) = refused(changed(**plain))
     assert problem.startswith(f"{LDAP}.servers: ldap://ldap.acme.example:389 is plain LDAP")
@@ -168,11 +168,11 @@ def test_plain_ldap_stays_on_the_machine_unless_it_is_allowed(load: Load, refuse
         ("proxy", "http://proxy.acme.example:3128"),
     ],
 )
-def test_what_an_ldap_directory_cannot_heed_is_refused(refused: Refused, key: str, value: str) -> None:
+def test_keys_of_genesys_are_refused_with_ldap(refused: Refused, key: str, value: str) -> None:
     assert refused(with_ldap(**{key: value})) == [f'{PATH}.{key}: is not used with directory = "ldap": remove it']
 
 
-def test_the_table_belongs_to_an_ldap_directory(load: Load, refused: Refused) -> None:
+def test_ldap_table_requires_an_ldap_directory(load: Load, refused: Refused) -> None:
     assert refused(with_ldap(directory="acme.staff:Directory")) == [
         f'{LDAP}: requires directory = "ldap": set it, or remove this table'
     ]

@@ -1,4 +1,4 @@
-"""A limit is what the library ``limits``, whose notation it has, makes of it; whatever that refuses is refused."""
+"""Limits are read exactly as the library ``limits`` reads them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flask_genesys_auth.config.rules import parse_limit
 
 
 def library_says(text: str) -> tuple[int, int] | None:
-    """Return what the library reads, ``None`` where it refuses or reads several."""
+    """Return the limit that the library reads, or ``None`` if it refuses or reads several."""
     try:
         found = limits.parse_many(text)
     except ValueError:
@@ -20,7 +20,7 @@ def library_says(text: str) -> tuple[int, int] | None:
 
 
 def ours_says(text: str) -> tuple[int, int] | None:
-    """Return what is read here."""
+    """Return the limit that we read."""
     try:
         return parse_limit(text)
     except ValueError:
@@ -40,7 +40,7 @@ def ours_says(text: str) -> tuple[int, int] | None:
         ("6 per 0 minutes", (6, 60)),
     ],
 )
-def test_a_limit_is_read_as_the_library_reads_it(text: str, expected: tuple[int, int]) -> None:
+def test_limit_is_read_as_by_the_library(text: str, expected: tuple[int, int]) -> None:
     assert ours_says(text) == library_says(text) == expected
 
 
@@ -51,14 +51,14 @@ def test_a_limit_is_read_as_the_library_reads_it(text: str, expected: tuple[int,
         *("x", "1 per minute; 5 per hour", "1 per minute,", "10 per \u0660 minutes"),
     ],
 )
-def test_what_the_library_refuses_is_refused(text: str) -> None:
+def test_limits_that_the_library_refuses_are_refused(text: str) -> None:
     assert library_says(text) is None
     with pytest.raises(ValueError, match="is not a limit"):
         parse_limit(text)
 
 
 @pytest.mark.parametrize("text", ["10 per hour\u017f", "10 per minute\u017f", "\u06610 per hour"])
-def test_letters_that_only_fold_to_ascii_are_refused_by_every_version(text: str) -> None:
+def test_letters_that_fold_to_ascii_are_refused(text: str) -> None:
     assert ours_says(text.replace("\u017f", "s").replace("\u0661", "1")) is not None
     assert ours_says(text) is None
 

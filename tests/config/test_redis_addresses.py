@@ -1,4 +1,4 @@
-"""Addresses of Redis: what is read of them, what is shown, and which are refused."""
+"""Redis URLs: their parts, the form that messages show, and refused forms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SENTINEL = "redis+sentinel://"
         ("unix:///run/redis.sock?username=ann&password=pw&db=1", "unix:///run/redis.sock?db=1", ("pw",)),
     ],
 )
-def test_what_is_shown_holds_no_secret(url: str, shown: str, secrets: tuple[str, ...]) -> None:
+def test_shown_redis_url_holds_no_secret(url: str, shown: str, secrets: tuple[str, ...]) -> None:
     address = redis_address(url)
     assert (address.shown, address.secrets) == (shown, secrets)
     assert not any(secret in repr(address) for secret in secrets)

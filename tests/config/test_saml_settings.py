@@ -1,4 +1,4 @@
-"""The tables of SAML: several providers, metadata from an address, keys, and what needs what."""
+"""The SAML tables: several providers, metadata URLs, keys, and keys that require others."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_several_providers_keep_their_order(load: Load) -> None:
     assert list(saml_of(load, mapping).identity_providers) == ["okta", "entra"]
 
 
-def test_two_providers_do_not_share_metadata_without_saying_which_is_which(load: Load, refused: Refused) -> None:
+def test_shared_metadata_need_an_entity_id_each(load: Load, refused: Refused) -> None:
     def both(**entra: str) -> Mapping:
         mapping = table(entity_id="https://one.example")
         mapping["contact_centers"]["acme"]["saml"]["identity_providers"]["entra"] = {"metadata": "idp.xml", **entra}
@@ -88,7 +88,9 @@ def test_two_providers_do_not_share_metadata_without_saying_which_is_which(load:
     ]
 
 
-def test_keys_to_decrypt_come_in_pairs(load: Load, refused: Refused, folder: Path, key_pair: tuple[str, str]) -> None:
+def test_encryption_keys_need_their_certificates(
+    load: Load, refused: Refused, folder: Path, key_pair: tuple[str, str]
+) -> None:
     pair = {"key": {"file": "sp.key"}, "certificate": {"file": "sp.crt"}}
     (found,) = saml_of(load, table({"encryption_keys": [pair]})).encryption_keys
     assert isinstance(found, KeyPair)
@@ -113,7 +115,9 @@ def test_keys_to_decrypt_come_in_pairs(load: Load, refused: Refused, folder: Pat
 
 
 @pytest.mark.parametrize("key", ["sign_metadata", "next_signing_certificate"])
-def test_what_signs_needs_a_signing_key(load: Load, refused: Refused, key: str, key_pair: tuple[str, str]) -> None:
+def test_signing_options_require_a_signing_key(
+    load: Load, refused: Refused, key: str, key_pair: tuple[str, str]
+) -> None:
     value: Any = True if key == "sign_metadata" else key_pair[1]
     signing = {"signing_key": {"file": "sp.key"}, "signing_certificate": {"file": "sp.crt"}}
     assert getattr(saml_of(load, table({key: value, **signing})), key)
@@ -162,22 +166,22 @@ def test_what_signs_needs_a_signing_key(load: Load, refused: Refused, key: str, 
         ),
     ],
 )
-def test_contradictions_of_a_provider_are_told(
+def test_contradictions_of_a_provider_are_reported(
     load: Load, refused: Refused, provider: Mapping, findings: list[str]
 ) -> None:
     assert okta(load, table()).name == "okta"
     assert refused(table(**provider)) == [f"{OKTA}.{finding}" for finding in findings]
 
 
-def test_metadata_on_loopback_may_come_by_plain_http(load: Load) -> None:
+def test_metadata_on_loopback_may_use_plain_http(load: Load) -> None:
     assert okta(load, table(metadata="http://127.0.0.1:5002/metadata")).metadata == "http://127.0.0.1:5002/metadata"
 
 
-def test_groups_are_taken_as_they_are_written(load: Load) -> None:
+def test_group_names_are_kept_as_written(load: Load) -> None:
     given = {"Contact Center Agents": "ROLE_AGENT", "ALLOW_SHA1": "ROLE_SUPERVISOR"}
     assert dict(okta(load, table(role_map=given, attributes={"groups": "g"})).role_map) == given
 
 
-def test_no_domain_counts_as_another_of_which_it_is_the_folded_form() -> None:
+def test_email_domains_are_not_folded() -> None:
     assert rules.domain("STRA\u00dfE.example") == rules.domain("strasse.example")
     assert rules.email_domain("STRA\u00dfE.example") == "stra\u00dfe.example" != rules.email_domain("strasse.example")

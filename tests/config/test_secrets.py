@@ -1,4 +1,4 @@
-"""A secret is read from where the configuration says, and shows nowhere."""
+"""Secrets are read from text, a file or the environment, and never shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flask_genesys_auth.config.secrets import MAX_FILE, Secret, SecretSource, re
 from flask_genesys_auth.errors import ConfigurationError
 
 from .conftest import Load, Mapping
-from .test_settings_refused import CENTER, CS, IDP, changed
+from .test_errors import CENTER, CS, IDP, changed
 
 SECRET = "hunter2-hunter2"
 
@@ -42,7 +42,7 @@ def problem(source: SecretSource, folder: Path) -> str:
         ("pässwörd €\n".encode(), "pässwörd €"),
     ],
 )
-def test_a_file_is_read_without_its_last_line_end(tmp_path: Path, content: bytes, expected: str) -> None:
+def test_last_line_end_of_a_file_is_removed(tmp_path: Path, content: bytes, expected: str) -> None:
     (tmp_path / "secret").write_bytes(content)
     assert found(SecretSource("file", "secret"), tmp_path) == expected
     assert found(SecretSource("file", str(tmp_path / "secret")), Path("/elsewhere")) == expected
@@ -52,18 +52,18 @@ def test_a_file_is_read_without_its_last_line_end(tmp_path: Path, content: bytes
     ("content", "finding"),
     [(b"", "is empty"), (b"\n", "is empty"), (b" \t\n", "is empty"), (b"\xff\xfeabc", "is not UTF-8 text")],
 )
-def test_a_file_that_holds_no_text_is_refused(tmp_path: Path, content: bytes, finding: str) -> None:
+def test_file_without_text_is_refused(tmp_path: Path, content: bytes, finding: str) -> None:
     (tmp_path / "secret").write_bytes(content)
     assert problem(SecretSource("file", "secret"), tmp_path) == f"{tmp_path / 'secret'} {finding}"
 
 
-def test_a_file_that_is_not_there_or_no_file_is_refused(tmp_path: Path) -> None:
+def test_missing_file_or_folder_is_refused_as_secret(tmp_path: Path) -> None:
     gone = f"the file {tmp_path / 'gone'} does not exist: create it, or correct the path"
     assert problem(SecretSource("file", "gone"), tmp_path) == gone
     assert problem(SecretSource("file", "."), tmp_path) == f"{tmp_path} is not a file"
 
 
-def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
+def test_too_large_file_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "large").open("wb") as file:
         file.truncate(MAX_FILE + 1)
     with pytest.raises(ValidationError, match="is larger than"):
@@ -73,12 +73,12 @@ def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     assert read_file(tmp_path / "large") == bytes(MAX_FILE)
 
 
-def test_a_path_that_cannot_be_one_is_refused() -> None:
+def test_invalid_path_is_refused() -> None:
     with pytest.raises(ValidationError):
         read_file(Path("nul\0"))
 
 
-def test_an_environment_variable_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = SecretSource("env", "PORTAL_SECRET")
     assert problem(source, tmp_path) == "the environment variable PORTAL_SECRET is not set: set it"
     monkeypatch.setenv("PORTAL_SECRET", "")
@@ -93,7 +93,7 @@ def test_text_is_the_secret_itself(tmp_path: Path) -> None:
     assert problem(SecretSource("text", "\ud800"), tmp_path) == "the secret is not UTF-8 text"
 
 
-def test_a_secret_does_not_show() -> None:
+def test_secret_never_shows() -> None:
     secret = Secret(SECRET)
     assert SECRET not in f"{secret} {secret!r} {[secret]} {secret!s:>40} {SecretSource('text', SECRET)!r}"
     with pytest.raises(TypeError) as caught:
@@ -101,7 +101,7 @@ def test_a_secret_does_not_show() -> None:
     assert SECRET not in str(caught.value)
 
 
-def test_secrets_are_compared_by_what_they_hold() -> None:
+def test_secrets_are_compared_by_value() -> None:
     assert Secret("a") == Secret("a")
     assert Secret("a") != Secret("b")
     assert Secret("a") != "a"
@@ -123,7 +123,7 @@ def test_the_settings_do_not_show_their_secrets(load: Load, full: Mapping) -> No
 
 
 def everything(error: BaseException) -> Iterator[str]:
-    """What a log, a debugger's page or an error tracker would show of an exception and of those behind it."""
+    """Yield all that a log, a debugger or an error tracker would show of an exception and its causes."""
     yield "".join(traceback.format_exception(error))
     yield repr(error) + str(error) + repr(error.__dict__)
     for behind in (error.__cause__, error.__context__):

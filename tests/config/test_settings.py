@@ -1,4 +1,4 @@
-"""What is read: every key, every default, one form for each value."""
+"""Every key, every default, and the normal form of each value."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_every_key_is_read(folder: Path, load: Load, full: Mapping, key_pair: tu
     )
 
 
-def test_files_are_known_by_their_keys_and_whether_they_are_secret(load: Load, folder: Path, full: Mapping) -> None:
+def test_named_files_are_listed_with_their_keys(load: Load, folder: Path, full: Mapping) -> None:
     assert [(one.key, one.path, one.secret) for one in load(full).files] == [
         (f"contact_centers.acme.{key}", folder / name, secret)
         for key, name, secret in (
@@ -134,27 +134,27 @@ def test_files_are_known_by_their_keys_and_whether_they_are_secret(load: Load, f
     ]
 
 
-def test_the_full_configuration_of_these_tests_leaves_no_value_at_its_default(load: Load, full: Mapping) -> None:
+def test_full_configuration_changes_every_default(load: Load, full: Mapping) -> None:
     settings = load({**full, "allow_http": True})  # false in the fixture, for the tests of addresses on plain http
     for value in (settings, settings.session, settings.passwords, settings.throttle, settings.salesforce_headers):
         for field in dataclasses.fields(value):
             assert getattr(value, field.name) != field.default, field.name
 
 
-def test_what_was_given_is_not_changed(load: Load, full: Mapping) -> None:
+def test_given_mapping_is_not_changed(load: Load, full: Mapping) -> None:
     before = repr(full)
     load(full)
     assert repr(full) == before
 
 
-def test_empty_text_stands_for_the_default(folder: Path, load: Load) -> None:
+def test_empty_text_means_the_default(folder: Path, load: Load) -> None:
     acme: Mapping = {"id": "", "public_url": "", "hosts": [], "web_services": {}}
     plain = load({"contact_centers": {"acme": {"web_services": {}}}})
     keys = ("default_contact_center", "public_url", "state_namespace", "accounts_url", "login_view")
     assert load({**dict.fromkeys(keys, ""), "contact_centers": {"acme": acme}}) == plain
 
 
-def test_a_step_without_a_table_or_switched_off_is_disabled(load: Load, full: Mapping) -> None:
+def test_step_without_an_enabled_table_is_disabled(load: Load, full: Mapping) -> None:
     acme = full["contact_centers"]["acme"]
     for step in ("salesforce", "configuration_server", "web_services", "saml"):
         acme[step]["enabled"] = False
@@ -163,7 +163,7 @@ def test_a_step_without_a_table_or_switched_off_is_disabled(load: Load, full: Ma
     assert not load(full).saml_enabled
 
 
-def test_a_step_switched_off_reads_no_file_and_needs_no_key(load: Load, refused: Refused, full: Mapping) -> None:
+def test_disabled_step_reads_and_requires_nothing(load: Load, refused: Refused, full: Mapping) -> None:
     acme = full["contact_centers"]["acme"]
     acme["salesforce"] = {"enabled": False}
     acme["configuration_server"] = {"enabled": False, "client_secret": {"file": "gone"}}
@@ -196,7 +196,7 @@ def test_a_step_switched_off_reads_no_file_and_needs_no_key(load: Load, refused:
         ("memory://", "sqlite:////srv/a.db", "memory://", "sqlite:////srv/a.db"),
     ],
 )
-def test_databases(
+def test_database_urls_and_their_defaults(
     folder: Path, load: Load, state: str, accounts: str, expected_state: str, expected_accounts: str
 ) -> None:
     mapping: Mapping = {"contact_centers": {"acme": {}}, "accounts_url": accounts}
@@ -207,14 +207,14 @@ def test_databases(
     assert settings.accounts_url == expected_accounts.format(folder)
 
 
-def test_paths_are_relative_to_the_base_path_of_the_mapping(folder: Path, full: Mapping) -> None:
+def test_paths_start_from_the_configured_base_path(folder: Path, full: Mapping) -> None:
     for base in (str(folder), folder, folder.name):
         settings = load_settings({**full, "base_path": base}, base_path=folder.parent, app_name="portal")
         assert settings.base_path == folder
         assert settings.accounts_url == f"sqlite:///{folder}/people.sqlite3"
 
 
-def test_python_may_give_paths_tuples_and_sets(load: Load, folder: Path, full: Mapping) -> None:
+def test_python_may_pass_paths_tuples_and_sets(load: Load, folder: Path, full: Mapping) -> None:
     acme = full["contact_centers"]["acme"]
     acme["hosts"] = ("portal.acme.example",)
     acme["domains"] = {"acme.example"}
@@ -229,7 +229,7 @@ def test_python_may_give_paths_tuples_and_sets(load: Load, folder: Path, full: M
 @pytest.mark.parametrize(
     ("prefix", "expected"), [("/saml", "/saml"), ("saml", "/saml"), ("/a/b/", "/a/b"), ("//x//", "/x")]
 )
-def test_the_prefix_of_saml_addresses_has_one_form(load: Load, prefix: str, expected: str) -> None:
+def test_saml_url_prefix_is_normalised(load: Load, prefix: str, expected: str) -> None:
     assert load({"saml_url_prefix": prefix, "contact_centers": {"acme": {}}}).saml_url_prefix == expected
 
 
@@ -245,11 +245,11 @@ def test_the_prefix_of_saml_addresses_has_one_form(load: Load, prefix: str, expe
         ("https://[2001:DB8:0::1]", "https://[2001:db8::1]"),
     ],
 )
-def test_addresses_have_one_form(load: Load, url: str, expected: str) -> None:
+def test_urls_are_normalised(load: Load, url: str, expected: str) -> None:
     assert load({"public_url": url, "contact_centers": {"acme": {}}}).public_url == expected
 
 
-def test_plain_http_elsewhere_is_accepted_with_allow_http_beside_it(load: Load, refused: Refused) -> None:
+def test_plain_http_to_other_hosts_needs_allow_http(load: Load, refused: Refused) -> None:
     mapping: Mapping = {
         "public_url": "http://portal.example",
         "contact_centers": {
@@ -285,7 +285,7 @@ def test_plain_http_elsewhere_is_accepted_with_allow_http_beside_it(load: Load, 
     assert center.salesforce.redirect_hosts == (AllowedHost("sf2.internal", "http", 80),)
 
 
-def test_a_directory_of_ones_own_needs_nothing_else(load: Load) -> None:
+def test_custom_directory_needs_no_other_key(load: Load) -> None:
     table = {"directory": "acme.directories:Badges"}
     settings = load({"contact_centers": {"acme": {"configuration_server": table}}})
     found = settings.contact_centers["acme"].configuration_server
@@ -293,7 +293,7 @@ def test_a_directory_of_ones_own_needs_nothing_else(load: Load) -> None:
     assert (found.directory, found.url) == ("acme.directories:Badges", "")
 
 
-def test_several_contact_centers_with_saml_are_told_apart_by_host(load: Load, refused: Refused) -> None:
+def test_several_saml_contact_centers_need_different_hosts(load: Load, refused: Refused) -> None:
     saml = {"identity_providers": {"okta": {"metadata": "idp.xml"}}}
     acme: Mapping = {"public_url": "https://acme.example", "hosts": ["acme.example"], "saml": saml}
     beta: Mapping = {"public_url": "https://beta.example:8443", "hosts": ["beta.example:8443"], "saml": saml}
@@ -312,7 +312,7 @@ def test_several_contact_centers_with_saml_are_told_apart_by_host(load: Load, re
     assert load(mapping).contact_centers["beta"].public_url == "https://acme.example"
 
 
-def test_one_contact_center_with_saml_may_use_the_global_address(load: Load, refused: Refused) -> None:
+def test_single_saml_contact_center_uses_the_global_url(load: Load, refused: Refused) -> None:
     acme: Mapping = {"saml": {"identity_providers": {"okta": {"metadata": "idp.xml"}}}}
     mapping: Mapping = {"contact_centers": {"acme": acme}}
     assert refused(mapping) == [
@@ -321,9 +321,7 @@ def test_one_contact_center_with_saml_may_use_the_global_address(load: Load, ref
     assert load({**mapping, "public_url": "https://portal.example"}).saml_enabled
 
 
-def test_redis_keeps_the_state_and_accounts_stay_in_a_file(
-    load: Load, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_redis_stores_the_state_but_not_the_accounts(load: Load, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mapping: Mapping = {"contact_centers": {"acme": {}}, "state_url": "rediss://ann:secret@redis.internal:6380/1"}
     settings = load(mapping)
     assert settings.state_url == mapping["state_url"]
@@ -333,7 +331,7 @@ def test_redis_keeps_the_state_and_accounts_stay_in_a_file(
         load(mapping)
 
 
-def test_redis_behind_tls_may_have_authorities_of_its_own(load: Load, folder: Path, key_pair: tuple[str, str]) -> None:
+def test_redis_url_may_name_certificate_authorities(load: Load, folder: Path, key_pair: tuple[str, str]) -> None:
     file, other = folder / "redis ca.pem", folder / "garbage.pem"
     file.write_text(key_pair[1])
     other.write_text("garbage")
@@ -370,8 +368,6 @@ def test_postgresql_needs_its_package(load: Load, monkeypatch: pytest.MonkeyPatc
         ("memory://", "redis://127.0.0.1/4", "redis://127.0.0.1/4"),
     ],
 )
-def test_the_throttle_counts_where_the_state_is_if_that_is_redis(
-    load: Load, state: str, storage: str | None, counted_in: str
-) -> None:
+def test_throttle_follows_the_state_to_redis(load: Load, state: str, storage: str | None, counted_in: str) -> None:
     table = {} if storage is None else {"throttle": {"storage_url": storage}}
     assert load({"contact_centers": {"acme": {}}, "state_url": state, **table}).throttle.storage_url == counted_in

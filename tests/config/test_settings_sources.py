@@ -1,4 +1,4 @@
-"""Where a configuration comes from: a TOML file, environment variables, Python; all through a real application."""
+"""Configurations from TOML, environment variables and Python, in a real Flask application."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def in_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -
     return app
 
 
-def test_a_file_the_environment_and_python_say_the_same(
+def test_file_environment_and_python_give_equal_settings(
     from_file: Flask, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = settings_of(from_file, folder)
@@ -110,7 +110,7 @@ def test_one_variable_may_hold_the_whole_configuration(folder: Path, monkeypatch
     assert list(settings_of(app, folder).contact_centers) == ["Acme"]
 
 
-def test_a_variable_overrides_a_file_where_it_is_spelled_alike(
+def test_variable_overrides_a_file_key_spelled_alike(
     from_file: Flask, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FLASK_GENESYS_AUTH__contact_centers__acme__salesforce__timeout", "5")
@@ -120,9 +120,7 @@ def test_a_variable_overrides_a_file_where_it_is_spelled_alike(
     assert salesforce.timeout == 5
 
 
-def test_a_key_given_in_both_spellings_is_an_error(
-    from_file: Flask, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_key_in_both_spellings_is_an_error(from_file: Flask, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASK_GENESYS_AUTH__PUBLIC_URL", "https://other.example")
     monkeypatch.setenv("FLASK_GENESYS_AUTH__CONTACT_CENTERS__ACME__WEB_SERVICES", "{}")
     from_file.config.from_prefixed_env()
@@ -134,7 +132,7 @@ def test_a_key_given_in_both_spellings_is_an_error(
     ]
 
 
-def test_names_of_tables_are_lowered_only_below_a_key_that_the_environment_made(folder: Path) -> None:
+def test_table_names_are_lowered_below_upper_case_keys(folder: Path) -> None:
     def names(mapping: Mapping) -> list[str]:
         return list(load_settings(mapping, base_path=folder, app_name="portal").contact_centers)
 
@@ -163,7 +161,7 @@ def test_names_of_tables_are_lowered_only_below_a_key_that_the_environment_made(
         ("PUBLIC_ULR", "x", "PUBLIC_ULR: is not a known key; did you mean public_url?"),
     ],
 )
-def test_what_a_variable_says_is_never_coerced(
+def test_values_of_variables_are_never_coerced(
     folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, finding: str
 ) -> None:
     variables = {
@@ -178,9 +176,7 @@ def test_what_a_variable_says_is_never_coerced(
     assert settings_of(in_environment(monkeypatch, {}), folder).contact_centers
 
 
-def test_a_secret_that_json_reads_as_a_number_is_an_error_and_is_not_quoted(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_numeric_secret_is_refused_and_not_quoted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prefix = "FLASK_GENESYS_AUTH__CONTACT_CENTERS__ACME__CONFIGURATION_SERVER__"
     variables = {prefix + "URL": "https://gws.internal", prefix + "CLIENT_ID": "portal"}
     app = in_environment(monkeypatch, {**variables, prefix + "CLIENT_SECRET": "8675309"})

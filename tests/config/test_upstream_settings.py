@@ -1,4 +1,4 @@
-"""The way to an upstream: certificates, a proxy, a bound; each refusal beside what is accepted."""
+"""Certificates, proxy and concurrent calls of an upstream: each refused value beside an accepted one."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def path(step: str, key: str) -> str:
     return f"contact_centers.acme.{step}.{key}"
 
 
-def test_without_them_the_systems_authorities_no_proxy_and_a_default_bound(load: Load, step: str) -> None:
+def test_upstream_defaults(load: Load, step: str) -> None:
     found = at(load(with_way(step)), step)
     assert (found.ca_file, found.proxy, found.concurrent_calls) == ("", None, CONCURRENT_CALLS)
 
 
-def test_the_certificates_of_a_file_are_read_and_nothing_else_of_it(
+def test_only_the_certificates_of_a_file_are_read(
     load: Load, step: str, folder: Path, key_pair: tuple[str, str]
 ) -> None:
     private, certificate = key_pair
@@ -69,9 +69,7 @@ def test_the_certificates_of_a_file_are_read_and_nothing_else_of_it(
     ],
     ids=["empty", "text", "DER", "no certificate in it", "no base64", "a key"],
 )
-def test_a_file_without_usable_certificates_is_refused(
-    refused: Refused, step: str, folder: Path, content: bytes
-) -> None:
+def test_file_without_valid_certificates_is_refused(refused: Refused, step: str, folder: Path, content: bytes) -> None:
     file = folder / "ca.pem"
     file.write_bytes(content)
     assert refused(with_way(step, ca_file="ca.pem")) == [
@@ -79,7 +77,7 @@ def test_a_file_without_usable_certificates_is_refused(
     ]
 
 
-def test_a_file_with_one_good_and_one_broken_certificate_is_refused(
+def test_file_with_one_broken_certificate_is_refused(
     refused: Refused, load: Load, step: str, folder: Path, key_pair: tuple[str, str]
 ) -> None:
     lines = key_pair[1].splitlines()
@@ -90,7 +88,7 @@ def test_a_file_with_one_good_and_one_broken_certificate_is_refused(
     load(with_way(step, ca_file="ca.pem"))
 
 
-def test_a_file_that_is_not_there_is_refused(refused: Refused, step: str, folder: Path) -> None:
+def test_missing_file_of_certificates_is_refused(refused: Refused, step: str, folder: Path) -> None:
     problems = refused(with_way(step, ca_file="missing.pem"))
     assert problems == [
         f"{path(step, 'ca_file')}: the file {folder / 'missing.pem'} does not exist: create it, or correct the path"
@@ -101,7 +99,7 @@ def test_a_file_that_is_not_there_is_refused(refused: Refused, step: str, folder
 
 
 @pytest.mark.parametrize("place", ["text", "file", "env"])
-def test_a_proxy_is_text_or_a_secret(
+def test_proxy_may_be_text_or_a_secret(
     load: Load, step: str, folder: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = "http://us:s3cret@proxy.acme.example:3128"
@@ -118,13 +116,13 @@ def test_a_proxy_is_text_or_a_secret(
 @pytest.mark.parametrize(
     "given", ["https://proxy:3128", "proxy:3128", "http://us:s3cret@proxy", "http://us:s3cret@[:1"]
 )
-def test_what_is_no_proxy_is_refused_and_not_quoted(refused: Refused, step: str, given: str) -> None:
+def test_invalid_proxy_is_refused_and_not_quoted(refused: Refused, step: str, given: str) -> None:
     (problem,) = refused(with_way(step, proxy=given))
     assert problem.startswith(f"{path(step, 'proxy')}: must be http://host:port, or http://user:password@host:port")
     assert "s3cret" not in problem
 
 
-def test_a_proxy_that_cannot_be_read_is_refused(refused: Refused, step: str, folder: Path) -> None:
+def test_unreadable_proxy_is_refused(refused: Refused, step: str, folder: Path) -> None:
     (problem,) = refused(with_way(step, proxy={"file": "no-proxy"}))
     assert (
         problem
@@ -132,7 +130,7 @@ def test_a_proxy_that_cannot_be_read_is_refused(refused: Refused, step: str, fol
     )
 
 
-def test_plain_http_through_a_proxy_is_refused(refused: Refused, load: Load, step: str) -> None:
+def test_plain_http_with_a_proxy_is_refused(refused: Refused, load: Load, step: str) -> None:
     key = {"salesforce": "identity_hosts", "configuration_server": "url"}[step]
     url = "http://127.0.0.1:5002"
     given: object = [url] if step == "salesforce" else url
@@ -153,6 +151,8 @@ def test_plain_http_through_a_proxy_is_refused(refused: Refused, load: Load, ste
         ("4", "must be a whole number without quotes, not text"),
     ],
 )
-def test_the_bound_is_a_number_of_calls(refused: Refused, load: Load, step: str, given: object, finding: str) -> None:
+def test_concurrent_calls_must_be_a_number(
+    refused: Refused, load: Load, step: str, given: object, finding: str
+) -> None:
     assert refused(with_way(step, concurrent_calls=given)) == [f"{path(step, 'concurrent_calls')}: {finding}"]
     assert at(load(with_way(step, concurrent_calls=1)), step).concurrent_calls == 1

@@ -1,4 +1,4 @@
-"""An existing Flask-SQLAlchemy and Flask-Login application adopts the extension; its model stays as it is."""
+"""A Flask-SQLAlchemy and Flask-Login application adopts the extension with its own model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ db: SQLAlchemy = SQLAlchemy()
 
 
 class User(UserMixin, db.Model):  # type: ignore[misc, name-defined]  # neither base has type hints
-    """The application's own: nothing in it knows of the extension."""
+    """The application's own model, which does not import the extension."""
 
     id = db.Column(db.Integer, primary_key=True)
     email = db.Column(db.String, unique=True, nullable=False)
@@ -42,7 +42,7 @@ class Role(db.Model):  # type: ignore[misc, name-defined]  # the base has no typ
 
 
 def existing_application(folder: Path) -> Flask:
-    """Return the application as it was before."""
+    """Return the application without the extension."""
     app = Flask("existing", instance_path=str(folder))
     app.secret_key = "a secret key of the tests"
     app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{folder / 'application.sqlite3'}"
@@ -125,7 +125,7 @@ PAGE = {"Accept": "text/html"}
 SAME = {"Sec-Fetch-Site": "same-origin"}
 
 
-def test_its_login_form_its_user_class_and_its_views_go_on(app: Flask) -> None:
+def test_existing_login_form_users_and_views_keep_working(app: Flask) -> None:
     client = app.test_client()
     assert client.get("/", headers=PAGE).headers["Location"].startswith("/login")
     assert (
@@ -139,7 +139,7 @@ def test_its_login_form_its_user_class_and_its_views_go_on(app: Flask) -> None:
     assert client.get("/").status_code == 401
 
 
-def test_basic_works_with_its_own_hashes_and_leaves_them_alone(app: Flask) -> None:
+def test_basic_verifies_existing_hashes_without_replacing_them(app: Flask) -> None:
     client = app.test_client()
     answer = client.get("/", headers=basic("ann@ACME.example", "ann's"))
     assert answer.text == "Ann@acme.example by web_services"
@@ -152,7 +152,7 @@ def test_basic_works_with_its_own_hashes_and_leaves_them_alone(app: Flask) -> No
         assert all(user.password_hash.startswith("pbkdf2:") for user in db.session.scalars(db.select(User)))
 
 
-def test_disabling_and_a_new_password_count_at_the_next_request(app: Flask) -> None:
+def test_account_changes_apply_at_the_next_request(app: Flask) -> None:
     client = app.test_client()
     good = basic("bob@acme.example", "bob's")
     client.post("/login", data={"email": "bob@acme.example", "password": "bob's"}, headers=SAME)
@@ -172,7 +172,7 @@ def test_disabling_and_a_new_password_count_at_the_next_request(app: Flask) -> N
     assert app.test_client().get("/", headers=basic("bob@acme.example", "new")).status_code == 200
 
 
-def test_revoking_ends_its_logins(app: Flask) -> None:
+def test_revoking_ends_existing_logins(app: Flask) -> None:
     client = app.test_client()
     client.post("/login", data={"email": "bob@acme.example", "password": "bob's"}, headers=SAME)
     assert client.get("/").status_code == 200
@@ -180,7 +180,7 @@ def test_revoking_ends_its_logins(app: Flask) -> None:
     assert client.get("/").status_code == 401
 
 
-def test_a_database_that_is_down_is_503_and_no_bad_password(app: Flask) -> None:
+def test_database_outage_answers_503_not_401(app: Flask) -> None:
     client = app.test_client()
     with app.app_context():
         db.drop_all()

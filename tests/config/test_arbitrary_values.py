@@ -1,4 +1,4 @@
-"""Whatever is given: settings or a ConfigurationError, never anything else, and no secret in it."""
+"""Any value gives settings or a ConfigurationError, which never shows a secret."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def read(mapping: object, folder: Path) -> Settings | ConfigurationError:
 
 
 def shaped(table: type) -> st.SearchStrategy[Mapping]:
-    """Tables with the right keys and anything below them."""
+    """Generate tables with known keys and any values."""
     fields: dict[str, st.SearchStrategy[Any]] = {}
     for key, declared in settings_of(table).items():
         field = declared.field
@@ -85,23 +85,21 @@ def test_any_value_gives_settings_or_a_configuration_error(folder: Path, mapping
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     deadline=None,
 )
-def test_the_right_keys_with_any_values_give_settings_or_a_configuration_error(folder: Path, mapping: Mapping) -> None:
+def test_any_value_of_a_known_key_is_handled(folder: Path, mapping: Mapping) -> None:
     before = repr(mapping)
     assert isinstance(read(mapping, folder), (Settings, ConfigurationError))
     assert repr(mapping) == before
 
 
 def places(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """All paths into a mapping."""
+    """Return all paths into a mapping."""
     below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path, *(place for key, entry in below for place in places(entry, (*path, key)))][0 if path else 1 :]
 
 
 @given(st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_one_changed_value_gives_settings_or_an_error_without_the_secret(
-    folder: Path, full: Mapping, data: st.DataObject
-) -> None:
+def test_no_changed_value_reveals_the_secret(folder: Path, full: Mapping, data: st.DataObject) -> None:
     full["contact_centers"]["acme"]["configuration_server"]["client_secret"] = SECRET
     mapping = copy.deepcopy(full)
     *above, last = data.draw(st.sampled_from(places(mapping)))
@@ -115,7 +113,7 @@ def test_one_changed_value_gives_settings_or_an_error_without_the_secret(
 
 @given(st.text(st.sampled_from("abcAB.-:[]/%_1 @\\"), max_size=25))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-def test_an_identity_host_that_is_taken_matches_nothing_but_itself(folder: Path, entry: str) -> None:
+def test_accepted_identity_host_matches_only_itself(folder: Path, entry: str) -> None:
     salesforce = {"organizations": ["00D000000000001"], "identity_hosts": [entry]}
     found = read({"contact_centers": {"acme": {"salesforce": salesforce}}}, folder)
     if isinstance(found, Settings):

@@ -1,4 +1,4 @@
-"""What is refused: each with its dotted path and a sentence; the same configuration without it is accepted."""
+"""Each wrong value gives an error with its dotted path; the same configuration without it is accepted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TABLES += [f"{CENTER}.saml.identity_providers", f"{CENTER}.saml.identity_provide
 
 
 def changed(mapping: Mapping, path: str, value: object) -> Mapping:
-    """Return the mapping with one value put at a dotted path."""
+    """Return the mapping with another value at a dotted path."""
     copied = copy.deepcopy(mapping)
     *above, last = path.split(".")
     table: Any = copied
@@ -305,7 +305,7 @@ WRONG_ENTRIES: list[tuple[str, object, str]] = [
 
 
 @pytest.mark.parametrize(("path", "value", "finding"), WRONG)
-def test_a_wrong_value_is_refused_at_its_path(
+def test_wrong_value_is_reported_with_its_path(
     load: Load, refused: Refused, full: Mapping, path: str, value: object, finding: str
 ) -> None:
     problems = refused(changed(full, path, value))
@@ -314,14 +314,14 @@ def test_a_wrong_value_is_refused_at_its_path(
 
 
 @pytest.mark.parametrize(("path", "entry", "finding"), WRONG_ENTRIES)
-def test_a_wrong_entry_of_a_list_is_refused_at_its_place(
+def test_wrong_list_entry_is_reported_with_its_index(
     refused: Refused, full: Mapping, path: str, entry: object, finding: str
 ) -> None:
     assert refused(changed(full, path, [entry])) == [f"{path}.0: {finding}"]
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_table_that_is_none_is_refused(load: Load, refused: Refused, full: Mapping, table: str) -> None:
+def test_value_in_place_of_a_table_is_refused(load: Load, refused: Refused, full: Mapping, table: str) -> None:
     wrong: list[object] = ["text", 5, [], None]
     for value in wrong:
         problems = refused(changed(full, table, value) if table else value)
@@ -333,7 +333,7 @@ def test_a_table_that_is_none_is_refused(load: Load, refused: Refused, full: Map
 @pytest.mark.parametrize(
     "table", [table for table in TABLES if table not in {"contact_centers", f"{CENTER}.saml.identity_providers"}]
 )
-def test_an_unknown_key_is_refused_in_every_table(refused: Refused, full: Mapping, table: str) -> None:
+def test_unknown_key_is_refused_in_every_table(refused: Refused, full: Mapping, table: str) -> None:
     path = f"{table}.zzzzzz".lstrip(".")
     assert refused(changed(full, path, 1)) == [f"{path}: is not a known key: remove it"]
 
@@ -351,13 +351,11 @@ def test_an_unknown_key_is_refused_in_every_table(refused: Refused, full: Mappin
         (f"{IDP}.email_domain", "email_domains"),
     ],
 )
-def test_an_unknown_key_is_refused_with_the_nearest_known_one(
-    refused: Refused, full: Mapping, path: str, near: str
-) -> None:
+def test_unknown_key_names_the_nearest_known_one(refused: Refused, full: Mapping, path: str, near: str) -> None:
     assert refused(changed(full, path, 1)) == [f"{path}: is not a known key; did you mean {near}?"]
 
 
-def test_keys_that_are_no_text_are_refused(refused: Refused, full: Mapping) -> None:
+def test_keys_other_than_text_are_refused(refused: Refused, full: Mapping) -> None:
     unknown = "<int>: is not a known key: remove it"
     mapping: dict[object, object] = {5: 1, 10**5000: 2, ("a",): 3}
     mapping.update(full)
@@ -366,7 +364,7 @@ def test_keys_that_are_no_text_are_refused(refused: Refused, full: Mapping) -> N
     assert refused(full) == ["contact_centers.<int>: this name must be text, not a number: put it in quotes"]
 
 
-def test_long_and_unprintable_keys_are_shown_short_and_quoted(refused: Refused, full: Mapping) -> None:
+def test_long_and_unprintable_keys_are_shortened(refused: Refused, full: Mapping) -> None:
     first, second = refused({**full, "x" * 500: 1, "a\x1b[31m\n": 2})
     assert first == f"'{'x' * 79}...: is not a known key: remove it"
     assert second == r"'a\x1b[31m\n': is not a known key: remove it"
@@ -376,18 +374,18 @@ def test_long_and_unprintable_keys_are_shown_short_and_quoted(refused: Refused, 
     "path",
     [f"{SF}.organizations", f"{CS}.url", f"{CS}.client_id", f"{CS}.client_secret", f"{IDP}.metadata"],
 )
-def test_what_a_step_needs_is_required(refused: Refused, full: Mapping, path: str) -> None:
+def test_required_keys_of_a_step(refused: Refused, full: Mapping, path: str) -> None:
     assert refused(without(full, path)) == [f"{path}: is required"]
 
 
-def test_the_signing_key_and_its_certificate_need_each_other(load: Load, refused: Refused, full: Mapping) -> None:
+def test_signing_key_and_certificate_require_each_other(load: Load, refused: Refused, full: Mapping) -> None:
     key, certificate = f"{CENTER}.saml.signing_key", f"{CENTER}.saml.signing_certificate"
     assert refused(without(full, certificate)) == [f"{certificate}: is required with signing_key"]
     assert refused(without(full, key)) == [f"{key}: is required with signing_certificate"]
     assert load(without(without(full, key), certificate)).contact_centers["acme"].saml is not None
 
 
-def test_a_key_with_a_passphrase_is_refused(refused: Refused, full: Mapping) -> None:
+def test_key_with_a_passphrase_is_refused(refused: Refused, full: Mapping) -> None:
     pem = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----"
     path = f"{CENTER}.saml.signing_key"
     assert refused(changed(full, path, pem)) == [
@@ -395,9 +393,7 @@ def test_a_key_with_a_passphrase_is_refused(refused: Refused, full: Mapping) -> 
     ]
 
 
-def test_a_certificate_with_its_private_key_behind_is_refused(
-    refused: Refused, full: Mapping, key_pair: tuple[str, str]
-) -> None:
+def test_certificate_followed_by_a_key_is_refused(refused: Refused, full: Mapping, key_pair: tuple[str, str]) -> None:
     path = f"{CENTER}.saml.signing_certificate"
     assert refused(changed(full, path, key_pair[1] + key_pair[0])) == [
         f"{path}: must be exactly one certificate in PEM, without a private key or any other text"
@@ -407,14 +403,14 @@ def test_a_certificate_with_its_private_key_behind_is_refused(
 @pytest.mark.parametrize(
     "name", ["salesforce", "configuration_server", "web_services", "login_session", "saml", "SAML"]
 )
-def test_a_step_lends_its_name_to_no_provider(refused: Refused, full: Mapping, name: str) -> None:
+def test_provider_cannot_have_the_name_of_a_step(refused: Refused, full: Mapping, name: str) -> None:
     path = f"{CENTER}.saml.identity_providers"
     assert refused(changed(full, path, {name: {"metadata": "idp.xml"}})) == [
         f"{path}.{name}: this name is the name of a step: choose another name"
     ]
 
 
-def test_the_metadata_file_must_be_there_and_readable(folder: Path, refused: Refused, full: Mapping) -> None:
+def test_metadata_file_must_exist_and_be_readable(folder: Path, refused: Refused, full: Mapping) -> None:
     path = f"{IDP}.metadata"
     assert refused(changed(full, path, "gone.xml")) == [
         f"{path}: the file {folder}/gone.xml does not exist: create it, or correct the path"
@@ -424,7 +420,7 @@ def test_the_metadata_file_must_be_there_and_readable(folder: Path, refused: Ref
     assert refused(changed(full, path, long)) == [f"{path}: {folder}/{long} cannot be read: File name too long"]
 
 
-def test_an_organization_in_two_contact_centers_is_refused(refused: Refused, full: Mapping) -> None:
+def test_organization_in_two_contact_centers_is_refused(refused: Refused, full: Mapping) -> None:
     organizations = {"organizations": ["00D000000000001EAA"]}
     path = "contact_centers.beta.salesforce"
     assert refused(changed(full, path, organizations)) == [
@@ -432,20 +428,20 @@ def test_an_organization_in_two_contact_centers_is_refused(refused: Refused, ful
     ]
 
 
-def test_an_id_that_is_another_ones_name_is_refused(refused: Refused, full: Mapping) -> None:
+def test_id_equal_to_another_name_is_refused(refused: Refused, full: Mapping) -> None:
     assert refused(changed(full, f"{CENTER}.id", "beta")) == [
         f"contact_centers.beta.id: 'beta' already belongs to {CENTER}: remove it from one of the two"
     ]
 
 
-def test_an_application_whose_name_cannot_be_a_namespace_must_set_one(folder: Path, full: Mapping) -> None:
+def test_invalid_application_name_requires_a_namespace(folder: Path, full: Mapping) -> None:
     nameless = without(full, "state_namespace")
     with pytest.raises(ConfigurationError, match="state_namespace: must be set"):
         load_settings(nameless, base_path=folder, app_name="a:b")
     assert load_settings(full, base_path=folder, app_name="a:b").state_namespace == "portal-1"
 
 
-def test_a_path_with_a_question_mark_is_kept_or_refused_but_never_cut(tmp_path: Path) -> None:
+def test_path_with_question_mark_is_never_cut(tmp_path: Path) -> None:
     folder = tmp_path / "what? 100%"
     mapping: Mapping = {"contact_centers": {"acme": {}}}
     if make_url("sqlite:///what%3F").database == "what?":  # SQLAlchemy 2.1 and later can write such an address
@@ -491,11 +487,11 @@ def test_every_problem_is_reported_at_once(refused: Refused) -> None:
 
 
 @pytest.mark.parametrize("mapping", [None, 5, "text", [], [("contact_centers", {})]])
-def test_what_is_no_table_is_refused(refused: Refused, mapping: object) -> None:
+def test_configuration_must_be_a_table(refused: Refused, mapping: object) -> None:
     assert refused(mapping) == ["GENESYS_AUTH: must be a table"]
 
 
-def test_an_empty_table_says_what_is_needed(refused: Refused) -> None:
+def test_empty_configuration_requires_contact_centers(refused: Refused) -> None:
     assert refused({}) == [
         "contact_centers: is required: add a table [GENESYS_AUTH.contact_centers.NAME] for each contact center"
     ]

@@ -1,4 +1,4 @@
-"""How a key is declared: in one place, from which its schema, its default and its row on the page come."""
+"""The declaration of a key gives its schema, its default and its row on the reference page."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class Outer:
     read: bool = dataclasses.field(default=False)
 
 
-def test_a_schema_has_the_declared_keys_and_nothing_else() -> None:
+def test_schema_has_exactly_the_declared_keys() -> None:
     assert list(schema_of(Outer).fields) == ["enabled", "name", "inner"]
     assert schema_of(Outer).load({"name": "x", "inner": {"LANES": 3}}) == {"name": "x", "inner": {"lanes": 3}}
 
 
-def test_a_valid_table_becomes_its_dataclass() -> None:
+def test_valid_table_becomes_its_dataclass() -> None:
     assert value_of(Outer, {"name": "x", "inner": {"lanes": 3}, "read": True}) == Outer("x", Inner(3), read=True)
     with pytest.raises(TypeError, match="name"):
         value_of(Outer, {})
 
 
-def test_a_declaration_is_known_by_its_key() -> None:
+def test_declarations_are_found_by_key() -> None:
     assert [(key, one.field.kind, one.help) for key, one in settings_of(Outer).items()] == [
         ("enabled", "true or false", ""),
         ("name", "name", "A name."),
@@ -64,7 +64,7 @@ def test_a_declaration_is_known_by_its_key() -> None:
 
 
 def defaults(declared: type) -> Iterator[Any]:
-    """Yield each key with a default that is a value of its own."""
+    """Yield the field and the default of each key that is not a table."""
     for key, one in settings_of(declared).items():
         default = default_of(declared, key)
         if isinstance(one.field, TableValue):
@@ -77,5 +77,5 @@ DEFAULTS = [one for one in defaults(Settings) if one.values[1] is not dataclasse
 
 
 @pytest.mark.parametrize(("field", "default"), DEFAULTS)
-def test_a_default_is_a_value_that_its_key_accepts(field: Any, default: object) -> None:
+def test_every_default_is_accepted_by_its_key(field: Any, default: object) -> None:
     assert field.to_value(field.deserialize(default)) == default
