@@ -108,6 +108,11 @@ def _flag(meaning: str, *, default: bool = False) -> Any:
     return setting(Flag(), default=default, help=meaning)
 
 
+def _allow_http(keys: str) -> Any:
+    meaning = f"Accept plain http to hosts other than loopback in {keys}."
+    return setting(Flag(), default=False, kw_only=True, help=meaning)
+
+
 def _set_of(parse: Callable[[str], str], meaning: str) -> Any:
     return setting(Listing(parse, collection=frozenset), default=frozenset(), help=meaning)
 
@@ -239,9 +244,7 @@ class Salesforce:
         default=(AllowedHost(".my.salesforce.com"),),
         help="Hosts that Salesforce may redirect to. A leading dot allows every host below the domain.",
     )
-    allow_http: bool = setting(
-        Flag(), default=False, kw_only=True, help="Accept plain http to hosts other than loopback in both lists."
-    )
+    allow_http: bool = _allow_http("both lists")
     match: Literal["username", "email", "identity"] = setting(
         Choice("username", "email", "identity"),
         default="username",
@@ -348,9 +351,7 @@ class ConfigurationServer:
         kind="URL",
         shown_default='required with `"genesys"`',
     )
-    allow_http: bool = setting(
-        Flag(), default=False, kw_only=True, help="Accept plain http to hosts other than loopback in `url`."
-    )
+    allow_http: bool = _allow_http("`url`")
     client_id: str = _text("The id of this application at Genesys.", shown_default='required with `"genesys"`')
     client_secret: Secret = setting(
         SecretField(),
@@ -562,12 +563,7 @@ class ContactCenterSettings:
         kind="URL",
         shown_default="the global one",
     )
-    allow_http: bool = setting(
-        Flag(),
-        default=False,
-        kw_only=True,
-        help="Accept plain http to hosts other than loopback in `public_url` and `allowed_origins`.",
-    )
+    allow_http: bool = _allow_http("`public_url` and `allowed_origins`")
     allowed_origins: frozenset[str] = _set_of(
         addresses.origin,
         "Origins whose scripts may call with credentials (CORS), such as `https://acme.my.salesforce.com`.",
@@ -597,9 +593,7 @@ class Settings:
         addresses.base_url,
         kind="URL",
     )
-    allow_http: bool = setting(
-        Flag(), default=False, kw_only=True, help="Accept plain http to hosts other than loopback in `public_url`."
-    )
+    allow_http: bool = _allow_http("`public_url`")
     default_contact_center: str = _text(
         "The contact center of requests that name none.", kind="name", shown_default="the only one there is"
     )
