@@ -9,8 +9,8 @@ from .extension import GenesysAuth
 from .sessions import SessionInfo
 from .signals import authenticated, logged_in, logged_out, rejected, session_revoked, unavailable
 from .web.access import login_required, protected, roles_required, unprotected
-from .web.addresses import local_path
 from .web.login import current_decision, current_user
+from .web.redirects import local_path
 from .web.refusals import (
     AuthenticationRequired,
     DirectoryUnavailable,

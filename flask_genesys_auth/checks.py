@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +34,14 @@ class Check:
     status: Literal["ok", "warning", "failure"]
     finding: str
     advice: str = ""
+
+
+def installed_version(package: str) -> str:
+    """Return the version of an installed package, or nothing if it is not installed as one."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def clock_check(name: str, whose: str, ahead: float, *, allowed: float) -> Check:

@@ -31,13 +31,13 @@ from .state.health import check_methods
 from .steps.login_session import LoginSessionStep
 from .steps.saml import SamlStep
 from .steps.web_services import WebServicesStep
-from .web import administration, login
+from .web import login
+from .web.health import public_urls, server_findings
 from .web.hooks import Hooks
 from .web.origin import Origins
 from .web.policies import PolicyTable
 from .web.runtime import EXTENSION, Runtime, SamlParts, runtime, without_steps
 from .web.saml_failures import SamlFailures
-from .web.server import server_findings
 from .web.texts import Texts, untranslated
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class GenesysAuth(Generic[U]):
                 "GenesysAuth is set up for this application already: call init_app once, or make a new Flask object"
             )
         settings = _read_settings(app)
-        here = self._put_together(app, settings)
+        here = self._assemble(app, settings)
         manager = login.attach(app, take_over_loaders=settings.take_over_loaders)
         app.extensions[EXTENSION] = here
         _set_cookie_defaults(app, settings)
@@ -183,7 +183,7 @@ class GenesysAuth(Generic[U]):
         :returns: sorted by contact center, account and age.
         :raises StateUnavailable: if the state does not answer.
         """
-        return administration.sessions(account_id, contact_center, limit)
+        return login.list_sessions(account_id, contact_center, limit)
 
     def revoke(
         self, account_id: str | None = None, contact_center: str | None = None, *, session: str | None = None
@@ -197,9 +197,9 @@ class GenesysAuth(Generic[U]):
         :raises ValueError: if nothing is named, or ``session`` and another.
         :raises StateUnavailable: if the state does not answer. What had ended by then stays so; call it again.
         """
-        return administration.revoke(account_id, contact_center, session)
+        return login.revoke_sessions(account_id, contact_center, session)
 
-    def _put_together(self, app: Flask, settings: Settings) -> Runtime:
+    def _assemble(self, app: Flask, settings: Settings) -> Runtime:
         shared = _shared_database(settings) if self._state is None and self._accounts is None else None
         state = _state(settings, shared) if self._state is None else check_methods(self._state)
         hasher = PasswordHasher(settings.passwords)
@@ -214,11 +214,11 @@ class GenesysAuth(Generic[U]):
         ledger, verified = _ledger(settings), VerifiedCredentials()
         throttle = FailureThrottle(settings.throttle, state, ledger)
         recent = cached_accounts(accounts, settings.session.revocation_delay)
-        parts = _StepParts(settings, accounts, hasher, ledger)
+        steps = _StepBuilder(settings, accounts, hasher, ledger)
         centers = ContactCenters(
             settings,
             [
-                ContactCenter(table, order_steps(parts.steps(table), extra))
+                ContactCenter(table, order_steps(steps.build(table), extra))
                 for table in settings.contact_centers.values()
             ],
         )
@@ -249,17 +249,8 @@ class GenesysAuth(Generic[U]):
                 begin_limit=BeginLimit(settings.throttle.per_address, ledger),
                 failures=SamlFailures(state),
             ),
-            memories=tuple(one for one in (sessions, throttle, verified, recent, parts.upstreams) if one is not None),
+            memories=tuple(one for one in (sessions, throttle, verified, recent, steps.upstreams) if one is not None),
         )
-
-
-def _configuration(app: Flask) -> Any:
-    if CONFIG_KEY not in app.config:
-        raise ConfigurationError(
-            f'app.config["{CONFIG_KEY}"] is missing; the least is '
-            '{"contact_centers": {"acme": {"web_services": {}}}}'
-        )
-    return app.config[CONFIG_KEY]
 
 
 def _read_settings(app: Flask) -> Settings:
@@ -269,7 +260,12 @@ def _read_settings(app: Flask) -> Settings:
     """
     problems = [*_application_problems(app)]
     try:
-        settings = load_settings(_configuration(app), base_path=Path(app.instance_path), app_name=app.name)
+        if CONFIG_KEY not in app.config:
+            raise ConfigurationError(
+                f'app.config["{CONFIG_KEY}"] is missing; the least is '
+                '{"contact_centers": {"acme": {"web_services": {}}}}'
+            )
+        settings = load_settings(app.config[CONFIG_KEY], base_path=Path(app.instance_path), app_name=app.name)
     except ConfigurationError as error:
         raise ConfigurationError(*problems, *error.problems) from None
     if settings.saml_enabled and str(app.config["SESSION_COOKIE_SAMESITE"]).lower() == "strict":
@@ -293,13 +289,12 @@ def _set_cookie_defaults(app: Flask, settings: Settings) -> None:
     """Set SameSite, and Secure where all addresses are https; HttpOnly is Flask's own default."""
     if app.config["SESSION_COOKIE_SAMESITE"] is None:
         app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
-    addresses = [settings.public_url, *(table.public_url for table in settings.contact_centers.values())]
-    named = [address for address in addresses if address]
-    if named and all(address.startswith("https://") for address in named):
+    addresses = public_urls(settings)
+    if addresses and all(address.startswith("https://") for address in addresses):
         app.config["SESSION_COOKIE_SECURE"] = True
 
 
-class _StepParts:
+class _StepBuilder:
     """Makes the steps of a contact center from what all of them share.
 
     :ivar upstreams: the clients of the servers that a step asks, or ``None``: no step asks one.
@@ -313,7 +308,7 @@ class _StepParts:
         self._hasher = hasher
         self._ledger = ledger
 
-    def steps(self, table: ContactCenterSettings) -> list[Step]:
+    def build(self, table: ContactCenterSettings) -> list[Step]:
         """Return one step for each name of the flow, a disabled one where the table has none."""
         return [
             self._salesforce(table),
@@ -411,28 +406,27 @@ def _service_providers(settings: Settings, state: StateStore) -> dict[str, Servi
 
 
 def _steps(given: Sequence[StepFactory]) -> list[Step]:
+    """Return the extra steps, made from their classes where these are given.
+
+    :raises ConfigurationError: with all that is wrong with them.
+    """
+    steps: list[Step] = []
     problems: list[str] = []
-    made = [_step_or_problem(one, problems) for one in given]
+    for one in given:
+        try:
+            made: object = imported(one, "extra_steps") if isinstance(one, str) else one
+        except ConfigurationError as error:
+            problems.extend(error.problems)
+            continue
+        if isinstance(made, type):
+            made = made()
+        if callable(getattr(made, "authenticate", None)) and callable(getattr(made, "challenge", None)):
+            steps.append(cast("Step", made))
+        else:
+            problems.append(f"extra_steps: {made!r} is no step; it needs name, authenticate() and challenge()")
     if problems:
         raise ConfigurationError(*problems)
-    return [step for step in made if step is not None]
-
-
-def _step_or_problem(given: StepFactory, problems: list[str]) -> Step | None:
-    try:
-        return _step(given)
-    except ConfigurationError as error:
-        problems.extend(error.problems)
-        return None
-
-
-def _step(given: StepFactory) -> Step:
-    made: object = imported(given, "extra_steps") if isinstance(given, str) else given
-    if isinstance(made, type):
-        made = made()
-    if not callable(getattr(made, "authenticate", None)) or not callable(getattr(made, "challenge", None)):
-        raise ConfigurationError(f"extra_steps: {made!r} is no step; it needs name, authenticate() and challenge()")
-    return cast("Step", made)
+    return steps
 
 
 def _register(app: Flask, here: Runtime, manager: LoginManager) -> None:

@@ -148,12 +148,7 @@ class LoginSessions:
 
     def end(self, session_id: str) -> LoginSession | None:
         """End a session and return what it was, or ``None`` if it had ended before; of many callers one ends it."""
-        key = storage_key(session_id)
-        try:
-            return self._living(self._state.take(key))
-        finally:
-            # Afterwards, so that nobody reads it between the two; also where nobody knows whether it has ended.
-            self._recent.invalidate(key)
+        return self._take(storage_key(session_id))
 
     def all_of(
         self, *, account_id: str | None = None, contact_center: str | None = None, limit: int | None = None
@@ -177,13 +172,7 @@ class LoginSessions:
 
     def revoke_one(self, handle: str) -> LoginSession | None:
         """End the session of this handle and return what it was, or ``None`` if there is none."""
-        key = KEY + handle
-        if not _HANDLE.fullmatch(handle):
-            return None
-        try:
-            return self._living(self._state.take(key))
-        finally:
-            self._recent.invalidate(key)
+        return self._take(KEY + handle) if _HANDLE.fullmatch(handle) else None
 
     def revoke(self, *, account_id: str | None = None, contact_center: str | None = None) -> int:
         """End all sessions of an account, of a contact center, or of an account in a contact center.
@@ -223,6 +212,13 @@ class LoginSessions:
         finally:
             self._recent.clear()
         return [session for session in ended if session is not None]
+
+    def _take(self, key: str) -> LoginSession | None:
+        try:
+            return self._living(self._state.take(key))
+        finally:
+            # Afterwards, so that nobody reads it between the two; also where nobody knows whether it has ended.
+            self._recent.invalidate(key)
 
     def _each(self, term: str) -> Iterator[SessionInfo]:
         for keys in self._state.find_each(term):
@@ -282,16 +278,8 @@ def _place(one: SessionInfo) -> tuple[str, str, float, str]:
 
 
 def _info(key: str, session: LoginSession) -> SessionInfo:
-    return SessionInfo(
-        handle=key.removeprefix(KEY),
-        account_id=session.account_id,
-        contact_center=session.contact_center,
-        step=session.step,
-        provider=session.provider,
-        created=session.created,
-        last_seen=session.last_seen,
-        expires=session.expires,
-    )
+    shared = {name: getattr(session, name) for name in SessionInfo.__slots__ if name != "handle"}
+    return SessionInfo(handle=key.removeprefix(KEY), **shared)
 
 
 def _named(account_id: str | None, contact_center: str | None) -> str:

@@ -1,5 +1,16 @@
 """``flask genesys-auth ...``: the commands for whoever runs the application."""
 
-from .group import genesys_auth
+from .accounts import accounts
+from .common import Commands
+from .database import init_db
+from .doctor import doctor
+from .endpoints import endpoints
+from .explain import explain
+from .saml import saml
+from .sessions import purge, sessions
 
 __all__ = ["genesys_auth"]
+
+genesys_auth = Commands("genesys-auth", help="Accounts, and how requests are authenticated.")
+for command in (init_db, accounts, endpoints, explain, doctor, sessions, saml, purge):
+    genesys_auth.add_command(command)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..accounts.importing import ImportRefused, check_file, import_file
-from ..accounts.models import Account, AccountDetails, password_problem
+from ..accounts.models import Account, password_problem
 from ..accounts.store import SqlAccounts
 from ..errors import StateUnavailable
 from ..state.memory import MemoryState
@@ -30,7 +30,7 @@ NO_PROVIDERS = frozenset({"web_services", "login_session", "saml"})
 accounts = Commands("accounts", help="The accounts of the Web Services step.")
 
 
-def named(command: Callable[..., Any]) -> Callable[..., Any]:
+def account_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
     """Let a command take the two arguments that name an account."""
     return click.argument("contact_center")(click.argument("user_name")(command))
 
@@ -41,7 +41,7 @@ password_stdin = click.option(
 
 
 @accounts.command("add", short_help="Make an account.")
-@named
+@account_arguments
 @click.option("--first-name", default="")
 @click.option("--last-name", default="")
 @click.option("--role", "roles", multiple=True, help="Such as ROLE_AGENT; may be repeated.")
@@ -100,13 +100,16 @@ def list_(contact_center: str | None, as_json: bool) -> None:
 
 
 @accounts.command("show")
-@named
+@account_arguments
 @as_json
 def show(contact_center: str, user_name: str, as_json: bool) -> None:
     """Show one account."""
-    store = own_accounts()
-    details = store.details(_account(store, contact_center, user_name).id)
-    plain = _plain_details(details)
+    _, store, account = _find(contact_center, user_name)
+    details = store.details(account.id)
+    identities: dict[str, list[str]] = {}
+    for provider, value in details.identities:
+        identities.setdefault(provider, []).append(value)
+    plain = {**_plain(account), "has_password": details.has_password, "identities": identities}
     if as_json:
         print_json(plain)
         return
@@ -119,39 +122,36 @@ def show(contact_center: str, user_name: str, as_json: bool) -> None:
 
 
 @accounts.command("set-password", short_help="Change a password, end login sessions.")
-@named
+@account_arguments
 @password_stdin
 def set_password(contact_center: str, user_name: str, password_stdin: bool) -> None:
     """Give an account another password, and end its login sessions."""
-    here, store = parts(), own_accounts()
-    account = _account(store, contact_center, user_name)
+    here, store, account = _find(contact_center, user_name)
     password = _read_password() if password_stdin else _ask_password()
     store.set_password(account.id, here.hasher.hash(password))
     click.echo(f"{account.user_name} has a new password{_end_sessions(here, account)}.")
 
 
 @accounts.command("disable", short_help="Keep an account out, end login sessions.")
-@named
+@account_arguments
 def disable(contact_center: str, user_name: str) -> None:
     """Keep an account out, and end its login sessions."""
-    here, store = parts(), own_accounts()
-    account = _account(store, contact_center, user_name)
+    here, store, account = _find(contact_center, user_name)
     store.set_enabled(account.id, False)
     click.echo(f"{account.user_name} is disabled{_end_sessions(here, account)}.")
 
 
 @accounts.command("enable")
-@named
+@account_arguments
 def enable(contact_center: str, user_name: str) -> None:
     """Let a disabled account in again."""
-    store = own_accounts()
-    account = _account(store, contact_center, user_name)
+    _, store, account = _find(contact_center, user_name)
     store.set_enabled(account.id, True)
     click.echo(f"{account.user_name} is enabled.")
 
 
 @accounts.command("roles", short_help="Show an account's roles, or set them.")
-@named
+@account_arguments
 @click.argument("roles", nargs=-1, metavar="[ROLE]...")
 @click.option("--none", "no_roles", is_flag=True, help="Take all roles away.")
 @as_json
@@ -159,11 +159,10 @@ def roles_(contact_center: str, user_name: str, roles: tuple[str, ...], no_roles
     """Give an account exactly these roles; without any, show those it has."""
     if roles and no_roles:
         raise click.UsageError("name roles or --none, not both")
-    store = own_accounts()
-    account = _account(store, contact_center, user_name)
+    _, store, account = _find(contact_center, user_name)
     if roles or no_roles:
         store.set_roles(account.id, roles)
-        account = _account(store, contact_center, user_name)
+        account = store.details(account.id).account
     if as_json:
         print_json(sorted(account.roles))
     else:
@@ -171,24 +170,22 @@ def roles_(contact_center: str, user_name: str, roles: tuple[str, ...], no_roles
 
 
 @accounts.command("link", short_help="Link values that identify the person.")
-@named
+@account_arguments
 @click.argument("identities", nargs=-1, required=True, metavar="PROVIDER=VALUE...")
 def link(contact_center: str, user_name: str, identities: tuple[str, ...]) -> None:
     """Link values by which Salesforce, Configuration Server or a SAML identity provider know the person."""
-    here, store = parts(), own_accounts()
-    account = _account(store, contact_center, user_name)
+    here, store, account = _find(contact_center, user_name)
     for provider, value in [_identity(here, contact_center, text) for text in identities]:
         store.link(account.id, provider, value)
         click.echo(f"{account.user_name} is linked to {provider}={value}.")
 
 
 @accounts.command("unlink", short_help="Take linked values away.")
-@named
+@account_arguments
 @click.argument("identities", nargs=-1, required=True, metavar="PROVIDER=VALUE...")
 def unlink(contact_center: str, user_name: str, identities: tuple[str, ...]) -> None:
     """Take linked values away."""
-    store = own_accounts()
-    account = _account(store, contact_center, user_name)
+    _, store, account = _find(contact_center, user_name)
     for provider, value in [_pair(text) for text in identities]:
         if not store.unlink(account.id, provider, value):
             raise click.ClickException(f"{account.user_name} is not linked to {provider}={value}")
@@ -196,11 +193,10 @@ def unlink(contact_center: str, user_name: str, identities: tuple[str, ...]) -> 
 
 
 @accounts.command("delete", short_help="Delete an account, end login sessions.")
-@named
+@account_arguments
 def delete(contact_center: str, user_name: str) -> None:
     """Delete an account with its linked values, and end its login sessions."""
-    here, store = parts(), own_accounts()
-    account = _account(store, contact_center, user_name)
+    here, store, account = _find(contact_center, user_name)
     store.delete(account.id)
     click.echo(f"{account.user_name} is deleted{_end_sessions(here, account)}.")
 
@@ -255,13 +251,15 @@ def _progress() -> Iterator[Callable[[int, int], object]]:
             bar.render_finish()
 
 
-def _account(store: SqlAccounts, contact_center: str, user_name: str) -> Account:
+def _find(contact_center: str, user_name: str) -> tuple[Runtime, SqlAccounts, Account]:
+    """Return the account that a command names, with the parts of the application."""
+    here, store = parts(), own_accounts()
     found = store.get_by_name(contact_center, user_name)
     if found is None:
         # Looked at last: accounts of a contact center that is configured no more can still be deleted.
-        _check_contact_center(parts(), contact_center)
+        _check_contact_center(here, contact_center)
         raise click.ClickException(f"{contact_center!r} has no account {user_name!r}")
-    return found
+    return here, store, found
 
 
 def _check_contact_center(here: Runtime, name: str) -> None:
@@ -281,19 +279,15 @@ def _pair(text: str) -> tuple[str, str]:
 def _identity(here: Runtime, contact_center: str, text: str) -> tuple[str, str]:
     provider, value = _pair(text)
     center = here.contact_centers.get(contact_center)
-    known = _providers(center) if center is not None else set()
+    known: set[str] = set()
+    if center is not None:
+        saml = center.settings.saml
+        known = {step.name for step in center.steps} - NO_PROVIDERS | set(saml.identity_providers if saml else ())
     if provider not in known:
         raise click.ClickException(
             f"{contact_center} has no provider {provider!r}; there are {', '.join(sorted(known))}"
         )
     return provider, value
-
-
-def _providers(center: Any) -> set[str]:
-    """Return whose values an account may be linked to: steps that prove one, and the SAML identity provider."""
-    saml = center.settings.saml
-    steps = {step.name for step in center.steps} - NO_PROVIDERS
-    return steps | (set(saml.identity_providers) if saml is not None else set())
 
 
 def _read_password() -> str:
@@ -351,10 +345,3 @@ def _plain(account: Account) -> dict[str, Any]:
         "roles": sorted(account.roles),
         "enabled": account.enabled,
     }
-
-
-def _plain_details(details: AccountDetails) -> dict[str, Any]:
-    identities: dict[str, list[str]] = {}
-    for provider, value in details.identities:
-        identities.setdefault(provider, []).append(value)
-    return {**_plain(details.account), "has_password": details.has_password, "identities": identities}

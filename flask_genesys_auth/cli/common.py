@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from datetime import datetime, timezone
 from inspect import unwrap
 from pathlib import Path
 from traceback import walk_tb
@@ -118,6 +119,11 @@ def own_accounts() -> SqlAccounts:
             f"the application has its own account store ({store!r}): manage accounts there, not here"
         )
     return store
+
+
+def utc_time(seconds: float) -> str:
+    """Return a unix time as operators read it (ISO 8601, UTC)."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def print_json(value: object) -> None:

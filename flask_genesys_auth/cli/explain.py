@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime, timezone
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 from flask import Flask, request
 from flask.cli import with_appcontext
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
@@ -24,8 +26,8 @@ from ..web.access import policy_of
 from ..web.browser import login_session_id
 from ..web.hooks import adopt
 from ..web.runtime import current_application
-from . import advice, given
-from .common import as_json, has_own_store, parts, print_json, print_table
+from . import advice
+from .common import as_json, has_own_store, parts, print_json, print_table, utc_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +39,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 ASKING = ("salesforce", "configuration_server")
 _REFERENCE = re.compile(r"[0-9a-f]{8}")
 _LONGEST_TEXT = 2000
+_HOST = re.compile(r"[0-9A-Za-z.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 
 def _client(context: click.Context, parameter: click.Parameter, text: str) -> str:
@@ -46,9 +49,75 @@ def _client(context: click.Context, parameter: click.Parameter, text: str) -> st
         raise click.BadParameter("is no IP address", context, parameter) from None
 
 
+def _url(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """Return an address as it was given, once it is sure that all of it can be read; ``None`` if none was."""
+    if text is None:
+        return None
+    try:
+        _check_url(text)
+    except UnicodeEncodeError:
+        raise click.BadParameter("is not UTF-8", context, parameter) from None
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+    return text
+
+
+def _check_url(text: str) -> None:
+    """Take an address apart as the request is going to.
+
+    :raises ValueError: if that cannot be done.
+    """
+    text.encode()
+    try:
+        parts = urlsplit(text)
+        host = (parts.hostname or "").encode("idna").decode()
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"is no address: {error}") from None
+    if not text.startswith("/") and parts.scheme not in {"http", "https"}:
+        raise ValueError("must be a path such as /agent, or an address by http or https")
+    if (parts.netloc and not _HOST.fullmatch(host)) or (parts.scheme and not host) or "@" in parts.netloc:
+        raise ValueError("has no host that a request could name")
+    if not text.isprintable():
+        raise ValueError("has characters that no address has")
+
+
+def _headers(lines: tuple[str, ...]) -> Headers:
+    """Read headers from arguments and files; what is wrong with one is told without a piece of its value."""
+    found = Headers()
+    for place, text in enumerate(lines, start=1):
+        if text.startswith("@"):
+            for number, line in enumerate(_lines_of(text[1:]), start=1):
+                if line.strip():
+                    _add_header(found, line, f"{text[1:]}, line {number}")
+        else:
+            _add_header(found, text, f"-H number {place}")
+    return found
+
+
+def _lines_of(name: str) -> list[str]:
+    try:
+        return Path(name).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{name}: is not UTF-8") from None
+    except OSError as error:
+        raise click.UsageError(f"{name}: {error.strerror}") from None
+
+
+def _add_header(headers: Headers, line: str, place: str) -> None:
+    name, colon, value = line.partition(":")
+    if not colon or not name.strip() or any(character in value for character in "\r\n\0"):
+        raise click.UsageError(f'{place}: is not "Name: value"')
+    try:
+        value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise click.UsageError(f"{place}: a header carries Latin-1 only") from None
+    headers.add(name.strip(), value.strip())
+
+
 @click.command("explain", short_help="Show how a request would fare, or why a SAML login failed.")
 @click.argument("method", type=click.Choice(METHODS, case_sensitive=False), required=False, metavar="METHOD")
-@click.argument("url", callback=given.address, required=False, metavar="URL")
+@click.argument("url", callback=_url, required=False, metavar="URL")
 @click.option("-H", "--header", "lines", multiple=True, metavar='"NAME: VALUE" | @FILE', help="May be repeated.")
 @click.option("--address", default="127.0.0.1", callback=_client, help="The client's, for which the throttle counts.")
 @click.option("--reference", help="What the page of a failed SAML login has shown.")
@@ -69,18 +138,18 @@ def explain(
     if reference is not None:
         if method is not None:
             raise click.UsageError("give either METHOD and URL, or --reference")
-        failure = _tamed(_failure(here, reference))
+        failure = _plain(_failure(here, reference))
         print_json(failure) if as_json else _print_failure(failure)
         return
     if method is None or url is None:
         raise click.UsageError("give METHOD and URL, or --reference")
     app = current_application()
-    headers = given.headers(lines)
+    headers = _headers(lines)
     with app.test_request_context(url, method=method.upper(), headers=headers, environ_base={"REMOTE_ADDR": address}):
         decision = here.chain.walk(request, login_session_id, dry_run=True)
         # Whatever looks at current_user from here on, a page's template too, must not walk in earnest.
         adopt(decision)
-        found = _tamed(_explain(app, here, decision))
+        found = _plain(_explain(app, here, decision))
     here.state.close()
     print_json(found) if as_json else _print(found)
 
@@ -119,7 +188,7 @@ def _about(here: Runtime, record: StepRecord, contact_center: str | None) -> dic
     proven = getattr(record.outcome, "identity", None)
     found = {"advice": advice.for_reason(reason, contact_center, proven, step=record.step, own_store=own_store)}
     if isinstance(record.outcome, Unavailable) and reason in {Reason.THROTTLED, Reason.CIRCUIT_OPEN}:
-        found["until"] = _moment(time.time() + record.outcome.retry_after)
+        found["until"] = utc_time(time.time() + record.outcome.retry_after)
     return found
 
 
@@ -187,7 +256,7 @@ def _throttle(here: Runtime, contact_center: str | None) -> dict[str, Any] | Non
         return {**about, "limits": [], "error": found.detail}
     now = time.time()
     limits = [
-        {"limit": one.name, "allows": one.allows, "until": _moment(now + one.wait) if one.wait else None}
+        {"limit": one.name, "allows": one.allows, "until": utc_time(now + one.wait) if one.wait else None}
         for one in found
     ]
     return {**about, "limits": limits}
@@ -230,19 +299,9 @@ def _failure(here: Runtime, reference: str) -> dict[str, Any]:
     return {
         "reference": wanted,
         **found,
-        "time": _moment(float(found.get("time", 0.0))),
+        "time": utc_time(float(found.get("time", 0.0))),
         "advice": advice.for_fault(str(found.get("reason")), center, provider, own_store=has_own_store(here)),
     }
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _tamed(found: dict[str, Any]) -> dict[str, Any]:
-    """Return it with all text as a terminal may show it."""
-    tamed: dict[str, Any] = _plain(found)
-    return tamed
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import click
@@ -14,8 +13,8 @@ from flask.cli import with_appcontext
 
 from ..accounts.store import SqlAccounts
 from ..state.memory import MemoryState
-from ..web import administration
-from .common import Commands, as_json, parts, print_json, print_table
+from ..web import login
+from .common import Commands, as_json, parts, print_json, print_table, utc_time
 
 if TYPE_CHECKING:
     from ..sessions import SessionInfo
@@ -51,7 +50,7 @@ def list_(account: str | None, contact_center: str | None, as_json: bool) -> Non
                 one.contact_center,
                 names.get(one.account_id, one.account_id),
                 f"{one.step}/{one.provider}" if one.provider else one.step,
-                *map(_moment, (one.created, one.last_seen, one.expires)),
+                *map(utc_time, (one.created, one.last_seen, one.expires)),
             )
             for one in found
         ],
@@ -72,10 +71,11 @@ def revoke(session: str | None, account: str | None, contact_center: str | None,
         raise click.UsageError("name what ends: --session, or --account and --contact-center, or one of these two")
     with _shared_state() as here:
         ids = sorted(_account_ids(here, account, contact_center)) if account is not None else [None]
-        count = 0
-        if yes or _may_end(here, ids, contact_center, session):
-            # What began while the operator thought about it ends, too.
-            count = sum(administration.revoke(one, contact_center, session) for one in ids)
+        if not yes:
+            counts = (here.sessions.count(account_id=one, contact_center=contact_center) for one in ids)
+            _confirm(1 if session is not None else sum(counts))
+        # What began while the operator thought about it ends, too.
+        count = sum(login.revoke_sessions(one, contact_center, session) for one in ids)
     if not count:
         raise click.ClickException("there is no such login session" + _hint(here, contact_center))
     click.echo(f"Login sessions ended: {count}")
@@ -94,22 +94,14 @@ def purge(as_json: bool) -> None:
         click.echo(f"Expired entries removed: {count}")
 
 
-def _may_end(here: Runtime, ids: Sequence[str | None], contact_center: str | None, session: str | None) -> bool:
-    """Ask whether they may end; false if there are none."""
-    count = 1 if session is not None else _count(here, ids, contact_center)
-    if count:
-        _confirm(f"End {count} login session{'' if count == 1 else 's'}?")
-    return bool(count)
-
-
-def _confirm(question: str) -> None:
+def _confirm(count: int) -> None:
     """Ask; whoever says no, or is not there, ends the command.
 
     :raises click.ClickException: if nobody is there.
     :raises click.Abort: if the answer is no.
     """
     try:
-        if click.confirm(question):
+        if not count or click.confirm(f"End {count} login session{'' if count == 1 else 's'}?"):
             return
     except click.Abort:
         if sys.stdin is None or not sys.stdin.isatty():
@@ -136,13 +128,9 @@ def _shared_state() -> Iterator[Runtime]:
 
 def _found(here: Runtime, account: str | None, contact_center: str | None) -> Sequence[SessionInfo]:
     if account is None:
-        return administration.sessions(None, contact_center)
+        return login.list_sessions(None, contact_center)
     ids = sorted(_account_ids(here, account, contact_center))
-    return [one for account_id in ids for one in administration.sessions(account_id, contact_center)]
-
-
-def _count(here: Runtime, ids: Sequence[str | None], contact_center: str | None) -> int:
-    return sum(here.sessions.count(account_id=one, contact_center=contact_center) for one in ids)
+    return [one for account_id in ids for one in login.list_sessions(account_id, contact_center)]
 
 
 def _account_ids(here: Runtime, account: str, contact_center: str | None) -> set[str]:
@@ -173,7 +161,3 @@ def _user_names(here: Runtime, found: Sequence[SessionInfo]) -> dict[str, str]:
         return {account.id: account.user_name for account in listed if account.id in ids}
     known = {account_id: here.accounts.get(account_id) for account_id in ids}
     return {account_id: account.user_name for account_id, account in known.items() if account is not None}
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

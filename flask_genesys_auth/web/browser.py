@@ -104,10 +104,6 @@ class BrowserSession:
         if former is not None:
             self._session["_user_id"] = former
 
-    def forget_id(self) -> None:
-        """Remove the user's id that Flask-Login has written."""
-        self._session.pop("_user_id", None)
-
     def clear_remembered(self) -> None:
         """Let Flask-Login take its remember cookie away, if this request brought one."""
         if _remember_cookie() in request.cookies:
@@ -149,7 +145,7 @@ def _remember_cookie() -> str:
 def leave_no_cookie(app: Flask, decision: Decision) -> None:
     """Keep Flask from renewing a permanent session's cookie on a request that did not use it."""
     if not decision.resumed and session.permanent and not session.modified:
-        request_finished.connect(_take_back_renewal, app)
+        request_finished.connect(_take_cookie_back, app)
 
 
 def keep_session_of_browser() -> None:
@@ -157,22 +153,13 @@ def keep_session_of_browser() -> None:
     app = current_application()
     if app.session_interface.get_cookie_name(app) not in request.cookies:
         state_of(request).sends_no_session = True
-        request_finished.connect(_take_back_session, app)
+        request_finished.connect(_take_cookie_back, app)
 
 
-def _take_back_renewal(app: Flask, response: Response, **_: object) -> None:
-    decision = state_of(request).decision
-    if decision is None or decision.resumed or session.modified:
-        return
-    _drop(app, response)
-
-
-def _take_back_session(app: Flask, response: Response, **_: object) -> None:
-    if state_of(request).sends_no_session:
-        _drop(app, response)
-
-
-def _drop(app: Flask, response: Response) -> None:
-    name = app.session_interface.get_cookie_name(app) + "="
-    kept = [cookie for cookie in response.headers.getlist("Set-Cookie") if not cookie.startswith(name)]
-    response.headers.setlist("Set-Cookie", kept)
+def _take_cookie_back(app: Flask, response: Response, **_: object) -> None:
+    state = state_of(request)
+    unused = state.decision is not None and not state.decision.resumed and not session.modified
+    if state.sends_no_session or unused:
+        name = app.session_interface.get_cookie_name(app) + "="
+        kept = [cookie for cookie in response.headers.getlist("Set-Cookie") if not cookie.startswith(name)]
+        response.headers.setlist("Set-Cookie", kept)

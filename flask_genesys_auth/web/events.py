@@ -31,19 +31,28 @@ def report(decision: Decision, *, user_name: str | None = None, app: Flask | Non
     """
     if app is None:
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
-    troubles = [record for record in decision.steps if isinstance(record.outcome, (Rejected, Unavailable))]
-    if troubles:
-        account = user_name if user_name is not None else _claimed()
-        for record in troubles:
-            _tell_trouble(record, decision, account)
+    failures = [record for record in decision.steps if isinstance(record.outcome, (Rejected, Unavailable))]
+    if failures:
+        account = user_name if user_name is not None else _claimed_name()
+        for record in failures:
+            _log_failure(record, decision, account)
     if decision.authenticated:
         # Many requests a second are: fields are put together only if the log takes them.
         if is_logged(Event.AUTHENTICATED):
-            _tell_authenticated(decision)
+            record = decision.steps[-1]
+            log_event(
+                Event.AUTHENTICATED,
+                step=record.step,
+                outcome=record.outcome_name,
+                contact_center=decision.contact_center or "",
+                account=decision.account_id or "",
+                address=client_address(),
+                elapsed=round(sum(one.elapsed for one in decision.steps), 4),
+            )
         signals.deliver(signals.authenticated, app, decision=decision)
     elif decision.unavailable:
         signals.deliver(signals.unavailable, app, decision=decision)
-    elif troubles:
+    elif failures:
         signals.deliver(signals.rejected, app, decision=decision)
 
 
@@ -131,20 +140,7 @@ def client_address() -> str:
     return (request.remote_addr or "") if has_request_context() else ""
 
 
-def _tell_authenticated(decision: Decision) -> None:
-    record = decision.steps[-1]
-    log_event(
-        Event.AUTHENTICATED,
-        step=record.step,
-        outcome=record.outcome_name,
-        contact_center=decision.contact_center or "",
-        account=decision.account_id or "",
-        address=client_address(),
-        elapsed=round(sum(one.elapsed for one in decision.steps), 4),
-    )
-
-
-def _tell_trouble(record: StepRecord, decision: Decision, account: str) -> None:
+def _log_failure(record: StepRecord, decision: Decision, account: str) -> None:
     event = Event.REJECTED if isinstance(record.outcome, Rejected) else Event.UNAVAILABLE
     if record.reason is Reason.THROTTLED:
         event = Event.THROTTLED
@@ -163,7 +159,7 @@ def _tell_trouble(record: StepRecord, decision: Decision, account: str) -> None:
     )
 
 
-def _claimed() -> str:
+def _claimed_name() -> str:
     basic = parse_basic(request.headers.get("Authorization"))
     if isinstance(basic, BasicCredentials):
         return basic.name

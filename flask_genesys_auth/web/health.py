@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,13 +13,12 @@ from flask import Flask
 from flask_login import COOKIE_DURATION
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from ..checks import Check
+from ..checks import Check, installed_version
 from ..config.addresses import LOOPBACK_HOSTS, is_address
 from .access import policy_of
 from .login import OwnLoginManager
 from .policies import unknown_endpoints
 from .runtime import Runtime, without_steps
-from .server import server_check
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -26,21 +27,9 @@ LEAST_SECRET = 32
 """Bytes of SECRET_KEY: as many as its HMAC can use the strength of (RFC 2104 3)."""
 SHORTEST_SECRET = 16
 _FEWEST_DIFFERENT = 8
-_WORDS = (
-    "dev",
-    "secret",
-    "change",
-    "password",
-    "default",
-    "example",
-    "insecure",
-    "key",
-    "test",
-    "flask",
-    "1234",
-    "your",
-)
+_WORDS = re.compile("dev|secret|change|password|default|example|insecure|key|test|flask|1234|your")
 _ANOTHER_KEY = "make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+_FORKING = ("gunicorn", "uwsgi", "pyuwsgi")
 _MOST_WRAPPERS = 32
 _SHOWN_ENDPOINTS = 10
 
@@ -59,10 +48,7 @@ def _secret_check(name: str, key: bytes) -> Check:
     if len(key) < SHORTEST_SECRET:
         finding = f"{key_name} is too short: it can be guessed, and then anybody makes session cookies"
         return Check(name, "failure", finding, _ANOTHER_KEY)
-    rest = text
-    for word in _WORDS:
-        rest = rest.replace(word, "")
-    if len(set(key)) < _FEWEST_DIFFERENT or _letters(rest) < _letters(text) / 2:
+    if len(set(key)) < _FEWEST_DIFFERENT or _letters(_WORDS.sub("", text)) < _letters(text) / 2:
         finding = f"{key_name} is made of repetitions or of words that examples use: it can be guessed"
         return Check(name, "failure", finding, _ANOTHER_KEY)
     if len(key) < LEAST_SECRET:
@@ -78,7 +64,7 @@ def application_checks(app: Flask, here: Runtime) -> Iterator[Check]:
     """Yield what bites in the application's own configuration."""
     yield from secret_checks(app)
     yield _proxy_check(app, here.settings)
-    yield server_check()
+    yield _server_check()
     public = [address for address in public_urls(here.settings) if urlsplit(address).hostname not in LOOPBACK_HOSTS]
     for flag in ("DEBUG", "TESTING"):
         if app.config.get(flag) and public:
@@ -93,6 +79,34 @@ def application_checks(app: Flask, here: Runtime) -> Iterator[Check]:
         yield Check("application.login_disabled", "failure", finding, "remove it: it is for tests only")
 
 
+def server_findings() -> Iterator[str]:
+    """Find settings of uWSGI under which the application does not run as it should."""
+    # uWSGI provides this module to the applications that it runs, and to no other program.
+    uwsgi = sys.modules.get("uwsgi")
+    if uwsgi is not None and not getattr(uwsgi, "has_threads", True):
+        yield (
+            "uWSGI runs without threads, its default before version 2.0.27: background threads stand still between "
+            "requests, so that SAML metadata are not refreshed; set enable-threads = true in uWSGI's configuration"
+        )
+
+
+def _server_check() -> Check:
+    """Say which server runs the application, or which ones are installed: doctor itself runs in none."""
+    for finding in server_findings():
+        problem, _, advice = finding.partition("; ")
+        return Check("application.server", "warning", problem, advice)
+    if "uwsgi" in sys.modules:
+        return Check("application.server", "ok", "uWSGI runs the application, with threads")
+    installed = [f"{name} {found}" for name in _FORKING if (found := installed_version(name))]
+    return Check(
+        "application.server",
+        "ok",
+        f"this command runs outside the server and does not see its settings; installed: {', '.join(installed)}"
+        if installed
+        else "this command runs outside the server; neither gunicorn nor uWSGI is installed here",
+    )
+
+
 def public_urls(settings: Settings) -> list[str]:
     """Return what the outside calls the application, each address once."""
     found = [settings.public_url, *(center.public_url for center in settings.contact_centers.values())]
@@ -105,17 +119,11 @@ def proxy_fix_of(app: Flask) -> ProxyFix | None:
     for _ in range(_MOST_WRAPPERS):
         if isinstance(wrapper, ProxyFix):
             return wrapper
-        inner = next(
-            (vars(wrapper)[name] for name in ("app", "wsgi_app", "_app", "wrapped") if name in _vars(wrapper)), None
-        )
-        if inner is None or inner is app:
+        held = getattr(wrapper, "__dict__", {})
+        wrapper = next((held[name] for name in ("app", "wsgi_app", "_app", "wrapped") if name in held), None)
+        if wrapper is None or wrapper is app:
             return None
-        wrapper = inner
     return None
-
-
-def _vars(value: Any) -> dict[str, Any]:
-    return getattr(value, "__dict__", {})
 
 
 def _proxy_check(app: Flask, settings: Settings) -> Check:

@@ -11,7 +11,7 @@ from .. import signals
 from ..chain.outcomes import Decision, Rejected, Unavailable
 from ..errors import ConfigurationError
 from ..events import KINDS, Event, log_event, logger
-from . import auth_type, events, refusals
+from . import events, redirects, refusals
 from .browser import leave_no_cookie, login_session_id
 from .origin import SAFE_METHODS, vary_names
 from .policies import unknown_endpoints
@@ -80,8 +80,8 @@ class Hooks:
             answer = self._here.origins.preflight(sent)
             if answer is not None:
                 return answer
-        if auth_type.ASKED in sent.environ.get("QUERY_STRING", ""):
-            answer = auth_type.answer(self._here, sent, decide)
+        if redirects.SAML_REQUESTED in sent.environ.get("QUERY_STRING", ""):
+            answer = redirects.to_saml_login(self._here, sent, decide)
             if answer is not None:
                 return answer
         self._check(sent)

@@ -7,12 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import flask_login
-from flask import Flask, request
+from flask import Flask, request, session
 from flask_login import AnonymousUserMixin, LoginManager, user_logged_in, user_logged_out
 from werkzeug.local import LocalProxy
 
 from ..chain.outcomes import Authenticated, Decision, LoginSession
-from ..errors import BackendUnavailable, ConfigurationError
+from ..errors import BackendUnavailable, ConfigurationError, RevokedInPart
 from . import events, refusals
 from .browser import browser, login_session_id
 from .hooks import decide, forget_decision
@@ -20,6 +20,7 @@ from .runtime import LoginDetails, Runtime, current_application, runtime, state_
 
 if TYPE_CHECKING:
     from ..accounts.models import Account
+    from ..sessions import SessionInfo
 
 
 class Anonymous(AnonymousUserMixin):  # type: ignore[misc]  # Flask-Login has no type hints
@@ -208,9 +209,49 @@ def _check_form() -> None:
         raise refusals.ForeignOrigin(Decision(None))
 
 
+def list_sessions(
+    account_id: str | None = None, contact_center: str | None = None, limit: int | None = None
+) -> list[SessionInfo]:
+    """See :meth:`flask_genesys_auth.GenesysAuth.sessions`."""
+    here = runtime()
+    if account_id is not None or contact_center is not None:
+        return [*here.sessions.all_of(account_id=account_id, contact_center=contact_center, limit=limit)]
+    found: list[SessionInfo] = []
+    # A session of a contact center that is configured no more is nobody's.
+    for center in sorted(here.contact_centers):
+        left = None if limit is None else limit - len(found)
+        found += here.sessions.all_of(contact_center=center, limit=left)
+    return found
+
+
+def revoke_sessions(account_id: str | None, contact_center: str | None, session: str | None) -> int:
+    """See :meth:`flask_genesys_auth.GenesysAuth.revoke`."""
+    if session is not None:
+        if account_id is not None or contact_center is not None:
+            raise ValueError("revoke() takes a session, or an account_id, a contact_center or both")
+        ended = runtime().sessions.revoke_one(session)
+        if ended is None:
+            return 0
+        _report_revoked(ended.account_id, ended.contact_center, 1)
+        return 1
+    if account_id is None and contact_center is None:
+        raise ValueError("revoke() needs an account_id, a contact_center, both, or a session")
+    try:
+        count = runtime().sessions.revoke(account_id=account_id, contact_center=contact_center)
+    except RevokedInPart as error:
+        _report_revoked(account_id, contact_center, error.ended)
+        raise
+    _report_revoked(account_id, contact_center, count)
+    return count
+
+
+def _report_revoked(account_id: str | None, contact_center: str | None, count: int) -> None:
+    events.session_revoked(current_application(), account_id, contact_center, count, by="an administrator")
+
+
 def _on_logged_in(app: Flask, user: Any, **_: object) -> None:
     """Put a login session of the server in the place of the id that ``login_user`` has written."""
-    browser.forget_id()
+    session.pop("_user_id", None)
     here = runtime(app)
     state = state_of(request)
     details, state.login = state.login, None

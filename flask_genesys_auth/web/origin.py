@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..chain.contact_centers import ContactCenters
     from ..chain.outcomes import Decision
-    from ..config.settings import ContactCenterSettings, Settings
+    from ..config.settings import Settings
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 ALLOWED_METHODS = "GET, POST, PUT, DELETE, OPTIONS"
@@ -46,10 +46,7 @@ class Origins:
     allowed: dict[str, frozenset[str]]
     own: dict[str, str]
     headers: str
-    all_allowed: frozenset[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "all_allowed", frozenset().union(*self.allowed.values()))
+    all_allowed: frozenset[str]
 
     @classmethod
     def of(cls, settings: Settings, contact_centers: ContactCenters) -> Origins:
@@ -59,7 +56,8 @@ class Origins:
         return cls(
             contact_centers=contact_centers,
             allowed={center.name: center.allowed_origins for center in centers},
-            own={center.name: origin_of(url) for center in centers if (url := _public_url(center, settings))},
+            own={one.name: origin_of(url) for one in centers if (url := one.public_url or settings.public_url)},
+            all_allowed=frozenset().union(*(center.allowed_origins for center in centers)),
             headers=", ".join((*ALLOWED_HEADERS, *named, *ALLOWED_HEADERS_LAST)),
         )
 
@@ -149,10 +147,6 @@ class Origins:
         if decision is None or decision.contact_center is None:
             return self.all_allowed
         return self.allowed.get(decision.contact_center, frozenset())
-
-
-def _public_url(center: ContactCenterSettings, settings: Settings) -> str:
-    return center.public_url or settings.public_url
 
 
 def vary_names(settings: Settings) -> Iterator[str]:

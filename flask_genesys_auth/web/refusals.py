@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Response, current_app, jsonify, make_response, redirect, render_template, request, url_for
 from werkzeug.exceptions import (
-    BadRequest,
     Forbidden,
     HTTPException,
     ServiceUnavailable,
@@ -48,8 +47,8 @@ class Refusal(HTTPException):
     def get_headers(
         self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
     ) -> list[tuple[str, str]]:
-        """Return the headers that every answer to this refusal carries."""
-        return []
+        """Return the headers that every answer to this refusal carries (``Retry-After``: RFC 9110 10.2.3)."""
+        return [("Retry-After", str(self.decision.retry_after))] if self.code in {429, 503} else []
 
     def get_response(self, environ: Any = None, scope: Any = None) -> Any:
         """Return the answer that suits who asks: a page for a navigation, the envelope for everybody else."""
@@ -63,7 +62,7 @@ class Refusal(HTTPException):
 
     def page(self) -> Response:
         """Return a page for a person."""
-        return _page(self.code or 500, self.page_texts)
+        return refusal_page(self.code or 500, self.page_texts)
 
 
 class AuthenticationRequired(Refusal, Unauthorized):
@@ -126,7 +125,7 @@ class RoleRequired(Refusal, Forbidden):
         if self.decision.resumed and center in runtime().saml.service_providers:
             logout_url = url_for("genesys_saml.logout", contact_center=center)
         home_url = f"{request.root_path}/" if request.path != "/" else ""
-        return _page(403, self.page_texts, home_url=home_url, logout_url=logout_url)
+        return refusal_page(403, self.page_texts, home_url=home_url, logout_url=logout_url)
 
 
 class ForeignOrigin(Refusal, Forbidden):
@@ -144,12 +143,6 @@ class DirectoryUnavailable(Refusal, ServiceUnavailable):
     message = "Temporarily unavailable"
     page_texts = "unavailable"
 
-    def get_headers(
-        self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
-    ) -> list[tuple[str, str]]:
-        """Say when asking again makes sense (RFC 9110 10.2.3), in seconds."""
-        return [("Retry-After", str(self.decision.retry_after))]
-
 
 class Throttled(Refusal, TooManyRequests):
     """Too many failures: 429 with ``Retry-After`` (RFC 6585 4)."""
@@ -157,12 +150,6 @@ class Throttled(Refusal, TooManyRequests):
     status_code = 3
     message = "Too many requests"
     page_texts = "throttled"
-
-    def get_headers(
-        self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
-    ) -> list[tuple[str, str]]:
-        """Say when asking again makes sense (RFC 9110 10.2.3), in seconds."""
-        return [("Retry-After", str(self.decision.retry_after))]
 
 
 def for_anonymous(decision: Decision) -> Refusal:
@@ -177,19 +164,6 @@ def for_anonymous(decision: Decision) -> Refusal:
 def refusal(decision: Decision) -> Refusal:
     """Return how a request is refused that is anonymous, or whose user lacks a role."""
     return for_anonymous(decision) if decision.user is None else RoleRequired(decision)
-
-
-def saml_failed(reference: str, login_url: str) -> Response:
-    """Return the one public answer to every SAML message that is wrong: 400, with a reference for the log.
-
-    :param login_url: where the user can try again.
-    """
-    return _page(BadRequest.code, "saml_failed", reference=reference, login_url=login_url)
-
-
-def saml_logout_failed(reference: str) -> Response:
-    """Return the one public answer to every logout message that is wrong: 400, with a reference for the log."""
-    return _page(BadRequest.code, "saml_logout_failed", reference=reference)
 
 
 def is_navigation() -> bool:
@@ -217,7 +191,7 @@ def _challenges(decision: Decision) -> Iterator[Challenge]:
             yield challenge
 
 
-def _page(status: int, texts: str, **more: str) -> Response:
+def refusal_page(status: int, texts: str, **more: str) -> Response:
     """Return a page that refuses.
 
     :param texts: what the names of its title and its advice begin with.

@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import Response, make_response, redirect, render_template, request
-from werkzeug.exceptions import MethodNotAllowed
 
 from ..chain.outcomes import LoginSession
 from ..errors import BackendUnavailable
@@ -25,8 +24,17 @@ from . import events, login, refusals
 from .browser import browser, login_session_id
 from .hooks import decide
 from .runtime import current_application, runtime
-from .saml_complete import TICKET_LIFETIME
-from .saml_pages import CODE_LIFETIME, address_of, form_targets, kept, post_form, posted, refused, service_of, unseen
+from .saml_pages import (
+    CODE_LIFETIME,
+    TICKET_LIFETIME,
+    address_of,
+    form_targets,
+    post_form,
+    posted,
+    refused,
+    service_of,
+    unseen,
+)
 
 if TYPE_CHECKING:
     from ..saml.logout import Outgoing
@@ -88,17 +96,12 @@ def leave() -> Response | None:
 
 def slo(contact_center: str) -> Response:
     """``GET slo`` and ``POST slo``: take a provider's request or answer by either binding (saml-bindings 3.4, 3.5)."""
-    if request.method not in {"GET", "POST"}:
-        # A look ahead (HEAD) must not use the message up.
-        raise MethodNotAllowed(valid_methods=["GET", "POST"])
     service = service_of(contact_center)
     try:
-        received = kept(lambda: _received(service))
+        received = _received(service)
     except SamlError as error:
         return refused(service, error, leaving=True)
-    react = _noted if isinstance(received, LogoutResponse) else _ended
-    answer: Response = kept(lambda: react(service, received))
-    return answer
+    return _noted(service, received) if isinstance(received, LogoutResponse) else _ended(service, received)
 
 
 def signed_out(contact_center: str) -> Response:
@@ -193,7 +196,7 @@ def _who_to_ask(ended: LoginSession) -> tuple[ServiceProvider, Trust] | None:
 def _may_go_on(page: Response) -> Response:
     """Let the page's form end up at the provider: browsers check ``form-action`` along redirects."""
     opaque = login_session_id()
-    found: Any = kept(lambda: runtime().sessions.resume(opaque, touch=False)) if opaque else None
+    found = runtime().sessions.resume(opaque, touch=False) if opaque else None
     asked = None
     if isinstance(found, LoginSession):
         with suppress(MetadataUnavailable):

@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, abort, make_response, render_template, request, url_for
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from ..errors import BackendUnavailable
 from ..events import Event, log_event
 from ..saml.errors import Fault, SamlError
 from . import events, refusals
 from .runtime import runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from ..saml.service_provider import ServiceProvider
 
 ENDPOINTS = "genesys_saml"
 CODE_LIFETIME = 60
 """Seconds within which the browser must bring the one-time code back."""
+TICKET_LIFETIME = 300
+"""Seconds within which the user must say whether they want a login that nobody here has asked for."""
 
 _LARGEST_FORM = 512 * 1024
 """Bytes: twice the largest message, which leaves room for escapes and line breaks."""
@@ -38,17 +39,6 @@ def service_of(contact_center: str) -> ServiceProvider:
 def address_of(name: str, contact_center: str, **query: Any) -> str:
     """Return the path of a SAML address, such as ``login``."""
     return url_for(f"{ENDPOINTS}.{name}", contact_center=contact_center, **query)
-
-
-def kept(ask: Callable[[], Any]) -> Any:
-    """Ask; a state or a provider's metadata that cannot be had make it 503, not a refusal.
-
-    :raises DirectoryUnavailable: then.
-    """
-    try:
-        return ask()
-    except BackendUnavailable as error:
-        raise events.unavailable(error, "saml") from error
 
 
 def posted(*names: str) -> tuple[str, str, str]:
@@ -121,10 +111,10 @@ def refused(service: ServiceProvider, error: SamlError, *, leaving: bool = False
         reference=reference,
     )
     if leaving:
-        return unseen(refusals.saml_logout_failed(reference))
+        return unseen(refusals.refusal_page(400, "saml_logout_failed", reference=reference))
     # Anew: whom the provider remembers may be the wrong person, who would come back for ever.
     again = address_of("login", service.contact_center, force_authn="true")
-    return unseen(refusals.saml_failed(reference, again))
+    return unseen(refusals.refusal_page(400, "saml_failed", reference=reference, login_url=again))
 
 
 def unseen(answer: Response) -> Response:

@@ -20,7 +20,7 @@ from flask.cli import FlaskGroup
 from flask_genesys_auth import GenesysAuth
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.checks import Check
-from flask_genesys_auth.cli.rooms import Room, rooms_of, run
+from flask_genesys_auth.cli.doctor import CheckGroup, check_groups, run_checks
 from flask_genesys_auth.errors import ConfigurationError
 from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing import GenesysEmulator
@@ -262,9 +262,9 @@ def test_a_room_that_hangs_is_given_up(app: Flask) -> None:
         return []
 
     well = Check("well", "ok", "fine")
-    rooms = [Room("hanging", hang), Room("well", lambda: [well])]
+    rooms = [CheckGroup("hanging", hang), CheckGroup("well", lambda: [well])]
     try:
-        late, other = run(app, rooms, seconds=2.5)
+        late, other = run_checks(app, rooms, seconds=2.5)
     finally:
         let_go.set()
     assert (late.name, late.status, late.finding) == ("hanging", "failure", "nothing came within 2.5 s")
@@ -273,15 +273,15 @@ def test_a_room_that_hangs_is_given_up(app: Flask) -> None:
 
 def test_more_rooms_than_threads_are_all_looked_at_in_order(app: Flask) -> None:
     checks = [Check(str(place), "ok", "") for place in range(100)]
-    rooms = [Room(check.name, partial(list, [check])) for check in checks]
-    assert run(app, rooms, seconds=60) == checks
+    rooms = [CheckGroup(check.name, partial(list, [check])) for check in checks]
+    assert run_checks(app, rooms, seconds=60) == checks
 
 
 def test_an_error_of_ours_keeps_its_words(app: Flask) -> None:
     def refuse() -> list[Check]:
         raise ConfigurationError("state_url: is of another version")
 
-    (check,) = run(app, [Room("state", refuse)], seconds=60)
+    (check,) = run_checks(app, [CheckGroup("state", refuse)], seconds=60)
     assert check.finding == "state_url: is of another version"
 
 
@@ -302,7 +302,7 @@ def test_stores_of_the_application_say_what_they_want(app: Flask, tmp_path: Path
         made.secret_key = app.secret_key
         made.config["GENESYS_AUTH"] = {"state_url": "memory://", "contact_centers": {"acme": {}}, "passwords": FAST}
         GenesysAuth(made, accounts=store)
-        found = run(made, rooms_of(made, runtime(made)), seconds=60)
+        found = run_checks(made, check_groups(made, runtime(made)), seconds=60)
         (check,) = [check for check in found if check.name.startswith("accounts")]
         assert expected in check.finding
 

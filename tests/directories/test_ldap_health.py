@@ -11,7 +11,7 @@ from flask import Flask
 from flask_genesys_auth import GenesysAuth
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.checks import Check
-from flask_genesys_auth.cli.rooms import rooms_of, run
+from flask_genesys_auth.cli.doctor import check_groups, run_checks
 from flask_genesys_auth.config.addresses import LdapServer
 from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.directories.ldap import LdapDirectory
@@ -133,10 +133,10 @@ def test_doctor_shows_it(slapd: SlapdServer, tmp_path: Path) -> None:
     app.config["GENESYS_AUTH"] = {"state_url": "memory://", "contact_centers": {"acme": center}}
     GenesysAuth(app)
     here = runtime(app)
-    found = {check.name: check for check in run(app, rooms_of(app, here, ask=True), seconds=60)}
+    found = {check.name: check for check in run_checks(app, check_groups(app, here, ask=True), seconds=60)}
     told = found[f"configuration_server.acme.ldap.{slapd.url}.bind_dn"]
     assert told == Check(told.name, "ok", f"{SERVICE} is bound")
-    assert not [room for room in rooms_of(app, here, ask=False) if "configuration_server" in room.name]
+    assert not [room for room in check_groups(app, here, ask=False) if "configuration_server" in room.name]
     here.state.close()
     store = here.accounts
     assert isinstance(store, SqlAccounts)

@@ -14,9 +14,9 @@ from lxml import etree
 
 from flask_genesys_auth.saml.documents import MD
 from flask_genesys_auth.testing.signing_keys import SigningKey
-from flask_genesys_auth.web.addresses import local_path
+from flask_genesys_auth.web.redirects import local_path
 from flask_genesys_auth.web.runtime import runtime
-from flask_genesys_auth.web.saml_begin import MOST_PENDING
+from flask_genesys_auth.web.saml_views import MOST_PENDING
 
 from .desk import ANN, BreakableState, Browser, MakeApp, accounts, assert_refused
 from .places import PUBLIC_URL
