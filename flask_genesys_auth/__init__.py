@@ -1,4 +1,4 @@
-"""The authentication of a Genesys Web Services contact center as a Flask extension."""
+"""A Flask extension for the authentication of Genesys Web Services contact centers."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""What can go wrong with the set-up or the servers behind us, as exceptions that tell the operator what to do."""
+"""Exceptions for faulty configurations and unavailable stores, with advice for the operator."""
 
 from __future__ import annotations
 
 
 class GenesysAuthError(Exception):
-    """The base of every error this package raises on purpose."""
+    """Base class of the errors that this package raises."""
 
 
 class ConfigurationError(GenesysAuthError):
-    """The configuration, or the application around it, cannot be served as it stands.
+    """The configuration or the application has problems that keep it from starting.
 
-    :param problems: one sentence each, the dotted path first, such as
-        ``"contact_centers.acme.salesforce.timeout: must be greater than 0"``. All are found before any is raised.
+    :param problems: one sentence each, with the dotted path first, such as
+        ``"contact_centers.acme.salesforce.timeout: must be greater than 0"``. All problems are collected first.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -26,10 +26,10 @@ class ConfigurationError(GenesysAuthError):
 
 
 class BackendUnavailable(GenesysAuthError):
-    """A store of ours did not answer: the request is neither allowed nor refused, it is 503.
+    """A store did not answer: the request is neither accepted nor rejected, and gets 503.
 
-    :param finding: what happened, for the log; holds no secret.
-    :param retry_after: seconds after which asking again makes sense.
+    :param finding: what happened, for the log; without secrets.
+    :param retry_after: seconds until a retry makes sense.
     """
 
     def __init__(self, finding: str, *, retry_after: int = 5) -> None:
@@ -43,15 +43,15 @@ class StateUnavailable(BackendUnavailable):
 
 
 class RevokedInPart(StateUnavailable):
-    """The state store stopped answering while login sessions were being ended; revoking again ends the rest.
+    """The state store stopped answering during a revocation; repeat it to end the remaining sessions.
 
-    :param cause: how it did.
-    :param ended: how many had ended before.
+    :param cause: the store's error.
+    :param ended: how many sessions had ended before.
     """
 
     def __init__(self, cause: StateUnavailable, ended: int) -> None:
         super().__init__(
-            f"{cause.finding}; login sessions ended before that: {ended}, revoke again to end the rest",
+            f"{cause.finding}; login sessions ended before that: {ended}; revoke again to end the rest",
             retry_after=cause.retry_after,
         )
         self.ended = ended
@@ -62,4 +62,4 @@ class AccountsUnavailable(BackendUnavailable):
 
 
 class HasherBusy(BackendUnavailable):
-    """More passwords wait to be hashed than this process allows (``passwords.concurrent_hashes``)."""
+    """A password could not be hashed in time (``passwords.concurrent_hashes``)."""

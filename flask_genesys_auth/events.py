@@ -1,7 +1,7 @@
-"""What this package tells the log: a closed list of events, all of one shape, and nothing from outside untamed.
+"""The log events of this package: a closed list, one record format, and no unescaped text from outside.
 
-Every record is one of the logger ``flask_genesys_auth``. It carries ``record.genesys_auth``, a new ``dict`` with the
-fields of :data:`FIELDS` and those that its event has besides (:data:`KINDS`).
+All records go to the logger ``flask_genesys_auth``. Each carries ``record.genesys_auth``: a new ``dict`` with the
+fields of :data:`FIELDS` and the additional fields of its event (:data:`KINDS`).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from types import MappingProxyType
 logger = logging.getLogger("flask_genesys_auth")
 
 FIELDS = ("event", "step", "outcome", "reason", "contact_center", "account", "address", "elapsed", "detail")
-"""What every record has; text that an event has nothing to say in is empty, ``elapsed`` is then ``None``."""
+"""Fields of every record. Unused text fields are empty; an unused ``elapsed`` is ``None``."""
 
 LONGEST_TEXT = 100
 LONGEST: Mapping[str, int] = MappingProxyType({"account": 255, "upstream": 255, "detail": 500})
-"""Characters of a field at most, where it is not :data:`LONGEST_TEXT`."""
+"""Maximum characters of a field, where it differs from :data:`LONGEST_TEXT`."""
 _LONGEST_SENTENCE = 1500
 
 
 class Event(str, Enum):
-    """What a record is about: a closed list."""
+    """The event that a record reports: a closed list."""
 
     # a walk
     AUTHENTICATED = "authenticated"
@@ -36,7 +36,7 @@ class Event(str, Enum):
     LOGGED_IN = "logged_in"
     LOGGED_OUT = "logged_out"
     SESSION_REVOKED = "session_revoked"
-    # somebody known who may not do this
+    # refused requests of known users
     ROLE_REFUSED = "role_refused"
     ORIGIN_REFUSED = "origin_refused"
     # SAML
@@ -47,7 +47,7 @@ class Event(str, Enum):
     SAML_METADATA_REPLACED = "saml_metadata_replaced"
     SAML_METADATA_NOT_KEPT = "saml_metadata_not_kept"
     ACCOUNT_ENROLLED = "account_enrolled"
-    # what we depend on
+    # servers and stores
     CIRCUIT_OPENED = "circuit_opened"
     CIRCUIT_CLOSED = "circuit_closed"
     STATE_LOST = "state_lost"
@@ -55,7 +55,7 @@ class Event(str, Enum):
     STATE_NOT_PURGED = "state_not_purged"
     THROTTLE_LOST = "throttle_lost"
     THROTTLE_REGAINED = "throttle_regained"
-    # what somebody has to mend
+    # faults that an operator has to correct
     PASSWORD_HASH_UNREADABLE = "password_hash_unreadable"  # noqa: S105 - an event, not a password
     PASSWORD_HASH_NOT_RENEWED = "password_hash_not_renewed"  # noqa: S105 - an event, not a password
     CONFIGURATION_WARNING = "configuration_warning"
@@ -67,11 +67,11 @@ class Event(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How an event is told.
+    """The level, message and fields of an event.
 
-    :param level: of :mod:`logging`, where the event itself does not say otherwise.
+    :param level: the default level of :mod:`logging`.
     :param message: with the record's fields as ``%(name)s``.
-    :param more: the fields that it has besides :data:`FIELDS`.
+    :param more: the fields in addition to :data:`FIELDS`.
     """
 
     level: int
@@ -91,20 +91,22 @@ KINDS: Mapping[Event, Kind] = MappingProxyType(
         Event.UNAVAILABLE: Kind(logging.WARNING, _STEP),
         Event.THROTTLED: Kind(logging.WARNING, _STEP),
         Event.LOGGED_IN: Kind(logging.INFO, f"by %(step)s {_WHERE}"),
-        Event.LOGGED_OUT: Kind(logging.INFO, f"from a session made by %(step)s {_WHERE}"),
-        Event.SESSION_REVOKED: Kind(logging.INFO, f"%(count)d ended {_WHERE} %(detail)s", ("count",)),
+        Event.LOGGED_OUT: Kind(logging.INFO, f"from a login session of step %(step)s {_WHERE}"),
+        Event.SESSION_REVOKED: Kind(logging.INFO, f"login sessions ended: %(count)d {_WHERE} %(detail)s", ("count",)),
         Event.ROLE_REFUSED: Kind(logging.WARNING, f"%(detail)s {_WHERE}"),
         Event.ORIGIN_REFUSED: Kind(logging.WARNING, f"%(detail)s {_WHERE}"),
         Event.SAML_REFUSED: Kind(logging.WARNING, _SAML, _FAILURE),
         Event.SAML_LOGOUT_REFUSED: Kind(logging.WARNING, _SAML, _FAILURE),
         Event.SAML_LOGOUT: Kind(
             logging.INFO,
-            "single logout of %(contact_center)s ended as %(outcome)s at the provider %(provider)r",
+            "single logout of contact center %(contact_center)r at provider %(provider)r: %(outcome)s",
             ("provider",),
         ),
         Event.SAML_METADATA_FAILED: Kind(logging.WARNING, "%(detail)s", ("provider",)),
         Event.SAML_METADATA_REPLACED: Kind(
-            logging.INFO, "those of %(provider)r (%(contact_center)s): %(detail)s", ("provider",)
+            logging.INFO,
+            "metadata of provider %(provider)r (contact center %(contact_center)r): %(detail)s",
+            ("provider",),
         ),
         Event.SAML_METADATA_NOT_KEPT: Kind(logging.WARNING, "%(detail)s"),
         Event.ACCOUNT_ENROLLED: Kind(
@@ -112,10 +114,10 @@ KINDS: Mapping[Event, Kind] = MappingProxyType(
         ),
         Event.CIRCUIT_OPENED: Kind(logging.WARNING, "%(upstream)s %(part)s: %(detail)s", ("upstream", "part")),
         Event.CIRCUIT_CLOSED: Kind(logging.WARNING, "%(upstream)s %(part)s", ("upstream", "part")),
-        Event.STATE_LOST: Kind(logging.WARNING, "%(detail)s; until it does, what needs it is answered with 503"),
+        Event.STATE_LOST: Kind(logging.WARNING, "%(detail)s; requests that need it get 503 until it answers"),
         Event.STATE_REGAINED: Kind(logging.WARNING, "%(detail)s"),
         Event.STATE_NOT_PURGED: Kind(
-            logging.WARNING, "what has expired was not removed in passing, and no request has suffered: %(detail)s"
+            logging.WARNING, "expired entries were not removed, and no request was affected: %(detail)s"
         ),
         Event.THROTTLE_LOST: Kind(logging.WARNING, "%(detail)s"),
         Event.THROTTLE_REGAINED: Kind(logging.WARNING, "%(detail)s"),
@@ -130,7 +132,7 @@ KINDS: Mapping[Event, Kind] = MappingProxyType(
 
 
 def is_logged(event: Event, level: int | None = None) -> bool:
-    """Tell whether anybody listens: what follows may cost something then."""
+    """Return whether a record of this event would be logged, so that callers can skip work."""
     return logger.isEnabledFor(KINDS[event].level if level is None else level)
 
 
@@ -142,12 +144,12 @@ def log_event(
     failed: BaseException | None = None,
     **found: str | float | None,
 ) -> None:
-    """Write one record.
+    """Write one log record.
 
-    :param level: where it is not the event's own.
-    :param sentence: for people, instead of the event's own message.
-    :param failed: an exception whose traceback goes along.
-    :param found: fields; each is made harmless (see :func:`plain`) and cut. Never a secret.
+    :param level: replaces the event's own level.
+    :param sentence: replaces the event's own message.
+    :param failed: an exception whose traceback is logged.
+    :param found: fields; each is escaped (see :func:`plain`) and cut. Never a secret.
     :raises TypeError: if the event has no such field.
     """
     kind = KINDS[event]
@@ -157,7 +159,8 @@ def log_event(
     fields: dict[str, str | float | None] = {**dict.fromkeys((*FIELDS, *kind.more), ""), "elapsed": None}
     if not found.keys() <= fields.keys():
         raise TypeError(f"{event} has no {', '.join(sorted(found.keys() - fields.keys()))}")
-    fields.update((name, _tamed(name, value)) for name, value in found.items())
+    for name, value in found.items():
+        fields[name] = plain(str(value), LONGEST.get(name, LONGEST_TEXT)) if isinstance(value, str) else value
     fields["event"] = event.value
     if sentence:
         message, args = f"{event}: %s", (plain(sentence, _LONGEST_SENTENCE),)
@@ -167,10 +170,10 @@ def log_event(
 
 
 def plain(text: str, limit: int = LONGEST_TEXT) -> str:
-    """Return text as a line of a log or a terminal may hold it, of at most so many characters.
+    """Return at most ``limit`` characters of text, safe for one line of a log or a terminal.
 
-    What does not print is shown as an escape: control characters, line ends, terminal sequences, bidirectional
-    controls, zero-width characters, and halves of surrogate pairs.
+    Unprintable characters are escaped: control characters, line ends, terminal sequences, bidirectional controls,
+    zero-width characters and lone surrogates.
     """
     cut = text[:limit]
     if cut.isprintable():
@@ -178,21 +181,15 @@ def plain(text: str, limit: int = LONGEST_TEXT) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in cut)[:limit]
 
 
-def _tamed(name: str, value: str | float | None) -> str | float | None:
-    if isinstance(value, str):
-        return plain(str(value), LONGEST.get(name, LONGEST_TEXT))
-    return value
-
-
 class Outage:
-    """Tells once that a server does not answer, and once that it does again.
+    """Logs once that a server stopped answering, and once that it answers again.
 
-    Needs no lock, so that a child forked meanwhile inherits none that is taken.
+    It uses no lock, so that a forked child cannot inherit a held one.
 
-    :ivar down: not empty while it does not answer: only then need :meth:`answered` be called.
-    :param name: what it is called in a log.
-    :param lost: the event of the one.
-    :param regained: that of the other; ``None`` where nobody asks for it.
+    :ivar down: not empty during an outage; :meth:`answered` needs to be called only then.
+    :param name: the server's name in the log.
+    :param lost: the event at the begin of an outage.
+    :param regained: the event at its end; ``None``: not logged.
     """
 
     def __init__(
@@ -200,14 +197,14 @@ class Outage:
     ) -> None:
         self._name = name
         self._lost, self._regained = lost, regained
-        # One token, which is in one place or the other.
+        # One token moves between the two.
         self._up: deque[None] = deque([None])
         self.down: deque[None] = deque()
 
     def failed(self, finding: str) -> str:
-        """Say that it did not answer.
+        """Report that the server did not answer.
 
-        :param finding: in a sentence, without a secret; it is returned.
+        :param finding: a sentence without secrets; it is returned.
         """
         try:
             self._up.pop()
@@ -218,7 +215,7 @@ class Outage:
         return finding
 
     def answered(self) -> None:
-        """Say that it has answered."""
+        """Report that the server answered."""
         try:
             self.down.pop()
         except IndexError:

@@ -1,6 +1,7 @@
-"""``GenesysAuth``: puts the parts together for an application; the only room that knows all others.
+"""``GenesysAuth``: assembles the parts for an application; the only module that knows all of them.
 
-What not every configuration needs is imported by ``init_app``: before a server forks, and missing at the start.
+``init_app`` imports optional parts when the configuration needs them: before a server forks, so that a missing
+package is an error at the start.
 """
 
 from __future__ import annotations
@@ -66,18 +67,18 @@ StepFactory: TypeAlias = "Step | type[Step] | str"
 
 
 class GenesysAuth(Generic[U]):
-    """The authentication of a Genesys Web Services contact center for Flask applications.
+    """The Flask extension: authenticates requests to Genesys Web Services contact centers.
 
-    One object can serve several applications: nothing of one is kept here. It is generic in the class of the users:
-    with ``accounts=`` it is the store's, else :class:`~flask_genesys_auth.accounts.models.Account`.
+    One object can serve several applications, because it keeps no state of theirs. It is generic in the user class:
+    that of the ``accounts=`` store, else :class:`~flask_genesys_auth.accounts.models.Account`.
 
-    :param app: initialises it at once.
-    :param accounts: the application's own accounts (default: a SQLAlchemy store at ``accounts_url``). If it is a
-        ``PasswordStore`` too, the Web Services step uses it.
-    :param state: the application's own state store (default: the one at ``state_url``).
-    :param extra_steps: further steps of the chain: objects, classes, or ``"package.module:Class"``.
-    :param language: returns the language of the current request's page, such as Flask-Babel's ``get_locale``
-        (default: what the browser asks for).
+    :param app: if given, it is initialised at once.
+    :param accounts: the application's own account store (default: a SQLAlchemy store at ``accounts_url``). If it is
+        also a ``PasswordStore``, the Web Services step uses it.
+    :param state: the application's own state store (default: the store at ``state_url``).
+    :param extra_steps: additional steps of the chain: objects, classes, or ``"package.module:Class"``.
+    :param language: returns the language of the current request's pages, such as Flask-Babel's ``get_locale``
+        (default: by ``Accept-Language``).
     """
 
     @overload
@@ -121,14 +122,14 @@ class GenesysAuth(Generic[U]):
     def init_app(self, app: Flask) -> None:
         """Protect this application.
 
-        Reads ``app.config["GENESYS_AUTH"]`` (see the configuration's page for every key), ``SECRET_KEY``,
-        ``SESSION_COOKIE_SAMESITE`` and ``SESSION_COOKIE_SECURE``, ``LOGIN_DISABLED``, ``REMEMBER_COOKIE_NAME``.
+        Reads ``app.config["GENESYS_AUTH"]`` (see the configuration reference), ``SECRET_KEY``,
+        ``SESSION_COOKIE_SAMESITE``, ``SESSION_COOKIE_SECURE``, ``LOGIN_DISABLED`` and ``REMEMBER_COOKIE_NAME``.
 
-        :raises ConfigurationError: if the configuration or the application cannot be served; all at once.
+        :raises ConfigurationError: with all problems of the configuration and the application at once.
         """
         if EXTENSION in app.extensions:
             raise ConfigurationError(
-                "GenesysAuth is set up for this application already: call init_app once, or make a new Flask object"
+                "GenesysAuth is already initialised for this application; call init_app once for each Flask object"
             )
         settings = _read_settings(app)
         here = self._assemble(app, settings)
@@ -141,31 +142,31 @@ class GenesysAuth(Generic[U]):
 
     @property
     def current_user(self) -> U:
-        """Flask-Login's ``current_user``, typed as the application's own user class."""
+        """Flask-Login's ``current_user``, typed as the application's user class."""
         return cast("U", login.current_user)
 
     @property
     def current_decision(self) -> Decision[U]:
-        """The decision of the current request, with the application's own user; looking at it walks the chain."""
+        """The decision of the current request, with the application's user class. Reading it walks the chain."""
         return login.current_decision  # type: ignore[return-value]  # it is whatever the store of this object returns
 
     def log_in_with_password(self, user_name: str, password: str) -> Decision[U]:
-        """Check a login form's name and password by the Basic steps, and log the user in if they are good.
+        """Check the name and password of a login form with the Basic steps, and log the user in if they are correct.
 
-        The throttle is the same as for Basic credentials. A form that another site sent is refused.
+        The throttle counts as for Basic credentials. A form from another site is refused.
 
-        :returns: the decision of those steps; ``.authenticated`` tells, ``.throttled`` and ``.unavailable`` too.
-        :raises ForeignOrigin: if the form came from another site.
-        :raises DirectoryUnavailable: if the state cannot keep the login session.
+        :returns: the decision of those steps; see ``.authenticated``, ``.throttled`` and ``.unavailable``.
+        :raises ForeignOrigin: if another site sent the form.
+        :raises DirectoryUnavailable: if the state cannot store the login session.
         """
         return login.log_in_with_password(user_name, password)
 
     def logout(self) -> Response | None:
-        """Log the current user out, here and on the server, then at the SAML identity provider that vouched for them.
+        """Log the current user out of this browser and server, then of the SAML identity provider of the login.
 
-        :returns: the answer that sends the browser there (a redirect, or a page whose form posts itself); ``None``
-            where the logout ends here. Return it from the view.
-        :raises DirectoryUnavailable: if the state cannot end the login session: then nobody is logged out.
+        :returns: the response that sends the browser to the provider (a redirect, or a page with a self-submitting
+            form); the view must return it. ``None`` if there is no logout at a provider.
+        :raises DirectoryUnavailable: if the state cannot end the login session; the user is still logged in.
         """
         if not runtime().saml.service_providers:
             login.end_session()
@@ -177,9 +178,9 @@ class GenesysAuth(Generic[U]):
     def sessions(
         self, account_id: str | None = None, contact_center: str | None = None, *, limit: int | None = None
     ) -> list[SessionInfo]:
-        """Return the living login sessions: all, or those of an account, of a contact center, or of an account there.
+        """Return the active login sessions: all, or those of an account, a contact center, or both.
 
-        :param limit: how many of the first are returned, and kept in memory, at most; all are looked at.
+        :param limit: the maximum number that is returned and held in memory; all sessions are read.
         :returns: sorted by contact center, account and age.
         :raises StateUnavailable: if the state does not answer.
         """
@@ -188,14 +189,14 @@ class GenesysAuth(Generic[U]):
     def revoke(
         self, account_id: str | None = None, contact_center: str | None = None, *, session: str | None = None
     ) -> int:
-        """End login sessions of an account, of a contact center, or of an account there; or one session.
+        """End the login sessions of an account, a contact center, or both; or one session.
 
-        Whatever had begun before the call has ended after it.
+        All matching sessions that began before the call have ended when it returns.
 
-        :param session: the handle of a :class:`SessionInfo`; goes without the other two.
+        :param session: the handle of a :class:`SessionInfo`; excludes the other two.
         :returns: how many were ended.
-        :raises ValueError: if nothing is named, or ``session`` and another.
-        :raises StateUnavailable: if the state does not answer. What had ended by then stays so; call it again.
+        :raises ValueError: if no argument is given, or ``session`` together with another one.
+        :raises StateUnavailable: if the state does not answer. Some sessions may have ended; repeat the call.
         """
         return login.revoke_sessions(account_id, contact_center, session)
 
@@ -209,7 +210,7 @@ class GenesysAuth(Generic[U]):
 
             accounts = SqlAccounts(settings.accounts_url, timeout=settings.state_timeout, database=shared)
         check_enrolment(accounts, settings)
-        extra = _steps((*self._extra_steps, *settings.extra_steps))
+        extra = _extra_steps((*self._extra_steps, *settings.extra_steps))
         providers = _service_providers(settings, state)
         ledger, verified = _ledger(settings), VerifiedCredentials()
         throttle = FailureThrottle(settings.throttle, state, ledger)
@@ -254,15 +255,15 @@ class GenesysAuth(Generic[U]):
 
 
 def _read_settings(app: Flask) -> Settings:
-    """Read the configuration, with all that is wrong with it and with the application's own in one error.
+    """Read the configuration.
 
-    :raises ConfigurationError: if anything is.
+    :raises ConfigurationError: with all problems of it and of the application.
     """
     problems = [*_application_problems(app)]
     try:
         if CONFIG_KEY not in app.config:
             raise ConfigurationError(
-                f'app.config["{CONFIG_KEY}"] is missing; the least is '
+                f'app.config["{CONFIG_KEY}"] is missing; the minimum is '
                 '{"contact_centers": {"acme": {"web_services": {}}}}'
             )
         settings = load_settings(app.config[CONFIG_KEY], base_path=Path(app.instance_path), app_name=app.name)
@@ -270,7 +271,7 @@ def _read_settings(app: Flask) -> Settings:
         raise ConfigurationError(*problems, *error.problems) from None
     if settings.saml_enabled and str(app.config["SESSION_COOKIE_SAMESITE"]).lower() == "strict":
         problems.append(
-            "SESSION_COOKIE_SAMESITE: with 'Strict' the browser withholds the cookie when it comes back from the SAML "
+            "SESSION_COOKIE_SAMESITE: with 'Strict' the browser does not send the cookie when it returns from the SAML "
             "identity provider; use 'Lax'"
         )
     if problems:
@@ -282,11 +283,11 @@ def _application_problems(app: Flask) -> Iterator[str]:
     if not app.secret_key:
         yield "SECRET_KEY: set it before init_app, to at least 32 random bytes; it signs the session cookie"
     if app.config.get("LOGIN_DISABLED") and not app.testing:
-        yield "LOGIN_DISABLED: it switches flask_login.login_required off; remove it (or set TESTING)"
+        yield "LOGIN_DISABLED: it disables flask_login.login_required; remove it (or set TESTING)"
 
 
 def _set_cookie_defaults(app: Flask, settings: Settings) -> None:
-    """Set SameSite, and Secure where all addresses are https; HttpOnly is Flask's own default."""
+    """Set SameSite, and Secure if all public URLs are https; HttpOnly is Flask's default."""
     if app.config["SESSION_COOKIE_SAMESITE"] is None:
         app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
     addresses = public_urls(settings)
@@ -295,9 +296,9 @@ def _set_cookie_defaults(app: Flask, settings: Settings) -> None:
 
 
 class _StepBuilder:
-    """Makes the steps of a contact center from what all of them share.
+    """Builds the steps of contact centers from their shared parts.
 
-    :ivar upstreams: the clients of the servers that a step asks, or ``None``: no step asks one.
+    :ivar upstreams: the HTTP and LDAP clients of the steps, or ``None`` if no step needs one.
     """
 
     def __init__(self, settings: Settings, accounts: AccountStore[Any], hasher: PasswordHasher, ledger: Ledger) -> None:
@@ -309,7 +310,7 @@ class _StepBuilder:
         self._ledger = ledger
 
     def build(self, table: ContactCenterSettings) -> list[Step]:
-        """Return one step for each name of the flow, a disabled one where the table has none."""
+        """Return one step for each name of the flow; a disabled one if its table is missing."""
         return [
             self._salesforce(table),
             self._configuration_server(table),
@@ -344,7 +345,7 @@ class _StepBuilder:
             return DisabledStep("web_services")
         if self._passwords is None:
             raise ConfigurationError(
-                f"contact_centers.{table.name}.web_services: the account store given to GenesysAuth keeps no "
+                f"contact_centers.{table.name}.web_services: the account store given to GenesysAuth has no "
                 "passwords; give it password_hash() and replace_password_hash(), or remove the table"
             )
         return WebServicesStep(self._passwords, self._hasher, self._settings.passwords)
@@ -371,7 +372,7 @@ def _state(settings: Settings, database: Database | None) -> StateStore:
 
 
 def _shared_database(settings: Settings) -> Database | None:
-    """Return the database of state and accounts, if one address is of both."""
+    """Return the database of state and accounts, if both have the same URL."""
     if settings.accounts_url != settings.state_url:
         return None
     from .state.sql import state_database
@@ -405,28 +406,30 @@ def _service_providers(settings: Settings, state: StateStore) -> dict[str, Servi
     }
 
 
-def _steps(given: Sequence[StepFactory]) -> list[Step]:
-    """Return the extra steps, made from their classes where these are given.
+def _extra_steps(given: Sequence[StepFactory]) -> list[Step]:
+    """Return the extra steps; classes are instantiated.
 
-    :raises ConfigurationError: with all that is wrong with them.
+    :raises ConfigurationError: with all their problems.
     """
-    steps: list[Step] = []
     problems: list[str] = []
-    for one in given:
-        try:
-            made: object = imported(one, "extra_steps") if isinstance(one, str) else one
-        except ConfigurationError as error:
-            problems.extend(error.problems)
-            continue
-        if isinstance(made, type):
-            made = made()
-        if callable(getattr(made, "authenticate", None)) and callable(getattr(made, "challenge", None)):
-            steps.append(cast("Step", made))
-        else:
-            problems.append(f"extra_steps: {made!r} is no step; it needs name, authenticate() and challenge()")
+    steps = [step for one in given if (step := _extra_step(one, problems)) is not None]
     if problems:
         raise ConfigurationError(*problems)
     return steps
+
+
+def _extra_step(given: StepFactory, problems: list[str]) -> Step | None:
+    try:
+        made: object = imported(given, "extra_steps") if isinstance(given, str) else given
+    except ConfigurationError as error:
+        problems.extend(error.problems)
+        return None
+    if isinstance(made, type):
+        made = made()
+    if callable(getattr(made, "authenticate", None)) and callable(getattr(made, "challenge", None)):
+        return cast("Step", made)
+    problems.append(f"extra_steps: {made!r} is not a step; it needs name, authenticate() and challenge()")
+    return None
 
 
 def _register(app: Flask, here: Runtime, manager: LoginManager) -> None:

@@ -1,4 +1,4 @@
-"""Login sessions: what the browser's cookie names, kept in the state, so that ending one counts on every node."""
+"""Login sessions: kept in the state under the id in the browser's cookie, and revocable on every node."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEY = "session:"
 ID_BYTES = 32
 LONGEST_TOUCH_INTERVAL = 60.0
 END_OF_TIME = 1e12
-"""A unix time beyond which a stored number is none: what is no number at all (NaN) is not below it either."""
+"""Stored times must be below this unix time. The comparison also rejects NaN."""
 _HANDLE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _FIELDS = {field.name for field in fields(LoginSession)}
 _NUMBERS = (int, float)
@@ -35,11 +35,11 @@ _NUMBERS = (int, float)
 class SessionInfo:
     """A login session as an administrator sees it.
 
-    :param handle: names it to :meth:`~flask_genesys_auth.GenesysAuth.revoke`; 64 hexadecimal digits, which nobody can
-        log in with: the browser has what they are a hash of.
-    :param step: the step that made it, as of ``Decision.authenticated_by``; ``application`` for a login of its own.
-    :param provider: the SAML identity provider that vouched for it, or empty.
-    :param created: unix time, as are ``last_seen`` (noted once in a while) and ``expires`` (its end, used or not).
+    :param handle: identifies it for :meth:`~flask_genesys_auth.GenesysAuth.revoke`: 64 hexadecimal digits, a hash of
+        the id in the browser. The handle cannot be used to log in.
+    :param step: the step of the login, as in ``Decision.authenticated_by``; ``application`` for ``login_user``.
+    :param provider: the SAML identity provider that authenticated the user, or empty.
+    :param created: unix time, as are ``last_seen`` (written at intervals) and ``expires`` (the absolute time-out).
     """
 
     handle: str
@@ -55,19 +55,19 @@ class SessionInfo:
 class LoginSessions:
     """Begins, resumes and ends login sessions; implements :class:`~flask_genesys_auth.chain.walk.Sessions`.
 
-    A session ends ``absolute_timeout`` after it began, where its provider said so (saml-core 2.7.2,
-    SessionNotOnOrAfter), or when it was not used for ``idle_timeout``. That it was used is written down at most once
-    per min(60, ``idle_timeout`` / 10) seconds, so an idle one may live that much longer, never shorter. The store
-    knows a hash of the opaque id, never the id; nor does this process's memory.
+    A session ends ``absolute_timeout`` after its begin, at the provider's SessionNotOnOrAfter (saml-core 2.7.2), or
+    after ``idle_timeout`` without use. Its last use is written at most once per min(60, ``idle_timeout`` / 10) seconds:
+    an idle session may live that much longer, never shorter. The store and this process's memory hold a hash of the
+    opaque id, never the id.
 
-    With a ``revocation_delay`` a session that was read at most so long ago is resumed without asking the store, until
-    one of its own ends. What ends here is forgotten here at once.
+    With a ``revocation_delay``, a session is resumed without reading the store if it was read within that delay and
+    has not timed out. A session that ends in this process leaves its cache at once.
 
-    :param state: where they are kept; its ``StateUnavailable`` passes through every method.
-    :param settings: the time-outs, and the delay.
+    :param state: the store; its ``StateUnavailable`` passes through every method.
+    :param settings: the time-outs and the revocation delay.
     :param clock: unix time.
-    :param recent: what was read a short time ago; default: for the delay.
-    :param touch_interval: seconds between two notes that a session was used; default: as above.
+    :param recent: the cache of sessions; default: for the revocation delay.
+    :param touch_interval: seconds between two writes of the last use; default: as above.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class LoginSessions:
         session_index: str = "",
         not_on_or_after: float | None = None,
     ) -> str:
-        """Begin a session and return its opaque id: 256 random bits, in 43 characters that a cookie may carry.
+        """Begin a session and return its opaque id: 256 random bits in 43 characters that are valid in a cookie.
 
-        :param step: who proved the account.
-        :param not_on_or_after: unix time at which the provider's own session ends. A session whose end has passed
-            is not kept: its id resumes to nothing.
+        :param step: the step that authenticated the user.
+        :param not_on_or_after: unix time at which the provider's session ends. A session that has already ended is
+            not stored, and its id cannot be resumed.
         """
         now = self._clock()
         expires = min(now + self._absolute, math.inf if not_on_or_after is None else not_on_or_after)
@@ -124,16 +124,16 @@ class LoginSessions:
         return session_id
 
     def resume(self, session_id: str, *, touch: bool = True) -> LoginSession | Rejected:
-        """Return the living session, or that it has ended.
+        """Return the active session, or a rejection if it has ended.
 
-        :param touch: note that it was seen now (idle time-out); without, the store is always asked.
+        :param touch: write its last use (idle time-out); if false, always read the store.
         """
         key = storage_key(session_id)
         session = self._recent.get(key) if touch else None
-        if session is not None and self._lives(session) and not self._touch_is_due(session):
+        if session is not None and self._is_active(session) and not self._touch_is_due(session):
             return session
         reading = self._recent.begin()
-        session = self._living(self._state.get(key))
+        session = self._valid(self._state.get(key))
         if session is None:
             self._recent.discard(key)
             return Rejected(Reason.SESSION_ENDED)
@@ -143,48 +143,48 @@ class LoginSessions:
         return session
 
     def clear(self) -> None:
-        """Forget what was read a short time ago."""
+        """Clear the cache."""
         self._recent.clear()
 
     def end(self, session_id: str) -> LoginSession | None:
-        """End a session and return what it was, or ``None`` if it had ended before; of many callers one ends it."""
+        """End a session and return it, or ``None`` if it had ended; one of several concurrent callers gets it."""
         return self._take(storage_key(session_id))
 
     def all_of(
         self, *, account_id: str | None = None, contact_center: str | None = None, limit: int | None = None
     ) -> Sequence[SessionInfo]:
-        """Return the living sessions of an account, of a contact center, or of an account there, by account and age.
+        """Return the active sessions of an account, a contact center, or both, sorted by account and age.
 
-        :param limit: how many of the first are returned, and kept in memory, at most.
+        :param limit: the maximum number that is returned and held in memory.
         :raises ValueError: if neither is given.
         """
-        found = self._each(_named(account_id, contact_center))
-        # A store may show one twice: then side by side.
-        first = sorted(found, key=_place) if limit is None else nsmallest(2 * limit, found, key=_place)
+        found = self._list(_term(account_id, contact_center))
+        # A store may return a session twice; sorting puts both side by side.
+        first = sorted(found, key=_order) if limit is None else nsmallest(2 * limit, found, key=_order)
         return list({one.handle: one for one in first}.values())[:limit]
 
     def count(self, *, account_id: str | None = None, contact_center: str | None = None) -> int:
-        """Return how many sessions of an account, of a contact center, or of an account there :meth:`revoke` finds.
+        """Return how many sessions of an account, a contact center, or both :meth:`revoke` would end.
 
         :raises ValueError: if neither is given.
         """
-        return len({key for keys in self._state.find_each(_named(account_id, contact_center)) for key in keys})
+        return len({key for keys in self._state.find_each(_term(account_id, contact_center)) for key in keys})
 
     def revoke_one(self, handle: str) -> LoginSession | None:
-        """End the session of this handle and return what it was, or ``None`` if there is none."""
+        """End the session with this handle and return it, or ``None`` if there is none."""
         return self._take(KEY + handle) if _HANDLE.fullmatch(handle) else None
 
     def revoke(self, *, account_id: str | None = None, contact_center: str | None = None) -> int:
-        """End all sessions of an account, of a contact center, or of an account in a contact center.
+        """End all sessions of an account, a contact center, or both.
 
-        They end batch by batch, each of which has the state's whole time-out, until none is found. So whatever had
-        begun before has ended, and what begins meanwhile may live.
+        They end in batches, each within the state's time-out, until none is left. All sessions that began before the
+        call have ended; sessions that begin during the call may survive.
 
-        :returns: how many there were.
+        :returns: how many were ended.
         :raises ValueError: if neither is given.
-        :raises RevokedInPart: if the state stopped answering when some had ended; the same call ends the rest.
+        :raises RevokedInPart: if the state stopped answering after some had ended; repeat the call to end the rest.
         """
-        term, count = _named(account_id, contact_center), 0
+        term, count = _term(account_id, contact_center), 0
         try:
             while ended := self._state.delete_found(term):
                 count += ended
@@ -199,30 +199,30 @@ class LoginSessions:
     def end_saml(
         self, contact_center: str, provider: str, name_id: str, session_indexes: Iterable[str] = ()
     ) -> list[LoginSession]:
-        """End the sessions that a provider has vouched for by this NameID (saml-core 3.7.3.2); return what they were.
+        """End and return the sessions that a provider began for this NameID (saml-core 3.7.3.2).
 
-        :param name_id: as the sessions were started with.
-        :param session_indexes: those that end; none: all of this NameID.
+        :param name_id: as passed to :meth:`start`.
+        :param session_indexes: the sessions to end; empty: all of this NameID.
         """
         named = (contact_center, provider, name_id)
         terms = [index_term("saml", *named, index) for index in session_indexes] or [index_term("saml", *named)]
         try:
             keys = dict.fromkeys(key for term in terms for key in self._state.find(term))
-            ended = [self._living(self._state.take(key)) for key in keys]
+            ended = [self._valid(self._state.take(key)) for key in keys]
         finally:
             self._recent.clear()
         return [session for session in ended if session is not None]
 
     def _take(self, key: str) -> LoginSession | None:
         try:
-            return self._living(self._state.take(key))
+            return self._valid(self._state.take(key))
         finally:
-            # Afterwards, so that nobody reads it between the two; also where nobody knows whether it has ended.
+            # Only afterwards, so that no thread caches it again in between; also if the outcome is unknown.
             self._recent.invalidate(key)
 
-    def _each(self, term: str) -> Iterator[SessionInfo]:
+    def _list(self, term: str) -> Iterator[SessionInfo]:
         for keys in self._state.find_each(term):
-            for key, session in zip(keys, map(self._living, self._state.get_many(keys)), strict=True):
+            for key, session in zip(keys, map(self._valid, self._state.get_many(keys)), strict=True):
                 if session is not None:
                     yield _info(key, session)
 
@@ -232,7 +232,7 @@ class LoginSessions:
     def _touch(self, key: str, session: LoginSession) -> LoginSession | Rejected:
         seen = replace(session, last_seen=self._clock())
         reading = self._recent.begin()
-        # It could be read: a state that cannot be written just now ends nobody's session.
+        # The session was readable: a state that cannot be written at the moment does not end it.
         with suppress(StateUnavailable):
             if not self._state.replace(key, asdict(seen), self._ttl(seen)):
                 self._recent.discard(key)
@@ -243,13 +243,13 @@ class LoginSessions:
     def _ttl(self, session: LoginSession) -> float:
         return min(self._idle, session.expires - session.last_seen)
 
-    def _living(self, value: Json) -> LoginSession | None:
-        """Return the session that a stored value is, if it is one and neither of its ends has passed."""
+    def _valid(self, value: Json) -> LoginSession | None:
+        """Return the session in a stored value, if it is well-formed and has not ended."""
         session = _read(value)
-        return session if session is not None and self._lives(session) else None
+        return session if session is not None and self._is_active(session) else None
 
-    def _lives(self, session: LoginSession) -> bool:
-        # The store's own clock decides first; this one counts where the time-outs have been shortened since.
+    def _is_active(self, session: LoginSession) -> bool:
+        # The store expires entries itself; this check applies time-outs that were shortened since.
         return self._clock() < min(session.expires, session.last_seen + self._idle, session.created + self._absolute)
 
 
@@ -264,16 +264,16 @@ def _read(value: Json) -> LoginSession | None:
 
 
 def _is_time(found: object) -> bool:
-    # By its very type: true and false are numbers, too.
+    # The exact type, because bool is a subclass of int.
     return type(found) in _NUMBERS and 0 <= cast("float", found) < END_OF_TIME
 
 
 def storage_key(session_id: str) -> str:
-    """Return the key under which the state keeps the session of this opaque id."""
+    """Return the state's key for the session with this opaque id."""
     return KEY + _hash(session_id)
 
 
-def _place(one: SessionInfo) -> tuple[str, str, float, str]:
+def _order(one: SessionInfo) -> tuple[str, str, float, str]:
     return one.contact_center, one.account_id, one.created, one.handle
 
 
@@ -282,20 +282,20 @@ def _info(key: str, session: LoginSession) -> SessionInfo:
     return SessionInfo(handle=key.removeprefix(KEY), **shared)
 
 
-def _named(account_id: str | None, contact_center: str | None) -> str:
-    """Return the index term of all sessions of an account, of a contact center, or of an account there.
+def _term(account_id: str | None, contact_center: str | None) -> str:
+    """Return the index term of all sessions of an account, a contact center, or both.
 
     :raises ValueError: if neither is given.
     """
     if account_id is not None:
         return index_term("account", account_id, *([] if contact_center is None else [contact_center]))
     if contact_center is None:
-        raise ValueError("name an account_id, a contact_center, or both")
+        raise ValueError("give an account_id, a contact_center, or both")
     return index_term("contact-center", contact_center)
 
 
 def index_terms(session: LoginSession) -> list[str]:
-    """Return the index terms of a session: for revocation, and for a provider's LogoutRequest (saml-core 3.7.1)."""
+    """Return the index terms of a session, for revocation and for LogoutRequests of providers (saml-core 3.7.1)."""
     center, account = session.contact_center, session.account_id
     terms = [
         index_term("contact-center", center),
@@ -309,11 +309,11 @@ def index_terms(session: LoginSession) -> list[str]:
 
 
 def index_term(kind: str, *parts: str) -> str:
-    """Return the index term of the sessions that have these values in common.
+    """Return the index term of the sessions that share these values.
 
     :param kind: ``account``, ``contact-center`` or ``saml``.
     """
-    # Lengths before the parts: no part can run into the next. Hashed: a NameID may be longer than a term.
+    # Length prefixes keep the parts apart. The hash bounds the length: a NameID may be longer than a term.
     return f"{kind}:" + _hash("".join(f"{len(part)}:{part}" for part in parts))
 
 

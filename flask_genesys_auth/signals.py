@@ -1,9 +1,8 @@
-"""Signals that an application may listen to; each is sent with the application as sender.
+"""Signals of this package; the sender is the application.
 
-All carry keyword arguments only, none of them a secret. They are sent in the request that they are about, once what
-they tell is so: a receiver cannot change it any more. A receiver that raises changes nothing either: it is an error
-in the log (the event ``receiver_failed``, with its traceback), and the others are called all the same. Receivers are
-plain functions, not coroutines.
+Signals carry only keyword arguments, and no secrets. They are sent during the request, after the event has taken
+effect: a receiver cannot change the outcome. If a receiver raises, the error is logged with its traceback (event
+``receiver_failed``), and the other receivers are still called. Receivers are plain functions, not coroutines.
 """
 
 from __future__ import annotations
@@ -21,44 +20,44 @@ _signals = Namespace()
 authenticated = _signals.signal("genesys-authenticated")
 """A walk ended with a user. Sent with ``decision`` (a :class:`~flask_genesys_auth.Decision`).
 
-For users who send credentials, and for those with a login session, at every request that asks who they are.
+Sent for users with credentials or with a login session, on every request that needs the user.
 """
 
 rejected = _signals.signal("genesys-rejected")
-"""A walk ended anonymous, and a step had rejected what the request offered. Sent with ``decision``.
+"""A walk ended anonymous, and a step rejected the request's credentials. Sent with ``decision``.
 
-Its ``steps`` have the reasons. A wrong login form is one too; a refused SAML message is not a walk.
+``decision.steps`` holds the reasons. A wrong password in a login form counts; a refused SAML message is not a walk.
 """
 
 unavailable = _signals.signal("genesys-unavailable")
-"""A walk ended anonymous, and a step could not be asked, or was throttled. Sent with ``decision``.
+"""A walk ended anonymous, and a step was unavailable or throttled. Sent with ``decision``.
 
-Also where a login, a logout or a SAML address needs a store that does not answer.
+Also sent if a login, a logout or a SAML endpoint needs a store that does not answer.
 """
 
 logged_in = _signals.signal("genesys-logged-in")
-"""A login session was made. Sent with ``user``, ``contact_center``, ``step``.
+"""A login session began. Sent with ``user``, ``contact_center``, ``step``.
 
-``user`` is the account store's own object; ``step`` is ``saml``, ``web_services``, ``configuration_server``, the name
-of a step of the application's, or ``application`` (its own ``login_user``).
+``user`` is the account store's object. ``step`` is ``saml``, ``web_services``, ``configuration_server``, the name of an
+extra step, or ``application`` (the application called ``login_user``).
 """
 
 logged_out = _signals.signal("genesys-logged-out")
-"""A login session was ended by its user, here or at a SAML provider.
+"""A user ended a login session, here or at a SAML provider.
 
-Sent with ``account_id``, ``contact_center``, ``step`` (the one that had made it).
+Sent with ``account_id``, ``contact_center``, ``step`` (the step of the login).
 """
 
 session_revoked = _signals.signal("genesys-session-revoked")
-"""Login sessions were ended from outside: by an administrator, or by a SAML provider's word.
+"""An administrator, a command or a SAML provider ended login sessions.
 
-Sent with ``account_id`` (``None``: of all accounts), ``contact_center`` (``None``: of all contact centers) and
-``count``, which may be 0.
+Sent with ``account_id`` (``None``: all accounts), ``contact_center`` (``None``: all contact centers) and ``count``,
+which may be 0.
 """
 
 
 def deliver(signal: NamedSignal, sender: Any, **values: Any) -> None:
-    """Send a signal to each receiver, whatever becomes of the others.
+    """Send a signal to all receivers, even if some of them raise.
 
     :param sender: the application.
     """
@@ -73,7 +72,7 @@ def _call(signal: NamedSignal, receiver: Callable[..., Any], sender: Any, values
         answer = receiver(sender, **values)
         if inspect.iscoroutine(answer):
             answer.close()
-            raise TypeError("it is a coroutine function, and nobody waits for it here: connect a plain function")
+            raise TypeError("coroutine functions are not awaited; connect a plain function")
     except Exception as error:
         name = getattr(receiver, "__qualname__", type(receiver).__name__)
         log_event(Event.RECEIVER_FAILED, detail=f"receiver {name} of {signal.name}: {error}", failed=error)

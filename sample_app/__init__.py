@@ -14,7 +14,7 @@ __all__ = ["build_app", "create_app"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for: ``python -m sample_app`` listens to signals first.
+    # Imported on first use: ``python -m sample_app`` installs its signal handlers first.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import application

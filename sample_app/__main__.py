@@ -1,4 +1,4 @@
-"""``python -m sample_app``: runs the sample application, by itself with everything it asks, or on a configuration."""
+"""``python -m sample_app``: run the sample application, as a demonstration with emulators or with a configuration."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from typing import Any
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until Ctrl-C or SIGTERM; return the exit status.
 
-    :returns: 0 after a clean stop, 1 if a port or file cannot be had, 2 if the configuration cannot be served.
+    :returns: 0 after a clean stop, 1 if a port or file cannot be opened, 2 if the configuration is invalid.
     """
-    with _signals() as told:
-        # What takes its time to be imported is imported from here on: a Ctrl-C meanwhile is heard, too.
+    with _signals() as signals:
+        # Slow imports follow here, so that a Ctrl-C during them is noticed.
         from flask_genesys_auth.errors import ConfigurationError, GenesysAuthError
 
         from .server import CannotListen
@@ -30,20 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             with ExitStack() as stack:
                 _start(options, stack)
-                told.recv(1)
+                signals.recv(1)
         except ConfigurationError as error:
-            return _complain(error, 2)
+            return _print_error(error, 2)
         except (CannotListen, GenesysAuthError, OSError) as error:
-            return _complain(error, 1)
+            return _print_error(error, 1)
     return 0
 
 
 @contextmanager
 def _signals() -> Iterator[socket.socket]:
-    """Give a socket on which each Ctrl-C and SIGTERM from now on is one byte, whenever it is read.
+    """Yield a socket that receives one byte for each Ctrl-C and SIGTERM.
 
-    The interpreter's own writing (``signal.set_wakeup_fd``) is the one way that loses none: a signal that arrives
-    just before a call blocks does not wake it.
+    Only ``signal.set_wakeup_fd`` loses no signal: a signal just before a blocking call would not wake it.
     """
     heard, said = socket.socketpair()
     with heard, said:
@@ -58,7 +57,7 @@ def _signals() -> Iterator[socket.socket]:
                 signal.signal(number, handler)
 
 
-def _complain(error: Exception, status: int) -> int:
+def _print_error(error: Exception, status: int) -> int:
     sys.stderr.write(f"sample_app: {error}\n")
     return status
 
@@ -67,19 +66,19 @@ def _read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     from .server import is_loopback
 
     parser = argparse.ArgumentParser(prog="python -m sample_app", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; without it, the demonstration runs")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; default: run the demonstration")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=5000, help="0 takes a free one (default: %(default)s)")
-    parser.add_argument("--ready-file", type=Path, metavar="PATH", help="written as JSON once every port answers")
+    parser.add_argument("--port", type=_port, default=5000, help="0: a free port (default: %(default)s)")
+    parser.add_argument("--ready-file", type=Path, metavar="PATH", help="a JSON file, written when all ports answer")
     options = parser.parse_args(arguments)
     if options.config is None and not is_loopback(options.host):
-        parser.error("the demonstration stays on loopback; to listen elsewhere, name a configuration with --config")
+        parser.error("the demonstration runs on loopback only; to listen elsewhere, give a configuration with --config")
     return options
 
 
 def _port(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: must be a number from 0 to 65535")
     return int(text)
 
 
@@ -88,7 +87,7 @@ def _start(options: argparse.Namespace, stack: ExitStack) -> None:
     from .demo import Demonstration
     from .server import Server, wait_until_answering
 
-    tell = _reserved(options.ready_file, stack) if options.ready_file is not None else None
+    write_ready = _open_ready_file(options.ready_file, stack) if options.ready_file is not None else None
     server = stack.enter_context(Server(options.host, options.port))
     if options.config is None:
         demonstration = stack.enter_context(Demonstration(server.url))
@@ -97,22 +96,22 @@ def _start(options: argparse.Namespace, stack: ExitStack) -> None:
     else:
         path = options.config.absolute()
         ready = {"addresses": {"application": server.url}, "configuration": str(path), "credentials": {}, "headers": {}}
-        lines = [f"The sample application answers at {server.url}/ on the configuration {path}."]
+        lines = [f"The sample application answers at {server.url}/ with the configuration {path}."]
         app = build_app(read_configuration(path), path.parent)
     server.serve(app)
     for address in ready["addresses"].values():
         wait_until_answering(address)
     sys.stdout.write("\n".join([*lines, "Ctrl-C stops it.\n"]))
     sys.stdout.flush()
-    if tell is not None:
-        tell({**ready, "pid": os.getpid()})
+    if write_ready is not None:
+        write_ready({**ready, "pid": os.getpid()})
 
 
-def _reserved(path: Path, stack: ExitStack) -> Callable[[dict[str, Any]], None]:
-    """Make sure that a file can be written; return what writes it whole or not at all, for its owner only.
+def _open_ready_file(path: Path, stack: ExitStack) -> Callable[[dict[str, Any]], None]:
+    """Open a file for its owner only; return a function that writes it atomically.
 
-    :param stack: removes the file when it ends.
-    :raises OSError: if it cannot.
+    :param stack: removes the file when it closes.
+    :raises OSError: if the file cannot be created.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -1,4 +1,4 @@
-"""The JSON API, in the Web Services envelope: ``{"statusCode": 0, ...}``, errors with a ``statusMessage``."""
+"""The JSON API in the Web Services envelope: ``{"statusCode": 0, ...}``; errors have a ``statusMessage``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ END_SESSION = "EndContactCenterSession"
 
 
 def create_blueprint(auth: GenesysAuth, *, demonstration: bool) -> Blueprint:
-    """Return the API.
+    """Return the blueprint of the API.
 
-    :param demonstration: everybody may see the walk of a request, not only ``ROLE_ADMIN``.
+    :param demonstration: show the walk of a request to all clients, not only to ``ROLE_ADMIN``.
     """
     api = Blueprint("api", __name__)
 

@@ -1,4 +1,4 @@
-"""Reads the configuration and puts the application together."""
+"""Reads the configuration and assembles the application."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ CONFIGURATION = "GENESYS_AUTH_CONFIG"
 
 
 def create_app() -> Flask:
-    """Build the application from the file that the environment variable ``GENESYS_AUTH_CONFIG`` names.
+    """Build the application from the configuration file in the environment variable ``GENESYS_AUTH_CONFIG``.
 
-    :raises ConfigurationError: if it names none, or what it names cannot be served.
+    :raises ConfigurationError: if the variable is not set, or the configuration is invalid.
     """
     named = os.environ.get(CONFIGURATION)
     if not named:
         raise ConfigurationError(
-            f"{CONFIGURATION}: names no configuration; set it to a TOML file, "
-            "or run `python -m sample_app`, which brings a demonstration of its own"
+            f"{CONFIGURATION}: is not set; set it to a TOML file, or run the demonstration with `python -m sample_app`"
         )
     path = Path(named)
     return build_app(read_configuration(path), path.absolute().parent)
@@ -39,11 +38,11 @@ def create_app() -> Flask:
 def build_app(configuration: Mapping[str, Any], folder: Path) -> Flask:
     """Build the application.
 
-    :param configuration: ``SECRET_KEY``, ``GENESYS_AUTH`` and whatever else Flask knows. ``SAMPLE_DEMONSTRATION``
-        shows everybody the reasons of the walk, which are otherwise for ``ROLE_ADMIN``. ``SAMPLE_PROXIES`` is how many
-        proxies stand in front, each of which says who asked and by which scheme (``X-Forwarded-For``, ``-Proto``).
-    :param folder: the absolute folder that relative paths of the configuration are relative to.
-    :raises ConfigurationError: if it cannot be served, with all that is wrong.
+    :param configuration: ``SECRET_KEY``, ``GENESYS_AUTH`` and other settings of Flask. ``SAMPLE_DEMONSTRATION`` shows
+        the reasons of the walk to all clients, not only to ``ROLE_ADMIN``. ``SAMPLE_PROXIES`` is the number of proxies
+        in front that set ``X-Forwarded-For`` and ``X-Forwarded-Proto``.
+    :param folder: the absolute base folder for relative paths in the configuration.
+    :raises ConfigurationError: with all problems of the configuration.
     """
     app = Flask(__name__, instance_path=str(folder))
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
@@ -61,7 +60,7 @@ def build_app(configuration: Mapping[str, Any], folder: Path) -> Flask:
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
-    """Read a configuration: TOML, or JSON where the name ends in ``.json``.
+    """Read a configuration file: TOML, or JSON if its name ends in ``.json``.
 
     :raises ConfigurationError: if the file cannot be read.
     """
@@ -73,7 +72,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from error
     if not isinstance(found, dict):
-        raise ConfigurationError(f"{path}: must hold a table of settings")
+        raise ConfigurationError(f"{path}: must contain a table of settings")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What the demonstration brings: people, emulators of whom the steps ask, and the configuration that names them."""
+"""The demonstration: users, emulators of the servers behind the steps, and a configuration."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ ACCOUNTS = "accounts.sqlite3"
 METADATA = "identity-provider.xml"
 SIGNING_KEY, CERTIFICATE = "service-provider.key", "service-provider.crt"
 STRANGER = "stranger@acme.example"
-"""Somebody whom the identity provider vouches for and nobody here knows."""
+"""A user of the identity provider without an account."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody of the demonstration.
+    """A user of the demonstration.
 
-    :param step: whose step proves them.
+    :param step: the step that authenticates the user.
     """
 
     step: str
@@ -59,7 +59,7 @@ class Person:
 
     @property
     def user_name(self) -> str:
-        """The account's name, an e-mail address as Genesys has it."""
+        """The account's name: an e-mail address, as in Genesys."""
         return f"{self.first_name.lower()}@acme.example"
 
 
@@ -70,13 +70,13 @@ PEOPLE: Mapping[str, Person] = {
     "administrator": Person("web_services", "Ada", "Admin", ("ROLE_ADMIN", "ROLE_AGENT", "ROLE_SUPERVISOR")),
     "saml": Person("saml", "Simon", "Lee", ("ROLE_AGENT", "ROLE_SUPERVISOR")),
 }
-"""By what the ready file calls them."""
+"""By their names in the ready file."""
 
 
 class Demonstration:
-    """Everything the application asks, on loopback ports of their own and in a temporary folder, until it is left.
+    """A context manager that runs the emulators on loopback ports, with files in a temporary folder.
 
-    :param url: where the application will answer.
+    :param url: the application's URL.
     """
 
     def __init__(self, url: str) -> None:
@@ -97,7 +97,7 @@ class Demonstration:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._start(stack)
-            # Only what has started whole is left running.
+            # Keep the servers only if all have started.
             self._stack = stack.pop_all()
         return self
 
@@ -108,11 +108,11 @@ class Demonstration:
 
     @property
     def configuration_file(self) -> Path:
-        """The configuration as a file, for ``flask --app sample_app`` while the demonstration runs."""
+        """The configuration file for ``flask --app sample_app`` while the demonstration runs."""
         return self.folder / "settings.json"
 
     def addresses(self) -> dict[str, str]:
-        """Return where everything answers."""
+        """Return the URLs of the application and the emulators."""
         return {
             "application": self._url,
             "salesforce": self._salesforce.url,
@@ -121,7 +121,7 @@ class Demonstration:
         }
 
     def credentials(self) -> dict[str, dict[str, str]]:
-        """Return who can sign in where a browser asks; the development identity provider asks for no password."""
+        """Return the credentials for browsers; the development identity provider requires no password."""
         found = {
             name: {"user_name": PEOPLE[name].user_name, "password": password}
             for name, password in self._passwords.items()
@@ -129,7 +129,7 @@ class Demonstration:
         return {**found, "saml": {"user_name": PEOPLE["saml"].user_name}}
 
     def curl(self) -> dict[str, str]:
-        """Return one ``curl`` line for each step, and one for nobody."""
+        """Return a ``curl`` command for each step, and an anonymous one."""
         walk = self._url + WALK
         basic = {name: f"{who['user_name']}:{who.get('password')}" for name, who in self.credentials().items()}
         sent = [word for pair in self._headers["salesforce"].items() for word in ("-H", ": ".join(pair))]
@@ -143,7 +143,7 @@ class Demonstration:
         return {step: shlex.join(["curl", "-sS", *words]) for step, words in lines.items()}
 
     def describe(self) -> dict[str, Any]:
-        """Return what the ready file holds."""
+        """Return the content of the ready file."""
         return {
             "addresses": self.addresses(),
             "configuration": str(self.configuration_file),
@@ -153,34 +153,34 @@ class Demonstration:
         }
 
     def lines(self) -> list[str]:
-        """Return what is printed."""
+        """Return the lines to print."""
         names = {
             "salesforce": "Salesforce (emulator)",
             "genesys": "Genesys Authentication (emulator)",
             "identity_provider": "SAML identity provider (development)",
         }
         titles = {step: f"{number} {STEPS[step][0]}" for number, step in enumerate(FLOW, 1)}
-        titles["saml"] += " (takes a browser; so it begins)"
-        titles["anonymous"] = "  otherwise anonymous"
+        titles["saml"] += " (needs a browser; this is the first redirect)"
+        titles["anonymous"] = "  Anonymous"
         return [
             f"The sample application answers at {self._url}/",
             "",
-            "Whom it asks",
+            "Servers behind the steps",
             *(f"  {names[name]:38}{address}" for name, address in self.addresses().items() if name in names),
             "",
-            "Who can sign in",
+            "Users",
             *(self._person_line(name, who) for name, who in self.credentials().items()),
             "",
-            "The steps of the flow, one by one",
+            "One request for each step of the flow",
             *(f"  {titles[step]}\n    {line}" for step, line in self.curl().items()),
             "",
-            "The commands, meanwhile",
+            "Commands, while the demonstration runs",
             f"  {self._command('endpoints')}",
             "",
         ]
 
     def _command(self, *words: str) -> str:
-        """Return a line for any shell, whether or not the environment that this runs in has been activated."""
+        """Return a shell command that works without an activated virtual environment."""
         flask = [sys.executable, "-m", "flask", "--app", "sample_app", "genesys-auth", *words]
         return f"{CONFIGURATION}={shlex.quote(str(self.configuration_file))} {shlex.join(flask)}"
 
@@ -194,7 +194,7 @@ class Demonstration:
         self.folder = Path(temporary)
         for emulator in (self._salesforce, self._genesys):
             stack.enter_context(emulator.serve())
-        # To a browser, 127.0.0.1 and localhost are two sites: the SAML login is a cross-site one, as in earnest.
+        # For browsers, 127.0.0.1 and localhost are two sites, so that the SAML login is cross-site, as in production.
         other_site = "127.0.0.1" if urlsplit(self._url).hostname == "localhost" else "localhost"
         served = stack.enter_context(LoopbackServer(self._identity_provider, host=other_site))
         self._identity_provider.url = served.url
@@ -205,7 +205,7 @@ class Demonstration:
         self.configuration_file.write_text(json.dumps(self.configuration, indent=2), encoding="utf-8")
 
     def _make_key(self) -> None:
-        """Make the key that this contact center signs with and has assertions encrypted for."""
+        """Generate the key for signing and for encrypted assertions."""
         made = generate_signing_key("sample application")
         (self.folder / SIGNING_KEY).write_text(made.private_pem, encoding="ascii")
         (self.folder / SIGNING_KEY).chmod(0o600)
@@ -226,21 +226,21 @@ class Demonstration:
         try:
             accounts.create_tables()
             for name, person in PEOPLE.items():
-                kept_here = person.step == "web_services"
+                has_password = person.step == "web_services"
                 accounts.add(
                     CONTACT_CENTER,
                     person.user_name,
                     first_name=person.first_name,
                     last_name=person.last_name,
                     roles=person.roles,
-                    password_hash=hasher.hash(self._passwords[name]) if kept_here else None,
+                    password_hash=hasher.hash(self._passwords[name]) if has_password else None,
                     identities=[(PROVIDER, person.user_name)] if person.step == "saml" else [],
                 )
         finally:
             accounts.close()
 
     def _configure(self) -> dict[str, Any]:
-        """Return the configuration as a file of TOML or JSON would hold it."""
+        """Return the configuration as plain JSON values."""
         contact_center = {
             "domains": ["acme.example"],
             "salesforce": {
@@ -252,7 +252,7 @@ class Demonstration:
                 "client_id": self._genesys.client_id,
                 "client_secret": self._genesys.client_secret,
                 "tenant": self._genesys.tenant,
-                # Whoever tries the demonstration mistypes more often than Configuration Server would like.
+                # Visitors of a demonstration mistype more passwords than the default allows.
                 "max_failures": "50 per 15 minutes",
             },
             "web_services": {},

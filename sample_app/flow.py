@@ -1,4 +1,4 @@
-"""The walk of one request, made ready to be drawn: every step of the flow, reached or not."""
+"""The walk of one request, prepared for display: every step of the flow, reached or not."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ STEPS: Mapping[str, tuple[str, str]] = MappingProxyType(
             "Configuration Server",
             "A Basic header, where this contact center has it enabled.",
         ),
-        "web_services": ("Web Services", "A Basic header; the account is our own."),
-        "login_session": ("Login session", "The session that SAML or the sign-in form has begun."),
+        "web_services": ("Web Services", "A Basic header, checked against the built-in accounts."),
+        "login_session": ("Login session", "A session that SAML or the sign-in form began."),
         "saml": ("SAML", "The browser goes to the identity provider and comes back."),
     }
 )
-"""The steps of the flow in their order: what people call them and what they look for."""
+"""The steps of the flow in their order: title and evidence."""
 
 OUTCOMES: Mapping[str, str] = MappingProxyType(
     {
         "authenticated": "Authenticated",
         "not_applicable": "Passed on",
-        "rejected": "Refused",
-        "unavailable": "No answer",
+        "rejected": "Rejected",
+        "unavailable": "Unavailable",
         "not_reached": "Not reached",
         "withheld": "Not shown",
     }
@@ -36,30 +36,30 @@ OUTCOMES: Mapping[str, str] = MappingProxyType(
 
 REASONS: Mapping[str, str] = MappingProxyType(
     {
-        "no_evidence": "This request carries nothing that the step looks for.",
+        "no_evidence": "The request has no credentials for this step.",
         "disabled": "Not enabled for this contact center.",
-        "browser_login": "A SAML login takes a browser; it ends in a login session.",
-        "explicit_credentials": "The credentials that were sent outrank the browser's session.",
-        "bad_credentials": "User name and password do not belong together.",
-        "malformed_credentials": "The credentials cannot be read.",
-        "no_account": "Proven, but nobody here is that person.",
-        "account_disabled": "Proven, but the account is disabled.",
+        "browser_login": "A SAML login needs a browser and creates a login session.",
+        "explicit_credentials": "The request's credentials override the browser's session.",
+        "bad_credentials": "The user name or password is wrong.",
+        "malformed_credentials": "The credentials cannot be parsed.",
+        "no_account": "The credentials are valid, but there is no account for them.",
+        "account_disabled": "The credentials are valid, but the account is disabled.",
         "session_refused": "Salesforce does not accept this session ID.",
         "session_ended": "The session has ended.",
-        "throttled": "Too many failures; try again later.",
-        "unreachable": "Whom the step asks cannot be reached.",
-        "timed_out": "Whom the step asks did not answer in time.",
-        "server_error": "Whom the step asks reports an error of its own.",
+        "throttled": "Too many failed attempts; try again later.",
+        "unreachable": "The server of this step cannot be reached.",
+        "timed_out": "The server of this step timed out.",
+        "server_error": "The server of this step reported an error.",
     }
 )
-"""The reasons that meet the visitor of a demonstration, in words; the code alone stands for the others."""
+"""The reasons that occur in the demonstration, in words; for others, the page shows the code."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnStep:
     """One step as the page shows it.
 
-    :param outcome: the code, also the style's name.
+    :param outcome: the code, which is also the name of the style.
     :param milliseconds: such as ``"1.2"``, or empty.
     """
 
@@ -73,10 +73,10 @@ class DrawnStep:
 
 
 def draw(decision: Decision, *, reasons: bool) -> list[DrawnStep]:
-    """Return all steps of the flow as one request met them.
+    """Return all steps of the flow with their outcomes in one request.
 
-    :param reasons: show the reasons and times, which tell a guesser more than a client may know. Without them,
-        somebody who is not authenticated sees no outcome either.
+    :param reasons: show reasons and times, which would help an attacker. Without them, an anonymous client does not
+        see the outcomes either.
     """
     met = {record.step for record in decision.steps}
     drawn = [_record(record, shown=reasons or decision.authenticated, reasons=reasons) for record in decision.steps]
@@ -85,7 +85,7 @@ def draw(decision: Decision, *, reasons: bool) -> list[DrawnStep]:
 
 
 def label(step: str | None) -> str:
-    """Return what people call a step."""
+    """Return the title of a step."""
     return STEPS.get(step or "", (step or "",))[0]
 
 

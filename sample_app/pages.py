@@ -1,4 +1,4 @@
-"""The pages: home with the walk of its own request, signing in and out, one page for agents, one for supervisors."""
+"""The pages: home (with the walk of the request), sign in, sign out, agent and supervisor."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ CONTENT_SECURITY_POLICY = (
 
 
 def create_blueprint(auth: GenesysAuth, *, demonstration: bool) -> Blueprint:
-    """Return the pages.
+    """Return the blueprint of the pages.
 
-    :param demonstration: everybody may see why the steps of the walk ended as they did, not only ``ROLE_ADMIN``.
+    :param demonstration: show the reasons of the walk's steps to all users, not only to ``ROLE_ADMIN``.
     """
     pages = Blueprint("pages", __name__)
     pages.after_app_request(_secure)
@@ -69,7 +69,7 @@ def create_blueprint(auth: GenesysAuth, *, demonstration: bool) -> Blueprint:
     @unprotected
     def log_out() -> AnyResponse:
         signed_out = redirect(url_for(".signed_out"), 303)
-        # To look at the decision is to check where the request comes from: another site's form logs nobody out.
+        # Reading the decision also refuses a form from another site.
         return (auth.logout() or signed_out) if current_decision.authenticated else signed_out
 
     @pages.get("/signed-out")
@@ -79,7 +79,7 @@ def create_blueprint(auth: GenesysAuth, *, demonstration: bool) -> Blueprint:
 
     @pages.app_errorhandler(404)
     def not_found(error: NotFound) -> tuple[str, int] | NotFound:
-        # Nobody is asked who they are for what is not there: the page is the same for all.
+        # The page is the same for all users, so that it does not walk the chain.
         return error if request.path.startswith("/api/") else (render_template("sample/not_found.html"), 404)
 
     return pages
@@ -90,7 +90,7 @@ def _render(page: str, **values: Any) -> str:
 
 
 def _login_form(wanted: str, **values: str) -> str:
-    """Return the form, with the way to SAML where this contact center has it."""
+    """Return the login form, with a SAML button if the contact center has SAML."""
     contact_center = current_decision.contact_center
     saml_url = ""
     if contact_center in runtime().saml.service_providers:
@@ -99,12 +99,12 @@ def _login_form(wanted: str, **values: str) -> str:
 
 
 def _not_logged_in(decision: Decision, wanted: str) -> Response:
-    """Show the form again: 401, or 429 or 503 with ``Retry-After``, where the password may well be right."""
+    """Show the form again: 401, or 429 or 503 with ``Retry-After`` if the password was not checked."""
     if decision.throttled:
         status = 429
         message = "There have been too many attempts to sign in. Please wait a little before you try again."
     elif decision.unavailable:
-        status, message = 503, "We cannot check your password at the moment. Please try again shortly."
+        status, message = 503, "Your password cannot be checked at the moment. Please try again shortly."
     else:
         status, message = 401, "User name and password do not match an account."
     page = _login_form(wanted, message=message, user_name=request.form.get("user_name", ""))
@@ -115,8 +115,8 @@ def _not_logged_in(decision: Decision, wanted: str) -> Response:
 
 
 def _secure(answer: Response) -> Response:
-    """Let pages bring nothing but our own styles, and keep them out of frames."""
-    # Browsers check form-action along redirects, and single logout goes on to the identity provider and further.
+    """Allow only our own styles and images, and forbid framing."""
+    # Browsers check form-action for redirects too, and single logout redirects to the identity provider.
     targets = "https:" if request.is_secure else "http: https:"
     answer.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY.format(targets=targets))
     answer.headers.setdefault("X-Content-Type-Options", "nosniff")

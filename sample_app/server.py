@@ -1,4 +1,4 @@
-"""Serves the application on a port that was taken beforehand, in threads, until it is told to stop."""
+"""A threaded server on a port that is opened before the application is built."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 
 class CannotListen(Exception):
-    """A port cannot be had; the message is the sentence that says why."""
+    """The port cannot be opened; the message gives the reason."""
 
 
 class _Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Say nothing of what went well: addresses can hold one-time codes."""
+        """Do not log requests: URLs can contain one-time codes."""
 
 
 class Server:
-    """A port, taken at once, and the application that answers there once it is served.
+    """Opens a port at once, and serves an application there later.
 
     :param host: a name or an address.
-    :param port: 0 takes a free one.
-    :raises CannotListen: if the port is taken or the host is none of this machine's.
+    :param port: 0: a free port.
+    :raises CannotListen: if the port is in use, or the host is not an address of this machine.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -45,11 +45,11 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The address without a trailing slash, such as ``http://127.0.0.1:5000``."""
+        """The URL without a trailing slash, such as ``http://127.0.0.1:5000``."""
         return f"http://[{self._host}]:{self.port}" if ":" in self._host else f"http://{self._host}:{self.port}"
 
     def serve(self, application: WSGIApplication) -> None:
-        """Begin to answer."""
+        """Start serving."""
         self._server = make_server(
             self._host, self.port, application, threaded=True, request_handler=_Handler, fd=self._socket.fileno()
         )
@@ -57,7 +57,7 @@ class Server:
         self._serving.start()
 
     def stop(self) -> None:
-        """Stop answering and give the port back."""
+        """Stop serving and close the port."""
         if self._serving is not None:
             self._server.shutdown()
             self._serving.join()
@@ -79,13 +79,13 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CannotListen(
-                f"Port {port} of {host} is taken by another program: stop that one, or choose another with --port."
+                f"Port {port} of {host} is in use by another program; stop it, or choose another port with --port."
             ) from error
-        raise CannotListen(f"Port {port} of {host} cannot be had: {error.strerror}.") from error
+        raise CannotListen(f"Port {port} of {host} cannot be opened: {error.strerror}.") from error
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether what is served there cannot leave the machine."""
+    """Return whether the host is a loopback address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -93,9 +93,9 @@ def is_loopback(host: str) -> bool:
 
 
 def wait_until_answering(url: str) -> None:
-    """Return once a server has answered one HTTP request, whatever it said.
+    """Wait until a server answers an HTTP request with any status.
 
-    :raises OSError: if it does not within ten seconds.
+    :raises OSError: after ten seconds without an answer.
     """
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)

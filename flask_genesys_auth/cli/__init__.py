@@ -1,4 +1,4 @@
-"""``flask genesys-auth ...``: the commands for whoever runs the application."""
+"""``flask genesys-auth ...``: the commands for operators."""
 
 from .accounts import accounts
 from .common import Commands
@@ -11,6 +11,6 @@ from .sessions import purge, sessions
 
 __all__ = ["genesys_auth"]
 
-genesys_auth = Commands("genesys-auth", help="Accounts, and how requests are authenticated.")
+genesys_auth = Commands("genesys-auth", help="Manage accounts and login sessions; diagnose authentication.")
 for command in (init_db, accounts, endpoints, explain, doctor, sessions, saml, purge):
     genesys_auth.add_command(command)

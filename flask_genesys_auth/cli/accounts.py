@@ -1,4 +1,4 @@
-"""``accounts ...``: the accounts that we keep ourselves."""
+"""``accounts ...``: manage the accounts of the built-in store."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ..errors import StateUnavailable
 from ..state.memory import MemoryState
 from ..web import events
 from ..web.runtime import Runtime, current_application
-from .common import Commands, as_json, own_accounts, parts, print_json, print_table
+from .common import Commands, as_json, builtin_accounts, print_json, print_table, require_runtime
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
 
 NO_PROVIDERS = frozenset({"web_services", "login_session", "saml"})
 
-accounts = Commands("accounts", help="The accounts of the Web Services step.")
+accounts = Commands("accounts", help="Manage the accounts of the built-in store.")
 
 
 def account_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a command take the two arguments that name an account."""
+    """Add the two arguments that name an account."""
     return click.argument("contact_center")(click.argument("user_name")(command))
 
 
@@ -40,12 +40,12 @@ password_stdin = click.option(
 )
 
 
-@accounts.command("add", short_help="Make an account.")
+@accounts.command("add", short_help="Create an account.")
 @account_arguments
 @click.option("--first-name", default="")
 @click.option("--last-name", default="")
-@click.option("--role", "roles", multiple=True, help="Such as ROLE_AGENT; may be repeated.")
-@click.option("--identity", "identities", multiple=True, metavar="PROVIDER=VALUE", help="May be repeated.")
+@click.option("--role", "roles", multiple=True, help="A role such as ROLE_AGENT; repeatable.")
+@click.option("--identity", "identities", multiple=True, metavar="PROVIDER=VALUE", help="A value to link; repeatable.")
 @password_stdin
 def add(
     contact_center: str,
@@ -56,8 +56,8 @@ def add(
     identities: tuple[str, ...],
     password_stdin: bool,
 ) -> None:
-    """Make an account; without --password-stdin it has no password."""
-    here, store = parts(), own_accounts()
+    """Create an account. Without --password-stdin it has no password."""
+    here, store = require_runtime(), builtin_accounts()
     _check_contact_center(here, contact_center)
     linked = [_identity(here, contact_center, text) for text in identities]
     made = store.add(
@@ -76,10 +76,10 @@ def add(
 @click.argument("contact_center", required=False)
 @as_json
 def list_(contact_center: str | None, as_json: bool) -> None:
-    """List the accounts, of one contact center or of all."""
-    store = own_accounts()
+    """List the accounts of one contact center, or of all."""
+    store = builtin_accounts()
     if contact_center is not None:
-        _check_contact_center(parts(), contact_center)
+        _check_contact_center(require_runtime(), contact_center)
     found = store.list(contact_center)
     if as_json:
         print_json([_plain(account) for account in found])
@@ -121,21 +121,21 @@ def show(contact_center: str, user_name: str, as_json: bool) -> None:
     )
 
 
-@accounts.command("set-password", short_help="Change a password, end login sessions.")
+@accounts.command("set-password", short_help="Set a password and end the sessions.")
 @account_arguments
 @password_stdin
 def set_password(contact_center: str, user_name: str, password_stdin: bool) -> None:
-    """Give an account another password, and end its login sessions."""
+    """Set an account's password and end its login sessions."""
     here, store, account = _find(contact_center, user_name)
     password = _read_password() if password_stdin else _ask_password()
     store.set_password(account.id, here.hasher.hash(password))
     click.echo(f"{account.user_name} has a new password{_end_sessions(here, account)}.")
 
 
-@accounts.command("disable", short_help="Keep an account out, end login sessions.")
+@accounts.command("disable", short_help="Disable an account and end its sessions.")
 @account_arguments
 def disable(contact_center: str, user_name: str) -> None:
-    """Keep an account out, and end its login sessions."""
+    """Disable an account and end its login sessions."""
     here, store, account = _find(contact_center, user_name)
     store.set_enabled(account.id, False)
     click.echo(f"{account.user_name} is disabled{_end_sessions(here, account)}.")
@@ -144,21 +144,21 @@ def disable(contact_center: str, user_name: str) -> None:
 @accounts.command("enable")
 @account_arguments
 def enable(contact_center: str, user_name: str) -> None:
-    """Let a disabled account in again."""
+    """Enable a disabled account."""
     _, store, account = _find(contact_center, user_name)
     store.set_enabled(account.id, True)
     click.echo(f"{account.user_name} is enabled.")
 
 
-@accounts.command("roles", short_help="Show an account's roles, or set them.")
+@accounts.command("roles", short_help="Show or set an account's roles.")
 @account_arguments
 @click.argument("roles", nargs=-1, metavar="[ROLE]...")
-@click.option("--none", "no_roles", is_flag=True, help="Take all roles away.")
+@click.option("--none", "no_roles", is_flag=True, help="Remove all roles.")
 @as_json
 def roles_(contact_center: str, user_name: str, roles: tuple[str, ...], no_roles: bool, as_json: bool) -> None:
-    """Give an account exactly these roles; without any, show those it has."""
+    """Replace an account's roles with ROLE...; without ROLE, show them."""
     if roles and no_roles:
-        raise click.UsageError("name roles or --none, not both")
+        raise click.UsageError("give either ROLE... or --none")
     _, store, account = _find(contact_center, user_name)
     if roles or no_roles:
         store.set_roles(account.id, roles)
@@ -169,22 +169,22 @@ def roles_(contact_center: str, user_name: str, roles: tuple[str, ...], no_roles
         click.echo(f"{account.user_name}: {', '.join(sorted(account.roles)) or 'no roles'}")
 
 
-@accounts.command("link", short_help="Link values that identify the person.")
+@accounts.command("link", short_help="Link an account to providers' values.")
 @account_arguments
 @click.argument("identities", nargs=-1, required=True, metavar="PROVIDER=VALUE...")
 def link(contact_center: str, user_name: str, identities: tuple[str, ...]) -> None:
-    """Link values by which Salesforce, Configuration Server or a SAML identity provider know the person."""
+    """Link an account to the values by which Salesforce, Configuration Server or SAML providers identify the user."""
     here, store, account = _find(contact_center, user_name)
     for provider, value in [_identity(here, contact_center, text) for text in identities]:
         store.link(account.id, provider, value)
         click.echo(f"{account.user_name} is linked to {provider}={value}.")
 
 
-@accounts.command("unlink", short_help="Take linked values away.")
+@accounts.command("unlink", short_help="Remove linked values.")
 @account_arguments
 @click.argument("identities", nargs=-1, required=True, metavar="PROVIDER=VALUE...")
 def unlink(contact_center: str, user_name: str, identities: tuple[str, ...]) -> None:
-    """Take linked values away."""
+    """Remove linked values from an account."""
     _, store, account = _find(contact_center, user_name)
     for provider, value in [_pair(text) for text in identities]:
         if not store.unlink(account.id, provider, value):
@@ -192,26 +192,26 @@ def unlink(contact_center: str, user_name: str, identities: tuple[str, ...]) -> 
         click.echo(f"{account.user_name} is no longer linked to {provider}={value}.")
 
 
-@accounts.command("delete", short_help="Delete an account, end login sessions.")
+@accounts.command("delete", short_help="Delete an account and end its sessions.")
 @account_arguments
 def delete(contact_center: str, user_name: str) -> None:
-    """Delete an account with its linked values, and end its login sessions."""
+    """Delete an account with its linked values and end its login sessions."""
     here, store, account = _find(contact_center, user_name)
     store.delete(account.id)
     click.echo(f"{account.user_name} is deleted{_end_sessions(here, account)}.")
 
 
-@accounts.command("import", short_help="Make the accounts of a file.")
+@accounts.command("import", short_help="Import accounts from a file.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--dry-run", is_flag=True, help="Check all rows, write none.")
+@click.option("--dry-run", is_flag=True, help="Check all rows, write nothing.")
 @as_json
 @click.pass_context
 def import_(context: click.Context, file: Path, dry_run: bool, as_json: bool) -> None:
-    """Make the accounts of a .json or .csv FILE: all of them, or none.
+    """Import accounts from a .json or .csv FILE: all of them, or none.
 
-    What is wrong with each row is named by its line and field, and the exit status is 1.
+    If a row is invalid, each problem is printed with its line and field, and the exit status is 1.
     """
-    here, store = parts(), own_accounts()
+    here, store = require_runtime(), builtin_accounts()
     try:
         if dry_run:
             count = len(check_file(file, store, here.contact_centers))
@@ -232,7 +232,7 @@ def import_(context: click.Context, file: Path, dry_run: bool, as_json: bool) ->
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], object]]:
-    """Show a bar on standard error while something takes long, and only where that is a terminal."""
+    """Show a progress bar on standard error if it is a terminal."""
     if not sys.stderr.isatty():
         yield lambda _, __: None
         return
@@ -252,27 +252,27 @@ def _progress() -> Iterator[Callable[[int, int], object]]:
 
 
 def _find(contact_center: str, user_name: str) -> tuple[Runtime, SqlAccounts, Account]:
-    """Return the account that a command names, with the parts of the application."""
-    here, store = parts(), own_accounts()
+    """Return the runtime, the account store and the account that a command names."""
+    here, store = require_runtime(), builtin_accounts()
     found = store.get_by_name(contact_center, user_name)
     if found is None:
-        # Looked at last: accounts of a contact center that is configured no more can still be deleted.
+        # Checked last: accounts of a contact center that left the configuration can still be deleted.
         _check_contact_center(here, contact_center)
-        raise click.ClickException(f"{contact_center!r} has no account {user_name!r}")
+        raise click.ClickException(f"contact center {contact_center!r} has no account {user_name!r}")
     return here, store, found
 
 
 def _check_contact_center(here: Runtime, name: str) -> None:
     if name not in here.contact_centers:
         raise click.ClickException(
-            f"no contact center is called {name!r}; configured: {', '.join(sorted(here.contact_centers))}"
+            f"unknown contact center {name!r}; configured: {', '.join(sorted(here.contact_centers))}"
         )
 
 
 def _pair(text: str) -> tuple[str, str]:
     provider, separator, value = text.partition("=")
     if not (provider and separator and value):
-        raise click.UsageError(f"{text!r} is not PROVIDER=VALUE")
+        raise click.UsageError(f"{text!r} does not have the form PROVIDER=VALUE")
     return provider, value
 
 
@@ -285,31 +285,31 @@ def _identity(here: Runtime, contact_center: str, text: str) -> tuple[str, str]:
         known = {step.name for step in center.steps} - NO_PROVIDERS | set(saml.identity_providers if saml else ())
     if provider not in known:
         raise click.ClickException(
-            f"{contact_center} has no provider {provider!r}; there are {', '.join(sorted(known))}"
+            f"contact center {contact_center!r} has no provider {provider!r}; known: {', '.join(sorted(known))}"
         )
     return provider, value
 
 
 def _read_password() -> str:
     if sys.stdin is None:
-        raise click.ClickException("there is no standard input to read the password from")
+        raise click.ClickException("cannot read the password: standard input is closed")
     try:
-        # Where the locale is C, bytes that are no UTF-8 come as surrogates.
+        # In the C locale, bytes that are not UTF-8 are read as surrogates.
         line = sys.stdin.readline()
         line.encode()
     except UnicodeError:
-        raise click.ClickException("the password cannot be read: it is not in the encoding of this locale") from None
+        raise click.ClickException("cannot read the password: it is not in the encoding of this locale") from None
     return _checked(line.rstrip("\r\n"))
 
 
 def _ask_password() -> str:
     try:
         with warnings.catch_warnings():
-            # Where no terminal can hide what is typed, getpass warns and would read it all the same.
+            # Where a terminal cannot hide the password, getpass only warns and reads it visibly.
             warnings.simplefilter("error", GetPassWarning)
             return _checked(click.prompt("Password", hide_input=True, confirmation_prompt=True))
     except GetPassWarning:
-        raise click.ClickException("there is no terminal to ask at: use --password-stdin") from None
+        raise click.ClickException("standard input is not a terminal; use --password-stdin") from None
 
 
 def _checked(password: str) -> str:
@@ -320,14 +320,14 @@ def _checked(password: str) -> str:
 
 
 def _end_sessions(here: Runtime, account: Account) -> str:
-    """End the login sessions of an account that has just been changed; return what came of it, to end a sentence."""
+    """End the login sessions of a changed account; return the end of the sentence that reports it."""
     if isinstance(here.state, MemoryState):
-        return "; login sessions are in the memory of the processes that serve, and were not ended"
+        return "; login sessions are in the memory of the server processes and were not ended"
     try:
         count = here.sessions.revoke(account_id=account.id)
     except StateUnavailable as error:
         raise click.ClickException(
-            f"{account.user_name} was changed, but the login sessions could not be ended: {error}"
+            f"{account.user_name} was changed, but its login sessions could not be ended: {error}"
         ) from None
     finally:
         here.state.close()

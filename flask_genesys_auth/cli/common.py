@@ -1,4 +1,4 @@
-"""What the commands share: errors in one line, the application's parts, answers as text or JSON."""
+"""Shared by the commands: one-line errors, access to the runtime, output as text or JSON."""
 
 from __future__ import annotations
 
@@ -27,22 +27,21 @@ if TYPE_CHECKING:
     from ..web.runtime import Runtime
 
 _PARSERS = {"TOMLDecodeError": "TOML", "JSONDecodeError": "JSON"}
-"""What errors of the parsers are called, of tomllib and tomli alike; their words name a line and no value."""
+"""Parser errors by class name, of tomllib and tomli alike; their messages name a line and no value."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-"""What writing ends with where nothing more goes in; the error names no file where that is our output."""
+"""Errors of writing to a full device; without a file name, the file is our standard output."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class Commands(AppGroup):
-    """A group whose commands run in the application's context and whose errors are a line, never a traceback."""
+    """A command group that runs in the application context and prints errors as one line, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
 
-        :raises click.ClickException: for whatever this package raises on purpose, and for a file that cannot be read or
-            written.
+        :raises click.ClickException: for each :class:`GenesysAuthError`, and for a file that cannot be read or written.
         """
         if os.environ.get("NO_COLOR"):
             ctx.color = False
@@ -54,12 +53,12 @@ class Commands(AppGroup):
             finding = file_finding(error)
             if finding is None:
                 raise
-            _forget_output()
+            _discard_output()
             raise click.ClickException(finding) from None
 
 
-def _forget_output() -> None:
-    """Let what could not be written be, or Python tries again when it ends, and complains itself."""
+def _discard_output() -> None:
+    """Discard unwritten output; otherwise Python retries at exit and prints its own error."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -68,14 +67,14 @@ def _forget_output() -> None:
 
 
 def file_finding(error: Exception) -> str | None:
-    """Return what is wrong with a file, in words that hold nothing of it; ``None`` if the error is another one.
+    """Describe a file error without any of the file's content; return ``None`` for other errors.
 
-    Applications read their configuration while they are made: it may be missing, or not be valid TOML or JSON. What
-    a step raises while the chain is walked is a bug, and keeps its traceback.
+    Applications read their configuration when they are created: it may be missing, or not be valid TOML or JSON. An
+    error that a step raises during a walk is a bug and keeps its traceback.
     """
-    if _passed(error, AuthenticationChain.walk):
+    if _raised_within(error, AuthenticationChain.walk):
         return None
-    loading = _passed(error, ScriptInfo.load_app)
+    loading = _raised_within(error, ScriptInfo.load_app)
     if not isinstance(error, OSError):
         kind = _PARSERS.get(type(error).__name__) if loading else None
         return kind and f"a file that the application reads is not valid {kind}: {error}"
@@ -83,20 +82,20 @@ def file_finding(error: Exception) -> str | None:
         return None
     if error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    # A broken pipe is none of them: whoever reads our output has had enough, and click ends without a word.
+    # A broken pipe is not among them: the reader closed our output, and click exits silently.
     return error.strerror if not loading and error.errno in _FULL else None
 
 
-def _passed(error: Exception, function: Callable[..., Any]) -> bool:
-    """Tell whether an error was raised while a function ran."""
+def _raised_within(error: Exception, function: Callable[..., Any]) -> bool:
+    """Return whether an error was raised while a function ran."""
     code = unwrap(function).__code__
     return any(frame.f_code is code for frame, _ in walk_tb(error.__traceback__))
 
 
-def parts() -> Runtime:
-    """Return the application's authentication.
+def require_runtime() -> Runtime:
+    """Return the runtime of the current application.
 
-    :raises click.ClickException: if the application has none.
+    :raises click.ClickException: if the application has no GenesysAuth.
     """
     if EXTENSION not in current_app.extensions:
         raise click.ClickException(f"the application {current_app.name!r} has no GenesysAuth: call auth.init_app(app)")
@@ -104,25 +103,23 @@ def parts() -> Runtime:
 
 
 def has_own_store(here: Runtime) -> bool:
-    """Tell whether the application brings an account store of its own, which no command writes."""
+    """Return whether the application has its own account store, to which no command writes."""
     return not isinstance(here.accounts, SqlAccounts)
 
 
-def own_accounts() -> SqlAccounts:
+def builtin_accounts() -> SqlAccounts:
     """Return the built-in account store.
 
     :raises click.ClickException: if the application has its own.
     """
-    store = parts().accounts
+    store = require_runtime().accounts
     if not isinstance(store, SqlAccounts):
-        raise click.ClickException(
-            f"the application has its own account store ({store!r}): manage accounts there, not here"
-        )
+        raise click.ClickException(f"the application has its own account store ({store!r}); manage accounts there")
     return store
 
 
 def utc_time(seconds: float) -> str:
-    """Return a unix time as operators read it (ISO 8601, UTC)."""
+    """Format a unix time (ISO 8601, UTC)."""
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -132,7 +129,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(titles: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    """Print lines under their titles, each column as wide as it must be."""
+    """Print lines in aligned columns under their titles."""
     table = [list(titles), *(list(line) for line in lines)]
     widths = [max(len(line[place]) for line in table) for place in range(len(titles))]
     for line in table:

@@ -1,4 +1,4 @@
-"""``init-db``: makes the tables."""
+"""``init-db``: create the tables."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from flask.cli import with_appcontext
 
 from ..accounts.store import SqlAccounts
 from ..state.tables import KeepsTables
-from .common import parts
+from .common import require_runtime
 
 
-@click.command("init-db", short_help="Make the tables.")
+@click.command("init-db", short_help="Create the tables.")
 @with_appcontext
 def init_db() -> None:
-    """Make the tables of accounts and state where they are missing."""
-    here = parts()
+    """Create the tables of accounts and state where they are missing."""
+    here = require_runtime()
     if isinstance(here.accounts, SqlAccounts):
         here.accounts.create_tables()
         click.echo(f"The account tables are ready: {here.accounts.name}")
     else:
-        click.echo("The application has its own account store: no account tables are made.")
+        click.echo("The application has its own account store: no account tables are created.")
     if isinstance(here.state, KeepsTables):
         here.state.create_tables()
-    # Used here, what is wrong with it shows now.
+    # The first use shows what is wrong with the store.
     here.state.purge()
     click.echo("The state is ready.")
     here.state.close()

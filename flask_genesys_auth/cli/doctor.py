@@ -1,4 +1,4 @@
-"""``doctor``: what every part says of its health, and what to do about it."""
+"""``doctor``: run the health checks of all parts, in parallel and in bounded time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _LONGEST_LINE = 2000
 _MARKS = {"ok": ("ok", "green"), "warning": ("WARNING", "yellow"), "failure": ("FAILURE", "red")}
 _WORKERS = 16
-"""CheckGroups that are looked at side by side: they wait for servers, most of the time."""
+"""Check groups that run in parallel; they mostly wait for servers."""
 
 _ACCOUNTS = "accounts.contact_centers"
 _PACKAGES = [
@@ -49,25 +49,25 @@ _PACKAGES = [
 ]
 
 
-@click.command("doctor", short_help="Look at everything, say what to do.")
+@click.command("doctor", short_help="Run all health checks.")
 @as_json
-@click.option("--offline", is_flag=True, help="Look at nothing that goes over the network.")
-@click.option("--strict", is_flag=True, help="Let warnings fail, too.")
-@click.option("--quiet", is_flag=True, help="Show warnings and failures only.")
+@click.option("--offline", is_flag=True, help="Skip checks that use the network.")
+@click.option("--strict", is_flag=True, help="Treat warnings as failures.")
+@click.option("--quiet", is_flag=True, help="Print only warnings and failures.")
 @click.option(
     "--wait",
     default=30.0,
     show_default=True,
     type=click.FloatRange(0.1, 3600),
     metavar="SECONDS",
-    help="For everything together.",
+    help="Time limit for all checks together.",
 )
 @click.pass_context
 def doctor(context: click.Context, as_json: bool, offline: bool, strict: bool, quiet: bool, wait: float) -> None:
-    """Look at everything, and say of each thing whether it is well and what to do if it is not.
+    """Run all health checks and print each result, with advice for warnings and failures.
 
-    Nothing is changed, and no person's credentials are sent anywhere. The exit status is 1 if something has failed
-    (with --strict, also if there is a warning).
+    No check changes anything or sends a user's credentials. The exit status is 1 if a check fails (with --strict,
+    also for a warning).
     """
     app = _load(context)
     checks = app if isinstance(app, list) else _examine(app, offline=offline, seconds=wait)
@@ -84,7 +84,7 @@ def doctor(context: click.Context, as_json: bool, offline: bool, strict: bool, q
 
 
 def _load(context: click.Context) -> Flask | list[Check]:
-    """Return the application, or what is wrong with its configuration: then there is no application to look at."""
+    """Return the application, or the problems in its configuration that keep it from starting."""
     try:
         app = context.ensure_object(ScriptInfo).load_app()
     except ConfigurationError as error:
@@ -93,14 +93,14 @@ def _load(context: click.Context) -> Flask | list[Check]:
         finding = file_finding(error)
         if finding is None:
             raise
-        return [Check("configuration", "failure", finding, "correct it: the application does not start before")]
+        return [Check("configuration", "failure", finding, "correct it: the application cannot start")]
     if EXTENSION not in app.extensions:
         return [
             Check(
                 "configuration",
                 "failure",
                 f"the application {app.name!r} has no GenesysAuth",
-                "call auth.init_app(app) where the application is made",
+                "call auth.init_app(app) where the application is created",
             )
         ]
     return app
@@ -111,13 +111,13 @@ def _problem(problem: str) -> Check:
     if not separator:
         path, finding = "", problem
     name = f"configuration.{path}" if path else "configuration"
-    return Check(name, "failure", finding, "correct it: the application does not start before")
+    return Check(name, "failure", finding, "correct it: the application cannot start")
 
 
 def _examine(app: Flask, *, offline: bool, seconds: float) -> list[Check]:
     here = runtime(app)
     try:
-        return run_checks(app, check_groups(app, here, ask=not offline), seconds=seconds)
+        return run_checks(app, check_groups(app, here, online=not offline), seconds=seconds)
     finally:
         here.state.close()
 
@@ -155,29 +155,29 @@ def _counted(status: str, count: int) -> str:
 
 
 def _line(text: str) -> str:
-    """Return text in one line that any terminal can show."""
+    """Return text as one line that the terminal's encoding can print."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return plain(text, _LONGEST_LINE).encode(encoding, "backslashreplace").decode(encoding)
 
 
 @dataclass(frozen=True, slots=True)
 class CheckGroup:
-    """What is looked at for itself.
+    """Checks that run together.
 
-    :param name: how its checks' names begin.
-    :param look: returns its checks; whatever it raises is a failure of this group alone.
-    :param asks: whether it goes over the network.
+    :param name: the first part of its checks' names.
+    :param run: returns the checks; an exception is a failure of this group alone.
+    :param online: whether it uses the network.
     """
 
     name: str
-    look: Callable[[], Iterable[Check]]
-    asks: bool = False
+    run: Callable[[], Iterable[Check]]
+    online: bool = False
 
 
-def check_groups(app: Flask, here: Runtime, *, ask: bool = True) -> list[CheckGroup]:
-    """Return all groups of an application, in the order in which they are shown.
+def check_groups(app: Flask, here: Runtime, *, online: bool = True) -> list[CheckGroup]:
+    """Return the check groups of an application, in the order in which they are printed.
 
-    :param ask: whether those that go over the network belong to them.
+    :param online: include those that use the network.
     """
     settings = here.settings
     local_state = settings.state_url.startswith(("sqlite", "memory"))
@@ -191,22 +191,22 @@ def check_groups(app: Flask, here: Runtime, *, ask: bool = True) -> list[CheckGr
         CheckGroup("cookies", lambda: cookie_checks(app, here)),
         CheckGroup("flask_login", lambda: flask_login_checks(app, here)),
         CheckGroup("passwords", lambda: password_checks(here.hasher, settings.passwords)),
-        *_by_convention("state", here.state, asks=not local_state),
-        *_by_convention("accounts", here.accounts, asks=not local_accounts),
-        CheckGroup(_ACCOUNTS, lambda: _account_checks(here), asks=not local_accounts),
-        *_by_convention("throttle", here.throttle.ledger, asks=is_redis(settings.throttle.storage_url)),
-        *_saml_groups(here, ask=ask),
+        *_optional_checks("state", here.state, online=not local_state),
+        *_optional_checks("accounts", here.accounts, online=not local_accounts),
+        CheckGroup(_ACCOUNTS, lambda: _account_checks(here), online=not local_accounts),
+        *_optional_checks("throttle", here.throttle.ledger, online=is_redis(settings.throttle.storage_url)),
+        *_saml_groups(here, online=online),
         *_step_groups(here),
     ]
-    return [group for group in found if ask or not group.asks]
+    return [group for group in found if online or not group.online]
 
 
 def run_checks(app: Flask, groups: list[CheckGroup], *, seconds: float) -> list[Check]:
-    """Look at all groups and return their checks, in the order of the groups.
+    """Run all groups and return their checks, in the order of the groups.
 
-    A group that has not ended in time is a failure, as is one that raises; threads of such groups end with the process.
+    A group that times out or raises is a failure. The threads are daemons: a hung one ends with the process.
 
-    :param seconds: for all of them together.
+    :param seconds: the time limit for all groups together.
     """
     found: list[list[Check] | None] = [None] * len(groups)
     waiting = deque(enumerate(groups))
@@ -217,7 +217,7 @@ def run_checks(app: Flask, groups: list[CheckGroup], *, seconds: float) -> list[
                 place, group = waiting.popleft()
             except IndexError:
                 return
-            found[place] = _look(app, group)
+            found[place] = _run(app, group)
 
     threads = [Thread(target=work, name="doctor", daemon=True) for _ in range(min(_WORKERS, len(groups)))]
     end = time.monotonic() + seconds
@@ -228,42 +228,40 @@ def run_checks(app: Flask, groups: list[CheckGroup], *, seconds: float) -> list[
     return [
         check
         for group, checks in zip(groups, found, strict=True)
-        for check in ([_late(group, seconds)] if checks is None else checks)
+        for check in ([_timeout_check(group, seconds)] if checks is None else checks)
     ]
 
 
-def _look(app: Flask, group: CheckGroup) -> list[Check]:
+def _run(app: Flask, group: CheckGroup) -> list[Check]:
     found: list[Check] = []
     try:
         with app.app_context():
-            found.extend(group.look())
-    except Exception as error:  # whatever it is: the other groups are looked at all the same
-        found.append(_crashed(group, error))
+            found.extend(group.run())
+    except Exception as error:  # a fault of one group must not keep the others from running
+        found.append(_error_check(group, error))
     return found
 
 
-def _crashed(group: CheckGroup, error: Exception) -> Check:
-    """Describe an error without its words, which may hold anything, unless they are our own."""
+def _error_check(group: CheckGroup, error: Exception) -> Check:
+    """Describe an error; print its message only if it is ours, since others may hold secrets."""
     if isinstance(error, GenesysAuthError):
-        return Check(group.name, "failure", str(error), "do what it says")
+        return Check(group.name, "failure", str(error), "correct what the message reports")
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     place = f" in {trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}" if trace is not None else ""
-    return Check(
-        group.name, "failure", f"looking at it raised {type(error).__name__}{place}", "this is a bug: report it"
-    )
+    return Check(group.name, "failure", f"the check raised {type(error).__name__}{place}", "this is a bug; report it")
 
 
-def _late(group: CheckGroup, seconds: float) -> Check:
-    finding = f"nothing came within {seconds:g} s"
-    return Check(group.name, "failure", finding, "see what it waits for; --wait gives it longer")
+def _timeout_check(group: CheckGroup, seconds: float) -> Check:
+    finding = f"no result within {seconds:g} s"
+    return Check(group.name, "failure", finding, "check the server that it waits for, or raise --wait")
 
 
-def _by_convention(name: str, part: object, *, asks: bool) -> Iterator[CheckGroup]:
-    look = getattr(part, "checks", None)
-    if callable(look):
-        yield CheckGroup(name, look, asks)
+def _optional_checks(name: str, part: object, *, online: bool) -> Iterator[CheckGroup]:
+    checks = getattr(part, "checks", None)
+    if callable(checks):
+        yield CheckGroup(name, checks, online)
     else:
         finding = f"{type(part).__name__} is the application's own and has no checks()"
         yield CheckGroup(name, lambda: [Check(name, "ok", finding)])
@@ -277,34 +275,34 @@ def _versions() -> Iterator[Check]:
     )
 
 
-def _saml_groups(here: Runtime, *, ask: bool) -> Iterator[CheckGroup]:
+def _saml_groups(here: Runtime, *, online: bool) -> Iterator[CheckGroup]:
     if not here.saml.service_providers:
         return
     from ..saml import library_check
 
     yield CheckGroup("saml", lambda: [library_check()])
     for name, service in here.saml.service_providers.items():
-        # Without asking, it says what is at hand.
-        yield CheckGroup(f"saml.{name}", partial(service.checks, ask=ask))
-        yield CheckGroup(f"saml.{name}.clock", service.clock_checks, asks=True)
+        # Offline, it reports what is cached.
+        yield CheckGroup(f"saml.{name}", partial(service.checks, ask=online))
+        yield CheckGroup(f"saml.{name}.clock", service.clock_checks, online=True)
 
 
 def _step_groups(here: Runtime) -> Iterator[CheckGroup]:
-    """Return a group for each step, a further step that serves several contact centers once."""
+    """Return a group for each step; an extra step that serves several contact centers occurs once."""
     seen: set[int] = set()
     for center in here.contact_centers.values():
         for step in center.steps:
-            look = getattr(step, "checks", None)
-            if callable(look) and id(step) not in seen:
+            checks = getattr(step, "checks", None)
+            if callable(checks) and id(step) not in seen:
                 seen.add(id(step))
-                yield CheckGroup(f"{step.name}.{center.name}", _named(step.name, center.name, look), asks=True)
+                yield CheckGroup(f"{step.name}.{center.name}", _renamed(step.name, center.name, checks), online=True)
 
 
-def _named(step: str, center: str, look: Callable[[], Iterable[Check]]) -> Callable[[], Iterable[Check]]:
-    """Let names begin with the step and the contact center, as those of SAML do; a directory may know of neither."""
+def _renamed(step: str, center: str, checks: Callable[[], Iterable[Check]]) -> Callable[[], Iterable[Check]]:
+    """Prefix the checks' names with step and contact center, which a directory may not know."""
 
     def renamed() -> Iterator[Check]:
-        for check in look():
+        for check in checks():
             below = check.name.removeprefix(f"{step}.").removeprefix(f"{center}.")
             yield replace(check, name=f"{step}.{center}.{below}")
 
@@ -318,22 +316,22 @@ def _account_checks(here: Runtime) -> Iterator[Check]:
     try:
         counted = store.count()
     except GenesysAuthError:
-        # What is wrong with the database is told by the store itself.
+        # The store's own checks report it.
         return
     for name, number in sorted(counted.items()):
         if name not in here.contact_centers:
-            finding = f"{name!r} is not configured, so nobody can use the accounts there: {number}"
-            advice = "correct the name in the configuration, or delete them: flask genesys-auth accounts delete"
+            finding = f"contact center {name!r} is not configured; accounts that cannot log in: {number}"
+            advice = "correct the name in the configuration, or delete the accounts: flask genesys-auth accounts delete"
             yield Check(f"{_ACCOUNTS}.{name}", "warning", finding, advice)
     for name in here.contact_centers:
         number = counted.get(name, 0)
         if number:
             yield Check(f"{_ACCOUNTS}.{name}", "ok", f"accounts: {number}")
         elif _provisions(here, name):
-            yield Check(f"{_ACCOUNTS}.{name}", "ok", "no accounts yet: the first SAML login makes them (provision)")
+            yield Check(f"{_ACCOUNTS}.{name}", "ok", "no accounts yet: SAML logins create them (provision)")
         else:
-            advice = "make some: flask genesys-auth accounts add, or import"
-            yield Check(f"{_ACCOUNTS}.{name}", "warning", "no accounts: nobody can log in", advice)
+            advice = "create some: flask genesys-auth accounts add, or accounts import"
+            yield Check(f"{_ACCOUNTS}.{name}", "warning", "no accounts: no user can log in", advice)
 
 
 def _provisions(here: Runtime, contact_center: str) -> bool:

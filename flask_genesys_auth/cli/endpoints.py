@@ -1,4 +1,4 @@
-"""``endpoints``: what each endpoint asks for."""
+"""``endpoints``: list the policy of each endpoint."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from flask.cli import with_appcontext
 from ..web.access import policy_of
 from ..web.policies import Policy, unknown_endpoints
 from ..web.runtime import current_application, without_steps
-from .common import as_json, parts, print_json, print_table
+from .common import as_json, print_json, print_table, require_runtime
 
 METHODS_OF_FLASK = frozenset({"HEAD", "OPTIONS"})
 
 
-@click.command("endpoints", short_help="List every endpoint with its policy.")
+@click.command("endpoints", short_help="List all endpoints with their policies.")
 @as_json
 @with_appcontext
 def endpoints(as_json: bool) -> None:
-    """List every endpoint with its policy, and what says so."""
-    here = parts()
+    """List all endpoints with their policies and the source of each policy."""
+    here = require_runtime()
     app = current_application()
     found = _endpoints(app)
     for finding in (*without_steps(here), *unknown_endpoints(app, here.settings)):
@@ -34,7 +34,7 @@ def endpoints(as_json: bool) -> None:
 
 
 def _endpoints(app: Flask) -> list[dict[str, Any]]:
-    """Return a row for each rule, and one more where methods of a view class have policies of their own."""
+    """Return a row for each rule and policy: methods of a view class may differ in their policies."""
     rows = []
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: (rule.endpoint, rule.rule)):
         methods = rule.methods or set()

@@ -1,4 +1,4 @@
-"""``explain``: how a request would fare, or why a SAML login has failed, each with what to do about it."""
+"""``explain``: show how a request would be authenticated, or why a SAML login failed, with advice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ..web.browser import login_session_id
 from ..web.hooks import adopt
 from ..web.runtime import current_application
 from . import advice
-from .common import as_json, has_own_store, parts, print_json, print_table, utc_time
+from .common import as_json, has_own_store, print_json, print_table, require_runtime, utc_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from ..web.policies import Policy
     from ..web.runtime import Runtime
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-ASKING = ("salesforce", "configuration_server")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_REMOTE_STEPS = {"salesforce", "configuration_server"}
 _REFERENCE = re.compile(r"[0-9a-f]{8}")
 _LONGEST_TEXT = 2000
 _HOST = re.compile(r"[0-9A-Za-z.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
@@ -46,44 +46,35 @@ def _client(context: click.Context, parameter: click.Parameter, text: str) -> st
     try:
         return str(ip_address(text))
     except ValueError:
-        raise click.BadParameter("is no IP address", context, parameter) from None
+        raise click.BadParameter("is not an IP address", context, parameter) from None
 
 
 def _url(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
-    """Return an address as it was given, once it is sure that all of it can be read; ``None`` if none was."""
-    if text is None:
-        return None
-    try:
-        _check_url(text)
-    except UnicodeEncodeError:
-        raise click.BadParameter("is not UTF-8", context, parameter) from None
-    except ValueError as error:
-        raise click.BadParameter(str(error), context, parameter) from None
+    problem = _url_problem(text) if text is not None else ""
+    if problem:
+        raise click.BadParameter(problem, context, parameter)
     return text
 
 
-def _check_url(text: str) -> None:
-    """Take an address apart as the request is going to.
-
-    :raises ValueError: if that cannot be done.
-    """
-    text.encode()
+def _url_problem(text: str) -> str:
+    """Return why the test request cannot use a URL; empty if it can."""
+    if not text.isprintable():
+        return "contains characters that are not allowed in a URL"
     try:
         parts = urlsplit(text)
         host = (parts.hostname or "").encode("idna").decode()
         _ = parts.port
     except ValueError as error:
-        raise ValueError(f"is no address: {error}") from None
+        return f"is not a valid URL: {error}"
     if not text.startswith("/") and parts.scheme not in {"http", "https"}:
-        raise ValueError("must be a path such as /agent, or an address by http or https")
+        return "must be a path such as /agent, or an http or https URL"
     if (parts.netloc and not _HOST.fullmatch(host)) or (parts.scheme and not host) or "@" in parts.netloc:
-        raise ValueError("has no host that a request could name")
-    if not text.isprintable():
-        raise ValueError("has characters that no address has")
+        return "has no valid host"
+    return ""
 
 
 def _headers(lines: tuple[str, ...]) -> Headers:
-    """Read headers from arguments and files; what is wrong with one is told without a piece of its value."""
+    """Read headers from arguments and files. Errors never show a part of a value."""
     found = Headers()
     for place, text in enumerate(lines, start=1):
         if text.startswith("@"):
@@ -107,34 +98,35 @@ def _lines_of(name: str) -> list[str]:
 def _add_header(headers: Headers, line: str, place: str) -> None:
     name, colon, value = line.partition(":")
     if not colon or not name.strip() or any(character in value for character in "\r\n\0"):
-        raise click.UsageError(f'{place}: is not "Name: value"')
+        raise click.UsageError(f'{place}: does not have the form "NAME: VALUE"')
     try:
         value.encode("latin-1")
     except UnicodeEncodeError:
-        raise click.UsageError(f"{place}: a header carries Latin-1 only") from None
+        raise click.UsageError(f"{place}: contains characters outside Latin-1") from None
     headers.add(name.strip(), value.strip())
 
 
-@click.command("explain", short_help="Show how a request would fare, or why a SAML login failed.")
-@click.argument("method", type=click.Choice(METHODS, case_sensitive=False), required=False, metavar="METHOD")
+@click.command("explain", short_help="Explain a request or a failed SAML login.")
+@click.argument("method", type=click.Choice(_METHODS, case_sensitive=False), required=False, metavar="METHOD")
 @click.argument("url", callback=_url, required=False, metavar="URL")
-@click.option("-H", "--header", "lines", multiple=True, metavar='"NAME: VALUE" | @FILE', help="May be repeated.")
-@click.option("--address", default="127.0.0.1", callback=_client, help="The client's, for which the throttle counts.")
-@click.option("--reference", help="What the page of a failed SAML login has shown.")
+@click.option("-H", "--header", "lines", multiple=True, metavar='"NAME: VALUE" | @FILE', help="Header; repeatable.")
+@click.option("--address", default="127.0.0.1", callback=_client, help="Client address for the throttle.")
+@click.option("--reference", help="Reference shown on the page of a failed SAML login.")
 @as_json
 @with_appcontext
 def explain(
     method: str | None, url: str | None, lines: tuple[str, ...], address: str, reference: str | None, as_json: bool
 ) -> None:
-    """Walk the chain as a request would, or look up the REFERENCE of a SAML login that failed.
+    """Walk the chain as a request would, or look up the REFERENCE of a failed SAML login.
 
-    Salesforce and Genesys are asked in earnest. No failure counts, no session is made or touched, no account is made.
-    Put credentials into a file (-H @FILE, one header per line): other users can read a command line.
+    The command sends real requests to Salesforce and Genesys. It counts no failures, and it does not change sessions
+    or accounts. Put credentials into a file (-H @FILE, one header per line): other users of this machine can
+    read command lines.
 
-    The exit status is 0 whatever would become of the request, 1 if that cannot be told or nothing is kept under the
-    reference, and 2 for a mistake in the command.
+    The exit status is 0 for any answer to the request, 1 if the command fails or does not find the reference, and 2
+    for a usage error.
     """
-    here = parts()
+    here = require_runtime()
     if reference is not None:
         if method is not None:
             raise click.UsageError("give either METHOD and URL, or --reference")
@@ -147,14 +139,14 @@ def explain(
     headers = _headers(lines)
     with app.test_request_context(url, method=method.upper(), headers=headers, environ_base={"REMOTE_ADDR": address}):
         decision = here.chain.walk(request, login_session_id, dry_run=True)
-        # Whatever looks at current_user from here on, a page's template too, must not walk in earnest.
+        # Templates of refusal pages read current_user, which must not start a real walk.
         adopt(decision)
-        found = _plain(_explain(app, here, decision))
+        found = _plain(_explanation(app, here, decision))
     here.state.close()
     print_json(found) if as_json else _print(found)
 
 
-def _explain(app: Flask, here: Runtime, decision: Decision) -> dict[str, Any]:
+def _explanation(app: Flask, here: Runtime, decision: Decision) -> dict[str, Any]:
     rule = request.url_rule
     policy = policy_of(app, rule.endpoint, request.method) if rule is not None else None
     rows = zip(decision.explain(), decision.steps, strict=True)
@@ -169,22 +161,22 @@ def _explain(app: Flask, here: Runtime, decision: Decision) -> dict[str, Any]:
         "account_id": decision.account_id,
         "roles": sorted(decision.roles),
         "resumed": decision.resumed,
-        "steps": [{**row, **_about(here, record, decision.contact_center)} for row, record in rows],
+        "steps": [{**row, **_step_advice(here, record, decision.contact_center)} for row, record in rows],
         "throttle": _throttle(here, decision.contact_center),
         "notes": list(_notes(here, decision)),
         "answer": _answer_to(here, policy, decision),
     }
 
 
-def _about(here: Runtime, record: StepRecord, contact_center: str | None) -> dict[str, Any]:
-    """Return what to do about a step that did not succeed, and until when that will be so, if it can be told."""
+def _step_advice(here: Runtime, record: StepRecord, contact_center: str | None) -> dict[str, Any]:
+    """Return the advice for a step that did not succeed, and when a throttle or circuit breaker ends, if known."""
     reason = record.reason
     if reason is None or isinstance(record.outcome, NotApplicable):
         return {}
     own_store = has_own_store(here)
-    if (unknown := _unknown(here, record, contact_center)) is not None:
-        told = advice.for_reason(Reason.NO_ACCOUNT, contact_center, unknown, own_store=own_store)
-        return {"advice": f"No account has this user name. {told}"}
+    if (unknown := _unknown_user(here, record, contact_center)) is not None:
+        text = advice.for_reason(Reason.NO_ACCOUNT, contact_center, unknown, own_store=own_store)
+        return {"advice": f"No account has this user name. {text}"}
     proven = getattr(record.outcome, "identity", None)
     found = {"advice": advice.for_reason(reason, contact_center, proven, step=record.step, own_store=own_store)}
     if isinstance(record.outcome, Unavailable) and reason in {Reason.THROTTLED, Reason.CIRCUIT_OPEN}:
@@ -192,8 +184,8 @@ def _about(here: Runtime, record: StepRecord, contact_center: str | None) -> dic
     return found
 
 
-def _unknown(here: Runtime, record: StepRecord, contact_center: str | None) -> Identity | None:
-    """Return who was named to the Web Services step and has no account: to clients that is a wrong password."""
+def _unknown_user(here: Runtime, record: StepRecord, contact_center: str | None) -> Identity | None:
+    """Return the identity without an account that the Web Services step rejected; clients see a wrong password."""
     if record.step != "web_services" or record.reason is not Reason.BAD_CREDENTIALS or contact_center is None:
         return None
     basic = parse_basic(request.headers.get("Authorization"))
@@ -207,7 +199,7 @@ def _unknown(here: Runtime, record: StepRecord, contact_center: str | None) -> I
 
 
 def _answer_to(here: Runtime, policy: Policy | None, decision: Decision) -> dict[str, Any]:
-    """Return what the request would meet: a status of ours or of Flask's routing, or the view itself."""
+    """Return the answer to the request: a status of ours or of Flask's routing, or the view."""
     preflight = here.origins.preflight(request)
     if preflight is not None:
         return {"status": preflight.status_code, "by": "CORS preflight"}
@@ -241,7 +233,7 @@ def _enforce(here: Runtime, policy: Policy, decision: Decision) -> None:
 
 
 def _throttle(here: Runtime, contact_center: str | None) -> dict[str, Any] | None:
-    """Return how the limits stand for whom the credentials name, at this address."""
+    """Return the state of the throttle's limits for the request's credentials and address."""
     names = here.settings.salesforce_headers
     basic = parse_basic(request.headers.get("Authorization"))
     salesforce = parse_salesforce(request.headers.get(names.session), request.headers.get(names.identity))
@@ -263,38 +255,37 @@ def _throttle(here: Runtime, contact_center: str | None) -> dict[str, Any] | Non
 
 
 def _notes(here: Runtime, decision: Decision) -> Iterator[str]:
-    """Say what this command cannot know, where it matters: what running processes keep in their own memory."""
+    """Yield what this command cannot know: state in the memory of the server processes."""
     tried = {one.step: one.outcome for one in decision.steps if not isinstance(one.outcome, NotApplicable)}
-    if tried.keys() & set(ASKING):
+    if tried.keys() & _REMOTE_STEPS:
         yield (
-            "circuit breakers are of each process: one that serves may spare a server (circuit_open) that this command "
-            "has just asked; its log says so (circuit_opened, circuit_closed)"
+            "each process has its own circuit breakers: a server process may reject calls (circuit_open) that this "
+            "command made; see its log (circuit_opened, circuit_closed)"
         )
     if tried.keys() - {"login_session"} and not here.throttle.shared:
         yield (
-            "failures are counted in the memory of each process: one that serves may refuse (throttled) what this "
-            "command lets pass; its log says so"
+            "each process counts failures in its own memory: a server process may throttle a request that this command "
+            "does not (throttled); see its log"
         )
     if isinstance(here.state, MemoryState):
-        yield "the state is in the memory of each process: login sessions of one that serves are unknown here"
+        yield "the state is in the memory of each process: this command does not know the login sessions of the server"
 
 
 def _failure(here: Runtime, reference: str) -> dict[str, Any]:
-    """Return what is kept of a SAML failure.
+    """Return the stored SAML failure, with advice.
 
-    :raises click.ClickException: if nothing is.
+    :raises click.ClickException: if none is stored under the reference.
     """
     wanted = reference.strip().lower()
     if not _REFERENCE.fullmatch(wanted):
-        raise click.UsageError("--reference: is 8 hexadecimal digits, as the page shows them")
+        raise click.UsageError("--reference: must be the 8 hexadecimal digits that the page shows")
     found = here.saml.failures.find(wanted)
     here.state.close()
     if found is None:
-        where = "the log of the process that answered"
-        why = "it is older than 24 hours, or one of too many, or the state is another one's"
+        why = "it is older than 24 hours, was over the limit for stored failures, or is in another state store"
         if isinstance(here.state, MemoryState):
-            why = "the state is in the memory of the process that answered"
-        raise click.ClickException(f"nothing is kept under {wanted} ({why}): look for it in {where}")
+            why = "the state is in the memory of the server process"
+        raise click.ClickException(f"reference {wanted} not found ({why}); search the server's log for it")
     center, provider = str(found.get("contact_center")), str(found.get("provider"))
     return {
         "reference": wanted,
@@ -341,19 +332,19 @@ def _print(found: dict[str, Any]) -> None:
     else:
         click.echo("authenticated   no")
     answer = found["answer"]
-    status = "the view's own" if answer["status"] is None else f"{answer['status']} ({answer['by']})"
+    status = "from the view" if answer["status"] is None else f"{answer['status']} ({answer['by']})"
     click.echo(f"answer          {status}" + (f" to {answer['location']}" if "location" in answer else ""))
 
 
 def _print_throttle(found: dict[str, Any] | None) -> None:
     if found is None:
         return
-    said = [
-        f"{one['limit']} ({one['allows']}) " + (f"used up until {one['until']}" if one["until"] else "has room")
+    shown = [
+        f"{one['limit']} ({one['allows']}) " + (f"reached until {one['until']}" if one["until"] else "not reached")
         for one in found["limits"]
     ]
     click.echo(
-        f"throttle: at {found['address']}, counted {found['counted']}: {', '.join(said) or found.get('error', '')}"
+        f"throttle: at {found['address']}, counted {found['counted']}: {', '.join(shown) or found.get('error', '')}"
     )
 
 

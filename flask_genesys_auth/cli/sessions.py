@@ -1,4 +1,4 @@
-"""``sessions ...`` and ``purge``: the login sessions, and what has expired in the state."""
+"""``sessions ...`` and ``purge``: list and revoke login sessions, remove expired entries from the state."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from flask.cli import with_appcontext
 from ..accounts.store import SqlAccounts
 from ..state.memory import MemoryState
 from ..web import login
-from .common import Commands, as_json, parts, print_json, print_table, utc_time
+from .common import Commands, as_json, print_json, print_table, require_runtime, utc_time
 
 if TYPE_CHECKING:
     from ..sessions import SessionInfo
     from ..web.runtime import Runtime
 
 FEW = 100
-"""Accounts that are looked up one by one, at most."""
+"""Accounts up to this number are read one by one."""
 
-sessions = Commands("sessions", help="The login sessions.")
+sessions = Commands("sessions", help="List and revoke login sessions.")
 of_account = click.option(
-    "--account", metavar="NAME|ID", help="Of this account: its user name, or its id where the application has its own."
+    "--account", metavar="NAME|ID", help="Select an account by user name, or by id in the application's own store."
 )
-of_contact_center = click.option("--contact-center", metavar="NAME", help="Of this contact center.")
+of_contact_center = click.option("--contact-center", metavar="NAME", help="Select a contact center.")
 
 
 @sessions.command("list", short_help="List the login sessions.")
@@ -35,9 +35,9 @@ of_contact_center = click.option("--contact-center", metavar="NAME", help="Of th
 @of_contact_center
 @as_json
 def list_(account: str | None, contact_center: str | None, as_json: bool) -> None:
-    """List the living login sessions: all, or those of an account, of a contact center, or of both."""
+    """List the active login sessions: all, or those of an account, a contact center, or both."""
     with _shared_state() as here:
-        found = _found(here, account, contact_center)
+        found = _select(here, account, contact_center)
         names = _user_names(here, found)
     if as_json:
         print_json([{**asdict(one), "user_name": names.get(one.account_id, "")} for one in found])
@@ -58,34 +58,35 @@ def list_(account: str | None, contact_center: str | None, as_json: bool) -> Non
 
 
 @sessions.command("revoke", short_help="End login sessions.")
-@click.option("--session", metavar="SESSION", help="This one, as `sessions list` names it.")
+@click.option("--session", metavar="SESSION", help="Select one session, as printed by `sessions list`.")
 @of_account
 @of_contact_center
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def revoke(session: str | None, account: str | None, contact_center: str | None, yes: bool) -> None:
-    """End one login session, or those of an account, of a contact center, or of an account there.
+    """End one login session, or all those of an account, a contact center, or both.
 
-    They are refused at the next request, or within session.revocation_delay. The exit status is 1 where there is none.
+    Other processes reject them at the next request, or within session.revocation_delay. The exit status is 1 if no
+    session matches.
     """
     if (session is None) is (account is None and contact_center is None):
-        raise click.UsageError("name what ends: --session, or --account and --contact-center, or one of these two")
+        raise click.UsageError("give --session, or --account, --contact-center or both")
     with _shared_state() as here:
         ids = sorted(_account_ids(here, account, contact_center)) if account is not None else [None]
         if not yes:
             counts = (here.sessions.count(account_id=one, contact_center=contact_center) for one in ids)
             _confirm(1 if session is not None else sum(counts))
-        # What began while the operator thought about it ends, too.
+        # Sessions that began during the confirmation end too.
         count = sum(login.revoke_sessions(one, contact_center, session) for one in ids)
     if not count:
-        raise click.ClickException("there is no such login session" + _hint(here, contact_center))
+        raise click.ClickException("no login session matches" + _hint(here, contact_center))
     click.echo(f"Login sessions ended: {count}")
 
 
-@click.command("purge", short_help="Remove what has expired.")
+@click.command("purge", short_help="Remove expired entries.")
 @as_json
 @with_appcontext
 def purge(as_json: bool) -> None:
-    """Remove what has expired from the state; processes that serve do so in passing, too."""
+    """Remove expired entries from the state. Server processes do so from time to time as well."""
     with _shared_state() as here:
         count = here.state.purge()
     if as_json:
@@ -95,9 +96,9 @@ def purge(as_json: bool) -> None:
 
 
 def _confirm(count: int) -> None:
-    """Ask; whoever says no, or is not there, ends the command.
+    """Ask for confirmation, unless there is nothing to end.
 
-    :raises click.ClickException: if nobody is there.
+    :raises click.ClickException: if standard input is not a terminal and holds no answer.
     :raises click.Abort: if the answer is no.
     """
     try:
@@ -106,27 +107,29 @@ def _confirm(count: int) -> None:
     except click.Abort:
         if sys.stdin is None or not sys.stdin.isatty():
             click.echo(err=True)
-            raise click.ClickException("there is no terminal to ask at: use --yes") from None
+            raise click.ClickException("standard input is not a terminal; use --yes") from None
         raise
     raise click.Abort
 
 
 @contextmanager
 def _shared_state() -> Iterator[Runtime]:
-    """Lend the application's parts if what they keep is not in the memory of this very process.
+    """Return the runtime and close its state afterwards.
 
-    :raises click.ClickException: if it is.
+    :raises click.ClickException: if the state is in memory, where no other process can reach it.
     """
-    here = parts()
+    here = require_runtime()
     if isinstance(here.state, MemoryState):
-        raise click.ClickException("the state is in the memory of the processes that serve: no command reaches it")
+        raise click.ClickException(
+            "the state is in the memory of the server processes; set state_url to a shared store"
+        )
     try:
         yield here
     finally:
         here.state.close()
 
 
-def _found(here: Runtime, account: str | None, contact_center: str | None) -> Sequence[SessionInfo]:
+def _select(here: Runtime, account: str | None, contact_center: str | None) -> Sequence[SessionInfo]:
     if account is None:
         return login.list_sessions(None, contact_center)
     ids = sorted(_account_ids(here, account, contact_center))
@@ -134,21 +137,21 @@ def _found(here: Runtime, account: str | None, contact_center: str | None) -> Se
 
 
 def _account_ids(here: Runtime, account: str, contact_center: str | None) -> set[str]:
-    """Return the accounts that an operator names: by user name in one contact center or in all, or by id."""
+    """Return the ids of the accounts with this user name (in one contact center or in all) or this id."""
     if not isinstance(here.accounts, SqlAccounts):
         return {account}
     store = here.accounts
     centers = [contact_center] if contact_center is not None else [*here.contact_centers]
     named = {found.id for center in centers if (found := store.get_by_name(center, account)) is not None}
-    # The id counts too: of an account that is deleted, nothing else is left.
+    # A deleted account can be named only by its id.
     return named or {account}
 
 
 def _hint(here: Runtime, contact_center: str | None) -> str:
-    """Return what to say where nothing was ended: any name may be given, for sessions outlive a table."""
+    """Return a note if the contact center is not configured; it may still have had sessions."""
     if contact_center is None or contact_center in here.contact_centers:
         return ""
-    return f", and no contact center {contact_center!r} is configured: there is {', '.join(here.contact_centers)}"
+    return f"; contact center {contact_center!r} is not configured (configured: {', '.join(here.contact_centers)})"
 
 
 def _user_names(here: Runtime, found: Sequence[SessionInfo]) -> dict[str, str]:
@@ -156,7 +159,7 @@ def _user_names(here: Runtime, found: Sequence[SessionInfo]) -> dict[str, str]:
         return {}
     ids = {one.account_id for one in found}
     if len(ids) > FEW:
-        # One look at all: as many round trips as there are people would take minutes.
+        # One query per contact center: one per account would take minutes.
         listed = [one for center in {one.contact_center for one in found} for one in here.accounts.list(center)]
         return {account.id: account.user_name for account in listed if account.id in ids}
     known = {account_id: here.accounts.get(account_id) for account_id in ids}

@@ -1,1 +1,1 @@
-"""All that knows Flask: access, the seam with Flask-Login, origins, refusals and the SAML views."""
+"""The parts that use Flask: access, Flask-Login, origins, refusals and the SAML views."""

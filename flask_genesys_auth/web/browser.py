@@ -1,6 +1,6 @@
-"""What the browser's session keeps of logins, and when an answer must not carry its cookie.
+"""The keys of logins in Flask's session, and responses that must not set its cookie.
 
-No other module names the keys; the template ``signed_out.html``, which applications render too, reads one of them.
+Only this module uses the keys; the template ``signed_out.html``, which applications also render, reads one of them.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from ..chain.outcomes import Decision
 
 LOGIN = "_genesys_login"
-"""The login session's opaque id, which survives Flask-Login's own log-out."""
+"""The opaque id of the login session; Flask-Login's logout does not remove it."""
 PENDING = "_genesys_pending"
-"""The SAML logins that this browser has begun."""
+"""The SAML logins that this browser began."""
 SIGNED_OUT = "_genesys_signed_out"
 LOGOUT = "_genesys_logout"
 
-_OF_THE_USER = ("_user_id", "_fresh", "_id")
-_KEPT = frozenset({"_flashes", "_permanent", *_OF_THE_USER, "_remember", "_remember_seconds", PENDING})
+_USER_KEYS = ("_user_id", "_fresh", "_id")
+_LOGIN_KEYS = frozenset({"_flashes", "_permanent", *_USER_KEYS, "_remember", "_remember_seconds", PENDING})
 
 
 class BrowserSession:
-    """Typed access to the keys of a session that belong to this extension or to Flask-Login.
+    """Typed access to the session keys of this extension and of Flask-Login.
 
-    :param session: Flask's ``session``, or one that a test client opens.
+    :param session: Flask's ``session``, or the session of a test client.
     """
 
     __slots__ = ("_session",)
@@ -43,7 +43,7 @@ class BrowserSession:
 
     @property
     def login(self) -> str | None:
-        """The opaque id of the login session; empty if there is something else in its place."""
+        """The opaque id of the login session; empty if the value is not a string."""
         found = self._session.get(LOGIN)
         return found if found is None or isinstance(found, str) else ""
 
@@ -56,7 +56,7 @@ class BrowserSession:
 
     @property
     def pending(self) -> list[list[str]]:
-        """The SAML logins that this browser has begun: pairs of reference and nonce."""
+        """The SAML logins that this browser began: pairs of reference and nonce."""
         found = self._session.get(PENDING)
         return list(found) if isinstance(found, list) else []
 
@@ -66,10 +66,10 @@ class BrowserSession:
 
     @property
     def signed_out(self) -> str | None:
-        """Set after a logout: the next login is not silent; and what the page tells.
+        """The outcome of a logout, for the signed-out page; while it is set, the next login is not silent.
 
-        ``here``: there was nothing else to end. ``local``: the SAML provider could not be asked. ``asked``: it has
-        not answered yet. ``complete``, ``partial``, ``failed``: its answer.
+        ``here``: no provider was involved. ``local``: the SAML provider could not be contacted. ``asked``: it has not
+        answered yet. ``complete``, ``partial``, ``failed``: its answer.
         """
         return cast("str | None", self._session.get(SIGNED_OUT))
 
@@ -79,7 +79,7 @@ class BrowserSession:
 
     @property
     def logout(self) -> str | None:
-        """The reference of the logout that a provider was asked for."""
+        """The reference of the logout request that was sent to a provider."""
         found = self._session.get(LOGOUT)
         return found if isinstance(found, str) else None
 
@@ -91,31 +91,31 @@ class BrowserSession:
             self._session[LOGOUT] = reference
 
     def log_in(self, opaque: str) -> None:
-        """Keep the id of a new login session, where Flask-Login looks for a user's id too."""
+        """Store the id of a new login session, also under Flask-Login's key."""
         self._session["_user_id"] = self._session[LOGIN] = opaque
 
     def forget_user(self, former: str | None = None) -> None:
-        """Remove what Flask-Login keeps of a user.
+        """Remove Flask-Login's keys.
 
-        :param former: the login session that this browser had before, and keeps.
+        :param former: the previous login session, which the browser keeps.
         """
-        for key in _OF_THE_USER:
+        for key in _USER_KEYS:
             self._session.pop(key, None)
         if former is not None:
             self._session["_user_id"] = former
 
     def clear_remembered(self) -> None:
-        """Let Flask-Login take its remember cookie away, if this request brought one."""
+        """Let Flask-Login delete its remember cookie, if the request has one."""
         if _remember_cookie() in request.cookies:
             self._session["_remember"] = "clear"
 
     def keeps_remembered(self) -> bool:
-        """Tell whether the remember cookie of this request still counts."""
+        """Return whether the remember cookie of this request is still valid."""
         return self._session.get("_remember") != "clear"
 
-    def start_afresh(self, app: Flask) -> None:
-        """Remove what is not of the login: the rest belonged to the former user of this browser."""
-        for key in [key for key in self._session if key not in _KEPT]:
+    def reset(self, app: Flask) -> None:
+        """Remove the data of the previous user: all keys that do not belong to the login."""
+        for key in [key for key in self._session if key not in _LOGIN_KEYS]:
             del self._session[key]
         regenerate = getattr(app.session_interface, "regenerate", None)
         if regenerate is not None:
@@ -123,13 +123,13 @@ class BrowserSession:
 
 
 browser = BrowserSession(session)
-"""The session of the current request's browser."""
+"""The session of the current request."""
 
 
 def login_session_id(*, cleared: bool = False) -> str | None:
-    """Return the opaque id of the login session that this browser carries, from its session or remember cookie.
+    """Return the opaque id of this browser's login session, from the session or the remember cookie.
 
-    :param cleared: look at a remember cookie that this request takes away, too.
+    :param cleared: also read a remember cookie that this request deletes.
     """
     opaque = browser.login
     if opaque is None and getattr(current_application().login_manager, "reads_remember_cookie", True):  # type: ignore[attr-defined]  # set by Flask-Login
@@ -143,20 +143,20 @@ def _remember_cookie() -> str:
 
 
 def leave_no_cookie(app: Flask, decision: Decision) -> None:
-    """Keep Flask from renewing a permanent session's cookie on a request that did not use it."""
+    """Keep Flask from renewing the cookie of a permanent session that the request did not use."""
     if not decision.resumed and session.permanent and not session.modified:
-        request_finished.connect(_take_cookie_back, app)
+        request_finished.connect(_drop_cookie, app)
 
 
 def keep_session_of_browser() -> None:
-    """Set no session cookie in the answer to a request that brought none: the browser may well have one."""
+    """Set no session cookie if the request has none: the browser may have one that it did not send."""
     app = current_application()
     if app.session_interface.get_cookie_name(app) not in request.cookies:
         state_of(request).sends_no_session = True
-        request_finished.connect(_take_cookie_back, app)
+        request_finished.connect(_drop_cookie, app)
 
 
-def _take_cookie_back(app: Flask, response: Response, **_: object) -> None:
+def _drop_cookie(app: Flask, response: Response, **_: object) -> None:
     state = state_of(request)
     unused = state.decision is not None and not state.decision.resumed and not session.modified
     if state.sends_no_session or unused:

@@ -1,4 +1,4 @@
-"""Says how walks, logins and refusals end: to the log, where operators see why, and to the signals."""
+"""Reports the outcome of walks, logins and refusals to the log and to the signals."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def report(decision: Decision, *, user_name: str | None = None, app: Flask | None = None) -> None:
-    """Log each step that refused or did not answer, and send the signal of the whole.
+    """Log each step that rejected the request or was unavailable, and send the walk's signal.
 
-    :param user_name: the name in question, where it did not come with the request's headers.
-    :param app: the current application, where the caller has it in hand.
+    :param user_name: the user name, if it is not in the request's headers.
+    :param app: the current application, if the caller has it.
     """
     if app is None:
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
@@ -37,7 +37,7 @@ def report(decision: Decision, *, user_name: str | None = None, app: Flask | Non
         for record in failures:
             _log_failure(record, decision, account)
     if decision.authenticated:
-        # Many requests a second are: fields are put together only if the log takes them.
+        # This is the hot path: the fields are collected only if the record is logged.
         if is_logged(Event.AUTHENTICATED):
             record = decision.steps[-1]
             log_event(
@@ -57,9 +57,9 @@ def report(decision: Decision, *, user_name: str | None = None, app: Flask | Non
 
 
 def unavailable(error: BackendUnavailable, step: str = "login_session") -> refusals.DirectoryUnavailable:
-    """Report that a store does not answer, and return the refusal (503) that the request ends in.
+    """Report that a store does not answer, and return the refusal (503) for the request.
 
-    :param step: where that was.
+    :param step: the step that needed the store.
     """
     decision = unavailable_decision(step, error)
     report(decision)
@@ -67,7 +67,7 @@ def unavailable(error: BackendUnavailable, step: str = "login_session") -> refus
 
 
 def logged_in(app: Flask, user: Any, account_id: str, contact_center: str, step: str) -> None:
-    """Tell that a login session was made."""
+    """Report the begin of a login session."""
     log_event(
         Event.LOGGED_IN,
         step=step,
@@ -80,7 +80,7 @@ def logged_in(app: Flask, user: Any, account_id: str, contact_center: str, step:
 
 
 def logged_out(app: Flask, ended: LoginSession) -> None:
-    """Tell that a login session was ended by its user."""
+    """Report the logout of a user."""
     log_event(
         Event.LOGGED_OUT,
         step=ended.step,
@@ -98,29 +98,29 @@ def logged_out(app: Flask, ended: LoginSession) -> None:
 
 
 def session_revoked(app: Flask, account_id: str | None, contact_center: str | None, count: int, *, by: str) -> None:
-    """Tell that login sessions were ended from outside.
+    """Report the revocation of login sessions.
 
-    :param by: at whose word, for the log: ``an administrator``, ``a command``, ``the provider 'okta'``.
+    :param by: the actor, for the log: ``an administrator``, ``a command``, ``the provider 'okta'``.
     """
     log_event(
         Event.SESSION_REVOKED,
         contact_center=contact_center or "",
         account=account_id or "",
         address=client_address(),
-        detail=f"at the word of {by}",
+        detail=f"by {by}",
         count=count,
     )
     signals.deliver(signals.session_revoked, app, account_id=account_id, contact_center=contact_center, count=count)
 
 
 def report_refusal(refusal: HTTPException) -> None:
-    """Log that somebody known was refused: for a role, or for the site that their request came from."""
+    """Log the refusal of an authenticated request: a missing role, or a request from another site."""
     if isinstance(refusal, refusals.RoleRequired):
-        event, detail = Event.ROLE_REFUSED, f"a role is missing for {request.method} {request.endpoint}"
+        event, detail = Event.ROLE_REFUSED, f"the user lacks a role for {request.method} {request.endpoint}"
     elif isinstance(refusal, refusals.ForeignOrigin):
         sent = {name: request.headers.get(name, "") for name in ("Origin", "Sec-Fetch-Site")}
-        said = ", ".join(f"{name} {value!r}" for name, value in sent.items() if value) or "it does not say which"
-        event, detail = Event.ORIGIN_REFUSED, f"{request.method} {request.endpoint} from another site: {said}"
+        headers = ", ".join(f"{name} {value!r}" for name, value in sent.items() if value) or "no Origin header"
+        event, detail = Event.ORIGIN_REFUSED, f"{request.method} {request.endpoint} from another site: {headers}"
     else:
         return
     decision = refusal.decision
@@ -136,7 +136,7 @@ def report_refusal(refusal: HTTPException) -> None:
 
 
 def client_address() -> str:
-    """Return the address of the client whose request this is, or nothing: it is a command, or a task."""
+    """Return the client address of the current request, or an empty string outside of a request."""
     return (request.remote_addr or "") if has_request_context() else ""
 
 
@@ -146,7 +146,7 @@ def _log_failure(record: StepRecord, decision: Decision, account: str) -> None:
         event = Event.THROTTLED
     log_event(
         event,
-        # A walk that ended well is no trouble, but an operator may ask why an earlier step did not take it.
+        # After a success, an operator may still want to know why an earlier step rejected the request.
         level=logging.INFO if decision.authenticated else None,
         step=record.step,
         outcome=record.outcome_name,

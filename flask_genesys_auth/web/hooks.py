@@ -112,7 +112,7 @@ class Hooks:
             if state.decision is not None and "HTTP_COOKIE" in sent.environ:
                 leave_no_cookie(self._app, state.decision)
         if state.refusal is not None:
-            refusals.complete_answer(state.refusal, answer)
+            refusals.add_refusal_headers(state.refusal, answer)
             events.report_refusal(state.refusal)
         if self._here.origins.all_allowed:
             self._here.origins.add_cors(sent, answer, state.decision)

@@ -1,8 +1,7 @@
-"""The seam with Flask-Login: a decision becomes ``current_user``, a login becomes a session of the server."""
+"""Flask-Login integration: ``current_user`` from the decision, and login sessions on the server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Anonymous(AnonymousUserMixin):  # type: ignore[misc]  # Flask-Login has no type hints
-    """Nobody: what ``current_user`` is on unprotected endpoints, with the names that templates ask for."""
+    """The anonymous ``current_user``, with the attributes that templates read."""
 
     user_name = ""
     first_name = ""
@@ -33,9 +32,9 @@ class Anonymous(AnonymousUserMixin):  # type: ignore[misc]  # Flask-Login has no
 
 
 class OwnLoginManager(LoginManager):  # type: ignore[misc]  # Flask-Login has no type hints
-    """The manager of an application that brings none: the walk alone decides.
+    """The login manager for applications without their own: the walk alone decides.
 
-    Session protection and remember cookie are off: login sessions live on the server, where they can be revoked.
+    Session protection and remember cookie are off: login sessions are kept on the server and can be revoked.
     """
 
     reads_remember_cookie = False
@@ -46,7 +45,7 @@ class OwnLoginManager(LoginManager):  # type: ignore[misc]  # Flask-Login has no
         self.anonymous_user = Anonymous
 
     def init_app(self, app: Flask, add_context_processor: bool = True) -> None:
-        """Take an application's users over; there is no remember cookie to look after at the end of a request."""
+        """Attach to an application, without the hook that updates the remember cookie."""
         super().init_app(app, add_context_processor)
         after = app.after_request_funcs.get(None, [])
         if self._update_remember_cookie in after:
@@ -57,9 +56,9 @@ class OwnLoginManager(LoginManager):  # type: ignore[misc]  # Flask-Login has no
 
 
 def attach(app: Flask, *, take_over_loaders: bool) -> LoginManager:
-    """Give the application a login manager, or its own one our loaders.
+    """Attach a login manager to the application, or our loaders to its own manager.
 
-    :raises ConfigurationError: if its own already has loaders and ``take_over_loaders`` is off.
+    :raises ConfigurationError: if its manager already has loaders and ``take_over_loaders`` is off.
     """
     manager: LoginManager | None = getattr(app, "login_manager", None)
     if manager is None:
@@ -68,22 +67,22 @@ def attach(app: Flask, *, take_over_loaders: bool) -> LoginManager:
     elif not take_over_loaders and (manager.user_callback or manager.request_callback):
         raise ConfigurationError(
             "take_over_loaders: the application's LoginManager already has a user_loader or a request_loader; "
-            "remove it, or set take_over_loaders = true to let the authentication chain take its place"
+            "remove it, or set take_over_loaders = true to replace it by the authentication chain"
         )
     if not isinstance(manager, OwnLoginManager):
-        _look_past_bad_cookies(manager)
+        _ignore_invalid_remember_cookie(manager)
     manager.user_loader(_load)
     manager.request_loader(_load)
     if manager.unauthorized_callback is None:
         manager.unauthorized_handler(_unauthorized)
-    _show_templates_nobody_foreign(app, manager)
+    _handle_foreign_origin_in_templates(app, manager)
     user_logged_in.connect(_on_logged_in, app)
     user_logged_out.connect(_on_logged_out, app)
     return manager
 
 
-def _look_past_bad_cookies(manager: LoginManager) -> None:
-    """Let the walk decide also where the remember cookie is garbage: Flask-Login would look no further."""
+def _ignore_invalid_remember_cookie(manager: LoginManager) -> None:
+    """Let the walk decide if the remember cookie is invalid; Flask-Login would stop there."""
     load = manager._load_user_from_remember_cookie
 
     def load_or_decide(cookie: str) -> Any:
@@ -93,26 +92,26 @@ def _look_past_bad_cookies(manager: LoginManager) -> None:
     manager._load_user_from_remember_cookie = load_or_decide
 
 
-def _show_templates_nobody_foreign(app: Flask, manager: LoginManager) -> None:
-    """Show templates an anonymous user where asking for the user would be refused.
+def _handle_foreign_origin_in_templates(app: Flask, manager: LoginManager) -> None:
+    """Pass an anonymous user to templates if reading the user raises ``ForeignOrigin``.
 
-    Flask-Login asks for the user in every template, also in an error's page, which must not become another error.
+    Flask-Login reads the user in every template, also in error pages, which must not fail again.
     """
 
-    def shown() -> dict[str, Any]:
+    def user_or_anonymous() -> dict[str, Any]:
         state = state_of(request)
         before = state.refusal
         try:
-            return found()  # type: ignore[no-any-return]  # Flask-Login has no type hints
+            return original()  # type: ignore[no-any-return]  # Flask-Login has no type hints
         except refusals.ForeignOrigin:
-            # The request itself was not refused by that.
+            # This did not refuse the request itself.
             state.refusal = before
             return {"current_user": manager.anonymous_user()}
 
-    found = flask_login.utils._user_context_processor
+    original = flask_login.utils._user_context_processor
     processors = app.template_context_processors[None]
-    if found in processors:
-        processors[processors.index(found)] = shown
+    if original in processors:
+        processors[processors.index(original)] = user_or_anonymous
 
 
 def _load(_: object) -> Any:
@@ -124,44 +123,33 @@ def _unauthorized() -> Any:
 
 
 current_decision: Decision[Account] = cast("Decision[Account]", LocalProxy(decide))
-"""The decision of the current request; looking at it walks the chain if nobody has before."""
+"""The decision of the current request. Reading it walks the chain, at most once."""
 
 current_user: Account = cast("Account", flask_login.current_user)
-"""Flask-Login's ``current_user``, typed as our own account."""
+"""Flask-Login's ``current_user``, typed as the built-in account."""
 
 
-def begin_session(
-    user: Any,
-    *,
-    contact_center: str,
-    step: str,
-    provider: str = "",
-    name_id: str = "",
-    session_index: str = "",
-    not_on_or_after: float | None = None,
-    confirm: Callable[[], None] | None = None,
-) -> None:
-    """Log this user in: a new login session of the server, and a browser's session without the past.
+def begin_session(user: Any, details: LoginDetails) -> None:
+    """Log a user in: begin a login session, and remove the data of the previous user from the browser's session.
 
-    :param step: the step that proved the user: ``saml``, ``web_services``, ``configuration_server``.
-    :param not_on_or_after: unix time at which the identity provider wants the session to end at the latest.
-    :param confirm: called when the login session is there and nobody has its id yet; what it raises ends it.
-    :raises DirectoryUnavailable: if the state cannot keep the session.
+    ``details.confirm`` is called after the login session is stored and before the browser gets its id; if it raises,
+    the session ends.
+
+    :raises DirectoryUnavailable: if the state cannot store the session.
     """
-    details = LoginDetails(contact_center, step, provider, name_id, session_index, not_on_or_after, confirm)
     state_of(request).login = details
     try:
         flask_login.login_user(user, force=True)
     except Exception:
-        # Flask-Login has already made this user the current one, whom a page about the error would greet.
+        # Flask-Login has already set this user as the current one; an error page must not show them.
         current_application().login_manager._update_request_context_with_user()  # type: ignore[attr-defined]  # set by Flask-Login
         raise
 
 
 def end_session() -> LoginSession | None:
-    """Log the current browser out, here and on the server; return the login session that this has ended.
+    """Log the current user out of the browser and the server; return the ended login session.
 
-    :raises DirectoryUnavailable: if the state does not answer: then nobody is logged out.
+    :raises DirectoryUnavailable: if the state does not answer; the user is still logged in.
     """
     opaque = login_session_id()
     if opaque is not None:
@@ -173,7 +161,7 @@ def end_session() -> LoginSession | None:
 
 
 def forget_ended() -> None:
-    """Take a login session out of the browser's session if the server has ended it; looks at no decision."""
+    """Remove a login session from the browser's session if it has ended on the server; does not walk the chain."""
     opaque = login_session_id()
     if opaque is None:
         return
@@ -181,7 +169,7 @@ def forget_ended() -> None:
         if isinstance(runtime().sessions.resume(opaque, touch=False), LoginSession):
             return
     except BackendUnavailable:
-        # The next request that can ask will be told.
+        # A later request will find out.
         return
     browser.forget_user()
     browser.login = None
@@ -196,14 +184,14 @@ def log_in_with_password(user_name: str, password: str) -> Decision:
     events.report(decision, user_name=user_name)
     outcome = decision.steps[-1].outcome if decision.steps else None
     if decision.user is not None and isinstance(outcome, Authenticated):
-        begin_session(decision.user, contact_center=outcome.identity.contact_center, step=outcome.identity.step)
+        begin_session(decision.user, LoginDetails(outcome.identity.contact_center, outcome.identity.step))
     return decision
 
 
 def _check_form() -> None:
-    """Refuse a login form that another site sent (login CSRF), though the request is still anonymous.
+    """Refuse a login form from another site (login CSRF); the request is still anonymous.
 
-    :raises ForeignOrigin: if it did.
+    :raises ForeignOrigin: if another site sent it.
     """
     if runtime().origins.is_foreign_form(request):
         raise refusals.ForeignOrigin(Decision(None))
@@ -217,7 +205,7 @@ def list_sessions(
     if account_id is not None or contact_center is not None:
         return [*here.sessions.all_of(account_id=account_id, contact_center=contact_center, limit=limit)]
     found: list[SessionInfo] = []
-    # A session of a contact center that is configured no more is nobody's.
+    # Sessions of contact centers that left the configuration are not listed.
     for center in sorted(here.contact_centers):
         left = None if limit is None else limit - len(found)
         found += here.sessions.all_of(contact_center=center, limit=left)
@@ -228,7 +216,7 @@ def revoke_sessions(account_id: str | None, contact_center: str | None, session:
     """See :meth:`flask_genesys_auth.GenesysAuth.revoke`."""
     if session is not None:
         if account_id is not None or contact_center is not None:
-            raise ValueError("revoke() takes a session, or an account_id, a contact_center or both")
+            raise ValueError("revoke() takes either a session, or an account_id, a contact_center or both")
         ended = runtime().sessions.revoke_one(session)
         if ended is None:
             return 0
@@ -250,7 +238,7 @@ def _report_revoked(account_id: str | None, contact_center: str | None, count: i
 
 
 def _on_logged_in(app: Flask, user: Any, **_: object) -> None:
-    """Put a login session of the server in the place of the id that ``login_user`` has written."""
+    """Begin a login session, and replace the user id that ``login_user`` stored by the session's id."""
     session.pop("_user_id", None)
     here = runtime(app)
     state = state_of(request)
@@ -269,14 +257,14 @@ def _on_logged_in(app: Flask, user: Any, **_: object) -> None:
         if isinstance(error, BackendUnavailable):
             raise events.unavailable(error) from error
         raise
-    browser.start_afresh(app)
+    browser.reset(app)
     browser.log_in(opaque)
     forget_decision()
     events.logged_in(app, user, account_id, details.contact_center, details.step)
 
 
 def _start(here: Runtime, account_id: str, details: LoginDetails) -> str:
-    """Begin the server's session; return its id if it may stay."""
+    """Begin the login session and confirm it; return its id."""
     opaque = here.sessions.start(
         contact_center=details.contact_center,
         account_id=account_id,
@@ -290,7 +278,7 @@ def _start(here: Runtime, account_id: str, details: LoginDetails) -> str:
         try:
             details.confirm()
         except Exception:
-            # Nobody has its id: one that cannot be ended now is never used, and ends by itself.
+            # No browser has its id: a session that cannot be ended now is never used and expires.
             with suppress(BackendUnavailable):
                 here.sessions.end(opaque)
             raise
@@ -301,15 +289,15 @@ def _application_login(here: Runtime, user: Any) -> LoginDetails:
     contact_center = here.chain.describe(user).contact_center or decide().contact_center
     if contact_center is None:
         raise ConfigurationError(
-            "login_user: it is not clear which contact center this login counts for; set default_contact_center, "
-            "or let the account store's describe() name the account's contact center"
+            "login_user: the contact center of this login is unknown; set default_contact_center, or return the "
+            "account's contact center from the account store's describe()"
         )
     return LoginDetails(contact_center, "application")
 
 
 def _on_logged_out(app: Flask, **_: object) -> None:
-    """End the server's session too, so that the cookie is worth nothing any more."""
-    # Flask-Login has marked its remember cookie as cleared by now; this request has brought it all the same.
+    """End the login session on the server as well, so that a copy of the cookie is useless."""
+    # Flask-Login has already marked the remember cookie as cleared, but the request carries it.
     opaque = login_session_id(cleared=True)
     forget_decision()
     if opaque is not None:

@@ -1,4 +1,4 @@
-"""Where a request comes from: the same-origin check for cookies and Basic, and CORS for allowed origins."""
+"""The same-origin check for requests with cookies or Basic, and CORS for allowed origins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALLOWED_METHODS = "GET, POST, PUT, DELETE, OPTIONS"
 ALLOWED_HEADERS = ("X-Requested-With", "Content-Type", "Accept", "Origin", "Cookie", "authorization")
 ALLOWED_HEADERS_LAST = ("ContactCenterId", "X-CSRF-TOKEN")
 MAX_AGE = "120"
-"""Seconds for which a browser may remember a preflight (Web Services' default)."""
+"""Seconds for which a browser may cache a preflight (the default of Web Services)."""
 
 
 def origin_of(address: str) -> str:
@@ -35,11 +35,10 @@ def origin_of(address: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """The origins of one application, worked out once.
+    """The origins of one application, computed once.
 
     :param allowed: by contact center: origins that may send credentials.
     :param own: by contact center: the origin of its public URL.
-    :param contact_centers: of the application.
     """
 
     contact_centers: ContactCenters
@@ -50,7 +49,7 @@ class Origins:
 
     @classmethod
     def of(cls, settings: Settings, contact_centers: ContactCenters) -> Origins:
-        """Work them out from the configuration."""
+        """Compute the origins from the configuration."""
         centers = settings.contact_centers.values()
         named = (settings.salesforce_headers.session, settings.salesforce_headers.identity)
         return cls(
@@ -62,10 +61,10 @@ class Origins:
         )
 
     def is_foreign(self, sent: Request, decision: Decision) -> bool:
-        """Tell whether another site made the browser send this with a login session or a password that it keeps.
+        """Return whether another site made the browser send this with its login session or stored password.
 
-        What authenticated the request counts, not which headers are there. If both headers are absent, it was not
-        sent by a current browser: a session is foreign then, and Basic is not.
+        The credentials that authenticated the request decide, not the headers that are present. Without both
+        ``Sec-Fetch-Site`` and ``Origin`` no current browser sent it: a session is then foreign, Basic is not.
         """
         if sent.method in SAFE_METHODS or not decision.authenticated:
             return False
@@ -74,18 +73,18 @@ class Origins:
         return self._by_password(decision) and not self._from_here(sent, decision.contact_center, absent=True)
 
     def is_foreign_form(self, sent: Request) -> bool:
-        """Tell whether another site sent this login form (login CSRF); the request is still anonymous."""
+        """Return whether another site sent this login form (login CSRF); the request is still anonymous."""
         return sent.method not in SAFE_METHODS and not self._from_here(sent, None, absent=True)
 
     def is_own_page(self, sent: Request, contact_center: str) -> bool:
-        """Tell whether a page of this contact center sent this; other allowed origins do not count."""
+        """Return whether a page of this contact center sent this; other allowed origins do not count."""
         site = sent.headers.get("Sec-Fetch-Site")
         if site is not None:
             return site == "same-origin"
         return sent.headers.get("Origin", "").lower() in self._own(sent, contact_center)
 
     def preflight(self, sent: Request) -> Response | None:
-        """Answer a CORS preflight of an allowed origin, before the chain: it carries no credentials."""
+        """Answer a CORS preflight from an allowed origin before the walk: it carries no credentials."""
         if sent.method != "OPTIONS" or "Access-Control-Request-Method" not in sent.headers:
             return None
         if sent.headers.get("Origin", "").lower() not in self.all_allowed:
@@ -97,7 +96,7 @@ class Origins:
         return answer
 
     def add_cors(self, sent: Request, answer: Response, decision: Decision | None) -> None:
-        """Let an allowed origin read this answer, a refusal included, or its script sees nothing."""
+        """Allow scripts of an allowed origin to read this response, also if it is a refusal."""
         if not self.all_allowed:
             return
         answer.vary.add("Origin")
@@ -130,10 +129,10 @@ class Origins:
         return self._requested(sent, contact_center) | ({named} if named else set())
 
     def _requested(self, sent: Request, contact_center: str | None) -> set[str]:
-        """Return the origin of the requested address, which is ours where the configuration names no other one.
+        """Return the origin of the requested URL if it may count as ours.
 
-        A ``Host`` header comes from the client; with a ``public_url`` it must be one of the contact center's
-        ``hosts``.
+        The ``Host`` header comes from the client: if there is a ``public_url``, the host must be one of the contact
+        center's ``hosts``.
         """
         if contact_center is None:
             trusted = not self.own
@@ -150,6 +149,6 @@ class Origins:
 
 
 def vary_names(settings: Settings) -> Iterator[str]:
-    """Return the request headers that a decision depends on."""
+    """Yield the request headers that a decision depends on."""
     yield from ("Authorization", "Cookie", "ContactCenterId")
     yield from (settings.salesforce_headers.session, settings.salesforce_headers.identity)

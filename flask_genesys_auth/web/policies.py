@@ -1,4 +1,4 @@
-"""The policy of an endpoint: what marks on views, classes and blueprints, and the configuration, add up to."""
+"""Policies of endpoints, computed from marks on views, classes and blueprints and from the configuration."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ NO_ROLES: frozenset[str] = frozenset()
 class Policy:
     """The policy of an endpoint.
 
-    :param roles: all of them are required.
-    :param source: what it comes from: ``view``, ``blueprint NAME``, ``configuration``, ``static`` or ``default``.
+    :param roles: the user needs all of them.
+    :param source: the origin of the policy: ``view``, ``blueprint NAME``, ``configuration``, ``static`` or ``default``.
     """
 
     protected: bool
@@ -36,48 +36,36 @@ class Policy:
         return "protected" + (f" ({', '.join(sorted(self.roles))})" if self.roles else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """The mark on a view, a view class or a blueprint."""
-
-    protected: bool
-    roles: frozenset[str] = NO_ROLES
+def _mark_of(target: object) -> Policy | None:
+    return cast("Policy | None", getattr(target, _MARK, None))
 
 
-def _mark_of(target: object) -> Mark | None:
-    return cast("Mark | None", getattr(target, _MARK, None))
+def _own_mark(target: object) -> Policy | None:
+    return cast("Policy | None", vars(target).get(_MARK) if isinstance(target, type) else _mark_of(target))
 
 
-def _own_mark(target: object) -> Mark | None:
-    return cast("Mark | None", vars(target).get(_MARK) if isinstance(target, type) else _mark_of(target))
+def put_mark(target: object, *, protected: bool, roles: frozenset[str] = NO_ROLES) -> None:
+    """Mark a view, a view class or a blueprint; roles add to those of a former mark.
 
-
-def roles_of(target: object) -> frozenset[str]:
-    """Return the roles that the mark of an object requires."""
-    mark = _mark_of(target)
-    return mark.roles if mark else NO_ROLES
-
-
-def put_mark(target: object, mark: Mark) -> None:
-    """Mark a view, a view class or a blueprint.
-
-    :raises ConfigurationError: if it is something else, or marked otherwise.
+    :raises ConfigurationError: if it is another kind of object, or has the opposite mark.
     """
     is_view = issubclass(target, View) if isinstance(target, type) else callable(target)
     if not is_view and not isinstance(target, Blueprint):
-        raise ConfigurationError(f"{target!r} is neither a view, nor a view class, nor a blueprint")
+        raise ConfigurationError(f"{target!r} is not a view, a view class or a blueprint")
     former = _own_mark(target)
-    if former is not None and former.protected is not mark.protected:
+    if former is not None and former.protected is not protected:
         name = getattr(target, "__qualname__", getattr(target, "name", repr(target)))
-        raise ConfigurationError(f"{name} is marked both protected and unprotected: keep one of the two")
+        raise ConfigurationError(f"{name} is marked both protected and unprotected; remove one of the two")
+    inherited = _mark_of(target)
+    mark = Policy(protected=protected, roles=roles | (inherited.roles if inherited and protected else NO_ROLES))
     try:
         setattr(target, _MARK, mark)
     except (AttributeError, TypeError) as error:
-        raise ConfigurationError(f"{target!r} cannot be marked: mark views, view classes and blueprints") from error
+        raise ConfigurationError(f"{target!r} cannot be marked; mark views, view classes and blueprints") from error
 
 
 class PolicyTable(dict[tuple[str, str], Policy]):
-    """The policy of each endpoint and method, worked out at its first request (views are registered after init_app)."""
+    """The policy of each endpoint and method, computed at its first request: views are registered after init_app."""
 
     def __init__(self, app: Flask, settings: Settings) -> None:
         super().__init__()
@@ -85,12 +73,12 @@ class PolicyTable(dict[tuple[str, str], Policy]):
         self._settings = settings
 
     def __missing__(self, key: tuple[str, str]) -> Policy:
-        policy = self[key] = _work_out(self._app, self._settings, *key)
+        policy = self[key] = _compute(self._app, self._settings, *key)
         return policy
 
 
-def _work_out(app: Flask, settings: Settings, endpoint: str, method: str) -> Policy:
-    """Go from the nearest mark outwards: the first says whether it is protected, the others add their roles."""
+def _compute(app: Flask, settings: Settings, endpoint: str, method: str) -> Policy:
+    """Combine the marks from the view outwards: the first decides on protection, the others add their roles."""
     view = app.view_functions[endpoint]
     roles: set[str] = set()
     source = ""
@@ -110,7 +98,7 @@ def _work_out(app: Flask, settings: Settings, endpoint: str, method: str) -> Pol
     return Policy(protected=settings.protect_by_default)
 
 
-def _marks(app: Flask, view: Any, endpoint: str, method: str) -> Iterator[tuple[str, Mark]]:
+def _marks(app: Flask, view: Any, endpoint: str, method: str) -> Iterator[tuple[str, Policy]]:
     view_class = getattr(view, "view_class", None)
     handler = getattr(view_class, method.lower(), None) if view_class else None
     if method == "HEAD" and view_class and handler is None:
@@ -126,10 +114,10 @@ def _marks(app: Flask, view: Any, endpoint: str, method: str) -> Iterator[tuple[
             yield found_in, mark
 
 
-def _class_mark(view_class: type) -> Mark | None:
-    """Return the mark of a view class, else the protecting mark of a base class.
+def _class_mark(view_class: type) -> Policy | None:
+    """Return the mark of a view class, else a protecting mark of a base class.
 
-    ``unprotected`` is not inherited: a subclass may add methods, so it must be marked again.
+    ``unprotected`` is not inherited, because a subclass may add methods.
     """
     for one in view_class.__mro__:
         mark = _own_mark(one)
@@ -139,15 +127,15 @@ def _class_mark(view_class: type) -> Mark | None:
 
 
 def unknown_endpoints(app: Flask, settings: Settings) -> Iterator[str]:
-    """Find names in the configuration that are no endpoint of the application; a sentence for each."""
+    """Yield a sentence for each configured name that is not an endpoint of the application."""
     if settings.login_view and settings.login_view not in app.view_functions:
-        yield f"login_view: the application has no endpoint {settings.login_view!r}; nobody is sent there"
+        yield f"login_view: the application has no endpoint {settings.login_view!r}; users are not redirected"
     for name in sorted(settings.unprotected_endpoints - app.view_functions.keys()):
         yield f"unprotected_endpoints: the application has no endpoint {name!r}"
 
 
 def _is_static(app: Flask, endpoint: str) -> bool:
-    """Tell whether this is the route that Flask itself made for a static folder."""
+    """Return whether Flask itself registered this endpoint for a static folder."""
     blueprint, _, name = endpoint.rpartition(".")
     if name != "static":
         return False

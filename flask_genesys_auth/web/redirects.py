@@ -1,4 +1,4 @@
-"""Where a browser is sent: back to paths of this host only, and to the SAML login for ``?authType=saml``."""
+"""Redirects: back to paths of this host only, and to the SAML login for ``?authType=saml``."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 SAML_REQUESTED = "authType=saml"
-"""A parameter of any page's link that says how the user is to log in (Genesys Web Services)."""
+"""A query parameter of any page that requires a login by SAML (Genesys Web Services)."""
 _SAML = "genesys_saml."
 _LONGEST = 2048
 
 
 def local_path(address: str | None) -> str:
-    """Return the address if it is a path of this host to which a browser may come back, else the front page.
+    """Return the address if it is a safe path of this host, else the path of the front page.
 
-    For ``next`` parameters of an application's own login page too. Browsers read a backslash as a slash and skip tabs
-    and line breaks: an address with one of those is not kept.
+    Use it for the ``next`` parameter of your own login page too. Browsers read a backslash as a slash and skip tabs
+    and line breaks, so an address with one of these is not safe.
 
-    :param address: as it came from outside.
+    :param address: an untrusted address.
     """
     front = f"{request.root_path}/"
     if not address or not address.startswith("/") or address.startswith("//") or len(address) > _LONGEST:
@@ -41,21 +41,21 @@ def local_path(address: str | None) -> str:
     parts = urlsplit(address)
     if parts.scheme or parts.netloc:
         return front
-    # Coming back to where a login begins would begin it again, for ever.
+    # A return to the SAML endpoints would begin the login again, in a loop.
     if parts.path.startswith(f"{request.root_path}{runtime().settings.saml_url_prefix}/"):
         return front
     return address
 
 
 def to_saml_login(here: Runtime, sent: Request, decide: Callable[[], Decision]) -> Response | None:
-    """Send a browser that asks for it to the SAML login of its contact center, then to the page without asking.
+    """Redirect a request with the parameter to the SAML login, or without it if the user has a SAML session.
 
-    Only a navigation by GET to an endpoint that exists is meant, and only where the contact center has SAML;
-    everything else goes on as if the parameter were not there. A user with a SAML session goes to the page at once.
+    The parameter counts only in a GET navigation to an existing endpoint of a contact center with SAML; otherwise
+    it is ignored.
 
     :param decide: returns the decision of the request.
     """
-    # Without a rule it is a 404, a 405 or a redirect of Flask's.
+    # Without a rule, Flask answers 404, 405 or a redirect.
     if sent.method != "GET" or sent.url_rule is None or sent.url_rule.endpoint.startswith(_SAML):
         return None
     if not refusals.is_navigation():

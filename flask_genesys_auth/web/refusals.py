@@ -1,4 +1,4 @@
-"""The refusals: exceptions that are also the answer, as an envelope, a page or a redirect."""
+"""The refusals: HTTP exceptions whose response is an envelope, a page or a redirect."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ CONTENT_SECURITY_POLICY = (
 
 
 class Refusal(HTTPException):
-    """What all refusals are.
+    """Base class of the refusals.
 
-    :param decision: how the walk ended; its reasons are for logs, the client learns none of them.
+    :param decision: the decision of the walk. Its reasons are for logs; the client never sees them.
     """
 
     status_code = 20
@@ -47,11 +47,11 @@ class Refusal(HTTPException):
     def get_headers(
         self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
     ) -> list[tuple[str, str]]:
-        """Return the headers that every answer to this refusal carries (``Retry-After``: RFC 9110 10.2.3)."""
+        """Return the headers of each response to this refusal (``Retry-After``: RFC 9110 10.2.3)."""
         return [("Retry-After", str(self.decision.retry_after))] if self.code in {429, 503} else []
 
     def get_response(self, environ: Any = None, scope: Any = None) -> Any:
-        """Return the answer that suits who asks: a page for a navigation, the envelope for everybody else."""
+        """Return the response: a page for a navigation, else the envelope."""
         return self.page() if is_navigation() else self.envelope()
 
     def envelope(self) -> Response:
@@ -61,12 +61,12 @@ class Refusal(HTTPException):
         return answer
 
     def page(self) -> Response:
-        """Return a page for a person."""
+        """Return the page for a navigation."""
         return refusal_page(self.code or 500, self.page_texts)
 
 
 class AuthenticationRequired(Refusal, Unauthorized):
-    """Nobody is authenticated: 401 (or ``unauthenticated_status``)."""
+    """The request is anonymous: 401 (or ``unauthenticated_status``)."""
 
     page_texts = "authentication_required"
 
@@ -77,14 +77,14 @@ class AuthenticationRequired(Refusal, Unauthorized):
     def get_headers(
         self, environ: WSGIEnvironment | None = None, scope: dict[str, Any] | None = None
     ) -> list[tuple[str, str]]:
-        """Offer Basic (RFC 7617) to API clients only: a browser would open its own dialog."""
+        """Offer Basic (RFC 7617) to API clients only, because browsers would open a password dialog."""
         if self.code != 401 or is_navigation() or _is_script():
             return []
         offered = dict.fromkeys(challenge.scheme for challenge in _challenges(self.decision) if challenge.scheme)
         return [("WWW-Authenticate", scheme) for scheme in offered]
 
     def page(self) -> Response:
-        """Send the browser where it can log in; after a logout or a time-out it is asked first."""
+        """Redirect to the login; after a logout or a time-out, show a page with a login button instead."""
         location = self._login_location()
         if location is None:
             return super().page()
@@ -112,14 +112,14 @@ class AuthenticationRequired(Refusal, Unauthorized):
 
 
 class RoleRequired(Refusal, Forbidden):
-    """Somebody is authenticated and lacks a role that the endpoint asks for: 403."""
+    """The user lacks a role that the endpoint requires: 403."""
 
     status_code = 5
     message = "No permission"
     page_texts = "role_required"
 
     def page(self) -> Response:
-        """Return a page with ways on: to the start, and out of a login by SAML, to come back as somebody else."""
+        """Return a page with links to the front page and, for a SAML session, to the logout."""
         center = self.decision.contact_center or ""
         logout_url = ""
         if self.decision.resumed and center in runtime().saml.service_providers:
@@ -129,7 +129,7 @@ class RoleRequired(Refusal, Forbidden):
 
 
 class ForeignOrigin(Refusal, Forbidden):
-    """A script or form of another site sent this request with the user's credentials: 403."""
+    """Another site sent this request with the user's credentials: 403."""
 
     status_code = 3
     message = "Forbidden"
@@ -137,7 +137,7 @@ class ForeignOrigin(Refusal, Forbidden):
 
 
 class DirectoryUnavailable(Refusal, ServiceUnavailable):
-    """Who had to answer did not, so nobody can say who this is: 503 with ``Retry-After``."""
+    """A server or store behind a step did not answer: 503 with ``Retry-After``."""
 
     status_code = 4
     message = "Temporarily unavailable"
@@ -145,7 +145,7 @@ class DirectoryUnavailable(Refusal, ServiceUnavailable):
 
 
 class Throttled(Refusal, TooManyRequests):
-    """Too many failures: 429 with ``Retry-After`` (RFC 6585 4)."""
+    """Too many failed attempts: 429 with ``Retry-After`` (RFC 6585 4)."""
 
     status_code = 3
     message = "Too many requests"
@@ -153,7 +153,7 @@ class Throttled(Refusal, TooManyRequests):
 
 
 def for_anonymous(decision: Decision) -> Refusal:
-    """Return the refusal that an anonymous decision is on a protected endpoint."""
+    """Return the refusal of an anonymous request to a protected endpoint."""
     if decision.throttled:
         return Throttled(decision)
     if decision.unavailable:
@@ -162,12 +162,12 @@ def for_anonymous(decision: Decision) -> Refusal:
 
 
 def refusal(decision: Decision) -> Refusal:
-    """Return how a request is refused that is anonymous, or whose user lacks a role."""
+    """Return the refusal of a request that is anonymous or whose user lacks a role."""
     return for_anonymous(decision) if decision.user is None else RoleRequired(decision)
 
 
 def is_navigation() -> bool:
-    """Tell whether a browser asks for a page that a person will see (Fetch Metadata, else ``Accept``)."""
+    """Return whether a browser requests a page to show (Fetch Metadata, else ``Accept``)."""
     mode = request.headers.get("Sec-Fetch-Mode")
     if mode is not None:
         return mode == "navigate"
@@ -192,9 +192,9 @@ def _challenges(decision: Decision) -> Iterator[Challenge]:
 
 
 def refusal_page(status: int, texts: str, **more: str) -> Response:
-    """Return a page that refuses.
+    """Return the page of a refusal.
 
-    :param texts: what the names of its title and its advice begin with.
+    :param texts: the first part of the names of its title and advice.
     """
     text = runtime().texts.text
     title, message = text(f"{texts}_title"), text(f"{texts}_advice")
@@ -203,7 +203,7 @@ def refusal_page(status: int, texts: str, **more: str) -> Response:
 
 
 def no_store(answer: Response) -> Response:
-    """Keep a page of ours out of caches and frames, and free of anything it does not bring itself."""
+    """Forbid caching and framing of a page, and all content that is not its own."""
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     answer.headers["X-Frame-Options"] = "DENY"
@@ -211,8 +211,8 @@ def no_store(answer: Response) -> Response:
     return answer
 
 
-def complete_answer(refusal: HTTPException, answer: Response) -> None:
-    """Add what a refusal's answer must carry, also where an application's ``errorhandler`` wrote it."""
+def add_refusal_headers(refusal: HTTPException, answer: Response) -> None:
+    """Add the headers of a refusal, also to the response of an application's ``errorhandler``."""
     if answer.status_code < 400:
         return
     for name, value in refusal.get_headers():

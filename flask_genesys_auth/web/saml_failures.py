@@ -1,7 +1,7 @@
-"""Keeps why a SAML message was refused, under the reference that its page shows, for ``explain --reference``.
+"""Stores the reasons of refused SAML messages under their references, for ``explain --reference``.
 
-Nothing on the web reads it. Anybody may post garbage, so only so many failures are kept: what is not stands in the
-log alone. A state that does not answer changes nothing for the client.
+No HTTP endpoint reads them. Attackers can post garbage, so the number of stored failures is limited; the log has all
+of them. An unavailable state does not change the response.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from ..saml.errors import SamlError
 
 KEPT_FOR = 24 * 3600.0
-"""Seconds."""
-FROM_LOGINS = Limit.of("saml failures of logins begun here", "100 per 20 minutes")
-FROM_ANYBODY = Limit.of("other saml failures", "20 per 20 minutes")
+"""Seconds for which a failure is stored."""
+LOGIN_FAILURES = Limit.of("saml failures of logins begun here", "100 per 20 minutes")
+OTHER_FAILURES = Limit.of("other saml failures", "20 per 20 minutes")
 
 _ATTEMPTS = 3
 
@@ -33,12 +33,10 @@ def _new_reference() -> str:
 
 
 class SamlFailures:
-    """The failures that are kept in the state of one application.
-
-    Each process counts for itself.
+    """The stored failures of one application. Each process counts the limits for itself.
 
     :param clock: unix time.
-    :param monotonic: seconds that never go back.
+    :param monotonic: a monotonic clock in seconds.
     :param reference: returns a new reference.
     """
 
@@ -56,11 +54,11 @@ class SamlFailures:
         self._kept = LocalLedger(monotonic)
 
     def note(self, contact_center: str, error: SamlError, *, address: str, leaving: bool) -> str:
-        """Keep a failure if there is room for it; return its reference in either case.
+        """Store a failure unless the limit is reached; return its reference in both cases.
 
-        :param leaving: the message was about logging out.
+        :param leaving: the message belongs to a logout.
         """
-        if isinstance(self._kept.reserve([(FROM_LOGINS if error.asked else FROM_ANYBODY, b"")]), list):
+        if isinstance(self._kept.reserve([(LOGIN_FAILURES if error.asked else OTHER_FAILURES, b"")]), list):
             return self._reference()
         value: Any = {
             "time": self._clock(),
@@ -79,7 +77,7 @@ class SamlFailures:
         return self._reference()
 
     def find(self, reference: str) -> dict[str, Any] | None:
-        """Return what is kept under a reference.
+        """Return the failure with this reference, if it is stored.
 
         :raises StateUnavailable: if the state does not answer.
         """

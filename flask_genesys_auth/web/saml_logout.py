@@ -1,7 +1,7 @@
-"""Logging out (saml-profiles 4.4): here first, then at the provider; and what providers ask and answer.
+"""Single logout (saml-profiles 4.4): here first, then at the provider; and requests and responses of providers.
 
-A provider's message comes from another site, perhaps without our cookie. Its signature is the proof, and the sessions
-that it ends are found in the state, whichever browser brings it and whichever node has made them.
+A provider's message comes from another site, possibly without our cookie. Its signature is the proof. The sessions
+that it ends are found in the state, for any browser and any node.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from .saml_pages import (
     form_targets,
     post_form,
     posted,
+    private,
     refused,
     service_of,
-    unseen,
 )
 
 if TYPE_CHECKING:
@@ -42,83 +42,85 @@ if TYPE_CHECKING:
     from ..saml.transport import Kind
     from ..saml.trust import Trust
 
-LONGEST_WAY = CODE_LIFETIME + TICKET_LIFETIME
-"""Seconds from an accepted assertion to its login session."""
+LONGEST_LOGIN = CODE_LIFETIME + TICKET_LIFETIME
+"""Seconds at most from an accepted assertion to its login session."""
 
 OUTCOME_LIFETIME = 300
-"""Seconds within which the browser must come from the provider to the signed-out page."""
+"""Seconds for which the outcome is stored until the browser reaches the signed-out page."""
 
 _TITLE = "signing_out_title"
 
 
 def log_out(contact_center: str) -> Response:
-    """``POST logout`` ends the session here and goes on; ``GET`` shows the button that does, for a link must not."""
+    """``POST logout``: end the session here and at the provider; ``GET``: show a button, because a link must not."""
     service = service_of(contact_center)
-    # Looking at the decision also refuses a POST that another site sent.
+    # Reading the decision also refuses a POST from another site.
     decision = decide()
     if decision.unavailable:
         raise refusals.for_anonymous(decision)
     if request.method == "POST":
-        # Another contact center's session is none to this walk, so its origin was not looked at.
-        onward = leave() if decision.resumed else None
-        if onward is not None:
-            return onward
+        # The walk ignores a session of another contact center, and has not checked the origin for it.
+        to_provider = leave() if decision.resumed else None
+        if to_provider is not None:
+            return to_provider
     elif decision.authenticated:
         name = getattr(decision.user, "user_name", "") or decision.account_id
         action = address_of("logout", service.contact_center)
         page = refusals.no_store(
             make_response(render_template("genesys_auth/logout.html", action=action, user_name=name))
         )
-        return _may_go_on(page)
+        return _allow_form_to_provider(page)
     return _to_signed_out(service)
 
 
 def leave() -> Response | None:
-    """End this browser's login, here and on the server; then send it to the provider that has vouched for it.
+    """End the login session in this browser and on the server, then at the SAML provider of the login.
 
-    :returns: the way there; ``None`` where the logout ends here.
-    :raises DirectoryUnavailable: if the state cannot end the login session: then nobody is logged out.
+    :returns: the response that sends the browser to the provider; ``None`` if there is no logout at a provider.
+    :raises DirectoryUnavailable: if the state cannot end the login session; the user is still logged in.
     """
     ended = login.end_session()
     if ended is None or ended.step != "saml":
         return None
     browser.signed_out = "local"
-    # What has ended here stays so, whether or not the provider can be asked.
+    # The local logout stands, even if the provider cannot be contacted.
     with suppress(BackendUnavailable):
-        asked = _who_to_ask(ended)
-        if asked is not None:
-            service, trust = asked
+        target = _logout_target(ended)
+        if target is not None:
+            service, trust = target
             outgoing = begin_logout(service, trust, runtime().state, ended)
             browser.signed_out, browser.logout = "asked", outgoing.reference
-            return _sent(outgoing)
+            return _send(outgoing)
     return None
 
 
 def slo(contact_center: str) -> Response:
-    """``GET slo`` and ``POST slo``: take a provider's request or answer by either binding (saml-bindings 3.4, 3.5)."""
+    """``GET`` or ``POST slo``: receive a provider's request or response in either binding (saml-bindings 3.4, 3.5)."""
     service = service_of(contact_center)
     try:
-        received = _received(service)
+        received = _receive(service)
     except SamlError as error:
         return refused(service, error, leaving=True)
-    return _noted(service, received) if isinstance(received, LogoutResponse) else _ended(service, received)
+    return (
+        _store_outcome(service, received) if isinstance(received, LogoutResponse) else _end_sessions(service, received)
+    )
 
 
 def signed_out(contact_center: str) -> Response:
-    """``GET signed-out``: say what is so, and offer to log in again; nobody is logged in again in silence."""
+    """``GET signed-out``: show the outcome of the logout and a login button; never log in automatically."""
     service = service_of(contact_center)
     decision = decide()
     if decision.unavailable:
         raise refusals.for_anonymous(decision)
     if decision.resumed:
-        # What would be said here is not so; there they see who they are, and can sign out.
-        return unseen(make_response(redirect(address_of("logout", service.contact_center), 303)))
-    _learn_outcome()
-    begins = address_of("login", service.contact_center)
-    return refusals.no_store(make_response(render_template("genesys_auth/signed_out.html", login_url=begins)))
+        # The user is logged in; the logout page shows the account and a button.
+        return private(make_response(redirect(address_of("logout", service.contact_center), 303)))
+    _read_outcome()
+    login_url = address_of("login", service.contact_center)
+    return refusals.no_store(make_response(render_template("genesys_auth/signed_out.html", login_url=login_url)))
 
 
-def _received(service: ServiceProvider) -> LogoutRequest | LogoutResponse:
+def _receive(service: ServiceProvider) -> LogoutRequest | LogoutResponse:
     state = runtime().state
     if request.method == "GET":
         raw_query = request.query_string.decode("latin-1")
@@ -128,25 +130,25 @@ def _received(service: ServiceProvider) -> LogoutRequest | LogoutResponse:
     return receive_logout(service, state, kind, form=(encoded, relay_state))
 
 
-def _ended(service: ServiceProvider, asked: LogoutRequest) -> Response:
-    """End what the provider's request names (saml-core 3.7.3.2), and answer: there is nothing left of it here."""
+def _end_sessions(service: ServiceProvider, asked: LogoutRequest) -> Response:
+    """End the sessions in a provider's LogoutRequest (saml-core 3.7.3.2) and send the LogoutResponse."""
     here = runtime()
     try:
-        # Before the sessions are looked for: a login that is on its way finds either this or its end.
-        note_logout(here.state, service, asked, LONGEST_WAY)
+        # Noted before the search: a login that completes meanwhile finds the note, or its session is found here.
+        note_logout(here.state, service, asked, LONGEST_LOGIN)
         ended = here.sessions.end_saml(
             service.contact_center, asked.trust.name, asked.name_id.text, asked.session_indexes
         )
     except BackendUnavailable:
         asked.allow_resend(here.state)
         raise
-    _announce(ended, asked.trust.name)
+    _report_ended(ended, asked.trust.name)
     login.forget_ended()
     outgoing = answer_to(service, asked)
-    return _to_signed_out(service) if outgoing is None else _sent(outgoing)
+    return _to_signed_out(service) if outgoing is None else _send(outgoing)
 
 
-def _announce(ended: list[LoginSession], provider: str) -> None:
+def _report_ended(ended: list[LoginSession], provider: str) -> None:
     app = current_application()
     for one in ended:
         events.logged_out(app, one)
@@ -155,8 +157,8 @@ def _announce(ended: list[LoginSession], provider: str) -> None:
         events.session_revoked(app, account_id, contact_center, count, by=f"the provider {provider!r}")
 
 
-def _noted(service: ServiceProvider, answered: LogoutResponse) -> Response:
-    """Keep what came of a logout for the browser that began it; this request may not carry its cookie."""
+def _store_outcome(service: ServiceProvider, answered: LogoutResponse) -> Response:
+    """Store the outcome for the browser that began the logout; this request may lack its cookie."""
     log_event(
         Event.SAML_LOGOUT,
         level=logging.INFO if answered.outcome == "success" else logging.WARNING,
@@ -170,12 +172,12 @@ def _noted(service: ServiceProvider, answered: LogoutResponse) -> Response:
     return _to_signed_out(service)
 
 
-def _learn_outcome() -> None:
-    """Let this browser's session know what came of the logout that it began, if the provider has answered."""
+def _read_outcome() -> None:
+    """Copy the outcome of this browser's logout into its session, if the provider has answered."""
     reference = browser.logout
     if browser.signed_out != "asked" or reference is None:
         return
-    # Without the state it stays at what is known: not confirmed.
+    # Without the state, the logout remains unconfirmed.
     with suppress(BackendUnavailable):
         outcome = runtime().state.get(_key(reference))
         if isinstance(outcome, str):
@@ -183,8 +185,8 @@ def _learn_outcome() -> None:
             browser.logout = None
 
 
-def _who_to_ask(ended: LoginSession) -> tuple[ServiceProvider, Trust] | None:
-    """Return the provider that has vouched for a session, if it can be asked to end its own."""
+def _logout_target(ended: LoginSession) -> tuple[ServiceProvider, Trust] | None:
+    """Return the provider of a session, if it supports single logout for it."""
     service = runtime().saml.service_providers.get(ended.contact_center)
     provider = None if service is None else service.providers.get(ended.provider)
     if service is None or provider is None:
@@ -193,30 +195,30 @@ def _who_to_ask(ended: LoginSession) -> tuple[ServiceProvider, Trust] | None:
     return (service, trust) if can_log_out(service, trust, ended) else None
 
 
-def _may_go_on(page: Response) -> Response:
-    """Let the page's form end up at the provider: browsers check ``form-action`` along redirects."""
+def _allow_form_to_provider(page: Response) -> Response:
+    """Allow the page's form to be redirected to the provider: browsers check ``form-action`` for redirects."""
     opaque = login_session_id()
     found = runtime().sessions.resume(opaque, touch=False) if opaque else None
-    asked = None
+    target = None
     if isinstance(found, LoginSession):
         with suppress(MetadataUnavailable):
-            asked = _who_to_ask(found)
-    if asked is not None:
-        addresses = (endpoint.location for endpoint in asked[1].metadata.single_logout.values())
+            target = _logout_target(found)
+    if target is not None:
+        addresses = (endpoint.location for endpoint in target[1].metadata.single_logout.values())
         page.headers["Content-Security-Policy"] = refusals.CONTENT_SECURITY_POLICY.replace(
             "form-action 'self'", f"form-action 'self' {form_targets(*addresses)}"
         )
     return page
 
 
-def _sent(outgoing: Outgoing) -> Response:
+def _send(outgoing: Outgoing) -> Response:
     if outgoing.binding == "post":
         return post_form(outgoing.location, outgoing.fields, title=_TITLE)
-    return unseen(make_response(redirect(outgoing.location, 303)))
+    return private(make_response(redirect(outgoing.location, 303)))
 
 
 def _to_signed_out(service: ServiceProvider) -> Response:
-    return unseen(make_response(redirect(address_of("signed_out", service.contact_center), 303)))
+    return private(make_response(redirect(address_of("signed_out", service.contact_center), 303)))
 
 
 def _key(reference: str) -> str:

@@ -1,8 +1,8 @@
-"""The addresses of SAML: where a login begins, where the provider's answer arrives, where the browser ends it.
+"""The SAML endpoints and the login flow: ``login`` -> provider -> ``acs`` -> ``complete``.
 
-The provider's answer is posted from another site, so that no ``SameSite=Lax`` cookie comes with it and none is
-needed: the assertion consumer service verifies the message, keeps the result under a one-time code and sends the
-browser to ``complete`` on the same site, where its cookie shows that it is the browser that began the login.
+The provider's response is posted from another site, without our ``SameSite=Lax`` cookie. The assertion consumer
+service (``acs``) verifies it, stores the result under a one-time code and redirects to ``complete`` on our site. There
+the cookie proves that the same browser began the login.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..saml.response import consume, declined
 from . import access, events, login, refusals
 from .browser import browser, keep_session_of_browser
 from .redirects import local_path
-from .runtime import runtime
+from .runtime import LoginDetails, runtime
 from .saml_logout import log_out, signed_out, slo
 from .saml_pages import (
     CODE_LIFETIME,
@@ -34,9 +34,9 @@ from .saml_pages import (
     address_of,
     post_form,
     posted,
+    private,
     refused,
     service_of,
-    unseen,
 )
 
 if TYPE_CHECKING:
@@ -47,22 +47,22 @@ if TYPE_CHECKING:
     from ..saml.service_provider import ServiceProvider
     from ..saml.trust import TrustedProvider
 
-_FROM_ELSEWHERE = frozenset({"acs", "slo"})
-"""Addresses to which a provider's site sends the browser, so that its cookie may stay behind."""
-_TAKING = frozenset({"login", "complete", "slo"})
-"""Addresses at which a GET changes something."""
+_CROSS_SITE = frozenset({"acs", "slo"})
+"""Endpoints that providers' sites post to, possibly without our cookie."""
+_GET_HAS_EFFECTS = frozenset({"login", "complete", "slo"})
+"""Endpoints at which a GET request changes state."""
 _LARGEST_TICKET_FORM = 4096
 
 MOST_PENDING = 8
-"""Logins that one browser may have begun at a time, in as many tabs; the oldest is forgotten first."""
+"""Pending logins of one browser (one per tab); the oldest is dropped first."""
 
-_WISHES = ("next", "login_hint", "is_passive", "force_authn")
-_MOVED = "moved"
-_IN_A_QUERY = "%&=+/?:@!$'()*,;~-._"
+_LOGIN_PARAMETERS = ("next", "login_hint", "is_passive", "force_authn")
+_REDIRECTED = "moved"
+_QUERY_CHARACTERS = "%&=+/?:@!$'()*,;~-._"
 
 
 def create_blueprint(prefix: str) -> Blueprint:
-    """Return the blueprint of the SAML addresses; none of them asks for a login, each has its own proof.
+    """Return the blueprint of the SAML endpoints. They are unprotected, and each checks its own proof.
 
     :param prefix: ``saml_url_prefix``.
     """
@@ -89,16 +89,16 @@ def create_blueprint(prefix: str) -> Blueprint:
 
 
 def _guarded(name: str, view: Callable[[str], Any], methods: list[str]) -> Callable[[str], Any]:
-    """Return a view with what all of them share; a store or metadata that cannot be had make it 503."""
+    """Add the checks that all endpoints share; an unavailable store or missing metadata give 503."""
 
     @functools.wraps(view)
     def guarded(contact_center: str) -> Any:
-        if name in _FROM_ELSEWHERE:
-            # Applications touch the session of every request (``session.permanent = True``): an empty one would take
-            # the place of the browser's.
+        if name in _CROSS_SITE:
+            # Applications may touch every session (``session.permanent = True``), and an empty one would replace the
+            # browser's.
             keep_session_of_browser()
-        if name in _TAKING and request.method not in methods:
-            # A look ahead (HEAD, which Flask answers like GET) must not begin a login or use anything up.
+        if name in _GET_HAS_EFFECTS and request.method not in methods:
+            # A HEAD request, which Flask answers like GET, must not begin a login or consume a message.
             raise MethodNotAllowed(valid_methods=methods)
         try:
             return view(contact_center)
@@ -109,7 +109,7 @@ def _guarded(name: str, view: Callable[[str], Any], methods: list[str]) -> Calla
 
 
 def _refuse_framing(prefix: str, answer: Response) -> Response:
-    """Let errors that Werkzeug has written (404, 405) refuse framing too."""
+    """Forbid framing of the error pages of Werkzeug (404, 405) as well."""
     ours = request.blueprint == ENDPOINTS or (request.routing_exception is not None and request.path.startswith(prefix))
     if ours and answer.status_code >= 400 and "Content-Security-Policy" not in answer.headers:
         answer.headers["Content-Security-Policy"] = refusals.CONTENT_SECURITY_POLICY
@@ -120,24 +120,24 @@ def _refuse_framing(prefix: str, answer: Response) -> Response:
 def begin(contact_center: str) -> Response:
     """``GET login?idp=&next=``: send the browser to the identity provider (saml-profiles 4.1.3.2)."""
     service = service_of(contact_center)
-    elsewhere = _on_public_url(service)
-    if elsewhere:
-        return unseen(make_response(redirect(elsewhere, 302)))
-    provider = _chosen(service)
+    canonical = _on_public_url(service)
+    if canonical:
+        return private(make_response(redirect(canonical, 302)))
+    provider = _requested_provider(service)
     if provider is None:
-        return unseen(make_response(redirect(address_of("choose", contact_center, **_wishes()), 302)))
-    _check_not_too_many(contact_center)
-    begun = _begun(service, provider)
+        return private(make_response(redirect(address_of("choose", contact_center, **_login_parameters()), 302)))
+    _check_login_limit(contact_center)
+    begun = _begin_login(service, provider)
     browser.pending = [*browser.pending, [begun.reference, begun.nonce]][-MOST_PENDING:]
     if begun.fields:
         return post_form(begun.location, begun.fields, title="signing_in_title")
-    return unseen(make_response(redirect(begun.location, 302)))
+    return private(make_response(redirect(begun.location, 302)))
 
 
-def _check_not_too_many(contact_center: str) -> None:
-    """Keep one address from filling the state with logins that nobody finishes.
+def _check_login_limit(contact_center: str) -> None:
+    """Keep one address from filling the state with unfinished logins.
 
-    :raises Throttled: if it has begun too many.
+    :raises Throttled: if it began too many.
     """
     over = runtime().saml.begin_limit.take(events.client_address())
     if over is not None:
@@ -147,14 +147,14 @@ def _check_not_too_many(contact_center: str) -> None:
 
 
 def choose(contact_center: str) -> Response:
-    """``GET choose?next=``: let the user choose one of several identity providers."""
+    """``GET choose?next=``: let the user choose an identity provider."""
     service = service_of(contact_center)
-    choices = {name: address_of("login", contact_center, idp=name, **_wishes()) for name in service.providers}
+    choices = {name: address_of("login", contact_center, idp=name, **_login_parameters()) for name in service.providers}
     return refusals.no_store(make_response(render_template("genesys_auth/choose.html", choices=choices)))
 
 
-def _chosen(service: ServiceProvider) -> TrustedProvider | None:
-    """Return the identity provider, or ``None`` if the user has to choose."""
+def _requested_provider(service: ServiceProvider) -> TrustedProvider | None:
+    """Return the requested identity provider, or ``None`` if the user has to choose."""
     name = request.args.get("idp", "")
     if not name and len(service.providers) > 1:
         return None
@@ -162,53 +162,52 @@ def _chosen(service: ServiceProvider) -> TrustedProvider | None:
     return abort(404) if provider is None else provider
 
 
-def _begun(service: ServiceProvider, provider: TrustedProvider) -> BegunLogin:
-    asked_anew = service.force_authn_after_logout and browser.signed_out is not None
+def _begin_login(service: ServiceProvider, provider: TrustedProvider) -> BegunLogin:
+    after_logout = service.force_authn_after_logout and browser.signed_out is not None
     return begin_login(
         service,
         provider.current(),
         runtime().state,
         return_to=local_path(request.args.get("next")),
-        force_authn=asked_anew or request.args.get("force_authn") == "true",
+        force_authn=after_logout or request.args.get("force_authn") == "true",
         passive=request.args.get("is_passive") == "true",
         login_hint=request.args.get("login_hint", ""),
     )
 
 
-def _wishes() -> dict[str, Any]:
-    return {name: request.args[name] for name in _WISHES if name in request.args}
+def _login_parameters() -> dict[str, Any]:
+    return {name: request.args[name] for name in _LOGIN_PARAMETERS if name in request.args}
 
 
 def _on_public_url(service: ServiceProvider) -> str:
-    """Return this very address on ``public_url`` if the browser is at another of the contact center's hosts.
+    """Return this URL at the host of ``public_url``, if the browser used another configured host.
 
-    The provider's answer comes back to ``public_url``, so that the nonce has to be set there. A host that is not
-    listed is no reason to send anybody anywhere, and what has been sent once is not sent again: a proxy may well
-    call us by a name of its own.
+    The provider's response arrives at ``public_url``, so the cookie with the nonce must be set there. Unlisted hosts
+    are not redirected. A redirected request is not redirected again: a proxy may pass on another host.
     """
-    asked = request.host.lower()
+    host = request.host.lower()
     hosts = runtime().settings.contact_centers[service.contact_center].hosts
-    if _MOVED in request.args or not {asked, asked.rpartition(":")[0]} & hosts:
+    if _REDIRECTED in request.args or not {host, host.rpartition(":")[0]} & hosts:
         return ""
-    if urlsplit(f"//{asked}").hostname == urlsplit(service.public_url).hostname:
+    if urlsplit(f"//{host}").hostname == urlsplit(service.public_url).hostname:
         return ""
-    query = quote(request.query_string, safe=_IN_A_QUERY)
-    return f"{service.acs_url.removesuffix('/acs')}/login?{query}{'&' if query else ''}{_MOVED}=1"
+    query = quote(request.query_string, safe=_QUERY_CHARACTERS)
+    return f"{service.acs_url.removesuffix('/acs')}/login?{query}{'&' if query else ''}{_REDIRECTED}=1"
 
 
 def receive(contact_center: str) -> Response:
-    """``POST acs``: verify the provider's answer and hand the browser a one-time code (saml-profiles 4.1.4.5)."""
+    """``POST acs``: verify the provider's response, redirect with a one-time code (saml-profiles 4.1.4.5)."""
     service = service_of(contact_center)
     try:
         _, encoded, relay_state = posted("SAMLResponse")
-        location = _next_address(service, encoded, relay_state)
+        location = _consume(service, encoded, relay_state)
     except SamlError as error:
         return refused(service, error)
-    return unseen(make_response(redirect(location, 303)))
+    return private(make_response(redirect(location, 303)))
 
 
-def _next_address(service: ServiceProvider, encoded: str, relay_state: str) -> str:
-    """Consume the message; return where the browser goes on, with the code under which the result is kept."""
+def _consume(service: ServiceProvider, encoded: str, relay_state: str) -> str:
+    """Validate and consume the message; return the next URL, with the one-time code of the result."""
     state = runtime().state
     try:
         received = consume(service, state, encoded, relay_state)
@@ -224,26 +223,26 @@ def _next_address(service: ServiceProvider, encoded: str, relay_state: str) -> s
 
 
 def complete(contact_center: str) -> Response:
-    """``GET complete?code=``: log in the browser that began the login, and no other; ``POST``: whose user agrees."""
+    """``GET complete?code=``: log in the browser that began the login; ``POST``: a user who confirmed the login."""
     service = service_of(contact_center)
     if request.method == "POST" and not runtime().origins.is_own_page(request, contact_center):
         raise refusals.ForeignOrigin(Decision(contact_center))
     try:
         if request.method == "POST":
-            return _logged_in(service, _redeemed(service, _ticket(), "ticket"))
-        proven = _redeemed(service, request.args.get("code", ""), "code")
+            return _log_in(service, _redeem(service, _ticket(), "ticket"))
+        proven = _redeem(service, request.args.get("code", ""), "code")
         if proven.pending is None:
-            return _question(service, proven)
+            return _ask_user(service, proven)
         _check_browser(proven.pending)
-        return _logged_in(service, proven)
+        return _log_in(service, proven)
     except SamlError as error:
-        # A provider is named once it has proven something.
+        # The provider is known only for a verified message.
         error.asked = bool(error.provider)
         return refused(service, error)
 
 
-def _question(service: ServiceProvider, proven: Proven) -> Response:
-    """Ask the user: whoever sent this browser here may have had an account of their own in mind (login CSRF)."""
+def _ask_user(service: ServiceProvider, proven: Proven) -> Response:
+    """Ask the user to confirm an unsolicited login: an attacker may have sent their own (login CSRF)."""
     ticket = keep_proven(runtime().state, proven, TICKET_LIFETIME, "ticket")
     page = render_template(
         "genesys_auth/continue.html",
@@ -260,47 +259,46 @@ def _ticket() -> str:
     try:
         return request.form.get("ticket", "")
     except HTTPException as error:
-        raise SamlError(Fault.CODE, "the form cannot be read") from error
+        raise SamlError(Fault.CODE, "the form cannot be parsed") from error
 
 
-def _redeemed(service: ServiceProvider, secret: str, kind: Kind) -> Proven:
-    """Take what is kept under the secret, once."""
+def _redeem(service: ServiceProvider, secret: str, kind: Kind) -> Proven:
+    """Take the result that is stored under a one-time secret."""
     proven = take_proven(runtime().state, secret, kind)
     if proven is None:
-        raise SamlError(Fault.CODE, f"the {kind} is unknown, used or too old")
+        raise SamlError(Fault.CODE, f"the {kind} is unknown, used or expired")
     if proven.contact_center != service.contact_center:
         raise SamlError(
             Fault.OTHER_CONTACT_CENTER,
-            f"the login is one of {proven.contact_center}, not {service.contact_center}",
+            f"the login belongs to contact center {proven.contact_center}, not {service.contact_center}",
             provider=proven.login.provider,
         )
     return proven
 
 
 def _check_browser(pending: PendingLogin) -> None:
-    """Make sure that this browser began the login."""
+    """Check that this browser began the login."""
     reference = reference_of(pending.request_id)
     known = browser.pending
     if not any(name == reference and pending.begun_by(nonce) for name, nonce in known):
         raise SamlError(
             Fault.OTHER_BROWSER,
-            "another browser began this login, or this one has lost its cookie",
+            "another browser began this login, or this browser lost its cookie",
             provider=pending.provider,
         )
     browser.pending = [entry for entry in known if entry[0] != reference]
 
 
-def _logged_in(service: ServiceProvider, proven: Proven) -> Response:
+def _log_in(service: ServiceProvider, proven: Proven) -> Response:
     ends = proven.login.not_on_or_after
     if ends is not None and service.clock() >= ends:
         raise SamlError(
             Fault.SESSION_EXPIRED,
-            f"the provider's session ended at {as_instant(ends)}, before the login came to its end",
+            f"the provider's session ended at {as_instant(ends)}, before the login was complete",
             provider=proven.login.provider,
         )
-    settled = _settled(service, proven.login)
-    login.begin_session(
-        settled.user,
+    settled = _find_account(service, proven.login)
+    details = LoginDetails(
         contact_center=service.contact_center,
         step="saml",
         provider=proven.login.provider,
@@ -309,11 +307,12 @@ def _logged_in(service: ServiceProvider, proven: Proven) -> Response:
         not_on_or_after=proven.login.not_on_or_after,
         confirm=lambda: check_not_logged_out(runtime().state, service, proven.login),
     )
-    return unseen(make_response(redirect(proven.return_to, 303)))
+    login.begin_session(settled.user, details)
+    return private(make_response(redirect(proven.return_to, 303)))
 
 
-def _settled(service: ServiceProvider, proven: Login) -> Settled:
-    """Return the account that the proven person is here."""
+def _find_account(service: ServiceProvider, proven: Login) -> Settled:
+    """Return the account of the proven identity; create or link it if the configuration allows."""
     identity = Identity(
         step="saml",
         contact_center=service.contact_center,
@@ -325,7 +324,9 @@ def _settled(service: ServiceProvider, proven: Login) -> Settled:
     here = runtime()
     provider = service.providers.get(proven.provider)
     if provider is None:
-        raise SamlError(Fault.ISSUER, f"{proven.provider} is no provider of {service.contact_center} any more")
+        raise SamlError(
+            Fault.ISSUER, f"{proven.provider} is no longer a provider of contact center {service.contact_center}"
+        )
     enrol(here.accounts, identity, provider.settings)
     settled = here.chain.settle(Authenticated(identity))
     if settled.user is None:
@@ -336,5 +337,5 @@ def _settled(service: ServiceProvider, proven: Login) -> Settled:
 
 
 def metadata(contact_center: str) -> Response:
-    """``GET metadata``: what the identity provider must know of us."""
+    """``GET metadata``: our metadata for identity providers."""
     return Response(service_of(contact_center).metadata_xml(), mimetype="application/samlmetadata+xml")

@@ -1,4 +1,4 @@
-"""The words of the pages: in which language, and how they get into a template."""
+"""The texts of the pages in the language of the request."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
 
 ChooseLanguage: TypeAlias = Callable[[], object]
-"""Returns the tag of the current request's language, as text or as something that is written so; or ``None``."""
+"""Returns the language tag of the current request, as text or an object whose text it is; or ``None``."""
 
 
 class Texts:
     """The texts of one application.
 
-    :param settings: the languages that pages are in, and the texts that were given for them.
-    :param choose: the application's own choice; default: what the browser asks for (``Accept-Language``).
+    :param settings: the languages of the pages, and their texts.
+    :param choose: the application's own choice of the language; default: ``Accept-Language``.
     """
 
     def __init__(self, settings: Settings, choose: ChooseLanguage | None) -> None:
@@ -30,7 +30,7 @@ class Texts:
         self._choose = choose
 
     def language(self) -> str:
-        """Return the tag of the language in which the current request's page is (RFC 5646)."""
+        """Return the language tag of the current request's page (RFC 5646)."""
         chosen = self._choose() if self._choose is not None else None
         if chosen:
             return self._nearest(str(chosen).replace("_", "-")) or self._languages[0]
@@ -41,15 +41,15 @@ class Texts:
         return self._languages[0]
 
     def text(self, name: str, /, **values: object) -> Markup:
-        """Return a text for a page in its language; texts and values are escaped, but for values that are ``Markup``.
+        """Return a text in the language of the page, with text and values escaped (except ``Markup`` values).
 
-        :param values: what is put in where the text has braces.
-        :raises KeyError: if there is no text of this name.
+        :param values: replace the names in braces.
+        :raises KeyError: if there is no text with this name.
         """
         return escape(self._texts[self.language()][name]).format(**values)
 
     def _nearest(self, wanted: str) -> str:
-        """Return the language of this tag, or one that differs only in its region, or nothing (RFC 4647 3.4)."""
+        """Return the language with this tag, or one that differs only in the region, or nothing (RFC 4647 3.4)."""
         tag = wanted.lower()
         if tag == "*":
             return self._languages[0]
@@ -59,14 +59,14 @@ class Texts:
         return known.get(tag) or known.get(first) or next(near, "")
 
     def template_context(self) -> dict[str, Any]:
-        """Return what every template of the application may use: ``genesys_text`` and ``genesys_language``."""
+        """Return the functions for all templates: ``genesys_text`` and ``genesys_language``."""
         return {"genesys_text": self.text, "genesys_language": self.language}
 
 
 def untranslated(settings: Settings) -> Iterator[str]:
-    """Find languages of which texts are missing; a sentence for each."""
+    """Yield a sentence for each language with missing texts."""
     for tag in settings.languages:
         given: Mapping[str, str] = settings.texts.get(tag, {})
         missing = [name for name in ENGLISH if name not in given]
         if missing and tag.partition("-")[0] != ENGLISH_TAG:
-            yield f"texts.{tag}: pages are in English where these are missing: {', '.join(missing)}"
+            yield f"texts.{tag}: these texts are missing and shown in English: {', '.join(missing)}"

@@ -132,7 +132,7 @@ def test_a_password_that_is_no_text_is_an_error(
         monkeypatch.setattr(sys, "stdin", stdin)
         main("accounts", "set-password", "acme", ann, "--password-stdin")
 
-    with pytest.raises(click.ClickException, match="cannot be read"):
+    with pytest.raises(click.ClickException, match="cannot read the password"):
         send(b"geh\xffeim")
     assert password_is(app, ann, PASSWORD)
     send("geh\u00e4im".encode())
@@ -144,7 +144,7 @@ def test_a_password_without_standard_input_is_an_error(
 ) -> None:
     # What Python makes of `<&-`.
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(click.ClickException, match="no standard input"):
+    with pytest.raises(click.ClickException, match="standard input is closed"):
         main("accounts", "set-password", "acme", ann, "--password-stdin")
     assert password_is(app, ann, PASSWORD)
 
@@ -164,7 +164,7 @@ def test_accounts_are_listed(run: Invoke, ann: str) -> None:
     plain = run("accounts", "list").output.splitlines()
     assert plain[0].split() == ["CONTACT", "CENTER", "USER", "NAME", "NAME", "ROLES", "ENABLED"]
     assert plain[1].split() == ["acme", "Ann@acme.example", "ROLE_AGENT", "yes"]
-    assert "no contact center" in one_line(run("accounts", "list", "nowhere"))
+    assert "unknown contact center" in one_line(run("accounts", "list", "nowhere"))
 
 
 def test_a_new_password_counts_and_ends_login_sessions(run: Invoke, app: Flask, ann: str) -> None:
@@ -238,13 +238,13 @@ def test_identities_are_linked_and_unlinked(run: Invoke, app: Flask, ann: str) -
 def test_nobody_is_one_line(run: Invoke, command: str) -> None:
     name, *more = command.split()
     assert "'acme' has no account 'nobody'" in one_line(run("accounts", name, "acme", "nobody", *more))
-    assert "no contact center is called 'nope'" in one_line(run("accounts", name, "nope", "nobody", *more))
+    assert "unknown contact center 'nope'" in one_line(run("accounts", name, "nope", "nobody", *more))
 
 
 def test_an_account_of_a_contact_center_that_is_configured_no_more_can_be_deleted(run: Invoke, app: Flask) -> None:
     accounts_of(app).add("former", "ann")
     assert run("accounts", "delete", "former", "ann").exit_code == 0
-    assert "no contact center is called 'former'" in one_line(run("accounts", "delete", "former", "ann"))
+    assert "unknown contact center 'former'" in one_line(run("accounts", "delete", "former", "ann"))
 
 
 def test_an_application_with_its_own_store_is_told_so(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_state_that_does_not_answer_is_told_after_the_change(tmp_path: Path) -
         leftover.unlink()
     (tmp_path / "instance" / "state.sqlite3").write_text("this is no database, and long enough to be seen as none")
     shown = one_line(runner.invoke(genesys_auth, args=["accounts", "disable", "acme", "ann"]))
-    assert "ann was changed, but the login sessions could not be ended" in shown
+    assert "ann was changed, but its login sessions could not be ended" in shown
     assert not accounts_of(app).list()[0].enabled
     accounts_of(app).close()
 
@@ -330,6 +330,6 @@ def test_without_a_terminal_a_password_comes_by_standard_input(tmp_path: Path) -
     assert without_terminal("init-db").returncode == 0
     assert without_terminal("accounts", "add", "acme", "ann").returncode == 0
     asked = without_terminal("accounts", "set-password", "acme", "ann")
-    assert (asked.returncode, asked.stderr) == (1, "Error: there is no terminal to ask at: use --password-stdin\n")
+    assert (asked.returncode, asked.stderr) == (1, "Error: standard input is not a terminal; use --password-stdin\n")
     given = without_terminal("accounts", "set-password", "acme", "ann", "--password-stdin")
     assert given.returncode == 0, given.stderr

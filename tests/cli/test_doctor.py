@@ -112,7 +112,7 @@ def test_a_warning_fails_with_strict_only(app: Flask) -> None:
     lines = strict.output.splitlines()
     assert lines[0] == "cookies"
     assert lines[1] == "  WARNING  httponly: scripts can read the session cookie"
-    assert lines[2] == "           -> SESSION_COOKIE_HTTPONLY = True"
+    assert lines[2] == "           -> set SESSION_COOKIE_HTTPONLY = True"
     assert "1 warning, 0 failures" in lines[-1]
     assert json.loads(doctor(lambda: app, "--strict", "--json").output)["healthy"] is False
 
@@ -267,7 +267,7 @@ def test_a_room_that_hangs_is_given_up(app: Flask) -> None:
         late, other = run_checks(app, rooms, seconds=2.5)
     finally:
         let_go.set()
-    assert (late.name, late.status, late.finding) == ("hanging", "failure", "nothing came within 2.5 s")
+    assert (late.name, late.status, late.finding) == ("hanging", "failure", "no result within 2.5 s")
     assert other == well
 
 
@@ -330,7 +330,7 @@ def test_where_the_first_login_makes_accounts_nobody_needs_to_be_there(
     runtime(made).accounts.create_tables()  # type: ignore[attr-defined]  # the built-in store
     check = told(lambda: made, "--offline")["accounts.contact_centers.acme"]
     assert check["status"] == status
-    assert ("the first SAML login makes them" in check["finding"]) is provision
+    assert ("SAML logins create them" in check["finding"]) is provision
 
 
 def test_accounts_without_tables_are_one_failure(tmp_path: Path) -> None:

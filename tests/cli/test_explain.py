@@ -160,7 +160,7 @@ def test_a_directory_that_is_down_and_a_breaker_that_is_open(tmp_path: Path) -> 
     asking, headers = Asking(app, tmp_path), {"Authorization": basic("ann")}
     row = asking.step("configuration_server", **headers)
     assert (row["outcome"], row["reason"]) == ("unavailable", "unreachable")
-    assert "Look at that server" in row["advice"]
+    assert "Check the server" in row["advice"]
     assert "until" not in row
     fail(app, HERE, 1)
     asking.explained(**headers)
@@ -171,7 +171,7 @@ def test_a_directory_that_is_down_and_a_breaker_that_is_open(tmp_path: Path) -> 
     assert row["until"].endswith("Z")
     assert "Connection refused" in row["detail"]
     assert found["answer"]["status"] == 503
-    assert any("circuit breakers are of each process" in note for note in found["notes"])
+    assert any("each process has its own circuit breakers" in note for note in found["notes"])
     close(app)
 
 
@@ -203,7 +203,7 @@ def test_the_throttle_is_shown_and_not_touched(password: Asking) -> None:
             {"limit": "per_account_anywhere", "allows": "3 per day", "until": None},
         ],
     }
-    assert any("counted in the memory of each process" in note for note in found["notes"])
+    assert any("counts failures in its own memory" in note for note in found["notes"])
     fail(password.app, HERE, 2)
     found = password.explained(**headers)
     (row,) = [one for one in found["steps"] if one["step"] == "web_services"]

@@ -16,7 +16,7 @@ from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.signing_keys import SigningKey
 from flask_genesys_auth.web.runtime import runtime
-from flask_genesys_auth.web.saml_failures import FROM_ANYBODY, FROM_LOGINS, KEPT_FOR, SamlFailures
+from flask_genesys_auth.web.saml_failures import KEPT_FOR, LOGIN_FAILURES, OTHER_FAILURES, SamlFailures
 from tests.forking import FORKS, holds_in_child
 from tests.saml.conftest import key, other_key
 from tests.saml.desk import BreakableState, Browser, MakeApp, accounts, app, browser, make_app
@@ -93,7 +93,7 @@ def test_a_reference_that_nobody_has_given_is_unknown_and_the_log_is_named(app: 
     assert resolved(app, failed(browser, audience="https://other.example"))
     result = app.test_cli_runner().invoke(genesys_auth, ["explain", "--reference", "0123abcd"])
     assert result.exit_code == 1
-    assert "look for it in the log" in result.output
+    assert "search the server's log for it" in result.output
 
 
 def test_no_address_of_ours_answers_for_a_reference(app: Flask, browser: Browser) -> None:
@@ -132,12 +132,12 @@ def test_a_state_that_is_down_changes_no_answer(
 
 def test_garbage_of_anybody_fills_nothing_and_logins_keep_their_room(app: Flask, browser: Browser) -> None:
     references = []
-    for _ in range(3 * FROM_ANYBODY.amount):
+    for _ in range(3 * OTHER_FAILURES.amount):
         answer = browser.post("/saml/acme/acs", data={"SAMLResponse": "eA=="})
         assert answer.status_code == 400
         references.append(reference_in(answer.text))
     kept = [runtime(app).saml.failures.find(reference) is not None for reference in references]
-    assert kept == [True] * FROM_ANYBODY.amount + [False] * 2 * FROM_ANYBODY.amount
+    assert kept == [True] * OTHER_FAILURES.amount + [False] * 2 * OTHER_FAILURES.amount
     assert resolved(app, failed(browser, audience="https://other.example"))["reason"] == "audience"
 
 
@@ -175,7 +175,8 @@ def keeps_one_more(failures: SamlFailures) -> bool:
 @pytest.mark.parametrize("fork", sorted(FORKS))
 def test_child_has_an_allowance_of_its_own(fork: str) -> None:
     failures = SamlFailures(MemoryState("tests"), monotonic=lambda: 0.0)
-    assert [keeps_one_more(failures) for _ in range(FROM_ANYBODY.amount + 1)] == [True] * FROM_ANYBODY.amount + [False]
+    kept = [keeps_one_more(failures) for _ in range(OTHER_FAILURES.amount + 1)]
+    assert kept == [True] * OTHER_FAILURES.amount + [False]
     assert holds_in_child(lambda: keeps_one_more(failures), fork=fork)
     assert not keeps_one_more(failures)
 
@@ -205,13 +206,13 @@ def test_child_does_not_wait_for_a_thread_of_the_parent(fork: str) -> None:
 def test_room_for_failures_comes_back_with_time() -> None:
     now = [0.0]
     failures = SamlFailures(MemoryState("tests"), monotonic=lambda: now[0])
-    most, span = FROM_ANYBODY.amount, FROM_ANYBODY.span
+    most, span = OTHER_FAILURES.amount, OTHER_FAILURES.span
     assert [keeps_one_more(failures) for _ in range(most + 1)] == [True] * most + [False]
     now[0] = span - 1
     assert not keeps_one_more(failures)
     now[0] = span + 1
     assert keeps_one_more(failures)
-    assert FROM_LOGINS.amount > FROM_ANYBODY.amount
+    assert LOGIN_FAILURES.amount > OTHER_FAILURES.amount
 
 
 def test_accounts_that_are_down_while_a_login_ends_are_in_the_log(

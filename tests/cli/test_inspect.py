@@ -82,7 +82,7 @@ def test_explain_shows_each_step_and_what_would_follow(run: Invoke, credentials:
     plain = run("explain", "get", "/", "-H", credentials)
     assert plain.exit_code == 0
     assert "web_services          authenticated" in plain.output
-    assert "the view's own" in plain.output
+    assert "from the view" in plain.output
 
 
 @pytest.mark.parametrize(

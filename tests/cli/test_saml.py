@@ -94,14 +94,14 @@ def test_our_metadata_are_printed_without_asking_any_provider(shell: Shell, site
 
 def test_contact_center_that_is_not_there_is_an_error(shell: Shell, tmp_path: Path, site: Site) -> None:
     for command in ("metadata", "refresh"):
-        assert "'globex' is no contact center with SAML; there are: acme" in one_line(shell(command, "globex"))
+        assert "contact center 'globex' has no saml table; with SAML: acme" in one_line(shell(command, "globex"))
     hosts = {"acme": "portal.acme.example", "globex": "portal.globex.example"}
     both = {
         name: {**providers(okta=site.address), "hosts": [host], "public_url": f"https://{host}"}
         for name, host in hosts.items()
     }
     several = Shell(tmp_path / "several", both, default_contact_center="acme")
-    assert "several contact centers have SAML, name one of: acme, globex" in one_line(several("metadata"))
+    assert "several contact centers have SAML; name one of: acme, globex" in one_line(several("metadata"))
     assert several("metadata", "globex").exit_code == 0
     none = Shell(tmp_path / "none", {"acme": {"web_services": {}}}, public_url="")
     assert "no contact center has a saml table" in one_line(none("metadata"))
@@ -133,7 +133,7 @@ def test_refresh_tells_what_has_changed(shell: Shell, site: Site, key: SigningKe
     assert f"certificate removed: {of(key)}" in printed
     assert f"certificate kept: {of(other_key)}" in printed
     assert "valid until 2096-" in printed
-    assert "nothing has changed" in shell("refresh", "--provider", "okta").output
+    assert "unchanged" in shell("refresh", "--provider", "okta").output
 
 
 def test_running_process_takes_it_from_the_state(
@@ -160,7 +160,10 @@ def test_failed_refresh_is_told_and_keeps_the_old_one(
     site.fail(503)
     failed = shell("refresh")
     assert failed.exit_code == 1
-    assert "failed: the server answered HTTP 503 (Service Unavailable); what was known stays in force" in failed.output
+    assert (
+        "failed: the server answered HTTP 503 (Service Unavailable); the last valid copy remains in use"
+        in failed.output
+    )
     assert "acme/adfs" in failed.output
     assert caplog.records == []
     printed = shell("refresh", "--json")
@@ -173,12 +176,14 @@ def test_failed_refresh_is_told_and_keeps_the_old_one(
 
 
 def test_provider_that_is_not_there_is_an_error(shell: Shell) -> None:
-    assert "there is no identity provider 'ping' there" in one_line(shell("refresh", "--provider", "ping"))
+    assert "unknown identity provider 'ping'; configured: adfs, okta" in one_line(
+        shell("refresh", "--provider", "ping")
+    )
 
 
 def test_state_that_ends_with_the_process_is_told(tmp_path: Path, site: Site) -> None:
     in_memory = Shell(tmp_path, {"acme": providers(okta=site.address)}, state_url="memory://")
-    assert "learn of it when metadata_refresh is due" in in_memory("refresh").output
+    assert "fetch it at their next metadata_refresh" in in_memory("refresh").output
     assert not rows(in_memory("refresh", "--json"))["okta"]["shared"]
 
 
@@ -221,22 +226,22 @@ def test_what_is_there_is_never_overwritten(shell: Shell, places: tuple[Path, Pa
     places[0].parent.mkdir()
     for place, other in (places, places[::-1]):
         place.write_text("precious")
-        assert one_line(keygen(shell, places)).endswith("is there already and is not overwritten")
+        assert one_line(keygen(shell, places)).endswith("exists and is not overwritten")
         assert place.read_text() == "precious"
         assert not other.exists()
         place.unlink()
     target = tmp_path / "elsewhere"
     places[0].symlink_to(target)
-    assert one_line(keygen(shell, places)).endswith("is there already and is not overwritten")
+    assert one_line(keygen(shell, places)).endswith("exists and is not overwritten")
     assert not target.exists()
     places[0].unlink()
     assert keygen(shell, places, "--bits", "2048").exit_code == 0
 
 
 def test_place_that_cannot_be_written_is_an_error(shell: Shell, places: tuple[Path, Path]) -> None:
-    assert "cannot be written (No such file or directory)" in one_line(keygen(shell, places))
+    assert "cannot be written: No such file or directory" in one_line(keygen(shell, places))
     assert not places[1].exists()
-    assert "cannot be written (No such file or directory)" in one_line(keygen(shell, places[::-1]))
+    assert "cannot be written: No such file or directory" in one_line(keygen(shell, places[::-1]))
     assert not places[1].exists()
 
 
@@ -257,7 +262,7 @@ def test_full_disk_leaves_nothing_behind(
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", full)
         failed = keygen(shell, places, "--bits", "2048")
-    assert "cannot be written (No space left on device)" in one_line(failed)
+    assert "cannot be written: No space left on device" in one_line(failed)
     assert [place.exists() for place in places] == [False, False]
 
 

@@ -109,4 +109,4 @@ def test_who_cannot_be_asked_is_told_of_the_option(start: Start) -> None:
     revoking = start("sessions", "revoke", "--session", "x")
     _, errors = revoking.communicate(timeout=PATIENCE)
     assert revoking.returncode == 1
-    assert errors.splitlines()[-1] == "Error: there is no terminal to ask at: use --yes"
+    assert errors.splitlines()[-1] == "Error: standard input is not a terminal; use --yes"

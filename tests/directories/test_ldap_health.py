@@ -133,10 +133,10 @@ def test_doctor_shows_it(slapd: SlapdServer, tmp_path: Path) -> None:
     app.config["GENESYS_AUTH"] = {"state_url": "memory://", "contact_centers": {"acme": center}}
     GenesysAuth(app)
     here = runtime(app)
-    found = {check.name: check for check in run_checks(app, check_groups(app, here, ask=True), seconds=60)}
+    found = {check.name: check for check in run_checks(app, check_groups(app, here, online=True), seconds=60)}
     told = found[f"configuration_server.acme.ldap.{slapd.url}.bind_dn"]
     assert told == Check(told.name, "ok", f"{SERVICE} is bound")
-    assert not [room for room in check_groups(app, here, ask=False) if "configuration_server" in room.name]
+    assert not [room for room in check_groups(app, here, online=False) if "configuration_server" in room.name]
     here.state.close()
     store = here.accounts
     assert isinstance(store, SqlAccounts)

@@ -317,7 +317,7 @@ def test_what_the_records_of_walks_and_sessions_say(bench: Bench, told: Told) ->
     ids = {fields["account"] for fields in told.fields() if fields["event"] in {"logged_in", "logged_out"}}
     (revoked,) = told.fields("session_revoked")
     assert ids == {revoked["account"]}
-    assert (revoked["count"], revoked["detail"], revoked["address"]) == (1, "at the word of an administrator", "")
+    assert (revoked["count"], revoked["detail"], revoked["address"]) == (1, "by an administrator", "")
 
 
 def test_an_outage_is_told_once_and_its_end_too(bench: Bench, told: Told) -> None:

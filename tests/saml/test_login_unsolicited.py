@@ -288,7 +288,7 @@ def test_form_without_a_ticket_is_refused(
 ) -> None:
     assert_refused(browser.post(COMPLETE, data=data, headers=SAME), caplog, "code")
     too_much = isinstance(data, dict) and len(data.get("ticket", "")) > 4096
-    assert ("cannot be read" in vars(caplog.records[-1])["genesys_auth"]["detail"]) is too_much
+    assert ("cannot be parsed" in vars(caplog.records[-1])["genesys_auth"]["detail"]) is too_much
     assert agree(browser, ticket_of(sent(browser))).status_code == 303
 
 

@@ -109,7 +109,7 @@ def test_the_printed_command_runs_where_no_environment_is_activated(tmp_path: Pa
     assert own.process.stdout is not None
     try:
         printed = (line.strip() for line in own.process.stdout)
-        assert "The commands, meanwhile" in printed
+        assert "Commands, while the demonstration runs" in printed
         done = subprocess.run(
             ["/bin/sh", "-c", next(printed)],
             env={"PATH": "/usr/bin:/bin"},

@@ -120,7 +120,7 @@ def test_without_a_configuration_the_factory_says_what_to_do() -> None:
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
 
     assert ended.returncode == 1
-    assert "GENESYS_AUTH_CONFIG: names no configuration" in ended.stderr
+    assert "GENESYS_AUTH_CONFIG: is not set" in ended.stderr
 
 
 @pytest.mark.parametrize("proxies", ["true", "-1", '"one"', "1.5"])

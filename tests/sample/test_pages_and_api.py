@@ -111,7 +111,7 @@ def test_accounts_that_cannot_be_read_are_no_wrong_password(app: Flask, client: 
 
     assert answer.status_code == 503
     assert "Retry-After" in answer.headers
-    assert "We cannot check your password" in answer.text
+    assert "Your password cannot be checked" in answer.text
 
 
 def test_logging_out_ends_the_session(client: FlaskClient) -> None:
@@ -183,9 +183,9 @@ def test_a_page_that_is_not_there_leads_home_whoever_asks(client: FlaskClient) -
     for headers in ({}, {"Origin": "https://evil.example"}):
         answer = client.post("/nope", headers=headers) if headers else client.get("/nope")
         assert answer.status_code == 404
-        assert "There is no such page" in answer.text
+        assert "Page not found" in answer.text
         assert '<a href="/">Go to the start page</a>' in answer.text
-    assert "There is no such page" not in client.get("/api/v2/nope").text
+    assert "Page not found" not in client.get("/api/v2/nope").text
     assert client.get("/agent").status_code == 200
 
 

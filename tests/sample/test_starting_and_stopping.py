@@ -48,8 +48,8 @@ def test_a_taken_port_is_one_plain_sentence() -> None:
     assert status == 1
     assert output == ""
     assert errors == (
-        f"sample_app: Port {port} of 127.0.0.1 is taken by another program: "
-        "stop that one, or choose another with --port.\n"
+        f"sample_app: Port {port} of 127.0.0.1 is in use by another program; "
+        "stop it, or choose another port with --port.\n"
     )
 
 
@@ -57,7 +57,7 @@ def test_a_host_of_another_machine_is_one_plain_sentence(tmp_path: Path, capsys:
     assert main(["--host", "192.0.2.1", "--port", "0", "--config", str(tmp_path / "none.toml")]) == 1
     errors = capsys.readouterr().err
 
-    assert errors.startswith("sample_app: Port 0 of 192.0.2.1 cannot be had: ")
+    assert errors.startswith("sample_app: Port 0 of 192.0.2.1 cannot be opened: ")
     assert errors.count("\n") == 1
 
 
@@ -67,7 +67,7 @@ def test_the_demonstration_stays_on_loopback(capsys: pytest.CaptureFixture[str],
         main(["--host", host, "--port", "0"])
 
     assert ended.value.code == 2
-    assert "stays on loopback" in capsys.readouterr().err
+    assert "runs on loopback only" in capsys.readouterr().err
     assert all(is_loopback(other) for other in ("127.0.0.1", "127.0.0.2", "::1", "localhost"))
 
 
@@ -85,7 +85,7 @@ def test_a_port_is_a_number(capsys: pytest.CaptureFixture[str], port: str) -> No
         main([f"--port={port}"])
 
     assert ended.value.code == 2
-    assert "is no port" in capsys.readouterr().err
+    assert "is not a port" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["nowhere/ready.json", "folder"])
@@ -116,7 +116,7 @@ def test_ctrl_c_while_it_starts_is_no_traceback() -> None:
 BAD = {
     "missing.toml": (None, "cannot be read"),
     "broken.toml": ("SECRET_KEY = ", "broken.toml: "),
-    "list.json": ("[]", "must hold a table of settings"),
+    "list.json": ("[]", "must contain a table of settings"),
     "empty.toml": ("", "GENESYS_AUTH"),
     "unknown.toml": (
         'SECRET_KEY = "x"\n[GENESYS_AUTH]\npublic_ulr = "http://127.0.0.1:5000"\n[GENESYS_AUTH.contact_centers.acme]\n',

@@ -115,7 +115,7 @@ def test_what_a_failure_half_way_leaves_ends_at_the_next_attempt(
         return int(delete_found(term))
 
     monkeypatch.setattr(type(state), "delete_found", lambda _, term: failing(term))
-    with pytest.raises(RevokedInPart, match=f"it does not answer; .* ended before that: {BATCH}, revoke again") as half:
+    with pytest.raises(RevokedInPart, match=f"it does not answer; .* ended before that: {BATCH}; revoke again") as half:
         sessions.revoke(contact_center="acme")
     assert (half.value.ended, half.value.retry_after) == (BATCH, 7)
     living = [session_id for session_id in ids if sessions.resume(session_id) != ENDED]

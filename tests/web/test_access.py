@@ -192,7 +192,7 @@ def test_contradicting_marks_are_an_error() -> None:
 
 @pytest.mark.parametrize("target", [7, "view", object()])
 def test_only_what_can_be_a_view_is_marked(target: object) -> None:
-    with pytest.raises(ConfigurationError, match="neither a view"):
+    with pytest.raises(ConfigurationError, match="is not a view"):
         unprotected(target)  # type: ignore[type-var]  # no view
 
 
@@ -201,7 +201,7 @@ def test_roles_need_names_and_classes_must_be_views() -> None:
         roles_required()
     with pytest.raises(ConfigurationError, match="takes the names"):
         roles_required(lambda: "")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="neither a view"):
+    with pytest.raises(ConfigurationError, match="is not a view"):
         protected(int)
     with pytest.raises(ConfigurationError, match="cannot be marked"):
         unprotected(print)

@@ -167,7 +167,7 @@ def test_extra_steps_of_the_configuration_stand_where_they_say(make_app: MakeApp
     ("given", "message"),
     [
         ("tests.web.nowhere:Token", "cannot be imported"),
-        ("tests.web.test_extension:not_a_step", "is no step"),
+        ("tests.web.test_extension:not_a_step", "is not a step"),
     ],
 )
 def test_extra_steps_that_are_none_are_an_error(make_app: MakeApp, given: str, message: str) -> None:
@@ -198,7 +198,7 @@ def test_web_services_needs_a_store_with_passwords(make_app: MakeApp) -> None:
         def get(self, account_id: str) -> None:
             return None
 
-    with pytest.raises(ConfigurationError, match="keeps no passwords"):
+    with pytest.raises(ConfigurationError, match="has no passwords"):
         make_app(accounts=NoPasswords())
     app = make_app({"contact_centers": {"acme": {}}}, accounts=NoPasswords())
     assert not isinstance(runtime(app).accounts, PasswordStore)

@@ -377,7 +377,7 @@ def test_login_user_needs_to_know_the_contact_center(make_app: MakeApp) -> None:
         login_user(runtime(app).accounts.get("ann"))
         return "in"
 
-    with pytest.raises(ConfigurationError, match="which contact center"):
+    with pytest.raises(ConfigurationError, match="contact center of this login is unknown"):
         app.test_client().get("/log-in")
     client = app.test_client()
     assert client.get("/log-in", headers={"ContactCenterId": "globex"}).data == b"in"

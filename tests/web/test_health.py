@@ -113,7 +113,7 @@ def test_a_plain_application_has_no_trouble(build: Build) -> None:
     for checks in (application_checks, access_checks, cookie_checks, flask_login_checks):
         assert troubles(checks, app) == {}
     assert "SameSite=Lax" in look(cookie_checks, app)["cookies.session"].finding
-    assert look(access_checks, app)["access.endpoints"].finding.endswith(", 2 open: login, static")
+    assert look(access_checks, app)["access.endpoints"].finding.endswith(", 2 unprotected: login, static")
 
 
 def test_a_proxy_needs_proxy_fix(build: Build) -> None:
@@ -122,7 +122,7 @@ def test_a_proxy_needs_proxy_fix(build: Build) -> None:
     assert troubles(application_checks, app) == {name: "warning"}
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=0, x_proto=1)  # type: ignore[method-assign]
     assert troubles(application_checks, app) == {name: "warning"}
-    assert "takes no client address" in look(application_checks, app)[name].finding
+    assert "does not set the client address" in look(application_checks, app)[name].finding
     app = build(public_url=PUBLIC)
     app.wsgi_app = ProfilerMiddleware(ProxyFix(app.wsgi_app))  # type: ignore[method-assign]
     assert troubles(application_checks, app) == {}
@@ -138,7 +138,7 @@ def test_whose_server_ends_tls_itself_says_that_there_is_no_proxy(build: Build) 
     plain = app.wsgi_app
     app.wsgi_app = ProxyFix(plain, x_for=0, x_proto=0)  # type: ignore[method-assign]
     assert troubles(application_checks, app) == {}
-    assert "no proxy is in front" in look(application_checks, app)[name].finding
+    assert "trusts no proxy" in look(application_checks, app)[name].finding
     # Whoever believes a proxy in anything else has one.
     app.wsgi_app = ProxyFix(plain, x_for=0, x_proto=0, x_prefix=1)  # type: ignore[method-assign]
     assert troubles(application_checks, app) == {name: "warning"}
@@ -240,7 +240,7 @@ def test_a_manager_of_the_application_is_looked_at(build: Build) -> None:
         "flask_login.session_protection": "warning",
         "flask_login.login_view": "warning",
     }
-    assert look(flask_login_checks, build())["flask_login.manager"].finding.startswith("our own")
+    assert look(flask_login_checks, build())["flask_login.manager"].finding.startswith("built in")
 
 
 @pytest.mark.parametrize(

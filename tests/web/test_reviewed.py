@@ -245,7 +245,7 @@ def test_a_login_view_that_is_none_leaves_a_page_and_a_line_in_the_log(
         assert "Please sign in" in answer.text
     told = [record.getMessage() for record in caplog.records if "has no endpoint" in record.getMessage()]
     assert told == [
-        "configuration_warning: login_view: the application has no endpoint 'pages.lgoin'; nobody is sent there",
+        "configuration_warning: login_view: the application has no endpoint 'pages.lgoin'; users are not redirected",
         "configuration_warning: unprotected_endpoints: the application has no endpoint 'healtz'",
     ]
     good = make_app({"login_view": "open_"}).test_client().get("/private", headers=navigation)
