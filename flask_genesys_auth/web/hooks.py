@@ -1,4 +1,4 @@
-"""The decision of a request, and what happens before and after its view; the hot path, so it looks nothing up twice."""
+"""The decision of a request, and the hooks before and after its view. This is the hot path."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 _FORWARDED = frozenset({"HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"})
-"""Headers in which a proxy sends the address of the client and the scheme."""
+"""Headers with which a proxy passes on the client's address and scheme."""
 _PROXY_FIX = "werkzeug.proxy_fix.orig"
-"""A key that ProxyFix adds to the environment of each request."""
+"""The key that ProxyFix adds to the environment of each request."""
 _AUTHENTICATED_LEVEL = KINDS[Event.AUTHENTICATED].level
 
 
 class Hooks:
     """The two hooks of one application.
 
-    :param here: the extension's state for it.
+    :param here: the runtime of the application.
     :param manager: its login manager.
     """
 
@@ -46,34 +46,34 @@ class Hooks:
         self._vary = tuple(vary_names(here.settings))
         self._vary_text = ", ".join(self._vary)
         self._names_checked = False
-        self._proxy_told = False
+        self._proxy_reported = False
 
     def install(self) -> None:
-        """Stand first: before any hook of the application sees a request, after all of them have seen the answer."""
+        """Install the hooks before all others: the application's hooks run inside of them."""
         self._app.before_request_funcs.setdefault(None, []).insert(0, self.before_request)
         self._app.after_request_funcs.setdefault(None, []).insert(0, self.after_request)
         self._app.teardown_request_funcs.setdefault(None, []).insert(0, forget_user)
 
     def before_request(self) -> Response | None:
-        """Answer a preflight or ``?authType=saml``, or refuse what the endpoint's policy refuses.
+        """Answer a preflight or ``?authType=saml``, or apply the endpoint's policy.
 
-        :raises Refusal: one of the refusals, which is also the answer.
+        :raises Refusal: the refusal, which is also the response.
         :raises ConfigurationError: if a login manager was attached after ours.
         """
         sent: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
         if vars(self._app).get("login_manager") is not self._manager:
             raise ConfigurationError(
                 "LoginManager: one was attached to the application after GenesysAuth; attach it before "
-                "auth.init_app(app), or leave it out"
+                "auth.init_app(app), or remove it"
             )
         if not self._names_checked:
-            # Views are registered after init_app; at the first request all are there.
+            # Views are registered after init_app; at the first request all are known.
             self._names_checked = True
             for finding in unknown_endpoints(self._app, self._here.settings):
                 log_event(Event.CONFIGURATION_WARNING, detail=finding)
-        told = self._proxy_told or _FORWARDED.isdisjoint(sent.environ)
-        if not told and _is_unread(sent.environ):
-            self._proxy_told = True
+        reported = self._proxy_reported or _FORWARDED.isdisjoint(sent.environ)
+        if not reported and _is_unread(sent.environ):
+            self._proxy_reported = True
             _report_unread_proxy()
         forget_user()
         if sent.method == "OPTIONS":
@@ -88,7 +88,7 @@ class Hooks:
         return None
 
     def _check(self, sent: Request) -> None:
-        """Refuse a request if its endpoint's policy says so; Flask answers 404, 405 and automatic OPTIONS."""
+        """Apply the endpoint's policy; Flask answers 404, 405 and automatic OPTIONS."""
         rule = sent.url_rule
         if rule is None or sent.routing_exception is not None:
             return
@@ -100,11 +100,11 @@ class Hooks:
         decision = decide_on(self._app, self._here, sent)
         if decision.user is None or not policy.roles <= decision.roles:
             raise refusals.refusal(decision)
-        # Without a detour through its cookies.
+        # Set directly: Flask-Login would read its cookies first.
         self._manager._update_request_context_with_user(decision.user)
 
     def after_request(self, answer: Response) -> Response:
-        """Add what depends on the decision: ``Vary``, ``Cache-Control``, a refusal's headers, CORS."""
+        """Add the headers that depend on the decision: ``Vary``, ``Cache-Control``, those of a refusal, CORS."""
         sent: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
         state: RequestState = vars(sent).setdefault(REQUEST, RequestState())
         if state.asked:
@@ -120,7 +120,7 @@ class Hooks:
 
     def _mark_private(self, answer: Response) -> None:
         headers = answer.headers
-        # Werkzeug's own look-ups search the list once each, and make an exception of what is not there.
+        # Each of Werkzeug's own look-ups searches the whole list, and a missing header costs an exception.
         there = {name.lower() for name, _ in headers}
         if "vary" in there:
             answer.vary.update(self._vary)
@@ -129,23 +129,23 @@ class Hooks:
         if "cache-control" not in there:
             headers.add("Cache-Control", "private, no-store")
         elif "public" in headers["Cache-Control"]:
-            # send_file says so wherever it is given a max_age; shared caches must not keep what somebody may see.
+            # send_file sets public with a max_age, but shared caches must not store protected responses.
             answer.cache_control.public = False
             answer.cache_control.private = True
 
 
 def forget_user(_: BaseException | None = None) -> None:
-    """Take away the user whom Flask-Login keeps in the application context.
+    """Remove the user that Flask-Login keeps in the application context.
 
-    An outer one (of an application under test) lives longer than a request, and the next one is somebody else's.
+    An outer application context (in tests) outlives the request, and the next request has another user.
     """
     g.pop("_login_user", None)
 
 
 def _is_unread(environ: WSGIEnvironment) -> bool:
-    """Tell whether a proxy has sent the address of the client, and no ProxyFix has read it.
+    """Return whether a proxy sent the client's address, and no ProxyFix has read it.
 
-    A client with a public address may have made these headers up, which must not fill the log.
+    Requests from public addresses are ignored: clients can forge these headers and must not fill the log.
     """
     if _FORWARDED.isdisjoint(environ):
         return False
@@ -154,23 +154,23 @@ def _is_unread(environ: WSGIEnvironment) -> bool:
     try:
         address = ipaddress.ip_address(environ.get("REMOTE_ADDR", ""))
     except ValueError:
-        # A socket of Unix has no address: only this machine can connect there.
+        # A Unix socket has no address; only this machine can connect to it.
         return True
     return address.is_private or address.is_loopback
 
 
 def _report_unread_proxy() -> None:
-    """Log that all clients share one address in the throttle, and what to do."""
+    """Log that all clients share one address in the throttle, with advice."""
     log_event(
         Event.CONFIGURATION_WARNING,
-        detail="a proxy sends X-Forwarded-* and no ProxyFix reads it, so that all clients are one address to the "
-        "throttle: set app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1) for exactly the proxies in front, see "
-        "flask genesys-auth doctor",
+        detail="a proxy sends X-Forwarded-* and no ProxyFix reads it, so that the throttle counts all clients as one: "
+        "set app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1), counting each proxy in front; see flask "
+        "genesys-auth doctor",
     )
 
 
 def decide() -> Decision:
-    """Return the decision of the current request; the chain is walked at most once.
+    """Return the decision of the current request; the first call walks the chain.
 
     :raises ForeignOrigin: if another site sent the request with the user's session or password.
     """
@@ -180,11 +180,11 @@ def decide() -> Decision:
 
 
 def decide_on(app: Flask, here: Runtime, sent: Request) -> Decision:
-    """Return the decision of the current request, as :func:`decide` does, for callers that have it in hand."""
+    """Return the decision of a request, as :func:`decide` does, for callers that have the request."""
     state: RequestState = vars(sent).setdefault(REQUEST, RequestState())
     known = state.decision
     if known is None:
-        # A store that looks at current_user while it is being asked who that is finds an anonymous user.
+        # A store that reads current_user during the walk gets an anonymous user.
         state.decision = Decision(None)
         try:
             known = here.chain.walk(sent, login_session_id)
@@ -192,7 +192,7 @@ def decide_on(app: Flask, here: Runtime, sent: Request) -> Decision:
             state.decision = None
             raise
         state.decision, state.asked = known, True
-        if _is_news(known):
+        if _must_report(known):
             events.report(known, app=app)
         if sent.method not in SAFE_METHODS:
             state.foreign = here.origins.is_foreign(sent, known)
@@ -201,19 +201,19 @@ def decide_on(app: Flask, here: Runtime, sent: Request) -> Decision:
     return known
 
 
-def _is_news(decision: Decision) -> bool:
-    """Tell whether a decision is logged or signalled: many requests a second succeed, and usually nothing listens."""
+def _must_report(decision: Decision) -> bool:
+    """Return whether a decision must be reported: most are successes that are neither logged nor signalled."""
     if decision.user is None or signals.authenticated.receivers or logger.isEnabledFor(_AUTHENTICATED_LEVEL):
         return True
     return any(isinstance(record.outcome, (Rejected, Unavailable)) for record in decision.steps)
 
 
 def forget_decision() -> None:
-    """Let the current request be decided anew."""
+    """Discard the decision, so that the next read walks the chain again."""
     state = state_of(request)
     state.decision, state.foreign = None, False
 
 
 def adopt(decision: Decision) -> None:
-    """Let this be the decision of the current request, so that nothing in it walks the chain (``explain``)."""
+    """Set the decision of the current request, so that nothing walks the chain (``explain``)."""
     state_of(request).decision = decision

@@ -34,20 +34,20 @@ REQUEST = "_genesys_auth"
 
 
 class Memory(Protocol):
-    """What this process keeps in mind between requests, apart from the stores."""
+    """In-process memory that outlives a request, apart from the stores."""
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SamlParts:
-    """What the SAML views need.
+    """The parts of the SAML views.
 
-    :param service_providers: by the contact center's name; empty where none has SAML.
-    :param begin_limit: how many logins an address may begin.
-    :param failures: why messages were refused.
+    :param service_providers: by contact center; empty if none has SAML.
+    :param begin_limit: limits the logins that an address may begin.
+    :param failures: the reasons of refused messages.
     """
 
     service_providers: Mapping[str, ServiceProvider]
@@ -57,9 +57,9 @@ class SamlParts:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """All parts of one application's authentication, put together by ``init_app``.
+    """The parts of one application's authentication, assembled by ``init_app``.
 
-    :param memories: what tests clear between them.
+    :param memories: in-process memories that tests clear.
     """
 
     settings: Settings
@@ -79,7 +79,7 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class LoginDetails:
-    """The values of a login session that is about to be made."""
+    """The values of a login session that is about to begin."""
 
     contact_center: str
     step: str
@@ -92,15 +92,15 @@ class LoginDetails:
 
 @dataclass(slots=True)
 class RequestState:
-    """What the extension knows of one request.
+    """The extension's state of one request.
 
-    :param asked: the chain was walked for it.
-    :param decision: how it ended, by now; while the chain is walked: anonymous.
-    :param foreign: another site sent it with the user's session or password.
-    :param login: the values of the login session that is about to be made.
-    :param ended: the login session that a logout has ended.
-    :param refusal: what it was refused by.
-    :param sends_no_session: its answer sets no session cookie, because the request brought none.
+    :param asked: the chain was walked.
+    :param decision: the current decision; during the walk: anonymous.
+    :param foreign: another site sent the request with the user's session or password.
+    :param login: the values of the login session that is about to begin.
+    :param ended: the login session that a logout ended.
+    :param refusal: the refusal of the request.
+    :param sends_no_session: the response sets no session cookie, because the request has none.
     """
 
     asked: bool = False
@@ -113,20 +113,20 @@ class RequestState:
 
 
 def state_of(sent: Request) -> RequestState:
-    """Return what the extension knows of this request."""
+    """Return the extension's state of a request."""
     state: RequestState = vars(sent).setdefault(REQUEST, RequestState())
     return state
 
 
 def without_steps(here: Runtime) -> Iterator[str]:
-    """Find contact centers in which only a login that the application makes itself can succeed."""
+    """Yield a sentence for each contact center in which only the application's own login can succeed."""
     for center in here.contact_centers.values():
         if all(isinstance(step, (DisabledStep, LoginSessionStep)) for step in center.steps):
-            yield f"contact_centers.{center.name}: no step is enabled: enable one, or log users in by your own view"
+            yield f"contact_centers.{center.name}: no step is enabled; enable one, or log users in with your own view"
 
 
 def runtime(app: Flask | None = None) -> Runtime:
-    """Return the extension's state of this application (default: the current one)."""
+    """Return the runtime of an application (default: the current one)."""
     here: Runtime = (app or current_app).extensions[EXTENSION]
     return here
 
