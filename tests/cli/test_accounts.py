@@ -49,7 +49,7 @@ def password_is(app: Flask, user_name: str, password: str) -> bool:
     return runtime(app).hasher.verify(accounts_of(app).password_hash("acme", user_name), password)
 
 
-def test_init_db_makes_the_tables_and_may_be_run_again(bare: Invoke, app: Flask) -> None:
+def test_init_db_creates_tables_and_is_repeatable(bare: Invoke, app: Flask) -> None:
     assert "init-db" in one_line(bare("accounts", "list"))
     for _ in range(2):
         made = bare("init-db")
@@ -80,7 +80,7 @@ def test_an_account_is_added_and_shown(run: Invoke, app: Flask, ann: str) -> Non
     assert "argon2" not in plain.output + shown.output
 
 
-def test_an_account_may_have_names_roles_and_identities_and_no_password(run: Invoke) -> None:
+def test_an_account_may_have_no_password(run: Invoke) -> None:
     made = run("accounts", "add", "acme", "bob", "--first-name", "Bob", "--last-name", "Hope",
                "--role", "B", "--role", "A",
                "--identity", "salesforce=00D000000000001/005000000000001", "--identity", "configuration_server=b=1",
@@ -109,14 +109,14 @@ def test_an_account_may_have_names_roles_and_identities_and_no_password(run: Inv
         (["acme", "x", "--role", ""], "roles"),
     ],
 )
-def test_what_cannot_be_added_is_one_line(run: Invoke, app: Flask, ann: str, args: list[str], finding: str) -> None:
+def test_invalid_accounts_are_one_line(run: Invoke, app: Flask, ann: str, args: list[str], finding: str) -> None:
     assert finding in one_line(run("accounts", "add", *args))
     assert len(accounts_of(app).list()) == 1
     assert run("accounts", "add", "acme", "x", "--identity", "salesforce=1").exit_code == 0
 
 
 @pytest.mark.parametrize("password", ["", "tab\there", "x" * 1025])
-def test_a_password_that_no_header_can_carry_is_refused(run: Invoke, app: Flask, ann: str, password: str) -> None:
+def test_a_password_unfit_for_headers_is_refused(run: Invoke, app: Flask, ann: str, password: str) -> None:
     shown = one_line(run("accounts", "set-password", "acme", ann, "--password-stdin", stdin=password + "\n"))
     assert "the password" in shown
     assert not password or password not in shown
@@ -124,7 +124,7 @@ def test_a_password_that_no_header_can_carry_is_refused(run: Invoke, app: Flask,
 
 
 @pytest.mark.parametrize("locale", ["strict", "surrogateescape"])
-def test_a_password_that_is_no_text_is_an_error(
+def test_an_undecodable_password_is_an_error(
     main: Callable[..., None], app: Flask, ann: str, monkeypatch: pytest.MonkeyPatch, locale: str
 ) -> None:
     def send(password: bytes) -> None:
@@ -149,7 +149,7 @@ def test_a_password_without_standard_input_is_an_error(
     assert password_is(app, ann, PASSWORD)
 
 
-def test_a_password_is_no_argument(run: Invoke, ann: str) -> None:
+def test_a_password_is_not_an_argument(run: Invoke, ann: str) -> None:
     assert run("accounts", "set-password", "acme", ann, "geheim").exit_code == 2
     assert run("accounts", "set-password", "acme", ann, "--password", "geheim").exit_code == 2
 
@@ -167,7 +167,7 @@ def test_accounts_are_listed(run: Invoke, ann: str) -> None:
     assert "unknown contact center" in one_line(run("accounts", "list", "nowhere"))
 
 
-def test_a_new_password_counts_and_ends_login_sessions(run: Invoke, app: Flask, ann: str) -> None:
+def test_a_new_password_ends_login_sessions(run: Invoke, app: Flask, ann: str) -> None:
     run("accounts", "add", "acme", "bob")
     session, other = logged_in(app, ann), logged_in(app, "bob")
     sent: list[dict[str, Any]] = []
@@ -189,12 +189,12 @@ def test_a_new_password_counts_and_ends_login_sessions(run: Invoke, app: Flask, 
     assert password_is(app, ann, "third")
 
 
-def test_passwords_that_differ_are_asked_for_again(run: Invoke, app: Flask, ann: str) -> None:
+def test_different_passwords_are_prompted_again(run: Invoke, app: Flask, ann: str) -> None:
     assert run("accounts", "set-password", "acme", ann, stdin="one\ntwo\nthree\nthree\n").exit_code == 0
     assert password_is(app, ann, "three")
 
 
-def test_a_disabled_account_is_kept_out_until_it_is_enabled(run: Invoke, app: Flask, ann: str) -> None:
+def test_a_disabled_account_cannot_log_in(run: Invoke, app: Flask, ann: str) -> None:
     session = logged_in(app, ann)
     client = app.test_client()
     assert client.get("/", auth=(ann, PASSWORD)).status_code == 200
@@ -205,7 +205,7 @@ def test_a_disabled_account_is_kept_out_until_it_is_enabled(run: Invoke, app: Fl
     assert client.get("/", auth=(ann, PASSWORD)).text == "Hello Ann@acme.example"
 
 
-def test_a_deleted_account_is_gone(run: Invoke, app: Flask, ann: str) -> None:
+def test_a_deleted_account_cannot_log_in(run: Invoke, app: Flask, ann: str) -> None:
     session = logged_in(app, ann)
     assert run("accounts", "delete", "acme", ann).exit_code == 0
     assert not lives(app, session)
@@ -213,7 +213,7 @@ def test_a_deleted_account_is_gone(run: Invoke, app: Flask, ann: str) -> None:
     assert "no account" in one_line(run("accounts", "delete", "acme", ann))
 
 
-def test_roles_are_shown_set_and_taken_away(run: Invoke, app: Flask, ann: str) -> None:
+def test_roles_are_shown_set_and_removed(run: Invoke, app: Flask, ann: str) -> None:
     assert run("accounts", "roles", "acme", ann).output == "Ann@acme.example: ROLE_AGENT\n"
     assert run("accounts", "roles", "acme", ann, "B", "A").output == "Ann@acme.example: A, B\n"
     assert run("accounts", "roles", "acme", ann, "B", "--none").exit_code == 2
@@ -235,19 +235,19 @@ def test_identities_are_linked_and_unlinked(run: Invoke, app: Flask, ann: str) -
 @pytest.mark.parametrize(
     "command", ["show", "set-password", "disable", "enable", "roles", "delete", "link salesforce=1", "unlink a=1"]
 )
-def test_nobody_is_one_line(run: Invoke, command: str) -> None:
+def test_an_unknown_account_is_one_line(run: Invoke, command: str) -> None:
     name, *more = command.split()
     assert "'acme' has no account 'nobody'" in one_line(run("accounts", name, "acme", "nobody", *more))
     assert "unknown contact center 'nope'" in one_line(run("accounts", name, "nope", "nobody", *more))
 
 
-def test_an_account_of_a_contact_center_that_is_configured_no_more_can_be_deleted(run: Invoke, app: Flask) -> None:
+def test_accounts_of_unconfigured_contact_centers_can_be_deleted(run: Invoke, app: Flask) -> None:
     accounts_of(app).add("former", "ann")
     assert run("accounts", "delete", "former", "ann").exit_code == 0
     assert "unknown contact center 'former'" in one_line(run("accounts", "delete", "former", "ann"))
 
 
-def test_an_application_with_its_own_store_is_told_so(tmp_path: Path) -> None:
+def test_an_own_account_store_is_reported(tmp_path: Path) -> None:
     class Store:
         def find(self, identity: object) -> None:
             return None
@@ -271,13 +271,13 @@ def test_an_application_with_its_own_store_is_told_so(tmp_path: Path) -> None:
     assert "its own account store" in made.output
 
 
-def test_an_application_without_the_extension_is_told_so() -> None:
+def test_a_missing_extension_is_reported() -> None:
     runner = Flask("bare").test_cli_runner()
     for args in (["init-db"], ["accounts", "list"], ["endpoints"], ["explain", "GET", "/"]):
         assert "call auth.init_app(app)" in one_line(runner.invoke(genesys_auth, args=[*args]))
 
 
-def test_sessions_in_memory_are_said_to_go_on(tmp_path: Path) -> None:
+def test_sessions_in_memory_are_reported_as_active(tmp_path: Path) -> None:
     app = make_app(tmp_path, state_url="memory://")
     runner = app.test_cli_runner()
     runner.invoke(genesys_auth, args=["init-db"])
@@ -288,7 +288,7 @@ def test_sessions_in_memory_are_said_to_go_on(tmp_path: Path) -> None:
     accounts_of(app).close()
 
 
-def test_a_state_that_does_not_answer_is_told_after_the_change(tmp_path: Path) -> None:
+def test_an_unavailable_state_is_reported_after_the_change(tmp_path: Path) -> None:
     app = make_app(tmp_path, state_url="sqlite:///state.sqlite3", accounts_url="sqlite:///accounts.sqlite3")
     runner = app.test_cli_runner()
     runner.invoke(genesys_auth, args=["init-db"])
@@ -313,7 +313,7 @@ GenesysAuth(app)
 """
 
 
-def test_without_a_terminal_a_password_comes_by_standard_input(tmp_path: Path) -> None:
+def test_without_a_terminal_the_password_needs_standard_input(tmp_path: Path) -> None:
     (tmp_path / "portal.py").write_text(PORTAL.format(folder=str(tmp_path / "instance")))
 
     def without_terminal(*args: str) -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,7 @@ def test_every_reason_and_every_fault_has_advice() -> None:
     assert {str(fault) for fault in Fault} | {"logged_out"} == set(SAML_ADVICE)
 
 
-def test_the_page_says_what_the_commands_say() -> None:
+def test_the_documented_advice_is_the_printed_one() -> None:
     steps, _, saml = PAGE.partition("## Of a SAML message")
     assert dict(ROW.findall(steps)) == {str(reason): for_reason(reason, None) for reason in Reason}
     assert dict(ROW.findall(saml)) == {fault: for_fault(fault, "CONTACT_CENTER", "") for fault in SAML_ADVICE}
@@ -40,7 +40,7 @@ def test_the_page_says_what_the_commands_say() -> None:
         (Identity("saml", "acme", "7", matched_by="account_id"), "Log in again"),
     ],
 )
-def test_what_to_type_where_there_is_no_account(identity: Identity, typed: str) -> None:
+def test_advice_without_an_account_is_a_command(identity: Identity, typed: str) -> None:
     assert typed in for_reason(Reason.NO_ACCOUNT, "acme", identity)
 
 
@@ -55,13 +55,13 @@ def test_what_to_type_where_there_is_no_account(identity: Identity, typed: str) 
         ("badge", True, "where the step looks it up"),
     ],
 )
-def test_a_wrong_password_is_set_where_the_step_looks_it_up(step: str, own_store: bool, said: str) -> None:
+def test_passwords_are_reset_where_they_are_stored(step: str, own_store: bool, said: str) -> None:
     told = for_reason(Reason.BAD_CREDENTIALS, "acme", step=step, own_store=own_store)
     assert said in told
     assert ("set-password" in told) is (step == "web_services" and not own_store)
 
 
-def test_a_directory_without_the_attribute_is_mended_there() -> None:
+def test_a_missing_attribute_is_added_in_the_directory() -> None:
     for own_store in (False, True):
         told = for_reason(Reason.NO_ACCOUNT, "acme", step="configuration_server", own_store=own_store)
         assert "contact_centers.acme.configuration_server.match" in told
@@ -69,7 +69,7 @@ def test_a_directory_without_the_attribute_is_mended_there() -> None:
 
 
 @pytest.mark.parametrize("matched_by", ["user_name", "email", "identity"])
-def test_no_command_is_named_that_cannot_write_the_application_s_own_store(matched_by: MatchedBy) -> None:
+def test_no_command_is_advised_for_own_stores(matched_by: MatchedBy) -> None:
     who = Identity("salesforce", "acme", "ann", matched_by=matched_by, provider="salesforce")
     ours, theirs = (
         for_reason(Reason.NO_ACCOUNT, "acme", who, step="salesforce", own_store=own) for own in (False, True)
@@ -80,7 +80,7 @@ def test_no_command_is_named_that_cannot_write_the_application_s_own_store(match
     assert "ann" in theirs
 
 
-def test_where_the_application_has_a_store_no_advice_names_the_accounts_commands() -> None:
+def test_own_stores_never_get_accounts_commands() -> None:
     for step in ("", "salesforce", "configuration_server", "web_services", "login_session", "badge"):
         for reason in Reason:
             told = for_reason(reason, "acme", step=step, own_store=True)
@@ -92,13 +92,13 @@ def test_where_the_application_has_a_store_no_advice_names_the_accounts_commands
         assert "genesys-auth accounts" not in for_fault(fault, "acme", "okta", own_store=True)
 
 
-def test_nobody_is_told_to_take_on_another_service_s_entity_id() -> None:
+def test_advice_never_adopts_another_services_entity_id() -> None:
     told = for_fault("audience", "acme", "okta")
     assert told.startswith("Set the audience at the provider to ours")
     assert "to what it sends" not in told
 
 
-def test_who_has_no_account_after_saml_gets_one_linked_or_added() -> None:
+def test_saml_users_without_account_are_linked_or_added() -> None:
     told = for_fault("account", "acme", "okta")
     assert "accounts link acme USER_NAME okta=VALUE" in told
     assert "accounts add acme USER_NAME --identity okta=VALUE" in told
@@ -107,7 +107,7 @@ def test_who_has_no_account_after_saml_gets_one_linked_or_added() -> None:
     assert "link_by" not in for_fault("account", "acme", "okta", own_store=True)
 
 
-def test_by_step_there_is_advice_of_reasons_that_are_there() -> None:
+def test_advice_by_step_has_known_reasons() -> None:
     assert {reason for reason, _ in BY_STEP} | set(FOREIGN_ADVICE) <= set(STEP_ADVICE)
 
 

@@ -84,7 +84,7 @@ def app(tmp_path: Path) -> Iterator[Flask]:
     here.accounts.close()  # type: ignore[attr-defined]
 
 
-def test_all_is_well(app: Flask) -> None:
+def test_a_healthy_application_exits_with_0(app: Flask) -> None:
     done = doctor(lambda: app)
     assert done.exit_code == 0, done.output
     assert done.output.strip().endswith(" ok, 0 warnings, 0 failures")
@@ -125,7 +125,7 @@ def test_a_failure_fails(app: Flask) -> None:
     assert "1 failure" in done.output.splitlines()[-1]
 
 
-def test_a_configuration_that_does_not_load_is_told_problem_by_problem(tmp_path: Path) -> None:
+def test_each_configuration_problem_is_a_check(tmp_path: Path) -> None:
     def broken() -> Flask:
         return portal(tmp_path, contact_centers={"acme": {"web_servces": {}, "salesforce": {"timeout": "soon"}}})
 
@@ -138,7 +138,7 @@ def test_a_configuration_that_does_not_load_is_told_problem_by_problem(tmp_path:
     assert found["configuration.contact_centers.acme.web_servces"]["status"] == "failure"
 
 
-def test_an_error_without_a_path_is_told_too(tmp_path: Path) -> None:
+def test_an_error_without_a_path_is_reported(tmp_path: Path) -> None:
     def broken() -> Flask:
         raise ConfigurationError("nothing works")
 
@@ -154,9 +154,7 @@ def test_an_error_without_a_path_is_told_too(tmp_path: Path) -> None:
         ("", None, ": Is a directory"),
     ],
 )
-def test_a_file_that_the_application_cannot_read_is_told(
-    tmp_path: Path, name: str, content: str | None, said: str
-) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path, name: str, content: str | None, said: str) -> None:
     file = tmp_path / name
     if content is not None:
         file.write_text(content, "utf-8")
@@ -194,9 +192,7 @@ def _refused() -> None:
         (_refused, ConnectionRefusedError),
     ],
 )
-def test_an_error_of_the_application_s_own_is_flask_s_to_show(
-    bug: Callable[[], object], raised: type[Exception]
-) -> None:
+def test_other_errors_keep_their_traceback(bug: Callable[[], object], raised: type[Exception]) -> None:
     def broken() -> Flask:
         bug()
         raise AssertionError
@@ -207,14 +203,14 @@ def test_an_error_of_the_application_s_own_is_flask_s_to_show(
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-def test_no_color_is_heeded(app: Flask, monkeypatch: pytest.MonkeyPatch, no_color: str, coloured: bool) -> None:
+def test_no_color_disables_colours(app: Flask, monkeypatch: pytest.MonkeyPatch, no_color: str, coloured: bool) -> None:
     monkeypatch.setenv("NO_COLOR", no_color)
     group = FlaskGroup(create_app=lambda: app, load_dotenv=False, set_debug_flag=False)
     shown = CliRunner().invoke(group, ["genesys-auth", "doctor"], color=True).output
     assert ("\x1b[" in shown) is coloured
 
 
-def test_an_application_without_the_extension_is_told(tmp_path: Path) -> None:
+def test_a_missing_extension_is_a_failure(tmp_path: Path) -> None:
     done = doctor(lambda: Flask("bare"))
     assert done.exit_code == 1
     assert "'bare' has no GenesysAuth" in done.output
@@ -235,7 +231,7 @@ class _Crashing:
         raise ValueError("password hunter2 is wrong")
 
 
-def test_a_room_that_crashes_is_a_failure_and_stops_no_other(app: Flask, tmp_path: Path) -> None:
+def test_a_crashing_group_stops_no_other_group(app: Flask, tmp_path: Path) -> None:
     def create() -> Flask:
         made = Flask("other", instance_path=str(tmp_path / "instance"))
         made.secret_key = app.secret_key
@@ -254,7 +250,7 @@ def test_a_room_that_crashes_is_a_failure_and_stops_no_other(app: Flask, tmp_pat
     assert "crashing.acme" not in told(create, "--offline")
 
 
-def test_a_room_that_hangs_is_given_up(app: Flask) -> None:
+def test_a_hanging_group_times_out(app: Flask) -> None:
     let_go = threading.Event()
 
     def hang() -> list[Check]:
@@ -271,13 +267,13 @@ def test_a_room_that_hangs_is_given_up(app: Flask) -> None:
     assert other == well
 
 
-def test_more_rooms_than_threads_are_all_looked_at_in_order(app: Flask) -> None:
+def test_more_groups_than_threads_keep_their_order(app: Flask) -> None:
     checks = [Check(str(place), "ok", "") for place in range(100)]
     rooms = [CheckGroup(check.name, partial(list, [check])) for check in checks]
     assert run_checks(app, rooms, seconds=60) == checks
 
 
-def test_an_error_of_ours_keeps_its_words(app: Flask) -> None:
+def test_our_own_errors_keep_their_message(app: Flask) -> None:
     def refuse() -> list[Check]:
         raise ConfigurationError("state_url: is of another version")
 
@@ -285,7 +281,7 @@ def test_an_error_of_ours_keeps_its_words(app: Flask) -> None:
     assert check.finding == "state_url: is of another version"
 
 
-def test_stores_of_the_application_say_what_they_want(app: Flask, tmp_path: Path) -> None:
+def test_own_stores_may_have_checks(app: Flask, tmp_path: Path) -> None:
     class Silent:
         def find(self, identity: Any) -> None:
             return None
@@ -319,9 +315,7 @@ def test_accounts_and_contact_centers_are_compared(app: Flask, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("provision", "status"), [(True, "ok"), (False, "warning")])
-def test_where_the_first_login_makes_accounts_nobody_needs_to_be_there(
-    tmp_path: Path, provision: bool, status: str
-) -> None:
+def test_provisioning_needs_no_accounts(tmp_path: Path, provision: bool, status: str) -> None:
     provider = {"metadata": "https://idp.example/metadata", "provision": provision}
     if provision:
         provider["email_domains"] = ["acme.example"]
@@ -341,7 +335,7 @@ def test_accounts_without_tables_are_one_failure(tmp_path: Path) -> None:
     assert not (tmp_path / "instance" / "state.sqlite3").exists()
 
 
-def test_offline_asks_nobody_and_online_does(app: Flask, tmp_path: Path) -> None:
+def test_offline_skips_network_checks(app: Flask, tmp_path: Path) -> None:
     emulator = GenesysEmulator()
     with emulator.serve() as server:
         table = {
@@ -358,7 +352,7 @@ def test_offline_asks_nobody_and_online_does(app: Flask, tmp_path: Path) -> None
         assert [request.form["grant_type"] for request in emulator.requests] == ["client_credentials"]
 
 
-def test_an_address_that_nobody_serves_is_a_failure(app: Flask, tmp_path: Path) -> None:
+def test_an_unreachable_server_is_a_failure(app: Flask, tmp_path: Path) -> None:
     url = unused_url()
     table = {"organizations": ["00D000000000001"], "identity_hosts": [url], "timeout": 30}
     found = told(lambda: portal(tmp_path, contact_centers={"acme": {"salesforce": table}}))
@@ -367,7 +361,7 @@ def test_an_address_that_nobody_serves_is_a_failure(app: Flask, tmp_path: Path) 
     assert "nothing listens there" in check["advice"]
 
 
-def test_no_configured_secret_is_ever_shown(tmp_path: Path) -> None:
+def test_no_configured_secret_is_shown(tmp_path: Path) -> None:
     marks = [f"s3cr3t-{secrets.token_hex(8)}" for _ in range(6)]
     (tmp_path / "client-secret").write_text(marks[0])
     (tmp_path / "client-secret").chmod(0o644)

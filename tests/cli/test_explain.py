@@ -96,7 +96,7 @@ def salesforce(tmp_path: Path, salesforce_emulator: SalesforceEmulator) -> Itera
     close(app)
 
 
-def test_a_salesforce_session_that_is_refused_and_one_that_is_not(
+def test_salesforce_sessions_are_accepted_or_rejected(
     salesforce: Asking, salesforce_emulator: SalesforceEmulator
 ) -> None:
     headers = salesforce_emulator.add_user("ann@acme.example")
@@ -111,7 +111,7 @@ def test_a_salesforce_session_that_is_refused_and_one_that_is_not(
     assert headers["ssid"] not in json.dumps(salesforce.explained(**headers))
 
 
-def test_an_organization_that_is_not_listed(salesforce: Asking, salesforce_emulator: SalesforceEmulator) -> None:
+def test_unlisted_organizations_are_explained(salesforce: Asking, salesforce_emulator: SalesforceEmulator) -> None:
     headers = salesforce_emulator.add_user("ann@acme.example")
     other = headers["surl"].replace("/00D000000000001EAA", "/00D000000000002")
     assert other != headers["surl"]
@@ -121,9 +121,7 @@ def test_an_organization_that_is_not_listed(salesforce: Asking, salesforce_emula
     assert "contact_centers.acme.salesforce.organizations" in row["advice"]
 
 
-def test_an_account_that_is_missing_is_made_by_what_is_told(
-    salesforce: Asking, salesforce_emulator: SalesforceEmulator
-) -> None:
+def test_the_advice_creates_a_missing_account(salesforce: Asking, salesforce_emulator: SalesforceEmulator) -> None:
     headers = salesforce_emulator.add_user("ann@acme.example")
     row = salesforce.step("salesforce", **headers)
     assert (row["reason"], row["detail"]) == ("no_account", "no account of acme has the name 'ann@acme.example'")
@@ -132,9 +130,7 @@ def test_an_account_that_is_missing_is_made_by_what_is_told(
     assert salesforce.step("salesforce", **headers)["outcome"] == "authenticated"
 
 
-def test_an_account_that_is_not_linked_is_linked_by_what_is_told(
-    tmp_path: Path, salesforce_emulator: SalesforceEmulator
-) -> None:
+def test_the_advice_links_an_account(tmp_path: Path, salesforce_emulator: SalesforceEmulator) -> None:
     table = {
         "organizations": ["00D000000000001"],
         "identity_hosts": [salesforce_emulator.url],
@@ -153,7 +149,7 @@ def test_an_account_that_is_not_linked_is_linked_by_what_is_told(
     close(app)
 
 
-def test_a_directory_that_is_down_and_a_breaker_that_is_open(tmp_path: Path) -> None:
+def test_outages_and_open_circuits_are_explained(tmp_path: Path) -> None:
     table = {"directory": "genesys", "url": unused_url(), "client_id": "tests", "client_secret": "s3cret"}
     app = make_app(tmp_path, contact_centers={"acme": {"configuration_server": table}})
     accounts_of(app).create_tables()
@@ -189,7 +185,7 @@ def fail(app: Flask, address: str, times: int) -> None:
         client.get("/", auth=("ann", "wrong"), environ_overrides={"REMOTE_ADDR": address})
 
 
-def test_the_throttle_is_shown_and_not_touched(password: Asking) -> None:
+def test_the_throttle_is_shown_but_not_changed(password: Asking) -> None:
     headers = {"Authorization": basic("ann")}
     for _ in range(3):
         found = password.explained(**headers)
@@ -216,7 +212,7 @@ def test_the_throttle_is_shown_and_not_touched(password: Asking) -> None:
     assert elsewhere["answer"]["by"] == "view"
 
 
-def test_an_address_where_the_account_has_logged_in_is_excused(password: Asking) -> None:
+def test_addresses_with_a_login_are_exempt(password: Asking) -> None:
     headers = {"Authorization": basic("ann")}
     client = password.app.test_client()
     client.get("/", auth=("ann", PASSWORD), environ_overrides={"REMOTE_ADDR": HERE})
@@ -228,7 +224,7 @@ def test_an_address_where_the_account_has_logged_in_is_excused(password: Asking)
     assert strange["throttle"]["limits"][2]["until"]
 
 
-def test_the_throttle_of_several_nodes_is_seen_from_here(tmp_path: Path, own_redis_server: RedisServer) -> None:
+def test_a_shared_throttle_is_visible(tmp_path: Path, own_redis_server: RedisServer) -> None:
     limits = {"storage_url": own_redis_server.url, "per_account": "2 per hour", "fallback": False}
     node = make_app(tmp_path, throttle=limits)
     add(node, "ann", PASSWORD)
@@ -259,7 +255,7 @@ def asking_genesys(emulator: GenesysEmulator, **changes: Any) -> dict[str, Any]:
     }
 
 
-def test_what_may_reach_genesys_no_more_is_not_sent_there(tmp_path: Path, genesys_emulator: GenesysEmulator) -> None:
+def test_max_failures_stops_requests_to_genesys(tmp_path: Path, genesys_emulator: GenesysEmulator) -> None:
     table = asking_genesys(genesys_emulator, max_failures="2 per hour")
     app = make_app(tmp_path, contact_centers={"acme": {"configuration_server": table}})
     add(app, "ann")
@@ -275,9 +271,7 @@ def test_what_may_reach_genesys_no_more_is_not_sent_there(tmp_path: Path, genesy
     close(app)
 
 
-def test_a_password_that_the_directory_refuses_is_not_ours_to_set(
-    tmp_path: Path, genesys_emulator: GenesysEmulator
-) -> None:
+def test_directory_passwords_are_not_set_here(tmp_path: Path, genesys_emulator: GenesysEmulator) -> None:
     table = asking_genesys(genesys_emulator)
     app = make_app(tmp_path, contact_centers={"acme": {"configuration_server": table, "web_services": {}}})
     add(app, "ann", PASSWORD)
@@ -309,9 +303,7 @@ class TheirAccounts:
         raise NotImplementedError
 
 
-def test_an_account_store_of_the_application_is_not_written_by_our_commands(
-    tmp_path: Path, salesforce_emulator: SalesforceEmulator
-) -> None:
+def test_own_stores_get_advice_without_commands(tmp_path: Path, salesforce_emulator: SalesforceEmulator) -> None:
     app = Flask("portal", instance_path=str(tmp_path))
     app.secret_key = "a secret key of the tests"
     salesforce = {"organizations": ["00D000000000001"], "identity_hosts": [salesforce_emulator.url], "timeout": 30.0}
@@ -332,7 +324,7 @@ def test_an_account_store_of_the_application_is_not_written_by_our_commands(
     runtime(app).state.close()
 
 
-def test_a_wrong_password_a_disabled_account_and_a_good_one(password: Asking) -> None:
+def test_wrong_disabled_and_good_credentials_are_explained(password: Asking) -> None:
     row = password.step("web_services", Authorization=basic("ann", "wrong"))
     assert row["reason"] == "bad_credentials"
     assert "accounts set-password acme" in row["advice"]
@@ -345,7 +337,7 @@ def test_a_wrong_password_a_disabled_account_and_a_good_one(password: Asking) ->
     assert "accounts enable acme" in password.step("web_services", Authorization=basic("ann"))["advice"]
 
 
-def test_a_name_that_no_account_has_is_told_apart_from_a_wrong_password(password: Asking) -> None:
+def test_unknown_user_names_are_explained(password: Asking) -> None:
     unknown = password.step("web_services", Authorization=basic("bea o'hara"))
     assert unknown["reason"] == "bad_credentials"
     assert unknown["advice"].startswith("No account has this user name. Add the account: ")
@@ -356,9 +348,7 @@ def test_a_name_that_no_account_has_is_told_apart_from_a_wrong_password(password
     assert "accounts set-password acme" in known["advice"]
 
 
-def test_accounts_that_cannot_be_looked_up_again_leave_the_usual_advice(
-    password: Asking, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unavailable_accounts_leave_the_general_advice(password: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(identity: object) -> None:
         raise AccountsUnavailable("the database has just gone")
 
@@ -380,7 +370,7 @@ def test_sessions_in_memory_are_unknown_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/\x1b]0;evil\x07", "/%1B%5B31mred", "/%E2%80%AEevil"])
-def test_what_is_shown_moves_no_terminal(password: Asking, path: str) -> None:
+def test_terminal_sequences_are_escaped(password: Asking, path: str) -> None:
     for more in ([], ["--json"]):
         shown = password.runner.invoke(genesys_auth, ["explain", "GET", path, *more]).output
         assert shown
@@ -421,7 +411,7 @@ def fails(error: Exception) -> Callable[[], object]:
         (lambda: None, None),
     ],
 )
-def test_what_a_step_raises_keeps_its_traceback(
+def test_errors_of_steps_keep_their_traceback(
     tmp_path: Path, done: Callable[[], object], raised: type[Exception] | None
 ) -> None:
     app = Flask("portal", instance_path=str(tmp_path))
@@ -454,7 +444,7 @@ def test_what_a_step_raises_keeps_its_traceback(
         ["explain", "--reference", ""],
     ],
 )
-def test_a_mistake_in_the_command_is_status_2(password: Asking, args: list[str]) -> None:
+def test_usage_errors_are_status_2(password: Asking, args: list[str]) -> None:
     result = password.runner.invoke(genesys_auth, args)
     assert result.exit_code == 2
     assert "Traceback" not in result.output

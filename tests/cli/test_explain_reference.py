@@ -65,7 +65,7 @@ def failed(browser: Browser, **changes: Any) -> str:
         ),
     ],
 )
-def test_a_failure_is_told_with_both_values_and_what_to_do(
+def test_a_failure_has_both_values_and_advice(
     app: Flask, browser: Browser, changes: dict[str, Any], reason: str, both: tuple[str, str], advice: str
 ) -> None:
     reference = failed(browser, **changes)
@@ -89,14 +89,14 @@ def test_the_log_has_the_same_reference(app: Flask, browser: Browser, caplog: py
     assert told["detail"] == resolved(app, reference)["detail"]
 
 
-def test_a_reference_that_nobody_has_given_is_unknown_and_the_log_is_named(app: Flask, browser: Browser) -> None:
+def test_an_unknown_reference_points_to_the_log(app: Flask, browser: Browser) -> None:
     assert resolved(app, failed(browser, audience="https://other.example"))
     result = app.test_cli_runner().invoke(genesys_auth, ["explain", "--reference", "0123abcd"])
     assert result.exit_code == 1
     assert "search the server's log for it" in result.output
 
 
-def test_no_address_of_ours_answers_for_a_reference(app: Flask, browser: Browser) -> None:
+def test_no_endpoint_returns_a_reference(app: Flask, browser: Browser) -> None:
     reference = failed(browser, audience="https://other.example")
     for rule in app.url_map.iter_rules():
         path = re.sub("<[^>]*>", "acme", rule.rule)
@@ -106,7 +106,7 @@ def test_no_address_of_ours_answers_for_a_reference(app: Flask, browser: Browser
             assert "audience" not in answer.text
 
 
-def test_a_state_that_is_down_changes_no_answer(
+def test_an_unavailable_state_does_not_change_the_response(
     make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     class FullState(BreakableState):
@@ -130,7 +130,7 @@ def test_a_state_that_is_down_changes_no_answer(
     assert pages[0] == pages[1]
 
 
-def test_garbage_of_anybody_fills_nothing_and_logins_keep_their_room(app: Flask, browser: Browser) -> None:
+def test_garbage_does_not_displace_failed_logins(app: Flask, browser: Browser) -> None:
     references = []
     for _ in range(3 * OTHER_FAILURES.amount):
         answer = browser.post("/saml/acme/acs", data={"SAMLResponse": "eA=="})
@@ -141,7 +141,7 @@ def test_garbage_of_anybody_fills_nothing_and_logins_keep_their_room(app: Flask,
     assert resolved(app, failed(browser, audience="https://other.example"))["reason"] == "audience"
 
 
-def test_what_is_kept_is_small_plain_and_ends() -> None:
+def test_stored_failures_are_bounded_and_expire() -> None:
     clock = [1000.0]
     state = MemoryState("tests", clock=lambda: clock[0])
     failures = SamlFailures(state, clock=lambda: clock[0])
@@ -157,7 +157,7 @@ def test_what_is_kept_is_small_plain_and_ends() -> None:
     assert failures.find(reference) is None
 
 
-def test_a_reference_that_is_taken_is_not_given_again() -> None:
+def test_references_are_unique() -> None:
     drawn = iter(["aaaaaaaa", "aaaaaaaa", "bbbbbbbb"])
     failures = SamlFailures(MemoryState("tests"), reference=lambda: next(drawn))
     first = failures.note("acme", SamlError(Fault.CODE, "one"), address="", leaving=False)
@@ -173,7 +173,7 @@ def keeps_one_more(failures: SamlFailures) -> bool:
 
 
 @pytest.mark.parametrize("fork", sorted(FORKS))
-def test_child_has_an_allowance_of_its_own(fork: str) -> None:
+def test_each_process_has_its_own_limit(fork: str) -> None:
     failures = SamlFailures(MemoryState("tests"), monotonic=lambda: 0.0)
     kept = [keeps_one_more(failures) for _ in range(OTHER_FAILURES.amount + 1)]
     assert kept == [True] * OTHER_FAILURES.amount + [False]
@@ -184,7 +184,7 @@ def test_child_has_an_allowance_of_its_own(fork: str) -> None:
 @pytest.mark.parametrize("fork", sorted(FORKS))
 # From Python 3.12 on a fork warns where threads live: the one that lives here waits.
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_child_does_not_wait_for_a_thread_of_the_parent(fork: str) -> None:
+def test_a_child_does_not_wait_for_parent_threads(fork: str) -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def monotonic() -> float:
@@ -203,7 +203,7 @@ def test_child_does_not_wait_for_a_thread_of_the_parent(fork: str) -> None:
     counting.join()
 
 
-def test_room_for_failures_comes_back_with_time() -> None:
+def test_the_limit_recovers_over_time() -> None:
     now = [0.0]
     failures = SamlFailures(MemoryState("tests"), monotonic=lambda: now[0])
     most, span = OTHER_FAILURES.amount, OTHER_FAILURES.span
@@ -215,7 +215,7 @@ def test_room_for_failures_comes_back_with_time() -> None:
     assert LOGIN_FAILURES.amount > OTHER_FAILURES.amount
 
 
-def test_accounts_that_are_down_while_a_login_ends_are_in_the_log(
+def test_account_outages_during_login_are_logged(
     app: Flask, browser: Browser, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = browser.code()

@@ -32,7 +32,7 @@ def linked(provider: str, value: str) -> Identity:
     return Identity("x", "acme", value, matched_by="identity", provider=provider)
 
 
-def test_a_csv_file_makes_accounts(run: Invoke, app: Flask, tmp_path: Path) -> None:
+def test_a_csv_file_is_imported(run: Invoke, app: Flask, tmp_path: Path) -> None:
     file = tmp_path / "people.CSV"
     file.write_text("\ufeff" + CSV, encoding="utf-8")
     done = run("accounts", "import", str(file))
@@ -47,7 +47,7 @@ def test_a_csv_file_makes_accounts(run: Invoke, app: Flask, tmp_path: Path) -> N
     assert [account.enabled for account in store.list()] == [True, False, True]
 
 
-def test_a_json_file_makes_accounts(run: Invoke, app: Flask, tmp_path: Path) -> None:
+def test_a_json_file_is_imported(run: Invoke, app: Flask, tmp_path: Path) -> None:
     stored = runtime(app).hasher.hash("bob's password")
     rows: list[dict[str, Any]] = [
         {"contact_center": "acme", "user_name": "ann", "roles": ["A"], "password": "ann's password"},
@@ -68,9 +68,7 @@ def test_a_json_file_makes_accounts(run: Invoke, app: Flask, tmp_path: Path) -> 
     assert run("accounts", "import", str(file)).output == "Added 1 account.\n"
 
 
-def test_every_bad_row_is_named_by_line_and_field_and_nothing_is_written(
-    run: Invoke, app: Flask, tmp_path: Path
-) -> None:
+def test_bad_rows_are_listed_and_nothing_is_written(run: Invoke, app: Flask, tmp_path: Path) -> None:
     run("accounts", "add", "acme", "there", "--identity", "salesforce=taken")
     rows = [
         {"contact_center": "acme", "user_name": "good", "identities": {"okta": "1"}},
@@ -149,7 +147,7 @@ def test_every_bad_row_is_named_by_line_and_field_and_nothing_is_written(
         ("a.txt", b"", "must end in .json or .csv"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_one_line(
+def test_an_unreadable_file_is_one_line(
     run: Invoke, app: Flask, tmp_path: Path, name: str, content: bytes, finding: str
 ) -> None:
     file = tmp_path / name
@@ -166,7 +164,7 @@ def refused(run: Invoke, file: Path) -> list[str]:
     return [line.removeprefix("Error: ").partition(":")[0] for line in shown.output.splitlines()]
 
 
-def test_every_finding_of_a_csv_file_is_named_at_once(run: Invoke, app: Flask, tmp_path: Path) -> None:
+def test_all_problems_of_csv_are_listed(run: Invoke, app: Flask, tmp_path: Path) -> None:
     run("accounts", "add", "acme", "there")
     file = tmp_path / "people.csv"
     rows = ["acme,good,,", "acme", ",,,", "nowhere,x,perhaps,", "acme,THERE,perhaps,a", 'acme,"x"y,,', "acme,unread,,"]
@@ -187,7 +185,7 @@ def test_every_finding_of_a_csv_file_is_named_at_once(run: Invoke, app: Flask, t
     assert run("accounts", "import", str(file)).exit_code == 0
 
 
-def test_every_finding_of_a_json_file_is_named_at_once(run: Invoke, app: Flask, tmp_path: Path) -> None:
+def test_all_problems_of_json_are_listed(run: Invoke, app: Flask, tmp_path: Path) -> None:
     file = tmp_path / "people.json"
     file.write_text(
         '[\n1,\n{"contact_center": 1},\n{"contact_center": "nowhere", "user_name": "a:b", "\\ud800": 1}\n{}]'
@@ -207,7 +205,7 @@ def test_every_finding_of_a_json_file_is_named_at_once(run: Invoke, app: Flask, 
 @pytest.mark.parametrize(
     "twice", ['"user_name": "eve", "user_name": "ann"', '"user_name": "ann", "identities": {"okta": "1", "okta": "2"}']
 )
-def test_a_key_that_stands_there_twice_is_refused(run: Invoke, app: Flask, tmp_path: Path, twice: str) -> None:
+def test_duplicate_keys_are_refused(run: Invoke, app: Flask, tmp_path: Path, twice: str) -> None:
     file = tmp_path / "people.json"
     file.write_text(f'[{{"contact_center": "acme", {twice}}}]')
     assert "is repeated" in one_line(run("accounts", "import", str(file)))
@@ -216,7 +214,7 @@ def test_a_key_that_stands_there_twice_is_refused(run: Invoke, app: Flask, tmp_p
     assert run("accounts", "import", str(file)).exit_code == 0
 
 
-def test_a_file_that_is_not_there_is_a_usage_error(run: Invoke, tmp_path: Path) -> None:
+def test_a_missing_file_is_a_usage_error(run: Invoke, tmp_path: Path) -> None:
     assert run("accounts", "import", str(tmp_path / "none.csv")).exit_code == 2
 
 
@@ -235,7 +233,7 @@ def test_a_dry_run_checks_all_and_writes_nothing(run: Invoke, app: Flask, tmp_pa
     assert (again.exit_code, "line 1, user_name: acme already has 'ann'" in again.output) == (1, True)
 
 
-def test_json_tells_what_was_added_and_what_is_wrong(run: Invoke, app: Flask, tmp_path: Path) -> None:
+def test_json_lists_results_and_problems(run: Invoke, app: Flask, tmp_path: Path) -> None:
     good = people(tmp_path, {"user_name": "ann"})
     dry = json.loads(run("accounts", "import", "--dry-run", "--json", good).output)
     assert dry == {"added": 0, "checked": 1, "dry_run": True, "problems": []}
@@ -248,7 +246,7 @@ def test_json_tells_what_was_added_and_what_is_wrong(run: Invoke, app: Flask, tm
     assert "geheim" not in refused.output
 
 
-def test_a_bar_is_shown_on_a_terminal_only(
+def test_the_progress_bar_needs_a_terminal(
     run: Invoke, main: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Terminal(io.StringIO):
@@ -266,9 +264,7 @@ def test_a_bar_is_shown_on_a_terminal_only(
     assert import_on(io.StringIO(), "bob") == ""
 
 
-def test_somebody_who_makes_the_same_account_meanwhile_stops_the_whole_import(
-    app: Flask, run: Invoke, tmp_path: Path
-) -> None:
+def test_a_concurrent_account_stops_the_import(app: Flask, run: Invoke, tmp_path: Path) -> None:
     file = Path(people(tmp_path, *({"user_name": f"agent{place}"} for place in range(1200))))
     store = accounts_of(app)
 
@@ -282,7 +278,7 @@ def test_somebody_who_makes_the_same_account_meanwhile_stops_the_whole_import(
     assert store.count() == {"acme": 1}
 
 
-def test_each_element_has_the_line_where_it_begins(run: Invoke, app: Flask, tmp_path: Path) -> None:
+def test_problems_have_the_line_of_their_element(run: Invoke, app: Flask, tmp_path: Path) -> None:
     file = tmp_path / "people.json"
     row = '{"contact_center":\n"acme", "user_name":"%s"}'
     file.write_text(f" \n[ {row % 'ann'}\n\n, {row % 'bob'},{row % 'eve'} ]\n\n")
@@ -290,7 +286,7 @@ def test_each_element_has_the_line_where_it_begins(run: Invoke, app: Flask, tmp_
     assert run("accounts", "import", str(file)).output == "Added 3 accounts.\n"
 
 
-def test_the_same_name_twice_on_a_line_is_refused(run: Invoke, app: Flask, tmp_path: Path) -> None:
+def test_duplicate_columns_are_refused(run: Invoke, app: Flask, tmp_path: Path) -> None:
     ann = {"contact_center": "acme", "user_name": "ann", "identities": {"okta": "1"}}
     file = tmp_path / "people.json"
     file.write_text(json.dumps([ann, ann]))

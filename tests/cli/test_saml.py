@@ -83,7 +83,7 @@ def shell(tmp_path: Path, site: Site, key: SigningKey) -> Shell:
     return Shell(tmp_path, centers, default_contact_center="acme")
 
 
-def test_our_metadata_are_printed_without_asking_any_provider(shell: Shell, site: Site) -> None:
+def test_our_metadata_are_printed_without_network_access(shell: Shell, site: Site) -> None:
     for args in ((), ("acme",)):
         printed = shell("metadata", *args)
         assert printed.exit_code == 0
@@ -92,7 +92,7 @@ def test_our_metadata_are_printed_without_asking_any_provider(shell: Shell, site
     assert site.asked == 0
 
 
-def test_contact_center_that_is_not_there_is_an_error(shell: Shell, tmp_path: Path, site: Site) -> None:
+def test_an_unknown_contact_center_is_an_error(shell: Shell, tmp_path: Path, site: Site) -> None:
     for command in ("metadata", "refresh"):
         assert "contact center 'globex' has no saml table; with SAML: acme" in one_line(shell(command, "globex"))
     hosts = {"acme": "portal.acme.example", "globex": "portal.globex.example"}
@@ -119,7 +119,7 @@ def of(key: SigningKey) -> str:
     return fingerprint(der_of(key.certificate_pem))
 
 
-def test_refresh_tells_what_has_changed(shell: Shell, site: Site, key: SigningKey, other_key: SigningKey) -> None:
+def test_refresh_prints_the_changes(shell: Shell, site: Site, key: SigningKey, other_key: SigningKey) -> None:
     first = rows(shell("refresh", "--json"))
     assert (names(first["okta"]["added"]), names(first["adfs"]["kept"])) == ([of(key)], [of(key)])
     assert {row["ok"] for row in first.values()} == {True}
@@ -136,7 +136,7 @@ def test_refresh_tells_what_has_changed(shell: Shell, site: Site, key: SigningKe
     assert "unchanged" in shell("refresh", "--provider", "okta").output
 
 
-def test_running_process_takes_it_from_the_state(
+def test_running_processes_read_new_metadata_from_the_state(
     shell: Shell, site: Site, key: SigningKey, other_key: SigningKey
 ) -> None:
     app, clock = shell.app(), Clock(time.time())
@@ -153,7 +153,7 @@ def test_running_process_takes_it_from_the_state(
     accounts_of(app).close()
 
 
-def test_failed_refresh_is_told_and_keeps_the_old_one(
+def test_a_failed_refresh_keeps_the_old_metadata(
     shell: Shell, site: Site, key: SigningKey, other_key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert shell("refresh").exit_code == 0
@@ -175,13 +175,13 @@ def test_failed_refresh_is_told_and_keeps_the_old_one(
     assert names(rows(shell("refresh", "--json"))["okta"]["removed"]) == [of(key)]
 
 
-def test_provider_that_is_not_there_is_an_error(shell: Shell) -> None:
+def test_an_unknown_provider_is_an_error(shell: Shell) -> None:
     assert "unknown identity provider 'ping'; configured: adfs, okta" in one_line(
         shell("refresh", "--provider", "ping")
     )
 
 
-def test_state_that_ends_with_the_process_is_told(tmp_path: Path, site: Site) -> None:
+def test_a_state_in_memory_is_reported(tmp_path: Path, site: Site) -> None:
     in_memory = Shell(tmp_path, {"acme": providers(okta=site.address)}, state_url="memory://")
     assert "fetch it at their next metadata_refresh" in in_memory("refresh").output
     assert not rows(in_memory("refresh", "--json"))["okta"]["shared"]
@@ -196,7 +196,7 @@ def keygen(shell: Shell, places: tuple[Path, Path], *more: str) -> Result:
     return shell("keygen", "--out-key", str(places[0]), "--out-cert", str(places[1]), *more)
 
 
-def test_key_and_certificate_are_made_and_can_be_configured(
+def test_a_generated_key_pair_can_be_configured(
     shell: Shell, places: tuple[Path, Path], tmp_path: Path, site: Site
 ) -> None:
     places[0].parent.mkdir()
@@ -222,7 +222,7 @@ def test_key_and_certificate_are_made_and_can_be_configured(
     assert "SignatureValue" in printed.output
 
 
-def test_what_is_there_is_never_overwritten(shell: Shell, places: tuple[Path, Path], tmp_path: Path) -> None:
+def test_existing_files_are_never_overwritten(shell: Shell, places: tuple[Path, Path], tmp_path: Path) -> None:
     places[0].parent.mkdir()
     for place, other in (places, places[::-1]):
         place.write_text("precious")
@@ -238,16 +238,14 @@ def test_what_is_there_is_never_overwritten(shell: Shell, places: tuple[Path, Pa
     assert keygen(shell, places, "--bits", "2048").exit_code == 0
 
 
-def test_place_that_cannot_be_written_is_an_error(shell: Shell, places: tuple[Path, Path]) -> None:
+def test_an_unwritable_folder_is_an_error(shell: Shell, places: tuple[Path, Path]) -> None:
     assert "cannot be written: No such file or directory" in one_line(keygen(shell, places))
     assert not places[1].exists()
     assert "cannot be written: No such file or directory" in one_line(keygen(shell, places[::-1]))
     assert not places[1].exists()
 
 
-def test_full_disk_leaves_nothing_behind(
-    shell: Shell, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_no_files(shell: Shell, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     places[0].parent.mkdir()
     # Linux answers every write to this device with "No space left on device".
     open_ = os.open
@@ -267,7 +265,7 @@ def test_full_disk_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "a\nb"])
-def test_name_that_no_certificate_can_have_is_an_error(shell: Shell, places: tuple[Path, Path], name: str) -> None:
+def test_invalid_common_names_are_an_error(shell: Shell, places: tuple[Path, Path], name: str) -> None:
     places[0].parent.mkdir()
     assert "--name: must have 1 to 64 printable characters" in one_line(keygen(shell, places, "--name", name))
     assert not places[0].exists()
@@ -279,7 +277,7 @@ def test_one_file_for_both_is_an_error(shell: Shell, places: tuple[Path, Path]) 
     assert not places[1].exists()
 
 
-def test_commands_without_saml_import_none_of_its_libraries() -> None:
+def test_commands_without_saml_import_no_saml_libraries() -> None:
     program = (
         "import sys, flask_genesys_auth.cli\n"
         "print([name for name in ('lxml', 'xmlsec', 'onelogin', 'cryptography') if name in sys.modules])"

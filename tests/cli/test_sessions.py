@@ -74,7 +74,7 @@ def listed(run: Invoke, *options: str) -> list[dict[str, Any]]:
         (["--contact-center", "nowhere"], []),
     ],
 )
-def test_they_are_listed(run: Invoke, begun: list[str], options: list[str], expected: list[str]) -> None:
+def test_sessions_are_listed(run: Invoke, begun: list[str], options: list[str], expected: list[str]) -> None:
     found = listed(run, *options)
     assert sorted(row["user_name"] for row in found) == sorted(expected)
     assert not any(session_id in json.dumps(found) for session_id in begun)
@@ -83,7 +83,7 @@ def test_they_are_listed(run: Invoke, begun: list[str], options: list[str], expe
     assert [line.split()[2] for line in shown.output.splitlines()[1:]] == [row["user_name"] for row in found]
 
 
-def test_whose_they_are_is_known_of_many_as_of_a_few(
+def test_user_names_are_shown_for_many_sessions(
     run: Invoke, app: Flask, people: dict[str, str], begun: list[str]
 ) -> None:
     begin(app, "acme", "somebody who is no more")
@@ -96,7 +96,7 @@ def test_whose_they_are_is_known_of_many_as_of_a_few(
     assert [row for row in many if not row["account_id"].startswith("stranger")] == few
 
 
-def test_a_row_says_who_by_whom_and_when(run: Invoke, app: Flask, people: dict[str, str], begun: list[str]) -> None:
+def test_a_row_has_account_step_and_times(run: Invoke, app: Flask, people: dict[str, str], begun: list[str]) -> None:
     row = next(one for one in listed(run) if one["provider"])
     assert (row["account_id"], row["contact_center"], row["step"]) == (people["ann"], "acme", "saml")
     assert row["created"] <= row["last_seen"] < row["expires"] == pytest.approx(row["created"] + 28800)
@@ -105,7 +105,7 @@ def test_a_row_says_who_by_whom_and_when(run: Invoke, app: Flask, people: dict[s
     assert line.count("Z") == 3
 
 
-def test_by_id_also_of_an_account_that_is_no_more(
+def test_sessions_of_deleted_accounts_are_found_by_id(
     run: Invoke, app: Flask, people: dict[str, str], begun: list[str]
 ) -> None:
     assert len(listed(run, "--account", people["bob"])) == 1
@@ -125,14 +125,14 @@ def test_by_id_also_of_an_account_that_is_no_more(
         (["--contact-center", "acme"], [False, False, False, True]),
     ],
 )
-def test_they_are_ended(run: Invoke, app: Flask, begun: list[str], options: list[str], living: list[bool]) -> None:
+def test_sessions_are_ended(run: Invoke, app: Flask, begun: list[str], options: list[str], living: list[bool]) -> None:
     ended = run("sessions", "revoke", *options, "--yes")
     assert (ended.exit_code, ended.output) == (0, f"Login sessions ended: {living.count(False)}\n")
     assert [lives(app, session_id) for session_id in begun] == living
     assert one_line(run("sessions", "revoke", *options, "--yes")) == "Error: no login session matches"
 
 
-def test_very_many_are_listed_and_ended(run: Invoke, app: Flask, people: dict[str, str]) -> None:
+def test_many_sessions_are_listed_and_ended(run: Invoke, app: Flask, people: dict[str, str]) -> None:
     many = [begin(app, "acme", people["bob"]) for _ in range(BATCH + 5)]
     other = begin(app, "globex", people["other ann"])
     assert len(listed(run, "--contact-center", "acme")) == len(many)
@@ -144,7 +144,7 @@ def test_very_many_are_listed_and_ended(run: Invoke, app: Flask, people: dict[st
     assert lives(app, other)
 
 
-def test_what_a_failure_half_way_has_ended_is_told_and_the_same_command_ends_the_rest(
+def test_a_partial_revocation_is_reported_and_repeatable(
     run: Invoke, app: Flask, people: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = [begin(app, "acme", people["bob"]) for _ in range(BATCH + 5)]
@@ -174,7 +174,7 @@ def test_what_a_failure_half_way_has_ended_is_told_and_the_same_command_ends_the
     assert [(said["contact_center"], said["count"]) for said in told] == [("acme", BATCH), ("acme", 5)]
 
 
-def test_who_is_not_asked_needs_no_list_of_them(
+def test_yes_skips_counting_the_sessions(
     run: Invoke, app: Flask, begun: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[object] = []
@@ -190,7 +190,7 @@ def test_who_is_not_asked_needs_no_list_of_them(
     assert len(counted) == 1
 
 
-def test_one_is_ended(run: Invoke, app: Flask, begun: list[str]) -> None:
+def test_a_single_session_is_ended(run: Invoke, app: Flask, begun: list[str]) -> None:
     handle = next(row["handle"] for row in listed(run) if row["provider"])
     assert run("sessions", "revoke", "--session", handle, "--yes").output == "Login sessions ended: 1\n"
     assert [lives(app, session_id) for session_id in begun] == [False, True, True, True]
@@ -200,7 +200,7 @@ def test_one_is_ended(run: Invoke, app: Flask, begun: list[str]) -> None:
 
 
 @pytest.mark.parametrize("options", [["--account", "ann"], ["--session", "HANDLE"]])
-def test_it_asks_first(run: Invoke, app: Flask, begun: list[str], options: list[str]) -> None:
+def test_revoke_asks_for_confirmation(run: Invoke, app: Flask, begun: list[str], options: list[str]) -> None:
     handle = listed(run, "--account", "ann")[0]["handle"]
     options = [handle if option == "HANDLE" else option for option in options]
     for answer in ("n\n", ""):
@@ -213,14 +213,14 @@ def test_it_asks_first(run: Invoke, app: Flask, begun: list[str], options: list[
 
 
 @pytest.mark.parametrize("options", [[], ["--yes"], ["--session", "x", "--account", "ann"]])
-def test_what_ends_must_be_named(run: Invoke, app: Flask, begun: list[str], options: list[str]) -> None:
+def test_revoke_needs_a_selection(run: Invoke, app: Flask, begun: list[str], options: list[str]) -> None:
     refused = run("sessions", "revoke", *options)
     assert refused.exit_code == 2
     assert "give --session" in refused.output
     assert all(lives(app, session_id) for session_id in begun)
 
 
-def test_the_end_is_signalled(run: Invoke, app: Flask, people: dict[str, str], begun: list[str]) -> None:
+def test_revocations_are_signalled(run: Invoke, app: Flask, people: dict[str, str], begun: list[str]) -> None:
     told: list[dict[str, Any]] = []
 
     def listen(sender: Flask, **said: Any) -> None:
@@ -237,7 +237,7 @@ def test_the_end_is_signalled(run: Invoke, app: Flask, people: dict[str, str], b
     ]
 
 
-def test_the_same_from_python(app: Flask, people: dict[str, str], begun: list[str]) -> None:
+def test_sessions_are_revoked_from_python(app: Flask, people: dict[str, str], begun: list[str]) -> None:
     with app.app_context():
         found = auth.sessions()
         assert [type(one) for one in found] == [SessionInfo] * 4
@@ -256,7 +256,7 @@ def test_the_same_from_python(app: Flask, people: dict[str, str], begun: list[st
                 auth.revoke(**wrong)
 
 
-def test_where_the_application_has_its_own_accounts_they_go_by_id(tmp_path: Path) -> None:
+def test_own_stores_select_sessions_by_id(tmp_path: Path) -> None:
     class People:
         def find(self, identity: object) -> None:
             """Know nobody."""
@@ -277,7 +277,7 @@ def test_where_the_application_has_its_own_accounts_they_go_by_id(tmp_path: Path
     runtime(app).state.close()
 
 
-def test_what_has_expired_is_removed_and_nothing_else(run: Invoke, app: Flask, begun: list[str]) -> None:
+def test_purge_removes_only_expired_entries(run: Invoke, app: Flask, begun: list[str]) -> None:
     state = runtime(app).state
     assert run("purge").output == "Expired entries removed: 0\n"
     state.put("soon", 1, 1e-9)
@@ -286,7 +286,7 @@ def test_what_has_expired_is_removed_and_nothing_else(run: Invoke, app: Flask, b
 
 
 @pytest.mark.parametrize("command", [["sessions", "list"], ["sessions", "revoke", "--account", "x"], ["purge"]])
-def test_a_state_in_memory_or_out_of_reach_is_one_line(tmp_path: Path, command: list[str]) -> None:
+def test_an_unreachable_state_is_one_line(tmp_path: Path, command: list[str]) -> None:
     in_memory = make_app(tmp_path / "one", state_url="memory://", accounts_url="sqlite:///accounts.sqlite3")
     in_memory.test_cli_runner().invoke(genesys_auth, ["init-db"])
     assert "memory" in one_line(in_memory.test_cli_runner().invoke(genesys_auth, command))
@@ -295,7 +295,7 @@ def test_a_state_in_memory_or_out_of_reach_is_one_line(tmp_path: Path, command: 
     assert "did not answer" in one_line(away.test_cli_runner().invoke(genesys_auth, command))
 
 
-def test_a_contact_center_that_is_mistyped_is_told_of(run: Invoke, begun: list[str]) -> None:
+def test_a_mistyped_contact_center_is_reported(run: Invoke, begun: list[str]) -> None:
     hint = "; contact center 'acmee' is not configured (configured: acme, globex)"
     ended = run("sessions", "revoke", "--contact-center", "acmee", "--yes")
     assert one_line(ended) == f"Error: no login session matches{hint}"

@@ -72,7 +72,7 @@ def has_put_aside(process: int) -> bool:
         return False
 
 
-def test_who_reads_the_first_line_only_is_no_fault(start: Start, tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(start: Start, tmp_path: Path) -> None:
     start("accounts", "import", rows(tmp_path, 3000)).communicate(timeout=PATIENCE)
     listing = start("accounts", "list")
     assert listing.stdout is not None
@@ -86,7 +86,7 @@ def test_who_reads_the_first_line_only_is_no_fault(start: Start, tmp_path: Path)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
-def test_output_that_cannot_be_written_is_one_line(start: Start) -> None:
+def test_a_full_output_device_is_one_line(start: Start) -> None:
     with Path("/dev/full").open("w") as full:
         listing = start("accounts", "list", stdout=full)
         _, errors = listing.communicate(timeout=PATIENCE)
@@ -94,7 +94,7 @@ def test_output_that_cannot_be_written_is_one_line(start: Start) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux has it")
-def test_an_import_that_is_interrupted_writes_nothing(start: Start, tmp_path: Path) -> None:
+def test_an_interrupted_import_writes_nothing(start: Start, tmp_path: Path) -> None:
     importing = start("accounts", "import", rows(tmp_path, 2000, password="a long password"))
     end = time.monotonic() + PATIENCE
     while not has_put_aside(importing.pid) and time.monotonic() < end:
@@ -105,7 +105,7 @@ def test_an_import_that_is_interrupted_writes_nothing(start: Start, tmp_path: Pa
     assert accounts(start) == 0
 
 
-def test_who_cannot_be_asked_is_told_of_the_option(start: Start) -> None:
+def test_without_a_terminal_revoke_names_the_option(start: Start) -> None:
     revoking = start("sessions", "revoke", "--session", "x")
     _, errors = revoking.communicate(timeout=PATIENCE)
     assert revoking.returncode == 1

@@ -299,7 +299,7 @@ def test_a_record_has_the_documented_fields_and_no_others(
         assert record.exc_info is None or fields["event"] == "receiver_failed"
 
 
-def test_what_the_records_of_walks_and_sessions_say(bench: Bench, told: Told) -> None:
+def test_records_of_walks_and_sessions_have_their_values(bench: Bench, told: Told) -> None:
     walks(bench)
     (good,) = told.fields("authenticated")
     assert (good["step"], good["outcome"], good["reason"]) == ("web_services", "authenticated", "")
@@ -320,13 +320,13 @@ def test_what_the_records_of_walks_and_sessions_say(bench: Bench, told: Told) ->
     assert (revoked["count"], revoked["detail"], revoked["address"]) == (1, "by an administrator", "")
 
 
-def test_an_outage_is_told_once_and_its_end_too(bench: Bench, told: Told) -> None:
+def test_an_outage_and_its_end_are_logged_once(bench: Bench, told: Told) -> None:
     state(bench)
     assert [fields["event"] for fields in told.fields()] == ["state_lost", "state_regained"]
     assert all(str(bench.folder / "state.sqlite3") in fields["detail"] for fields in told.fields())
 
 
-def test_an_outage_and_its_end_are_told_by_one_of_many(told: Told) -> None:
+def test_concurrent_requests_log_an_outage_once(told: Told) -> None:
     outage, many = Outage("the state"), 16
     with ThreadPoolExecutor(many) as pool:
         for number in range(1, 20):
@@ -335,7 +335,7 @@ def test_an_outage_and_its_end_are_told_by_one_of_many(told: Told) -> None:
             assert [len(told.fields(event)) for event in ("state_lost", "state_regained")] == [number, number]
 
 
-def test_nothing_is_put_together_for_nobody(bench: Bench, told: Told) -> None:
+def test_disabled_records_collect_no_fields(bench: Bench, told: Told) -> None:
     logging.getLogger("flask_genesys_auth").setLevel(logging.INFO)
     assert not is_logged(Event.AUTHENTICATED)
     assert is_logged(Event.LOGGED_IN)
@@ -364,11 +364,11 @@ def test_an_event_has_no_fields_but_its_own(told: Told) -> None:
         ("\n" * 200, "\\n" * 50),
     ],
 )
-def test_text_from_outside_is_one_harmless_line(text: str, shown: str) -> None:
+def test_untrusted_text_is_escaped_on_one_line(text: str, shown: str) -> None:
     assert plain(text) == shown
 
 
-def test_a_template_that_asks_for_the_user_refuses_nobody(bench: Bench, told: Told) -> None:
+def test_a_template_reading_the_user_logs_no_refusal(bench: Bench, told: Told) -> None:
     client = bench.make_app().test_client()
     evil = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert client.post("/private", auth=ANN, headers=evil).status_code == 403

@@ -79,7 +79,7 @@ def break_state(app: Flask) -> Callable[[], None]:
     return lambda: setattr(state, "broken", True)
 
 
-def test_each_signal_is_sent_by_the_application_with_its_values(app: Flask, break_state: Callable[[], None]) -> None:
+def test_each_signal_has_its_sender_and_values(app: Flask, break_state: Callable[[], None]) -> None:
     heard: list[tuple[NamedSignal, Flask, dict[str, Any]]] = []
     with ExitStack() as stack:
         for signal in ALL:
@@ -112,9 +112,7 @@ def troubled(request: pytest.FixtureRequest, app: Flask) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("troubled")
-def test_a_receiver_in_trouble_changes_no_answer_and_keeps_no_other_from_hearing(
-    app: Flask, told: Told, break_state: Callable[[], None]
-) -> None:
+def test_a_failing_receiver_changes_nothing_else(app: Flask, told: Told, break_state: Callable[[], None]) -> None:
     heard: set[str] = set()
     with ExitStack() as stack:
         for signal in ALL:
@@ -130,7 +128,7 @@ def test_a_receiver_in_trouble_changes_no_answer_and_keeps_no_other_from_hearing
     assert all(record.exc_info for record in told.records if "receiver_failed" in record.getMessage())
 
 
-def test_a_receiver_of_another_application_hears_nothing(app: Flask, make_app: MakeApp) -> None:
+def test_receivers_of_other_applications_are_not_called(app: Flask, make_app: MakeApp) -> None:
     heard: list[object] = []
     with signals.authenticated.connected_to(lambda *_, **__: heard.append(1), make_app()):
         assert app.test_client().get("/private", auth=ANN).status_code == 200

@@ -56,7 +56,7 @@ def test_the_configuration_server_line_is_authenticated_by_the_second_step(lines
     assert list(steps(answer)) == ["salesforce", "configuration_server"]
 
 
-def test_the_web_services_line_is_rejected_by_genesys_and_authenticated_here(lines: dict[str, str]) -> None:
+def test_the_web_services_line_is_authenticated_by_the_third_step(lines: dict[str, str]) -> None:
     answer = ask_like_curl(lines["web_services"])
 
     assert answer.json["authenticatedBy"] == "web_services"
@@ -104,7 +104,7 @@ def test_everything_in_the_ready_file_is_printed(tmp_path: Path) -> None:
         assert person.get("password", "no password") in output
 
 
-def test_the_printed_command_runs_where_no_environment_is_activated(tmp_path: Path) -> None:
+def test_the_printed_command_runs_without_an_activated_environment(tmp_path: Path) -> None:
     own = RunningSample(tmp_path)
     assert own.process.stdout is not None
     try:
@@ -125,7 +125,7 @@ def test_the_printed_command_runs_where_no_environment_is_activated(tmp_path: Pa
     assert "pages.supervisor" in done.stdout
 
 
-def test_the_headers_of_the_ready_file_prove_whom_they_name(sample: RunningSample) -> None:
+def test_headers_of_the_ready_file_authenticate_their_users(sample: RunningSample) -> None:
     for step, headers in sample.ready["headers"].items():
         answer = ask(sample.url + "/api/v2/me", headers=headers)
         assert answer.status == 200, step
@@ -138,13 +138,13 @@ def test_the_headers_of_the_ready_file_prove_whom_they_name(sample: RunningSampl
         assert ask(sample.url + WALK, headers=headers).json["authenticatedBy"] == step
 
 
-def test_no_header_authenticated_request_sets_a_cookie(sample: RunningSample) -> None:
+def test_requests_with_header_credentials_set_no_cookie(sample: RunningSample) -> None:
     for headers in (*sample.ready["headers"].values(), {}):
         for path in (WALK, "/", "/healthz", "/api/v2/diagnostics/version"):
             assert "Set-Cookie" not in ask(sample.url + path, headers=headers).headers
 
 
-def test_a_wrong_password_is_one_plain_refusal(sample: RunningSample, lines: dict[str, str]) -> None:
+def test_a_wrong_password_is_refused(sample: RunningSample, lines: dict[str, str]) -> None:
     person = sample.ready["credentials"]["web_services"]
     wrong = lines["web_services"].replace(person["password"], "wrong")
     refused = ask_like_curl(wrong.replace(WALK, "/api/v2/me"))
@@ -155,7 +155,7 @@ def test_a_wrong_password_is_one_plain_refusal(sample: RunningSample, lines: dic
     assert ask_like_curl(lines["web_services"].replace(WALK, "/api/v2/me")).status == 200
 
 
-def test_an_agent_is_no_supervisor(sample: RunningSample) -> None:
+def test_an_agent_is_not_a_supervisor(sample: RunningSample) -> None:
     headers = sample.ready["headers"]
     as_page = {"Accept": "text/html"}
 
@@ -181,14 +181,14 @@ def test_home_draws_the_walk_of_its_own_request(sample: RunningSample) -> None:
     assert "Hello, anonymous" in ask(sample.url + "/").text
 
 
-def test_the_unprotected_addresses_answer_everybody(sample: RunningSample) -> None:
+def test_unprotected_endpoints_answer_anonymous_clients(sample: RunningSample) -> None:
     assert ask(sample.url + "/healthz").json == {"statusCode": 0}
     version = ask(sample.url + "/api/v2/diagnostics/version").json
     assert version["statusCode"] == 0
     assert re.match(r"\d+\.\d+", version["version"])
 
 
-def test_the_ready_file_is_for_its_owner_alone(sample: RunningSample) -> None:
+def test_only_its_owner_can_read_the_ready_file(sample: RunningSample) -> None:
     assert stat.S_IMODE(sample.ready_file.stat().st_mode) == 0o600
     assert sample.ready["pid"] == sample.process.pid
 

@@ -48,7 +48,7 @@ def headers_of(words: str, sample: RunningSample) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("request_", "words", "status", "body"), rows("Asked and answered"))
-def test_what_is_asked_is_answered_as_the_page_says(
+def test_documented_requests_get_documented_responses(
     sample: RunningSample, request_: str, words: str, status: str, body: str
 ) -> None:
     method, _, path = request_.partition(" ")
@@ -63,7 +63,7 @@ def demonstration(folder: Path, **settings: Any) -> Flask:
     return build_app(configuration, folder)
 
 
-def test_every_address_of_the_page_is_there_with_its_methods_and_no_other(tmp_path: Path) -> None:
+def test_documented_endpoints_and_methods_are_complete(tmp_path: Path) -> None:
     saml = {"identity_providers": {"company": {"metadata": "https://idp.example/metadata"}}}
     centers = {"acme": {"web_services": {}, "saml": saml}}
     app = demonstration(tmp_path, public_url="http://127.0.0.1:5000", state_url="memory://", contact_centers=centers)
@@ -83,17 +83,17 @@ def test_every_address_of_the_page_is_there_with_its_methods_and_no_other(tmp_pa
 
 
 @pytest.mark.parametrize("cells", rows("Refusals"), ids=lambda cells: cells[0])
-def test_a_refusal_is_as_the_page_says(cells: list[str]) -> None:
+def test_refusals_are_as_documented(cells: list[str]) -> None:
     name, status, number, message, _, _ = cells
     refusal: type[refusals.Refusal] = getattr(refusals, code(name))
     assert (refusal.code, refusal.status_code, refusal.message) == (int(status), int(number), message)
 
 
-def test_every_refusal_is_on_the_page() -> None:
+def test_every_refusal_is_documented() -> None:
     assert {code(cells[0]) for cells in rows("Refusals")} == {one.__name__ for one in refusals.Refusal.__subclasses__()}
 
 
-def test_throttled_and_unavailable_come_with_their_header(tmp_path: Path) -> None:
+def test_throttled_and_unavailable_have_retry_after(tmp_path: Path) -> None:
     app = Flask("portal", instance_path=str(tmp_path))
     app.secret_key = "k" * 32
     server = {"url": unused_url(), "client_id": "portal", "client_secret": "secret"}

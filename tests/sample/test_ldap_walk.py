@@ -92,7 +92,7 @@ def walks(own_slapd: SlapdServer, tmp_path_factory: pytest.TempPathFactory) -> I
             yield Walks(running, own_slapd, sally)
 
 
-def test_each_step_in_turn_and_an_outage_that_is_no_wrong_password(walks: Walks) -> None:
+def test_each_step_in_turn_and_an_outage(walks: Walks) -> None:
     ldap_name, authenticated = "configuration_server", "authenticated"
     assert walks.steps(walks.salesforce) == [("salesforce", authenticated)]
     assert walks.steps(basic("lena")) == [("salesforce", "not_applicable"), (ldap_name, authenticated)]

@@ -62,7 +62,7 @@ def basic(name: str) -> dict[str, str]:
     return dict(urllib3.make_headers(basic_auth=f"{name}:{name} knows"))
 
 
-def test_it_brings_no_emulators_and_knows_no_credentials(configured: RunningSample) -> None:
+def test_own_configurations_start_no_emulators(configured: RunningSample) -> None:
     assert set(configured.ready["addresses"]) == {"application"}
     assert configured.ready["credentials"] == configured.ready["headers"] == {}
     assert Path(configured.ready["configuration"]).name == "settings.toml"
@@ -82,7 +82,7 @@ def test_the_walk_is_for_administrators(configured: RunningSample) -> None:
     assert shown.json["steps"][0]["reason"] == "disabled"
 
 
-def test_home_shows_reasons_to_administrators_and_outcomes_to_whom_they_are_about(configured: RunningSample) -> None:
+def test_home_shows_reasons_to_administrators_only(configured: RunningSample) -> None:
     anonymous = ask(configured.url + "/").text
     agent = ask(configured.url + "/", headers=basic("agnes")).text
     administrator = ask(configured.url + "/", headers=basic("ada")).text
@@ -96,7 +96,7 @@ def test_home_shows_reasons_to_administrators_and_outcomes_to_whom_they_are_abou
     assert "is-not_applicable" not in anonymous
 
 
-def test_a_page_leads_to_the_form_and_the_form_has_no_saml(configured: RunningSample) -> None:
+def test_without_saml_the_form_has_no_saml_button(configured: RunningSample) -> None:
     sent = ask(configured.url + "/agent", headers={"Accept": "text/html"})
     assert sent.status == 302
     assert sent.headers["Location"] == "/login?next=/agent"
@@ -106,7 +106,7 @@ def test_a_page_leads_to_the_form_and_the_form_has_no_saml(configured: RunningSa
     assert "SAML" not in form
 
 
-def test_flask_commands_know_the_application(configured: RunningSample) -> None:
+def test_flask_commands_find_the_application(configured: RunningSample) -> None:
     folder = Path(configured.ready["configuration"]).parent
     listed = flask(folder, "genesys-auth", "endpoints")
 
@@ -114,7 +114,7 @@ def test_flask_commands_know_the_application(configured: RunningSample) -> None:
     assert "ROLE_SUPERVISOR" in listed
 
 
-def test_without_a_configuration_the_factory_says_what_to_do() -> None:
+def test_without_a_configuration_the_factory_gives_advice() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "GENESYS_AUTH_CONFIG"}
     code = "import sample_app; sample_app.create_app()"
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
@@ -124,7 +124,7 @@ def test_without_a_configuration_the_factory_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("proxies", ["true", "-1", '"one"', "1.5"])
-def test_what_is_no_number_of_proxies_is_refused(tmp_path: Path, proxies: str) -> None:
+def test_invalid_numbers_of_proxies_are_refused(tmp_path: Path, proxies: str) -> None:
     path = tmp_path / "settings.toml"
     path.write_text(f"SAMPLE_PROXIES = {proxies}\n{CONFIGURATION}")
     with pytest.raises(ConfigurationError, match="SAMPLE_PROXIES: must be the number"):
@@ -132,7 +132,7 @@ def test_what_is_no_number_of_proxies_is_refused(tmp_path: Path, proxies: str) -
 
 
 @pytest.mark.parametrize(("proxies", "seen"), [(0, "127.0.0.1"), (1, "192.0.2.7"), (2, "198.51.100.1")])
-def test_only_the_proxies_in_front_say_who_asks(tmp_path: Path, proxies: int, seen: str) -> None:
+def test_only_configured_proxies_set_the_client_address(tmp_path: Path, proxies: int, seen: str) -> None:
     path = tmp_path / "settings.toml"
     path.write_text(f"SAMPLE_PROXIES = {proxies}\n{CONFIGURATION}")
     app = build_app(read_configuration(path), tmp_path)

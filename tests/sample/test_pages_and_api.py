@@ -64,7 +64,7 @@ def test_the_form_logs_in_and_the_session_is_resumed(client: FlaskClient) -> Non
     assert "Sign out" in page
 
 
-def test_the_form_goes_back_to_the_page_asked_for(client: FlaskClient) -> None:
+def test_the_form_returns_to_the_requested_page(client: FlaskClient) -> None:
     assert 'value="/agent?day=1"' in client.get("/login?next=/agent%3Fday%3D1").text
     assert log_in(client, next="/agent?day=1")[:2] == (303, "/agent?day=1")
 
@@ -95,7 +95,7 @@ def test_a_wrong_password_shows_the_form_again(client: FlaskClient) -> None:
     assert client.get("/agent", headers={"Accept": "text/html"}).status_code == 302
 
 
-def test_too_many_wrong_passwords_ask_to_wait(client: FlaskClient) -> None:
+def test_too_many_wrong_passwords_are_429(client: FlaskClient) -> None:
     assert [log_in(client, "wrong")[0] for _ in range(3)] == [401] * 3
     answer = client.post("/login", data={"user_name": "wendy", "password": PASSWORD})
 
@@ -104,7 +104,7 @@ def test_too_many_wrong_passwords_ask_to_wait(client: FlaskClient) -> None:
     assert "Please wait" in answer.text
 
 
-def test_accounts_that_cannot_be_read_are_no_wrong_password(app: Flask, client: FlaskClient, tmp_path: Path) -> None:
+def test_unavailable_accounts_are_not_a_wrong_password(app: Flask, client: FlaskClient, tmp_path: Path) -> None:
     accounts_of(app).close()
     (tmp_path / "accounts.sqlite3").write_bytes(b"this is no database" * 100)
     answer = client.post("/login", data={"user_name": "wendy", "password": PASSWORD})
@@ -126,7 +126,7 @@ def test_logging_out_ends_the_session(client: FlaskClient) -> None:
     assert client.post("/logout").status_code == 303
 
 
-def test_another_site_logs_nobody_out(client: FlaskClient) -> None:
+def test_another_site_cannot_log_users_out(client: FlaskClient) -> None:
     log_in(client)
 
     assert client.post("/logout", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
@@ -146,7 +146,7 @@ def test_the_api_ends_the_contact_center_session(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("sent", "code"), [({}, 1), ([], 1), ({"operationName": "MakeCoffee"}, 10), ({"operationName": 5}, 10)]
 )
-def test_another_operation_is_refused_in_the_envelope(client: FlaskClient, sent: object, code: int) -> None:
+def test_unknown_operations_get_an_error_envelope(client: FlaskClient, sent: object, code: int) -> None:
     answer = client.post("/api/v2/me", json=sent, auth=("wendy", PASSWORD))
 
     assert answer.status_code == 400
@@ -178,7 +178,7 @@ def test_what_a_page_shows_of_an_account_is_escaped(app: Flask, client: FlaskCli
     assert "&lt;script&gt;" in page
 
 
-def test_a_page_that_is_not_there_leads_home_whoever_asks(client: FlaskClient) -> None:
+def test_the_not_found_page_links_home(client: FlaskClient) -> None:
     log_in(client)
     for headers in ({}, {"Origin": "https://evil.example"}):
         answer = client.post("/nope", headers=headers) if headers else client.get("/nope")
@@ -189,7 +189,7 @@ def test_a_page_that_is_not_there_leads_home_whoever_asks(client: FlaskClient) -
     assert client.get("/agent").status_code == 200
 
 
-def test_who_lacks_a_role_is_shown_the_way_home(client: FlaskClient) -> None:
+def test_users_without_a_role_see_a_link_home(client: FlaskClient) -> None:
     log_in(client)
     refused = client.get("/supervisor", headers={"Accept": "text/html"})
     assert refused.status_code == 403

@@ -24,7 +24,7 @@ def listens(url: str) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_it_and_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
+def test_a_signal_stops_it_cleanly(tmp_path: Path, number: int) -> None:
     running = RunningSample(tmp_path)
     addresses = running.ready["addresses"]
     assert set(addresses) == {"application", "salesforce", "genesys", "identity_provider"}
@@ -40,7 +40,7 @@ def test_a_signal_stops_it_and_leaves_nothing_behind(tmp_path: Path, number: int
     assert not running.ready_file.exists()
 
 
-def test_a_taken_port_is_one_plain_sentence() -> None:
+def test_a_port_in_use_is_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         status, output, errors = run("--port", str(port))
@@ -53,7 +53,7 @@ def test_a_taken_port_is_one_plain_sentence() -> None:
     )
 
 
-def test_a_host_of_another_machine_is_one_plain_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_foreign_host_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--host", "192.0.2.1", "--port", "0", "--config", str(tmp_path / "none.toml")]) == 1
     errors = capsys.readouterr().err
 
@@ -89,7 +89,7 @@ def test_a_port_is_a_number(capsys: pytest.CaptureFixture[str], port: str) -> No
 
 
 @pytest.mark.parametrize("place", ["nowhere/ready.json", "folder"])
-def test_a_ready_file_that_cannot_be_is_told_by_its_name_before_anything_starts(tmp_path: Path, place: str) -> None:
+def test_an_unwritable_ready_file_is_reported_first(tmp_path: Path, place: str) -> None:
     (tmp_path / "folder").mkdir()
     wanted = tmp_path / place
     status, output, errors = run("--port", "0", "--ready-file", str(wanted))
@@ -100,7 +100,7 @@ def test_a_ready_file_that_cannot_be_is_told_by_its_name_before_anything_starts(
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_ctrl_c_while_it_starts_is_no_traceback() -> None:
+def test_ctrl_c_during_the_start_prints_no_traceback() -> None:
     process = start("--port", "0", environment={"PYTHONVERBOSE": "1"})
     assert process.stderr is not None
     # The extension is imported after the signals are listened to, and long before anything runs.
@@ -126,9 +126,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_configuration_says_what_is_wrong_with_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_a_bad_configuration_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     text, finding = BAD[name]
     path = tmp_path / name
     if text is not None:
@@ -144,7 +142,7 @@ def test_a_bad_configuration_says_what_is_wrong_with_it(
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_a_missing_configuration_ends_the_command_with_status_2(tmp_path: Path) -> None:
+def test_a_missing_configuration_is_status_2(tmp_path: Path) -> None:
     status, output, errors = run("--port", "0", "--config", str(tmp_path / "missing.toml"))
 
     assert (status, output) == (2, "")

@@ -27,14 +27,14 @@ def test_every_endpoint_is_protected_unless_it_says_otherwise(app: Flask) -> Non
     assert client.get("/open").status_code == 200
 
 
-def test_roles_are_asked_for_after_authentication(app: Flask) -> None:
+def test_roles_are_checked_after_authentication(app: Flask) -> None:
     client = app.test_client()
     assert client.get("/supervisors").status_code == 401
     assert client.get("/supervisors", auth=ANN).status_code == 403
     assert client.get("/supervisors", auth=SUE).status_code == 200
 
 
-def test_unprotected_returns_the_very_function() -> None:
+def test_unprotected_returns_the_same_function() -> None:
     def view() -> str:
         return ""
 
@@ -43,7 +43,7 @@ def test_unprotected_returns_the_very_function() -> None:
 
 
 @pytest.mark.parametrize("above", [True, False])
-def test_marks_stand_in_any_order_around_the_route(make_app: MakeApp, above: bool) -> None:
+def test_marks_work_above_and_below_route(make_app: MakeApp, above: bool) -> None:
     app = make_app({"protect_by_default": False})
 
     def place(rule: str, mark: Callable[[Any], Any], view: Callable[..., Any]) -> None:
@@ -95,7 +95,7 @@ def test_a_mark_hidden_by_a_careless_wrapper_still_refuses(make_app: MakeApp) ->
     assert client.get("/hidden-roles", auth=SUE).status_code == 200
 
 
-def test_roles_add_up_over_decorators_and_blueprints(make_app: MakeApp) -> None:
+def test_roles_of_decorators_and_blueprints_add_up(make_app: MakeApp) -> None:
     app = make_app()
     desk = roles_required("ROLE_AGENT")(Blueprint("desk", __name__, url_prefix="/desk"))
 
@@ -115,7 +115,7 @@ def test_roles_add_up_over_decorators_and_blueprints(make_app: MakeApp) -> None:
     assert app.test_client().get("/desk/lead", auth=SUE).status_code == 403
 
 
-def test_a_whole_blueprint_is_unprotected_nested_ones_too_and_nearer_wins(make_app: MakeApp) -> None:
+def test_unprotected_blueprints_include_nested_ones_without_marks(make_app: MakeApp) -> None:
     app = make_app()
     outer = unprotected(Blueprint("outer", __name__, url_prefix="/outer"))
     inner = Blueprint("inner", __name__, url_prefix="/inner")
@@ -191,12 +191,12 @@ def test_contradicting_marks_are_an_error() -> None:
 
 
 @pytest.mark.parametrize("target", [7, "view", object()])
-def test_only_what_can_be_a_view_is_marked(target: object) -> None:
+def test_only_views_can_be_marked(target: object) -> None:
     with pytest.raises(ConfigurationError, match="is not a view"):
         unprotected(target)  # type: ignore[type-var]  # no view
 
 
-def test_roles_need_names_and_classes_must_be_views() -> None:
+def test_roles_required_rejects_invalid_arguments() -> None:
     with pytest.raises(ConfigurationError, match="takes the names"):
         roles_required()
     with pytest.raises(ConfigurationError, match="takes the names"):
@@ -207,7 +207,7 @@ def test_roles_need_names_and_classes_must_be_views() -> None:
         unprotected(print)
 
 
-def test_static_files_need_nobody_and_vary_with_nobody(app: Flask) -> None:
+def test_static_files_are_unprotected(app: Flask) -> None:
     answer = app.test_client().get("/genesys-auth/static/genesys_auth.css")
     assert answer.status_code == 200
     assert "Cookie" not in answer.headers.get("Vary", "")
@@ -215,7 +215,7 @@ def test_static_files_need_nobody_and_vary_with_nobody(app: Flask) -> None:
     answer.close()
 
 
-def test_a_view_that_only_calls_itself_static_is_protected(make_app: MakeApp) -> None:
+def test_a_view_named_static_is_protected(make_app: MakeApp) -> None:
     app = make_app()
     fake = Blueprint("fake", __name__, url_prefix="/fake")
     fake.add_url_rule("/", "static", lambda: "mine")
@@ -224,7 +224,7 @@ def test_a_view_that_only_calls_itself_static_is_protected(make_app: MakeApp) ->
     assert app.test_client().get("/fake/", auth=ANN).status_code == 200
 
 
-def test_unprotected_endpoints_are_named_in_the_configuration(make_app: MakeApp) -> None:
+def test_unprotected_endpoints_can_be_configured(make_app: MakeApp) -> None:
     app = make_app({"unprotected_endpoints": ["private", "marked"]})
     client = app.test_client()
     assert client.get("/private").status_code == 200
@@ -232,7 +232,7 @@ def test_unprotected_endpoints_are_named_in_the_configuration(make_app: MakeApp)
     assert policy_of(app, "private").source == "configuration"
 
 
-def test_404_405_and_automatic_options_are_flasks(app: Flask) -> None:
+def test_flask_answers_404_405_and_automatic_options(app: Flask) -> None:
     client = app.test_client()
     assert client.get("/nowhere").status_code == 404
     assert client.delete("/private").status_code == 405
@@ -252,7 +252,7 @@ def test_a_view_that_handles_options_itself_is_protected(make_app: MakeApp) -> N
     assert client.options("/options", auth=ANN).data == b"mine"
 
 
-def test_policies_read_as_words(app: Flask) -> None:
+def test_policies_have_a_readable_text(app: Flask) -> None:
     assert str(policy_of(app, "supervisors")) == "protected (ROLE_SUPERVISOR)"
     assert str(policy_of(app, "private")) == "protected"
     assert str(policy_of(app, "open_")) == "unprotected"

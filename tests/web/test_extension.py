@@ -67,7 +67,7 @@ class TokenFirst(Token):
 not_a_step = object()
 
 
-def test_a_second_init_app_on_one_application_is_an_error_that_says_the_cure(make_app: MakeApp) -> None:
+def test_a_second_init_app_is_an_error(make_app: MakeApp) -> None:
     app = make_app()
     with pytest.raises(ConfigurationError, match="call init_app once"):
         GenesysAuth().init_app(app)
@@ -102,7 +102,7 @@ def test_two_applications_on_one_store_never_accept_each_others_sessions(make_ap
         assert theirs.get("/private").status_code == status
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_settings_are_reported_together(tmp_path: Path) -> None:
     app = Flask("bare", instance_path=str(tmp_path))
     with pytest.raises(ConfigurationError, match="GENESYS_AUTH"):
         GenesysAuth(app)
@@ -121,7 +121,7 @@ def test_login_disabled_is_refused_outside_testing(make_app: MakeApp) -> None:
     assert app.test_client().get("/private").status_code == 401  # ours refuses all the same
 
 
-def test_cookies_are_lax_http_only_and_secure_where_the_address_is(make_app: MakeApp) -> None:
+def test_session_cookies_get_secure_defaults(make_app: MakeApp) -> None:
     plain = make_app()
     assert plain.config["SESSION_COOKIE_SAMESITE"] == "Lax"
     assert plain.config["SESSION_COOKIE_HTTPONLY"] is True
@@ -131,7 +131,7 @@ def test_cookies_are_lax_http_only_and_secure_where_the_address_is(make_app: Mak
     assert public.config["SESSION_COOKIE_SAMESITE"] == "Strict"  # nothing here needs Lax
 
 
-def test_the_walk_waits_until_somebody_asks(make_app: MakeApp) -> None:
+def test_unprotected_views_walk_only_on_demand(make_app: MakeApp) -> None:
     asked: list[str] = []
 
     class Counting(Token):
@@ -158,7 +158,7 @@ def test_extra_steps_are_objects_classes_or_names(make_app: MakeApp, given: Any)
     assert "Token" in refused.headers.getlist("WWW-Authenticate")
 
 
-def test_extra_steps_of_the_configuration_stand_where_they_say(make_app: MakeApp) -> None:
+def test_configured_extra_steps_keep_their_position(make_app: MakeApp) -> None:
     app = make_app({"extra_steps": ["tests.web.test_extension:TokenFirst"]})
     assert runtime(app).contact_centers["acme"].steps[0].name == "token"
 
@@ -170,12 +170,12 @@ def test_extra_steps_of_the_configuration_stand_where_they_say(make_app: MakeApp
         ("tests.web.test_extension:not_a_step", "is not a step"),
     ],
 )
-def test_extra_steps_that_are_none_are_an_error(make_app: MakeApp, given: str, message: str) -> None:
+def test_invalid_extra_steps_are_an_error(make_app: MakeApp, given: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make_app({"extra_steps": [given]})
 
 
-def test_a_directory_of_ones_own(make_app: MakeApp) -> None:
+def test_the_application_may_have_its_own_directory(make_app: MakeApp) -> None:
     table = {
         "configuration_server": {"directory": "tests.web.test_extension:Person", "url": "https://gws.internal"},
         "web_services": {},
@@ -204,14 +204,14 @@ def test_web_services_needs_a_store_with_passwords(make_app: MakeApp) -> None:
     assert not isinstance(runtime(app).accounts, PasswordStore)
 
 
-def test_a_state_of_ones_own(make_app: MakeApp) -> None:
+def test_the_application_may_have_its_own_state(make_app: MakeApp) -> None:
     state = MemoryState("mine")
     app = make_app(state=state)
     assert runtime(app).state is state
     assert app.test_client(user=ANN[0]).get("/private").status_code == 200
 
 
-def test_the_state_makes_its_own_tables_and_folder(make_app: MakeApp, tmp_path: Path) -> None:
+def test_the_state_creates_its_tables_and_folder(make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app({"state_url": f"sqlite:///{tmp_path / 'new' / 'state.sqlite3'}"})
     client = app.test_client(user=ANN[0])
     assert client.get("/private").status_code == 200
@@ -219,7 +219,7 @@ def test_the_state_makes_its_own_tables_and_folder(make_app: MakeApp, tmp_path: 
     assert (tmp_path / "new" / "state.sqlite3").exists()
 
 
-def test_walks_end_in_one_signal_each(make_app: MakeApp) -> None:
+def test_each_walk_sends_one_signal(make_app: MakeApp) -> None:
     app = make_app()
     heard: list[str] = []
 
@@ -240,7 +240,7 @@ def test_walks_end_in_one_signal_each(make_app: MakeApp) -> None:
     accounts_of(app).close()
 
 
-def test_why_a_login_failed_is_in_the_log_without_secrets(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_logins_are_logged_without_secrets(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     client = make_app().test_client()
     client.get("/private", auth=("ann@acme.example", "s3cret-guess"))
     client.get("/private", headers={"ssid": "00Dxx!s3cret", "surl": "https://evil.example/id/x"})

@@ -81,7 +81,7 @@ def form(password: str = ANN_PASSWORD) -> dict[str, str]:
     return {"user": ANN_NAME, "password": password}
 
 
-def test_a_form_logs_in_by_the_basic_steps(app: Flask) -> None:
+def test_a_login_form_uses_the_basic_steps(app: Flask) -> None:
     client = app.test_client()
     assert client.post("/login", data=form("wrong")).get_json() == {"authenticated": False, "by": None}
     assert client.get("/private").status_code == 401
@@ -90,7 +90,7 @@ def test_a_form_logs_in_by_the_basic_steps(app: Flask) -> None:
     assert client.post("/private").status_code == 200
 
 
-def test_login_user_works_unchanged_and_makes_a_session_of_the_server(app: Flask) -> None:
+def test_login_user_begins_a_login_session(app: Flask) -> None:
     client = app.test_client()
     assert client.post("/login-mine").get_json() == {"user": ANN_NAME, "by": "application"}
     assert client.get("/private").get_json()["by"] == "application"
@@ -117,7 +117,7 @@ def test_a_new_login_changes_the_session_id_and_ends_the_former_session(app: Fla
     assert client.get("/private").status_code == 200
 
 
-def test_logging_out_ends_the_servers_session_too(app: Flask) -> None:
+def test_logout_ends_the_login_session_on_the_server(app: Flask) -> None:
     for path in ("/logout", "/logout-mine"):
         client = app.test_client()
         client.post("/login", data=form())
@@ -131,7 +131,7 @@ def test_logging_out_ends_the_servers_session_too(app: Flask) -> None:
         assert stolen.get("/private").status_code == 401, path
 
 
-def test_signals_of_both_are_sent(app: Flask) -> None:
+def test_signals_of_both_packages_are_sent(app: Flask) -> None:
     heard: list[str] = []
 
     def note(name: str) -> Any:
@@ -155,7 +155,7 @@ def test_signals_of_both_are_sent(app: Flask) -> None:
     assert sorted(heard) == ["fl in", "fl out", "in", "out"]
 
 
-def test_a_header_or_nobody_sets_no_cookie(make_app: MakeApp) -> None:
+def test_header_and_anonymous_requests_set_no_cookie(make_app: MakeApp) -> None:
     app = make_app(flask_config={"PERMANENT_SESSION_LIFETIME": 60})
     add_login_views(app)
 
@@ -180,14 +180,14 @@ def test_a_header_or_nobody_sets_no_cookie(make_app: MakeApp) -> None:
     assert "Set-Cookie" in client.get("/writes", auth=ANN).headers  # the view's own writes are kept
 
 
-def test_a_wrong_header_outranks_a_good_cookie(app: Flask) -> None:
+def test_a_wrong_header_overrides_a_good_cookie(app: Flask) -> None:
     client = app.test_client(user=ANN_NAME)
     assert client.get("/private").status_code == 200
     assert client.get("/private", auth=(ANN_NAME, "wrong")).status_code == 401
     assert client.get("/who", auth=(ANN_NAME, "wrong")).get_json()["user"] == ""
 
 
-def test_flask_logins_own_decorator_refuses_as_ours_does(app: Flask) -> None:
+def test_flask_logins_decorator_refuses_as_ours_does(app: Flask) -> None:
     answer = app.test_client().get("/fl")
     assert answer.status_code == 401
     assert answer.get_json()["statusCode"] == 20
@@ -205,7 +205,7 @@ def test_disabling_an_account_ends_its_sessions_at_once(app: Flask) -> None:
     assert client.get("/private").status_code == 200
 
 
-def test_an_administrator_revokes(app: Flask) -> None:
+def test_an_administrator_revokes_sessions(app: Flask) -> None:
     auth = GenesysAuth()
     heard: list[int] = []
 
@@ -244,7 +244,7 @@ def test_an_unreadable_state_is_503_and_the_cookie_survives(make_app: MakeApp) -
     assert client.get("/private").status_code == 200
 
 
-def test_a_login_that_the_state_cannot_keep_is_503(make_app: MakeApp) -> None:
+def test_a_login_that_cannot_be_stored_is_503(make_app: MakeApp) -> None:
     state = BreakableState("tests")
     app = make_app(state=state)
     add_login_views(app)
@@ -268,7 +268,7 @@ def test_a_login_form_of_another_site_is_refused(app: Flask) -> None:
     assert client.get("/private").status_code == 200
 
 
-def test_after_a_logout_or_a_time_out_a_page_asks_before_the_next_login(make_app: MakeApp) -> None:
+def test_logout_and_timeout_show_a_page_before_login(make_app: MakeApp) -> None:
     app = make_app({"login_view": "open_"})
     add_login_views(app)
     navigate = {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}
@@ -348,7 +348,7 @@ def test_an_applications_own_manager_keeps_its_remember_cookie(make_app: MakeApp
     assert client.get("/private").status_code == 401
 
 
-def test_a_manager_with_loaders_is_an_error_unless_they_are_taken_over(make_app: MakeApp) -> None:
+def test_a_manager_with_loaders_needs_take_over_loaders(make_app: MakeApp) -> None:
     def with_loader(app: Flask) -> None:
         manager = LoginManager()
         manager.init_app(app)
@@ -368,7 +368,7 @@ def test_a_manager_attached_later_is_an_error_at_the_first_request(make_app: Mak
         app.test_client().get("/open")
 
 
-def test_login_user_needs_to_know_the_contact_center(make_app: MakeApp) -> None:
+def test_login_user_needs_a_contact_center(make_app: MakeApp) -> None:
     app = make_app({"contact_centers": {"acme": {}, "globex": {}}}, accounts=OwnStore())
 
     @app.get("/log-in")
@@ -385,7 +385,7 @@ def test_login_user_needs_to_know_the_contact_center(make_app: MakeApp) -> None:
     assert client.get("/private", headers={"ContactCenterId": "acme"}).status_code == 401
 
 
-def test_the_test_client_says_what_it_cannot_do(make_app: MakeApp) -> None:
+def test_the_test_client_reports_unsupported_uses(make_app: MakeApp) -> None:
     app = own_app(make_app)
     with pytest.raises(ConfigurationError, match="its own account store"):
         app.test_client(user="ann")
@@ -395,14 +395,14 @@ def test_the_test_client_says_what_it_cannot_do(make_app: MakeApp) -> None:
     assert two.test_client(user=Own("ann"), contact_center="globex").get("/private").status_code == 200
 
 
-def test_a_user_left_in_an_outer_application_context_does_not_leak(app: Flask) -> None:
+def test_a_user_in_an_outer_context_does_not_leak(app: Flask) -> None:
     with app.app_context():
         assert app.test_client().get("/private", auth=ANN).status_code == 200
         g._login_user = accounts_of(app).get_by_name("acme", ANN_NAME)
         assert app.test_client().get("/who").get_json()["user"] == ""
 
 
-def test_a_store_that_asks_who_that_is_meets_nobody(make_app: MakeApp) -> None:
+def test_a_store_reading_current_user_gets_an_anonymous_user(make_app: MakeApp) -> None:
     class Curious(OwnStore):
         def get(self, account_id: str) -> Own | None:
             assert not current_decision.authenticated
@@ -417,7 +417,7 @@ def test_a_store_that_asks_who_that_is_meets_nobody(make_app: MakeApp) -> None:
     assert client.get("/private").get_json()["user"] == "ann"
 
 
-def test_a_remembered_id_of_another_shape_is_nobody(app: Flask) -> None:
+def test_a_malformed_remembered_id_is_anonymous(app: Flask) -> None:
     client = app.test_client()
     with client.session_transaction() as browser:
         browser[LOGIN] = ["not", "text"]
@@ -482,7 +482,7 @@ def test_contract_login_writes_the_id_before_its_signal(bare: Flask) -> None:
     assert seen == ["ann"]
 
 
-def test_contract_by_itself_a_session_beats_a_header(bare: Flask) -> None:
+def test_contract_a_session_overrides_a_header(bare: Flask) -> None:
     bare.login_manager.user_loader(lambda account_id: Own(account_id))  # type: ignore[attr-defined]
     bare.login_manager.request_loader(lambda request: Own("header"))  # type: ignore[attr-defined]
     bare.add_url_rule("/", view_func=lambda: flask_login.current_user.user_name)
@@ -493,7 +493,7 @@ def test_contract_by_itself_a_session_beats_a_header(bare: Flask) -> None:
     assert client.get("/").data == b"cookie"
 
 
-def test_contract_login_disabled_switches_flask_logins_decorator_off(bare: Flask) -> None:
+def test_contract_login_disabled_disables_flask_logins_decorator(bare: Flask) -> None:
     bare.login_manager.request_loader(lambda request: None)  # type: ignore[attr-defined]
     bare.add_url_rule("/", view_func=flask_login.login_required(lambda: "in"))
     assert bare.test_client().get("/").status_code == 401

@@ -84,9 +84,7 @@ def troubles(checks: Look, app: Flask) -> dict[str, str]:
         ("q7#x", "failure"),
     ],
 )
-def test_a_secret_key_that_could_be_guessed_is_told_and_never_shown(
-    build: Build, secret: str | bytes, status: str
-) -> None:
+def test_weak_secret_keys_are_reported_but_never_shown(build: Build, secret: str | bytes, status: str) -> None:
     app = build()
     app.secret_key = secret
     (check,) = secret_checks(app)
@@ -95,7 +93,7 @@ def test_a_secret_key_that_could_be_guessed_is_told_and_never_shown(
     assert len(shown) < 5 or shown not in f"{check.finding}{check.advice}"
 
 
-def test_random_keys_are_never_told_to_be_made_of_words(build: Build) -> None:
+def test_random_keys_are_not_reported_as_words(build: Build) -> None:
     app = build()
     for make in (secrets.token_urlsafe, secrets.token_bytes, secrets.token_hex):
         for _ in range(200):
@@ -103,12 +101,12 @@ def test_random_keys_are_never_told_to_be_made_of_words(build: Build) -> None:
             assert [check.status for check in secret_checks(app)] == ["ok"]
 
 
-def test_fallbacks_of_the_secret_key_are_looked_at_as_well(build: Build) -> None:
+def test_secret_key_fallbacks_are_checked(build: Build) -> None:
     app = build({"SECRET_KEY_FALLBACKS": [secrets.token_urlsafe(32), "dev"]})
     assert [check.status for check in secret_checks(app)] == ["ok", "ok", "failure"]
 
 
-def test_a_plain_application_has_no_trouble(build: Build) -> None:
+def test_a_plain_application_is_healthy(build: Build) -> None:
     app = build()
     for checks in (application_checks, access_checks, cookie_checks, flask_login_checks):
         assert troubles(checks, app) == {}
@@ -131,7 +129,7 @@ def test_a_proxy_needs_proxy_fix(build: Build) -> None:
     assert troubles(application_checks, app) == {name: "warning"}
 
 
-def test_whose_server_ends_tls_itself_says_that_there_is_no_proxy(build: Build) -> None:
+def test_proxy_fix_without_proxies_avoids_the_warning(build: Build) -> None:
     name = "application.proxy_fix"
     app = build(public_url=PUBLIC)
     assert "x_for=0, x_proto=0" in look(application_checks, app)[name].advice
@@ -145,35 +143,35 @@ def test_whose_server_ends_tls_itself_says_that_there_is_no_proxy(build: Build) 
 
 
 @pytest.mark.parametrize("flag", ["DEBUG", "TESTING"])
-def test_debugging_in_public_is_told(build: Build, flag: str) -> None:
+def test_debug_mode_in_public_is_reported(build: Build, flag: str) -> None:
     app = build({flag: True}, public_url="http://127.0.0.1:5000")
     assert troubles(application_checks, app) == {}
     app = build({flag: True}, public_url="http://portal.acme.example", allow_http=True)
     assert troubles(application_checks, app) == {f"application.{flag.lower()}": "warning"}
 
 
-def test_login_disabled_is_told_where_the_application_starts_with_it(build: Build) -> None:
+def test_login_disabled_is_reported(build: Build) -> None:
     app = build({"TESTING": True, "LOGIN_DISABLED": True})
     assert troubles(application_checks, app) == {"application.login_disabled": "failure"}
 
 
-def test_names_that_lead_nowhere_are_told(build: Build) -> None:
+def test_unknown_endpoint_names_are_reported(build: Build) -> None:
     app = build(login_view="login", unprotected_endpoints=["home"])
     assert troubles(access_checks, app) == {}
     app = build(login_view="logon", unprotected_endpoints=["hom"])
     assert troubles(access_checks, app) == {"access.login_view": "warning", "access.unprotected_endpoints": "warning"}
 
 
-def test_a_protected_login_view_is_told(build: Build) -> None:
+def test_a_protected_login_view_is_reported(build: Build) -> None:
     assert troubles(access_checks, build(login_view="home")) == {"access.login_view": "failure"}
 
 
-def test_a_contact_center_without_a_step_is_told(build: Build) -> None:
+def test_a_contact_center_without_steps_is_reported(build: Build) -> None:
     app = build(contact_centers={"acme": {"web_services": {}}, "globex": {}}, default_contact_center="acme")
     assert troubles(access_checks, app) == {"access.contact_centers.globex": "warning"}
 
 
-def test_many_open_endpoints_are_not_all_listed(build: Build) -> None:
+def test_long_lists_of_unprotected_endpoints_are_cut(build: Build) -> None:
     app = build()
     for place in range(20):
         app.add_url_rule(f"/{place}", f"page{place}", unprotected(lambda: ""))
@@ -196,20 +194,20 @@ def test_many_open_endpoints_are_not_all_listed(build: Build) -> None:
         ({"APPLICATION_ROOT": "/port"}, f"{PUBLIC}/portal", {"cookies.path": "failure"}),
     ],
 )
-def test_cookies_are_held_against_public_url(
+def test_cookies_are_checked_against_public_url(
     build: Build, config: dict[str, Any], address: str, expected: dict[str, str]
 ) -> None:
     assert troubles(cookie_checks, build(config, public_url=address, allow_http=True)) == expected
 
 
-def test_a_cookie_that_somebody_made_insecure_later_is_told(build: Build) -> None:
+def test_a_cookie_made_insecure_later_is_reported(build: Build) -> None:
     app = build(public_url=PUBLIC)
     assert troubles(cookie_checks, app) == {}
     app.config["SESSION_COOKIE_SECURE"] = False
     assert troubles(cookie_checks, app) == {"cookies.secure": "failure"}
 
 
-def test_a_cookie_path_must_hold_the_addresses_of_saml(build: Build, tmp_path: Path, key: SigningKey) -> None:
+def test_the_cookie_path_must_cover_the_saml_endpoints(build: Build, tmp_path: Path, key: SigningKey) -> None:
     described = provider_metadata("https://idp.example", "https://idp.example/sso", (key.certificate,))
     (tmp_path / "idp.xml").write_text(described)
     saml = {"identity_providers": {"okta": {"metadata": "idp.xml"}}}
@@ -218,7 +216,7 @@ def test_a_cookie_path_must_hold_the_addresses_of_saml(build: Build, tmp_path: P
     assert troubles(cookie_checks, build({"SESSION_COOKIE_PATH": "/app"}, **given)) == {"cookies.path": "failure"}
 
 
-def test_an_identity_provider_on_the_same_host_needs_another_cookie_name(build: Build) -> None:
+def test_a_provider_on_our_host_needs_another_cookie_name(build: Build) -> None:
     def given(metadata: str) -> dict[str, Any]:
         saml = {"identity_providers": {"dev": {"metadata": metadata}}}
         return {"public_url": "http://127.0.0.1:5000", "contact_centers": {"acme": {"saml": saml}}}
@@ -229,7 +227,7 @@ def test_an_identity_provider_on_the_same_host_needs_another_cookie_name(build: 
     assert troubles(cookie_checks, build(**other)) == {}
 
 
-def test_a_manager_of_the_application_is_looked_at(build: Build) -> None:
+def test_the_applications_login_manager_is_checked(build: Build) -> None:
     app = build(manager=True)
     assert troubles(flask_login_checks, app) == {}
     assert look(flask_login_checks, app)["flask_login.manager"].finding == "the application's own"
@@ -254,7 +252,7 @@ def test_a_manager_of_the_application_is_looked_at(build: Build) -> None:
         ({"REMEMBER_COOKIE_SECURE": True, "REMEMBER_COOKIE_DURATION": 60}, set()),
     ],
 )
-def test_settings_of_the_remember_cookie_that_bite_are_told(
+def test_dangerous_remember_cookie_settings_are_reported(
     build: Build, config: dict[str, Any], expected: set[str]
 ) -> None:
     found = troubles(flask_login_checks, build(config, manager=True, public_url=PUBLIC))

@@ -77,7 +77,7 @@ def test_without_both_headers_a_session_is_refused_and_basic_passes(app: Flask) 
     assert status(app, session=False, headers={}) == 200
 
 
-def test_reading_is_not_checked(app: Flask) -> None:
+def test_safe_methods_are_not_checked(app: Flask) -> None:
     client = app.test_client(user=ANN[0])
     cross = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
     assert client.get("/private", base_url="https://localhost", headers=cross).status_code == 200
@@ -98,7 +98,7 @@ def test_what_authenticated_counts_not_which_headers_are_there(make_app: MakeApp
     assert client.post("/private", headers={"Origin": "https://evil.example"}).get_json()["by"] == "token"
 
 
-def test_a_preflight_of_an_allowed_origin_is_answered_before_the_chain(app: Flask) -> None:
+def test_preflights_of_allowed_origins_are_answered(app: Flask) -> None:
     asked = {"Origin": FRIEND, "Access-Control-Request-Method": "POST"}
     answer = app.test_client().options("/private", headers=asked)
     assert answer.status_code == 204
@@ -129,7 +129,7 @@ def test_a_preflight_of_another_origin_gets_no_permission(app: Flask) -> None:
     assert "Origin" in answer.headers["Vary"]
 
 
-def test_refusals_carry_the_cors_headers_too(app: Flask) -> None:
+def test_refusals_have_cors_headers(app: Flask) -> None:
     refused = app.test_client().get("/private", headers={"Origin": FRIEND})
     assert refused.status_code == 401
     assert refused.headers["Access-Control-Allow-Origin"] == FRIEND

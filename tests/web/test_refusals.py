@@ -73,7 +73,7 @@ def test_a_protected_login_view_does_not_redirect_to_itself(make_app: MakeApp) -
     assert app.test_client().get("/private", headers=BROWSER).status_code == 302
 
 
-def test_older_web_services_answered_403(make_app: MakeApp) -> None:
+def test_the_unauthenticated_status_can_be_403(make_app: MakeApp) -> None:
     app = make_app({"unauthenticated_status": 403})
     answer = app.test_client().get("/private")
     assert answer.status_code == 403
@@ -90,7 +90,7 @@ def test_a_missing_role_is_403(app: Flask) -> None:
 
 @pytest.mark.parametrize("headers", [{}, BROWSER])
 @pytest.mark.parametrize(("reason", "status", "code"), [(Reason.TIMED_OUT, 503, 4), (Reason.THROTTLED, 429, 3)])
-def test_an_outage_is_no_wrong_password(
+def test_an_outage_is_not_a_wrong_password(
     make_app: MakeApp, headers: dict[str, str], reason: Reason, status: int, code: int
 ) -> None:
     step = Down(reason)
@@ -119,7 +119,7 @@ def test_no_reason_reaches_the_client(app: Flask) -> None:
     assert client.get("/private", auth=ANN).status_code == 200
 
 
-def test_an_applications_errorhandler_wins_and_the_headers_are_added_all_the_same(make_app: MakeApp) -> None:
+def test_headers_are_added_to_an_errorhandlers_response(make_app: MakeApp) -> None:
     app = make_app()
 
     @app.errorhandler(401)
@@ -133,7 +133,7 @@ def test_an_applications_errorhandler_wins_and_the_headers_are_added_all_the_sam
     assert "Authorization" in answer.headers["Vary"]
 
 
-def test_an_errorhandler_that_redirects_is_left_alone(make_app: MakeApp) -> None:
+def test_an_errorhandlers_redirect_is_unchanged(make_app: MakeApp) -> None:
     app = make_app()
     app.register_error_handler(AuthenticationRequired, lambda error: ("", 302, {"Location": "/open"}))
     answer = app.test_client().get("/private")
@@ -141,7 +141,7 @@ def test_an_errorhandler_that_redirects_is_left_alone(make_app: MakeApp) -> None
     assert "WWW-Authenticate" not in answer.headers
 
 
-def test_protected_answers_vary_and_are_not_stored(make_app: MakeApp) -> None:
+def test_protected_responses_vary_and_are_not_cached(make_app: MakeApp) -> None:
     app = make_app({"salesforce_headers": {"session": "x-session", "identity": "x-identity"}})
 
     @app.get("/cached")
@@ -171,7 +171,7 @@ def test_a_bug_in_a_step_is_a_500_and_never_a_user(make_app: MakeApp) -> None:
     assert client.get("/private").status_code == 200
 
 
-def test_the_test_client_is_logged_in_from_its_first_request(app: Flask) -> None:
+def test_the_test_client_begins_logged_in(app: Flask) -> None:
     client = app.test_client(user="new@acme.example", roles=["ROLE_SUPERVISOR"])
     assert isinstance(client, AuthClient)
     assert client.get("/supervisors").status_code == 200

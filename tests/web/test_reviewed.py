@@ -26,7 +26,7 @@ def with_manager(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("path", ["/out", "/out-open", "/out-ours"])
-def test_logging_out_ends_a_session_that_lives_by_the_remember_cookie(make_app: MakeApp, path: str) -> None:
+def test_logout_ends_a_remembered_session(make_app: MakeApp, path: str) -> None:
     app = make_app(prepare=with_manager)
 
     @app.post("/in")
@@ -60,7 +60,7 @@ def test_logging_out_ends_a_session_that_lives_by_the_remember_cookie(make_app: 
     assert stolen.get("/private").status_code == 401
 
 
-def test_a_foreign_request_is_refused_however_often_its_user_is_asked_for(make_app: MakeApp) -> None:
+def test_a_foreign_request_is_refused_at_each_read(make_app: MakeApp) -> None:
     app = make_app({"protect_by_default": False})
 
     @app.before_request
@@ -78,7 +78,7 @@ def test_a_foreign_request_is_refused_however_often_its_user_is_asked_for(make_a
     assert client.post("/pay").text == ANN[0]
 
 
-def test_what_a_view_shows_stays_private_when_it_logs_in_or_out(make_app: MakeApp) -> None:
+def test_views_that_log_in_or_out_are_private(make_app: MakeApp) -> None:
     app = make_app()
 
     @app.post("/bye")
@@ -94,7 +94,7 @@ def test_what_a_view_shows_stays_private_when_it_logs_in_or_out(make_app: MakeAp
     assert "Cache-Control" not in app.test_client().get("/open").headers
 
 
-def test_no_shared_cache_keeps_a_protected_file(make_app: MakeApp) -> None:
+def test_shared_caches_do_not_store_protected_files(make_app: MakeApp) -> None:
     app = make_app()
 
     def cached() -> Response:
@@ -108,7 +108,7 @@ def test_no_shared_cache_keeps_a_protected_file(make_app: MakeApp) -> None:
     assert (open_.public, open_.max_age) == (True, 3600)
 
 
-def test_a_garbage_remember_cookie_hides_no_good_password(make_app: MakeApp) -> None:
+def test_an_invalid_remember_cookie_does_not_hide_credentials(make_app: MakeApp) -> None:
     app = make_app({"protect_by_default": False}, prepare=with_manager)
 
     @app.get("/fl")
@@ -123,7 +123,7 @@ def test_a_garbage_remember_cookie_hides_no_good_password(make_app: MakeApp) -> 
     assert app.test_client().get("/fl", auth=ANN).status_code == 200
 
 
-def test_the_template_of_an_error_shows_a_foreign_request_nobody(make_app: MakeApp) -> None:
+def test_error_templates_show_foreign_requests_as_anonymous(make_app: MakeApp) -> None:
     app = make_app()
 
     @app.errorhandler(404)
@@ -145,7 +145,7 @@ def test_the_template_of_an_error_shows_a_foreign_request_nobody(make_app: MakeA
     assert client.post("/private", headers=FOREIGN).status_code in {403, 405}
 
 
-def test_flask_login_asks_for_the_user_in_every_template() -> None:
+def test_flask_login_reads_the_user_in_every_template() -> None:
     """Leaned on: its context processor is this one function."""
     app = Flask("plain")
     LoginManager().init_app(app)
@@ -164,7 +164,7 @@ def test_a_host_header_makes_no_own_origin_beside_a_public_url(make_app: MakeApp
     assert named.status_code == 200
 
 
-def test_without_a_public_url_the_address_that_was_asked_for_is_our_own(make_app: MakeApp) -> None:
+def test_without_public_url_the_requested_host_is_ours(make_app: MakeApp) -> None:
     client = make_app().test_client()
     client.environ_base.pop("HTTP_SEC_FETCH_SITE")
     own = {"Origin": "http://127.0.0.1:5000"}
@@ -196,11 +196,11 @@ class Model:
         ([SimpleNamespace(name="ROLE_ADMIN")], {"ROLE_ADMIN"}),
     ],
 )
-def test_roles_are_read_in_whatever_form_a_model_keeps_them(roles: object, read: set[str]) -> None:
+def test_roles_are_read_in_any_form_of_a_model(roles: object, read: set[str]) -> None:
     assert describe_by_convention(Model(roles)).roles == read
 
 
-def test_being_unprotected_is_not_inherited_by_a_view_class_and_roles_are(make_app: MakeApp) -> None:
+def test_subclasses_inherit_roles_but_not_unprotected(make_app: MakeApp) -> None:
     app = make_app()
 
     class Shown(MethodView):
@@ -233,9 +233,7 @@ def test_being_unprotected_is_not_inherited_by_a_view_class_and_roles_are(make_a
     assert client.get("/Other", auth=("sue@acme.example", "sue's password")).text == "shown"
 
 
-def test_a_login_view_that_is_none_leaves_a_page_and_a_line_in_the_log(
-    make_app: MakeApp, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unknown_login_view_is_logged(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     navigation = {"Sec-Fetch-Mode": "navigate"}
     app = make_app({"login_view": "pages.lgoin", "unprotected_endpoints": ["healtz", "marked"]})
     client = app.test_client()
@@ -253,7 +251,7 @@ def test_a_login_view_that_is_none_leaves_a_page_and_a_line_in_the_log(
     assert good.headers["Location"] == "/open?next=/private"
 
 
-def test_all_that_is_wrong_with_configuration_and_application_is_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     app = Flask(__name__)
     app.config.update(LOGIN_DISABLED=True, GENESYS_AUTH={"contact_centers": {"acme": {"web_service": {}}}})
     with pytest.raises(ConfigurationError) as caught:
@@ -272,9 +270,7 @@ def test_all_that_is_wrong_with_configuration_and_application_is_told_at_once() 
     assert all(problem.startswith("extra_steps: ") and "\n" not in problem for problem in caught.value.problems)
 
 
-def test_a_contact_center_in_which_nothing_proves_anybody_is_told(
-    make_app: MakeApp, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_contact_center_without_steps_is_logged(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     make_app()
     assert "no step is enabled" not in caplog.text
     make_app({"contact_centers": {"acme": {"web_services": {}}, "globex": {}}})

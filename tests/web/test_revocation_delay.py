@@ -35,9 +35,7 @@ def another_client(app: Flask, client: FlaskClient) -> FlaskClient:
     return other
 
 
-def test_within_the_delay_neither_state_nor_accounts_are_asked(
-    own_redis_server: RedisServer, make_app: MakeApp, tmp_path: Path
-) -> None:
+def test_within_the_delay_no_store_is_read(own_redis_server: RedisServer, make_app: MakeApp, tmp_path: Path) -> None:
     app = make_app({"state_url": own_redis_server.url, "session": {"revocation_delay": LONG}})
     client, other = app.test_client(user="ann@acme.example"), app.test_client(user="sue@acme.example")
     assert client.get("/private").json == {"user": "ann@acme.example", "by": "application"}
@@ -52,7 +50,7 @@ def test_within_the_delay_neither_state_nor_accounts_are_asked(
     (tmp_path / "away").rename(file)
 
 
-def test_without_a_delay_both_are_asked(own_redis_server: RedisServer, make_app: MakeApp) -> None:
+def test_without_a_delay_both_stores_are_read(own_redis_server: RedisServer, make_app: MakeApp) -> None:
     app = make_app({"state_url": own_redis_server.url})
     client = app.test_client(user="ann@acme.example")
     assert client.get("/private").status_code == 200
@@ -73,7 +71,7 @@ def change_by(name: str, *values: Any) -> Callable[[SqlAccounts, str], object]:
         (change_by("link", "okta", "1"), 403),
     ],
 )
-def test_what_this_process_changes_counts_at_once(
+def test_changes_of_this_process_apply_at_once(
     make_app: MakeApp, change: Callable[[SqlAccounts, str], object], status: int
 ) -> None:
     app = make_app({"session": {"revocation_delay": LONG}})
@@ -86,7 +84,7 @@ def test_what_this_process_changes_counts_at_once(
     assert client.get("/supervisors").status_code == status
 
 
-def test_what_another_process_changes_counts_after_the_delay(make_app: MakeApp) -> None:
+def test_changes_of_other_processes_apply_after_the_delay(make_app: MakeApp) -> None:
     app = make_app({"session": {"revocation_delay": SHORT}})
     elsewhere = SqlAccounts(f"sqlite:///{accounts_of(app).name}")
     client = app.test_client(user="ann@acme.example")
@@ -102,7 +100,7 @@ def test_what_another_process_changes_counts_after_the_delay(make_app: MakeApp) 
     elsewhere.close()
 
 
-def test_logging_out_and_revoking_count_at_once(make_app: MakeApp) -> None:
+def test_logout_and_revocation_apply_at_once(make_app: MakeApp) -> None:
     app = make_app({"session": {"revocation_delay": LONG}})
     auth = GenesysAuth()
     app.add_url_rule("/out", "out", lambda: str(flask_login.logout_user()), methods=["POST"])
@@ -118,7 +116,7 @@ def test_logging_out_and_revoking_count_at_once(make_app: MakeApp) -> None:
     assert client.get("/private").status_code == 401
 
 
-def test_explain_asks_exactly(make_app: MakeApp) -> None:
+def test_explain_ignores_the_cache(make_app: MakeApp) -> None:
     app = make_app({"session": {"revocation_delay": LONG}})
     client = app.test_client(user="ann@acme.example")
     assert client.get("/private").status_code == 200
@@ -173,7 +171,7 @@ class PlainPeople(People):
 
 
 @pytest.mark.parametrize(("store", "asked"), [(People(), 3), (PlainPeople(), 1)])
-def test_only_users_that_are_values_are_remembered(tmp_path: Path, store: People, asked: int) -> None:
+def test_only_immutable_users_are_cached(tmp_path: Path, store: People, asked: int) -> None:
     app = Flask("portal", instance_path=str(tmp_path))
     app.secret_key, app.test_client_class = "k", AuthClient
     app.config["GENESYS_AUTH"] = {

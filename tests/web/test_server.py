@@ -28,7 +28,7 @@ def server_check(make_app: MakeApp) -> Check:
     return found
 
 
-def test_uwsgi_without_threads_is_warned_of(
+def test_uwsgi_without_threads_is_a_warning(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_under_uwsgi(monkeypatch, has_threads=0)
@@ -41,7 +41,7 @@ def test_uwsgi_without_threads_is_warned_of(
     assert vars(record)["genesys_auth"]["event"] == "configuration_warning"
 
 
-def test_uwsgi_with_threads_is_well(
+def test_uwsgi_with_threads_is_ok(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_under_uwsgi(monkeypatch, has_threads=1)
@@ -49,7 +49,7 @@ def test_uwsgi_with_threads_is_well(
     assert not caplog.records
 
 
-def test_doctor_outside_the_server_names_what_is_installed(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+def test_doctor_names_the_installed_servers(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     check = server_check(make_app)
     assert check.status == "ok"
     assert "does not see its settings" in check.finding

@@ -160,7 +160,7 @@ def held() -> set[tuple[str, object]]:
     return found
 
 
-def test_starting_leaves_nothing_open(used: Used, make: Callable[[], Flask]) -> None:
+def test_start_leaves_no_open_connections(used: Used, make: Callable[[], Flask]) -> None:
     def ask(app: Flask) -> None:
         answer = app.test_client().get(used.path, headers=used.headers, base_url=PUBLIC)
         assert answer.status_code == used.status, answer.text

@@ -111,7 +111,7 @@ def test_the_blocks_and_variables_of_each_template_are_documented(app: Flask) ->
     assert documented(r"^\| `([\w.]+)` \| ([^|]+) \|[^|]+\|$") == given
 
 
-def test_every_page_extends_the_one_that_an_application_replaces() -> None:
+def test_every_page_extends_the_replaceable_template() -> None:
     pages = set(NAMES) - {"layout.html", "base.html"}
     assert len(pages) == 6
     for name in pages:
@@ -241,13 +241,13 @@ def test_every_page_is_german_from_top_to_bottom(bank: Flask, key: SigningKey, v
 
 
 @pytest.mark.parametrize("outcome", [*OUTCOMES, "nobody"])
-def test_only_who_was_signed_in_is_asked_to_sign_in_again(bank: Flask, key: SigningKey, outcome: str) -> None:
+def test_only_signed_out_users_see_sign_in_again(bank: Flask, key: SigningKey, outcome: str) -> None:
     words = Words(VISITS[f"signed_out_{outcome}"](bank, key).text).found
     wanted = GERMAN["sign_in" if outcome == "nobody" else "sign_in_again"]
     assert {GERMAN["sign_in"], GERMAN["sign_in_again"]} & set(words) == {wanted}
 
 
-def test_every_page_names_an_icon_that_its_policy_lets_in(bank: Flask) -> None:
+def test_every_page_has_an_icon_its_policy_allows(bank: Flask) -> None:
     page = bank.test_client().get("/saml/acme/choose", headers=NAVIGATION)
     assert "img-src 'self'" in page.headers["Content-Security-Policy"]
     (address,) = re.findall(r'<link rel="icon" type="image/svg\+xml" href="([^"]+)">', page.text)
@@ -255,7 +255,7 @@ def test_every_page_names_an_icon_that_its_policy_lets_in(bank: Flask) -> None:
         assert (icon.status_code, icon.mimetype) == (200, "image/svg+xml")
 
 
-def test_a_refused_origin_is_the_answer_whatever_the_language(bank: Flask, key: SigningKey) -> None:
+def test_a_refused_origin_is_answered_in_any_language(bank: Flask, key: SigningKey) -> None:
     answer = VISITS["foreign_origin"](bank, key)
     assert answer.status_code == 403
 
@@ -274,7 +274,7 @@ def test_a_refused_origin_is_the_answer_whatever_the_language(bank: Flask, key: 
         ("x" * 5000, "de"),
     ],
 )
-def test_a_browser_gets_the_language_it_asks_for_else_the_first(bank: Flask, asked: str, language: str) -> None:
+def test_browsers_get_their_language_or_the_first_one(bank: Flask, asked: str, language: str) -> None:
     answer = bank.test_client().get("/saml/acme/choose", headers={"Accept-Language": asked})
     assert Words(answer.text).language == language
     assert str((GERMAN if language == "de" else ENGLISH)["choose_advice"]) in answer.text
@@ -290,13 +290,13 @@ class Locale:
 @pytest.mark.parametrize(
     ("chosen", "language"), [("de", "de"), (Locale(), "de"), ("en-US", "en"), (None, "en"), ("", "en"), ("fr", "en")]
 )
-def test_the_application_may_choose(make_app: MakeApp, chosen: object, language: str) -> None:
+def test_the_application_may_choose_the_language(make_app: MakeApp, chosen: object, language: str) -> None:
     app = make_app({"texts": {"de": GERMAN}}, language=lambda: chosen)
     answer = app.test_client().get("/private", headers={"Sec-Fetch-Mode": "navigate", "Accept-Language": "en"})
     assert Words(answer.text).language == language
 
 
-def test_one_language_alone_is_what_everybody_gets(make_app: MakeApp) -> None:
+def test_a_single_language_is_used_for_all(make_app: MakeApp) -> None:
     app = make_app({"languages": ["de"], "texts": {"de": GERMAN}})
     answer = app.test_client().get("/private", headers={"Sec-Fetch-Mode": "navigate", "Accept-Language": "en"})
     assert GERMAN["authentication_required_advice"] in answer.text
@@ -313,7 +313,7 @@ def test_texts_are_text_and_never_markup(make_app: MakeApp) -> None:
         assert text("status", status=escape("a") + "b") == "Status ab"
 
 
-def test_a_missing_text_is_english_and_told_of(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_texts_are_english_and_logged(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
     app = make_app({"texts": {"de": {"sign_in": "Anmelden"}, "en": {"sign_in": "Log in"}}})
     (told,) = [record.getMessage() for record in caplog.records if "texts." in record.getMessage()]
     assert told.startswith("configuration_warning: texts.de: ")
@@ -355,19 +355,19 @@ def test_a_missing_text_is_english_and_told_of(make_app: MakeApp, caplog: pytest
         ({"languages": ["e"]}, 'languages.0: must be a language tag such as "de" or "de-CH"'),
     ],
 )
-def test_what_is_no_translation_is_refused(make_app: MakeApp, settings: dict[str, Any], finding: str) -> None:
+def test_invalid_translations_are_refused(make_app: MakeApp, settings: dict[str, Any], finding: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         make_app(settings)
     assert finding in str(caught.value)
 
 
-def test_texts_come_from_the_environment(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_can_come_from_the_environment(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASK_GENESYS_AUTH__TEXTS__DE__AUTHENTICATION_REQUIRED_TITLE", "Bitte anmelden")
     app = make_app(prepare=lambda app: app.config.from_prefixed_env() and None)
     assert "Bitte anmelden" in app.test_client().get("/private", headers=NAVIGATION).text
 
 
-def test_the_english_texts_put_in_nothing_but_names() -> None:
+def test_english_texts_have_only_plain_placeholders() -> None:
     assert {one for text in ENGLISH.values() for one in placeholders(text)} == {
         "name",
         "provider",
@@ -393,7 +393,7 @@ def portal(folder: Path) -> FlaskClient:
     return app.test_client()
 
 
-def test_the_frame_of_the_page_is_the_one_that_the_docs_show(tmp_path: Path) -> None:
+def test_the_documented_layout_is_the_real_one(tmp_path: Path) -> None:
     before = portal(tmp_path).get("/", headers=NAVIGATION)
     assert "acme.css" not in before.text
     (frame,) = re.findall(r"```jinja\n(.+?)```", PAGE, re.DOTALL)
@@ -405,7 +405,7 @@ def test_the_frame_of_the_page_is_the_one_that_the_docs_show(tmp_path: Path) -> 
     assert ENGLISH["authentication_required_title"] in after.text
 
 
-def test_a_page_of_the_application_replaces_ours(tmp_path: Path) -> None:
+def test_an_applications_template_replaces_ours(tmp_path: Path) -> None:
     put(tmp_path, "refusal.html", "Nothing to see: {{ status }} {{ title }} {{ genesys_text('sign_in') }}")
     (tmp_path / "about.html").write_text("{{ genesys_language() }} {{ genesys_text('sign_out') }}", "utf-8")
     client = portal(tmp_path)

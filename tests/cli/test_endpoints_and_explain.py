@@ -69,7 +69,7 @@ def test_every_endpoint_is_listed_with_its_policy(run: Invoke, app: Flask) -> No
     assert "/supervise" in plain
 
 
-def test_explain_shows_each_step_and_what_would_follow(run: Invoke, credentials: str) -> None:
+def test_explain_shows_each_step_and_the_answer(run: Invoke, credentials: str) -> None:
     found = explained(run, "GET", "https://portal.acme.example/?x=1", "-H", credentials)
     assert (found["endpoint"], found["policy"], found["contact_center"]) == ("home", "protected", "acme")
     assert (found["authenticated_by"], found["roles"]) == ("web_services", ["ROLE_AGENT"])
@@ -103,7 +103,7 @@ def test_explain_of_an_anonymous_request(run: Invoke, args: list[str], status: i
     assert "authenticated   no" in plain
 
 
-def test_explain_of_an_account_without_the_role_and_with_it(run: Invoke, credentials: str) -> None:
+def test_explain_checks_roles(run: Invoke, credentials: str) -> None:
     assert explained(run, "GET", "/supervise", "-H", credentials)["answer"] == {"status": 403, "by": "RoleRequired"}
     run("accounts", "roles", "acme", "ann", "ROLE_SUPERVISOR")
     assert explained(run, "GET", "/supervise", "-H", credentials)["answer"]["by"] == "view"
@@ -111,7 +111,7 @@ def test_explain_of_an_account_without_the_role_and_with_it(run: Invoke, credent
     assert foreign["answer"] == {"status": 403, "by": "ForeignOrigin"}
 
 
-def test_explain_says_where_a_browser_would_be_sent(tmp_path: Path) -> None:
+def test_explain_shows_the_redirect_of_browsers(tmp_path: Path) -> None:
     app = _with_login_view(tmp_path)
     runner = app.test_cli_runner()
     runner.invoke(genesys_auth, args=["init-db"])
@@ -157,7 +157,7 @@ def test_explain_of_a_login_session(run: Invoke, session: str) -> None:
     assert (found["authenticated_by"], found["resumed"]) == ("application", True)
 
 
-def test_explain_counts_no_failure_and_rehashes_nothing(run: Invoke, app: Flask, ann: str, tmp_path: Path) -> None:
+def test_explain_counts_and_rehashes_nothing(run: Invoke, app: Flask, ann: str, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.txt"
     wrong.write_text("Authorization: Basic " + base64.b64encode(b"ann:geheim").decode())
     stored = accounts_of(app).password_hash("acme", "ann")
@@ -170,14 +170,14 @@ def test_explain_counts_no_failure_and_rehashes_nothing(run: Invoke, app: Flask,
 
 
 @pytest.mark.parametrize("text", ["geheim", ": geheim", "X: ge\nheim", "X: geheim\u20ac"])
-def test_a_header_that_is_none_is_told_without_its_value(run: Invoke, ann: str, tmp_path: Path, text: str) -> None:
+def test_malformed_headers_are_reported_without_their_value(run: Invoke, ann: str, tmp_path: Path, text: str) -> None:
     shown = one_line(run("explain", "GET", "/", "-H", "Accept: */*", "-H", text))
     assert "-H number 2" in shown
     assert "geheim" not in shown
     assert run("explain", "GET", "/", "-H", "Accept: */*").exit_code == 0
 
 
-def test_a_file_of_headers_that_cannot_be_read_is_one_line(run: Invoke, tmp_path: Path) -> None:
+def test_an_unreadable_header_file_is_one_line(run: Invoke, tmp_path: Path) -> None:
     assert "No such file" in one_line(run("explain", "GET", "/", "-H", f"@{tmp_path / 'none'}"))
     bad = tmp_path / "bad"
     bad.write_bytes(b"X: y\n\xff")
@@ -210,19 +210,19 @@ def test_an_unknown_method_is_a_usage_error(run: Invoke) -> None:
         "http://portal\udcff/",
     ],
 )
-def test_an_address_that_is_none_is_one_line(run: Invoke, url: str) -> None:
+def test_an_invalid_url_is_one_line(run: Invoke, url: str) -> None:
     assert "Invalid value for 'URL'" in one_line(run("explain", "GET", url))
 
 
 @pytest.mark.parametrize(
     "url", ["/healthz", "//portal/healthz", "http://[::1]:5000/healthz", "https://bücher.example/healthz?a b=ö#c"]
 )
-def test_an_address_is_taken_as_a_path_or_in_full(run: Invoke, url: str) -> None:
+def test_urls_may_be_paths_or_absolute(run: Invoke, url: str) -> None:
     assert explained(run, "GET", url)["endpoint"] == "healthz"
 
 
 @pytest.mark.parametrize("group", [[], ["accounts"], ["saml"]])
-def test_the_help_cuts_no_sentence_off(run: Invoke, group: list[str]) -> None:
+def test_the_help_has_complete_sentences(run: Invoke, group: list[str]) -> None:
     shown = run(*group, "--help").output
     _, _, commands = shown.partition("Commands:")
     assert commands

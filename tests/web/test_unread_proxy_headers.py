@@ -30,7 +30,7 @@ def told(caplog: pytest.LogCaptureFixture) -> int:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.3", "::1", ""])
 @pytest.mark.parametrize("header", FORWARDED)
-def test_a_proxy_beside_us_is_told_of_once(
+def test_an_unread_local_proxy_is_logged_once(
     app: Flask, caplog: pytest.LogCaptureFixture, address: str, header: str
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -44,12 +44,12 @@ def test_a_proxy_beside_us_is_told_of_once(
     assert "203.0.113.7" not in caplog.text
 
 
-def test_who_comes_from_outside_cannot_fill_the_log(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+def test_clients_outside_cannot_fill_the_log(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
     app.test_client().get("/", environ_base={"REMOTE_ADDR": "8.8.8.8"}, headers=FORWARDED)
     assert told(caplog) == 0
 
 
-def test_proxy_fix_that_reads_them_is_well(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+def test_proxy_fix_avoids_the_warning(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
     app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
     app.test_client().get("/", headers=FORWARDED)
     assert told(caplog) == 0
