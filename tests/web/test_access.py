@@ -1,4 +1,4 @@
-"""Who reaches which endpoint: marks on views, classes and blueprints, in any order."""
+"""Access to endpoints: marks on views, classes and blueprints, in any order."""
 
 from __future__ import annotations
 
@@ -258,3 +258,36 @@ def test_policies_have_a_readable_text(app: Flask) -> None:
     assert str(policy_of(app, "open_")) == "unprotected"
     with pytest.raises(KeyError):
         policy_of(app, "no-such-endpoint")
+
+
+def test_subclasses_inherit_roles_but_not_unprotected(make_app: MakeApp) -> None:
+    app = make_app()
+
+    class Shown(MethodView):
+        def get(self) -> str:
+            return "shown"
+
+    class Open(Shown):
+        pass
+
+    class Supervised(Shown):
+        pass
+
+    unprotected(Open)
+    roles_required("ROLE_SUPERVISOR")(Supervised)
+
+    class More(Open):
+        def post(self) -> str:
+            return "changed"
+
+    class Other(Supervised):
+        pass
+
+    for view in (Open, More, Other):
+        app.add_url_rule(f"/{view.__name__}", view_func=view.as_view(view.__name__))
+    client = app.test_client()
+    assert client.get("/Open").text == "shown"
+    assert client.get("/More").status_code == 401
+    assert client.post("/More", auth=ANN).text == "changed"
+    assert client.get("/Other", auth=ANN).status_code == 403
+    assert client.get("/Other", auth=("sue@acme.example", "sue's password")).text == "shown"

@@ -1,4 +1,4 @@
-"""What ``init_app`` refuses, sets and keeps apart."""
+"""``init_app``: what it refuses, sets and keeps apart."""
 
 from __future__ import annotations
 
@@ -285,3 +285,48 @@ print(json.dumps([name for name in heavy if name in sys.modules]))
         timeout=60,
     )
     assert json.loads(done.stdout) == expected
+
+
+def test_an_unknown_login_view_is_logged(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    navigation = {"Sec-Fetch-Mode": "navigate"}
+    app = make_app({"login_view": "pages.lgoin", "unprotected_endpoints": ["healtz", "marked"]})
+    client = app.test_client()
+    for _ in range(2):
+        answer = client.get("/private", headers=navigation)
+        assert answer.status_code == 401
+        assert "Please sign in" in answer.text
+    told = [record.getMessage() for record in caplog.records if "has no endpoint" in record.getMessage()]
+    assert told == [
+        "configuration_warning: login_view: the application has no endpoint 'pages.lgoin'; users are not redirected",
+        "configuration_warning: unprotected_endpoints: the application has no endpoint 'healtz'",
+    ]
+    good = make_app({"login_view": "open_"}).test_client().get("/private", headers=navigation)
+    assert good.status_code == 302
+    assert good.headers["Location"] == "/open?next=/private"
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    app = Flask(__name__)
+    app.config.update(LOGIN_DISABLED=True, GENESYS_AUTH={"contact_centers": {"acme": {"web_service": {}}}})
+    with pytest.raises(ConfigurationError) as caught:
+        GenesysAuth(app)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "SECRET_KEY",
+        "LOGIN_DISABLED",
+        "contact_centers.acme.web_service",
+    ]
+    app = Flask(__name__)
+    app.secret_key = "k"
+    app.config["GENESYS_AUTH"] = {"contact_centers": {"acme": {"web_services": {}}}, "state_url": "memory://"}
+    with pytest.raises(ConfigurationError) as caught:
+        GenesysAuth(app, extra_steps=["nowhere.at:All", "json:JSONDecoder", "json:Nothing"])
+    assert len(caught.value.problems) == 3
+    assert all(problem.startswith("extra_steps: ") and "\n" not in problem for problem in caught.value.problems)
+
+
+def test_a_contact_center_without_steps_is_logged(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    make_app()
+    assert "no step is enabled" not in caplog.text
+    make_app({"contact_centers": {"acme": {"web_services": {}}, "globex": {}}})
+    assert "contact_centers.globex: no step is enabled" in caplog.text
+    assert "contact_centers.acme" not in caplog.text

@@ -1,13 +1,15 @@
-"""The seam with Flask-Login 0.6.3: what an application sees, and each surprising behaviour that we lean on."""
+"""Flask-Login 0.6.3: what an application sees, and each behaviour of it on which this package depends."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flask_login
 import pytest
-from flask import Flask, g, jsonify, request, session
+from flask import Flask, g, jsonify, render_template_string, request, session
 from flask_login import LoginManager, UserMixin, login_user, logout_user, user_logged_in, user_logged_out
 
 from flask_genesys_auth import (
@@ -21,6 +23,7 @@ from flask_genesys_auth import (
     session_revoked,
     unprotected,
 )
+from flask_genesys_auth.accounts.from_model import describe_by_convention
 from flask_genesys_auth.chain.outcomes import Reason
 from flask_genesys_auth.testing import AuthClient
 from flask_genesys_auth.web.browser import LOGIN
@@ -32,6 +35,7 @@ from .conftest import MakeApp, accounts_of
 
 ANN = ("ann@acme.example", "ann's: password")
 ANN_NAME, ANN_PASSWORD = ANN
+FOREIGN = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
 
 
 def add_login_views(app: Flask, auth: GenesysAuth | None = None) -> None:
@@ -510,3 +514,132 @@ def test_decisions_are_values_of_one_request(app: Flask) -> None:
     with app.test_request_context("/"):
         assert not state_of(request).asked
         assert isinstance(app.test_client(), AuthClient)
+
+
+def with_manager(app: Flask) -> None:
+    LoginManager().init_app(app)
+
+
+@pytest.mark.parametrize("path", ["/out", "/out-open", "/out-ours"])
+def test_logout_ends_a_remembered_session(make_app: MakeApp, path: str) -> None:
+    app = make_app(prepare=with_manager)
+
+    @app.post("/in")
+    @unprotected
+    def log_in() -> str:
+        login_user(accounts_of(app).get_by_name("acme", ANN[0]), remember=True)
+        return "in"
+
+    @app.post("/out", endpoint="out")
+    @app.post("/out-open", endpoint="open-out")
+    def log_out() -> str:
+        logout_user()
+        return "out"
+
+    @app.post("/out-ours")
+    def log_out_ours() -> str:
+        GenesysAuth().logout()
+        return "out"
+
+    app.view_functions["open-out"] = unprotected(lambda: log_out())
+    client = app.test_client()
+    client.post("/in")
+    kept = client.get_cookie("remember_token")
+    assert kept is not None
+    client.delete_cookie("session")  # the browser was closed
+    assert client.get("/private").status_code == 200
+    client.delete_cookie("session")
+    assert client.post(path).status_code == 200
+    stolen = app.test_client()
+    stolen.set_cookie("remember_token", kept.value)
+    assert stolen.get("/private").status_code == 401
+
+
+def test_a_foreign_request_is_refused_at_each_read(make_app: MakeApp) -> None:
+    app = make_app({"protect_by_default": False})
+
+    @app.before_request
+    def peek() -> None:
+        with suppress(Exception):  # as careless as applications are
+            _ = flask_login.current_user.is_authenticated
+
+    @app.post("/pay")
+    @flask_login.login_required  # type: ignore[untyped-decorator]  # Flask-Login has no type hints
+    def pay() -> str:
+        return current_user.user_name
+
+    client = app.test_client(user=ANN[0])
+    assert client.post("/pay", headers=FOREIGN).status_code == 403
+    assert client.post("/pay").text == ANN[0]
+
+
+def test_an_invalid_remember_cookie_does_not_hide_credentials(make_app: MakeApp) -> None:
+    app = make_app({"protect_by_default": False}, prepare=with_manager)
+
+    @app.get("/fl")
+    @flask_login.login_required  # type: ignore[untyped-decorator]  # Flask-Login has no type hints
+    def fl() -> str:
+        return "in"
+
+    client = app.test_client()
+    client.set_cookie("remember_token", "garbage")
+    assert client.get("/fl").status_code == 401
+    assert client.get("/fl", auth=ANN).status_code == 200
+    assert app.test_client().get("/fl", auth=ANN).status_code == 200
+
+
+def test_error_templates_show_foreign_requests_as_anonymous(make_app: MakeApp) -> None:
+    app = make_app()
+
+    @app.errorhandler(404)
+    def missing(_: Exception) -> tuple[str, int]:
+        return render_template_string("{{ current_user.user_name or 'nobody' }}"), 404
+
+    @app.post("/open-form")
+    @unprotected
+    def open_form() -> str:
+        shown = render_template_string("{{ current_user.user_name or 'nobody' }}")
+        return f"{shown}, {current_user.user_name}" if shown != "nobody" else shown
+
+    client = app.test_client(user=ANN[0])
+    foreign, own = (client.post("/nope", headers=headers) for headers in (FOREIGN, {}))
+    assert (foreign.status_code, foreign.text) == (404, "nobody")
+    assert (own.status_code, own.text) == (404, ANN[0])
+    assert client.post("/open-form", headers=FOREIGN).text == "nobody"
+    assert client.post("/open-form").text == f"{ANN[0]}, {ANN[0]}"
+    assert client.post("/private", headers=FOREIGN).status_code in {403, 405}
+
+
+def test_flask_login_reads_the_user_in_every_template() -> None:
+    """This package replaces this context processor."""
+    app = Flask("plain")
+    LoginManager().init_app(app)
+    assert flask_login.utils._user_context_processor in app.template_context_processors[None]
+
+
+class Model:
+    """An application's own user, by Flask-Login's conventions alone."""
+
+    is_active = True
+
+    def __init__(self, roles: object) -> None:
+        if roles != "none at all":
+            self.roles = roles
+
+    def get_id(self) -> str:
+        return "1"
+
+
+@pytest.mark.parametrize(
+    ("roles", "read"),
+    [
+        ("none at all", set()),
+        (None, set()),
+        ("ROLE_ADMIN", {"ROLE_ADMIN"}),
+        ("ROLE_ADMIN, ROLE_AGENT", {"ROLE_ADMIN", "ROLE_AGENT"}),
+        (["ROLE_ADMIN"], {"ROLE_ADMIN"}),
+        ([SimpleNamespace(name="ROLE_ADMIN")], {"ROLE_ADMIN"}),
+    ],
+)
+def test_roles_are_read_in_any_form_of_a_model(roles: object, read: set[str]) -> None:
+    assert describe_by_convention(Model(roles)).roles == read

@@ -1,4 +1,4 @@
-"""Same-origin check and CORS: who may send what the browser keeps, and who may read the answer."""
+"""The same-origin check and CORS."""
 
 from __future__ import annotations
 
@@ -161,3 +161,23 @@ def test_without_allowed_origins_nothing_is_added(make_app: MakeApp) -> None:
 )
 def test_origins_are_serialized_as_browsers_do(address: str, origin: str) -> None:
     assert origin_of(address) == origin
+
+
+@pytest.mark.parametrize(("host", "status"), [("portal.acme.example", 200), ("evil.example", 403)])
+def test_a_host_header_makes_no_own_origin_beside_a_public_url(make_app: MakeApp, host: str, status: int) -> None:
+    table = {"web_services": {}, "public_url": "https://acme.example", "hosts": ["portal.acme.example"]}
+    app = make_app({"contact_centers": {"acme": table}})
+    client = app.test_client()
+    client.environ_base.pop("HTTP_SEC_FETCH_SITE")
+    answer = client.post("/private", base_url=f"https://{host}", headers={"Origin": f"https://{host}"}, auth=ANN)
+    assert answer.status_code == status
+    named = client.post("/private", base_url=f"https://{host}", headers={"Origin": "https://acme.example"}, auth=ANN)
+    assert named.status_code == 200
+
+
+def test_without_public_url_the_requested_host_is_ours(make_app: MakeApp) -> None:
+    client = make_app().test_client()
+    client.environ_base.pop("HTTP_SEC_FETCH_SITE")
+    own = {"Origin": "http://127.0.0.1:5000"}
+    assert client.post("/private", base_url="http://127.0.0.1:5000", headers=own, auth=ANN).status_code == 200
+    assert client.post("/private", base_url="http://localhost:5000", headers=own, auth=ANN).status_code == 403

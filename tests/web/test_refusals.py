@@ -1,13 +1,23 @@
-"""What a refusal says to whom: envelope, page or redirect, and the headers that come with each."""
+"""Refusals: envelope, page or redirect, and the headers of each response."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
+from flask_login import logout_user
 
-from flask_genesys_auth import AuthenticationRequired, NotApplicable, Outcome, Reason, Refusal, Unavailable
+from flask_genesys_auth import (
+    AuthenticationRequired,
+    NotApplicable,
+    Outcome,
+    Reason,
+    Refusal,
+    Unavailable,
+    current_user,
+    unprotected,
+)
 from flask_genesys_auth.testing import AuthClient
 
 from .conftest import MakeApp
@@ -176,3 +186,33 @@ def test_the_test_client_begins_logged_in(app: Flask) -> None:
     assert isinstance(client, AuthClient)
     assert client.get("/supervisors").status_code == 200
     assert app.test_client(user="new@acme.example", roles=[]).get("/supervisors").status_code == 403
+
+
+def test_views_that_log_in_or_out_are_private(make_app: MakeApp) -> None:
+    app = make_app()
+
+    @app.post("/bye")
+    def bye() -> str:
+        name = current_user.user_name
+        logout_user()
+        return name
+
+    for answer in (app.test_client(user=ANN[0]).post("/bye"), app.test_client().get("/private", auth=ANN)):
+        assert answer.status_code == 200
+        assert answer.headers["Cache-Control"] == "private, no-store"
+        assert "Cookie" in answer.headers["Vary"]
+    assert "Cache-Control" not in app.test_client().get("/open").headers
+
+
+def test_shared_caches_do_not_store_protected_files(make_app: MakeApp) -> None:
+    app = make_app()
+
+    def cached() -> Response:
+        return Response("file", headers={"Cache-Control": "public, max-age=3600"})
+
+    app.add_url_rule("/file", view_func=cached)
+    app.add_url_rule("/logo", "logo", unprotected(lambda: cached()))
+    protected: Any = app.test_client().get("/file", auth=ANN).cache_control
+    assert (protected.public, protected.private, protected.max_age) == (False, True, 3600)
+    open_: Any = app.test_client().get("/logo").cache_control
+    assert (open_.public, open_.max_age) == (True, 3600)
