@@ -1,4 +1,4 @@
-"""The one table of what to do about each reason, and the page that shows it."""
+"""The table of advice for each reason, and its page."""
 
 from __future__ import annotations
 

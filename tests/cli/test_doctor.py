@@ -1,4 +1,4 @@
-"""``flask genesys-auth doctor``: what it gathers, how it prints that, and how it ends."""
+"""``flask genesys-auth doctor``: its checks, output and exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``explain`` is shown what operators ask about, each beside the same request that is well."""
+"""``explain``: each problem beside the same request without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a SAML login failed is kept under its page's reference: for operators, within bounds, and for nobody else."""
+"""``explain --reference``: stored SAML failures, for operators only and within limits."""
 
 from __future__ import annotations
 

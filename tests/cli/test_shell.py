@@ -1,4 +1,4 @@
-"""Commands as a shell runs them, where their output goes to what takes no more, or they are interrupted."""
+"""Commands in a shell: closed pipes, full devices, interrupts, no terminal."""
 
 from __future__ import annotations
 

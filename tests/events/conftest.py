@@ -1,4 +1,4 @@
-"""Applications to watch, and what their log has said."""
+"""Applications and their log records."""
 
 from __future__ import annotations
 

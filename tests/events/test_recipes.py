@@ -1,4 +1,4 @@
-"""The recipes of the page work as they stand there."""
+"""The documented recipes work."""
 
 from __future__ import annotations
 

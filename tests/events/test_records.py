@@ -1,4 +1,4 @@
-"""Each event of the closed list is brought about for real; its record has the documented fields and no others."""
+"""Each event of the closed list occurs in a scenario; its record has exactly the documented fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals: what they carry, and that a receiver in trouble changes nothing."""
+"""Signals: their values, and failing receivers."""
 
 from __future__ import annotations
 

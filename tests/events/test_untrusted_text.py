@@ -1,4 +1,4 @@
-"""What a client sends into the log is harmless there, and no secret is among it."""
+"""Untrusted text is escaped in the log, and secrets are never logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demonstration over real HTTP: every step of the flow by the line that was printed for it."""
+"""The demonstration over real HTTP: each step of the flow by its printed command."""
 
 from __future__ import annotations
 

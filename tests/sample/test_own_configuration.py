@@ -1,4 +1,4 @@
-"""``--config FILE``: against whatever it names, without emulators; the walk's reasons are for administrators."""
+"""``--config FILE``: no emulators, and reasons of the walk for administrators only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A clean stop, and one plain sentence for each way of not starting."""
+"""A clean stop, and one plain sentence for each failed start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What doctor says of the application around us: each fault, beside the same application without it."""
+"""Health checks of the application: each fault beside the same application without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``session.revocation_delay`` in applications: no round trip within it, and whose users are remembered at all."""
+"""``session.revocation_delay`` in applications: no round trip within the delay, and which users are cached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server whose settings keep background threads from running is named at the start and by doctor."""
+"""uWSGI without threads is reported at the start and by doctor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``init_app`` prepares the application: it starts no thread and leaves no file and no connection open."""
+"""``init_app`` starts no thread and leaves no file or connection open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of the pages: all in one place, in the language asked for, never as markup; templates to replace."""
+"""Texts of the pages: in one catalogue, in the requested language, escaped; and replaced templates."""
 
 from __future__ import annotations
 

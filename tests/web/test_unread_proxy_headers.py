@@ -1,4 +1,4 @@
-"""A proxy whose word nobody reads is told of in the log, once."""
+"""Headers of a proxy that no ProxyFix reads are logged once."""
 
 from __future__ import annotations
 
