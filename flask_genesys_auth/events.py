@@ -188,7 +188,7 @@ class Outage:
 
     :ivar down: not empty during an outage; :meth:`answered` needs to be called only then.
     :param name: the server's name in the log.
-    :param lost: the event at the begin of an outage.
+    :param lost: the event at the start of an outage.
     :param regained: the event at its end; ``None``: not logged.
     """
 

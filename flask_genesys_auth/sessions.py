@@ -55,7 +55,7 @@ class SessionInfo:
 class LoginSessions:
     """Begins, resumes and ends login sessions; implements :class:`~flask_genesys_auth.chain.walk.Sessions`.
 
-    A session ends ``absolute_timeout`` after its begin, at the provider's SessionNotOnOrAfter (saml-core 2.7.2), or
+    A session ends ``absolute_timeout`` after its start, at the provider's SessionNotOnOrAfter (saml-core 2.7.2), or
     after ``idle_timeout`` without use. Its last use is written at most once per min(60, ``idle_timeout`` / 10) seconds:
     an idle session may live that much longer, never shorter. The store and this process's memory hold a hash of the
     opaque id, never the id.

@@ -336,12 +336,5 @@ def _end_sessions(here: Runtime, account: Account) -> str:
 
 
 def _plain(account: Account) -> dict[str, Any]:
-    return {
-        "id": account.id,
-        "contact_center": account.contact_center,
-        "user_name": account.user_name,
-        "first_name": account.first_name,
-        "last_name": account.last_name,
-        "roles": sorted(account.roles),
-        "enabled": account.enabled,
-    }
+    names = ("id", "contact_center", "user_name", "first_name", "last_name", "roles", "enabled")
+    return {name: getattr(account, name) for name in names} | {"roles": sorted(account.roles)}

@@ -13,7 +13,6 @@ import click
 from flask import Flask, request
 from flask.cli import with_appcontext
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
 from ..chain.evidence import BasicCredentials, SalesforceCredentials, parse_basic, parse_salesforce
@@ -208,28 +207,19 @@ def _answer_to(here: Runtime, policy: Policy | None, decision: Decision) -> dict
         return {"status": wrong.code, "by": "routing", "location": wrong.new_url}
     if wrong is not None:
         return {"status": wrong.code, "by": "routing"}
-    if policy is None or not policy.protected or _is_automatic():
+    automatic = request.method == "OPTIONS" and getattr(request.url_rule, "provide_automatic_options", False)
+    if policy is None or not policy.protected or automatic:
         return {"status": None, "by": "view"}
-    try:
-        _enforce(here, policy, decision)
-    except HTTPException as refusal:
-        answer = refusal.get_response(request.environ)
-        location = answer.headers.get("Location")
-        return {"status": answer.status_code, "by": type(refusal).__name__} | (
-            {"location": location} if location else {}
-        )
-    return {"status": None, "by": "view"}
-
-
-def _is_automatic() -> bool:
-    return request.method == "OPTIONS" and bool(getattr(request.url_rule, "provide_automatic_options", False))
-
-
-def _enforce(here: Runtime, policy: Policy, decision: Decision) -> None:
     if here.origins.is_foreign(request, decision):
-        raise refusals.ForeignOrigin(decision)
-    if not decision.authenticated or not policy.roles <= decision.roles:
-        raise refusals.refusal(decision)
+        refusal: refusals.Refusal = refusals.ForeignOrigin(decision)
+    elif not decision.authenticated or not policy.roles <= decision.roles:
+        refusal = refusals.refusal(decision)
+    else:
+        return {"status": None, "by": "view"}
+    answer = refusal.get_response(request.environ)
+    location = answer.headers.get("Location")
+    found = {"status": answer.status_code, "by": type(refusal).__name__}
+    return {**found, "location": location} if location else found
 
 
 def _throttle(here: Runtime, contact_center: str | None) -> dict[str, Any] | None:

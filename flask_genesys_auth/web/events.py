@@ -67,7 +67,7 @@ def unavailable(error: BackendUnavailable, step: str = "login_session") -> refus
 
 
 def logged_in(app: Flask, user: Any, account_id: str, contact_center: str, step: str) -> None:
-    """Report the begin of a login session."""
+    """Report the start of a login session."""
     log_event(
         Event.LOGGED_IN,
         step=step,
