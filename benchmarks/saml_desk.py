@@ -17,8 +17,7 @@ from flask_genesys_auth.saml.requests import Login, PendingLogin, Proven, digest
 from flask_genesys_auth.saml.response import consume, cross_check
 from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.saml_messages import Message, provider_metadata
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.saml_messages import Message, SigningKey, generate_signing_key, provider_metadata
 
 IDP = "https://idp.example/metadata"
 SSO = "https://idp.example/sso"

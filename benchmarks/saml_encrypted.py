@@ -10,7 +10,7 @@ from lxml import etree
 from xmlsec import constants
 
 from flask_genesys_auth.saml.documents import SAML
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.saml_messages import SigningKey, generate_signing_key
 
 from .saml_desk import USER, Contender, Desk, stateless
 

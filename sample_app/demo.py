@@ -23,8 +23,8 @@ from flask_genesys_auth.config.settings import PasswordSettings
 from flask_genesys_auth.testing.genesys import GenesysEmulator
 from flask_genesys_auth.testing.identity_provider import DevelopmentIdentityProvider
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
+from flask_genesys_auth.testing.saml_messages import generate_signing_key
 from flask_genesys_auth.testing.server import LoopbackServer
-from flask_genesys_auth.testing.signing_keys import generate_signing_key
 
 from .application import CONFIGURATION
 from .flow import STEPS

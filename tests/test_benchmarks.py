@@ -14,7 +14,7 @@ import pytest
 from benchmarks import ldap, load, request_overhead, saml, state_growth, state_many
 from benchmarks.saml_desk import Contender, Desk
 from benchmarks.saml_encrypted import encrypted, unavoidable
-from flask_genesys_auth.testing.signing_keys import generate_signing_key
+from flask_genesys_auth.testing.saml_messages import generate_signing_key
 from tests.servers import require
 
 

@@ -9,19 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .client import AuthClient
-from .faults import Emulator, RawServer, RecordedRequest, unused_url
 from .genesys import GenesysEmulator
 from .isolation import reset
 from .salesforce import SalesforceEmulator
-from .server import LoopbackServer
+from .server import Emulator, LoopbackServer, RawServer, RecordedRequest, unused_url
 
 if TYPE_CHECKING:
     from .identity_provider import DevelopmentIdentityProvider
-    from .saml_encryption import Encryption
     from .saml_login import SamlLogin
-    from .saml_logout_messages import LogoutMessage
-    from .saml_messages import Message, provider_metadata
-    from .signing_keys import SigningKey, generate_signing_key
+    from .saml_messages import Encryption, LogoutMessage, Message, SigningKey, generate_signing_key, provider_metadata
 
 __all__ = [
     "AuthClient",
@@ -45,12 +41,12 @@ __all__ = [
 
 _OF_SAML = {
     "DevelopmentIdentityProvider": "identity_provider",
-    "Encryption": "saml_encryption",
-    "LogoutMessage": "saml_logout_messages",
+    "Encryption": "saml_messages",
+    "LogoutMessage": "saml_messages",
     "Message": "saml_messages",
     "SamlLogin": "saml_login",
-    "SigningKey": "signing_keys",
-    "generate_signing_key": "signing_keys",
+    "SigningKey": "saml_messages",
+    "generate_signing_key": "saml_messages",
     "provider_metadata": "saml_messages",
 }
 

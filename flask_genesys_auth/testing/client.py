@@ -14,7 +14,7 @@ from ..errors import ConfigurationError
 from ..web.browser import BrowserSession
 from ..web.runtime import Runtime, runtime
 from .isolation import note_change
-from .messages import basic_authorization
+from .server import basic_authorization
 
 if TYPE_CHECKING:
     from werkzeug.test import TestResponse

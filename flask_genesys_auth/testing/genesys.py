@@ -12,8 +12,7 @@ from typing import Any
 from werkzeug.wrappers import Request, Response
 
 from ..directories.genesys import TOKEN_PATH, UNAUTHORIZED, USERINFO_PATH
-from .faults import Emulator
-from .messages import basic_authorization, json_response
+from .server import Emulator, basic_authorization, json_response
 
 _MAX_TOKENS = 1000
 

@@ -6,27 +6,42 @@ It signs for whoever asks, with a key of its own making, so that it answers nobo
 
 from __future__ import annotations
 
+import base64
+import binascii
 import secrets
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+import xmlsec
 from lxml import etree
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed, NotFound
+from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
+from xmlsec import constants
 
-from ..saml.documents import SAML, SAMLP
-from .authn_requests import Asked, read_request
-from .identity_logout import Session, SingleLogout
-from .identity_pages import hidden, notice, post_on
-from .saml_messages import EMAIL, Message, encode, provider_metadata, sign
-from .service_providers import ServiceProviders, encrypt_assertion
-from .signing_keys import SigningKey, generate_signing_key
+from ..saml.documents import DS, SAML, SAMLP, ForbiddenXml, Limits, MalformedXml, parse, text_of
+from ..saml.errors import SamlError
+from ..saml.signatures import check_signature, read_form
+from ..saml.transport import read_query
+from .saml_messages import (
+    EMAIL,
+    SUCCESS,
+    Encryption,
+    LogoutMessage,
+    Message,
+    SigningKey,
+    encode,
+    generate_signing_key,
+    provider_metadata,
+    sign,
+)
+from .service_providers import AuthnRequest, ServiceProvider, ServiceProviders, read_request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -35,6 +50,55 @@ COOKIE = "development_idp_session"
 """Not ``session``: cookies are shared between the ports of one host."""
 
 _STATUS = "urn:oasis:names:tc:SAML:2.0:status:"
+PARTIAL = "urn:oasis:names:tc:SAML:2.0:status:PartialLogout"
+
+_LIMITS = Limits(size=64 * 1024, depth=24, elements=300, attributes=32)
+_MOST_LEAVING = 1000
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --paper: #f3f1fa; --card: #fff; --ink: #211d2e; --soft: #5d5870; --line: #d8d3e6;
+  --accent: #5b3fa8; }}
+@media (prefers-color-scheme: dark) {{ :root {{ --paper: #15131c; --card: #1f1c2a; --ink: #eae7f2; --soft: #ada6c2;
+  --line: #3b3650; --accent: #b9a4f5; }} }}
+* {{ box-sizing: border-box; }}
+body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1.25rem; background: var(--paper);
+  color: var(--ink); font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif;
+  overflow-wrap: anywhere; }}
+main {{ width: 100%; max-width: 29rem; padding: clamp(1.5rem, 6vw, 2.5rem); background: var(--card);
+  border: 1px solid var(--line); border-top: 4px solid var(--accent); border-radius: 10px; }}
+h1 {{ margin: 0 0 .75rem; font-size: clamp(1.45rem, 5vw, 1.75rem); line-height: 1.25; }}
+h2 {{ margin: 1.75rem 0 .5rem; font-size: 1.1rem; line-height: 1.3; }}
+p {{ margin: 0 0 1rem; }}
+main > :last-child {{ margin-bottom: 0; }}
+.soft {{ color: var(--soft); font-size: .9rem; }}
+button {{ font: inherit; min-height: 2.75rem; padding: .5rem 1rem; width: 100%; text-align: start; cursor: pointer;
+  color: var(--ink); background: transparent; border: 1px solid var(--line); border-radius: 7px;
+  overflow-wrap: anywhere; }}
+button:hover, button:focus-visible {{ border-color: var(--accent); color: var(--accent); }}
+button:focus-visible {{ outline: 3px solid var(--accent); outline-offset: 2px; }}
+a {{ color: var(--accent); }}
+ul {{ list-style: none; margin: 0; padding: 0; }}
+form + p {{ margin-top: 1.25rem; }}
+li + li {{ margin-top: .6rem; }}
+</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+{body}
+</main>
+{script}
+</body>
+</html>
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,11 +278,11 @@ class DevelopmentIdentityProvider:
         """Let a login begin here, which no service provider has asked for (saml-profiles 4.1.5)."""
         return self._choose(self._unsolicited(request), self._who(request))
 
-    def _unsolicited(self, request: Request) -> Asked:
+    def _unsolicited(self, request: Request) -> AuthnRequest:
         service = self._services.find(request.form.get("service", ""))
         if service is None:
             raise BadRequest("No service provider of that name is known here.")
-        return Asked("", "", "", None, service.entity_id, service.acs_url)
+        return AuthnRequest("", "", "", None, service.entity_id, service.acs_url)
 
     def _login(self, request: Request) -> Response:
         asked = (
@@ -271,7 +335,7 @@ class DevelopmentIdentityProvider:
         with self._lock:
             return self._sessions.get(request.cookies.get(COOKIE, ""))
 
-    def _choose(self, asked: Asked, session: Session | None) -> Response:
+    def _choose(self, asked: AuthnRequest, session: Session | None) -> Response:
         """Return the login page: one button for each person, first whoever is signed in."""
         if asked.encoded:
             fields = hidden(SAMLRequest=asked.encoded, RelayState=asked.relay_state, binding=asked.binding)
@@ -290,7 +354,7 @@ class DevelopmentIdentityProvider:
             '<p class="soft">This identity provider is for development: it asks for no password.</p>',
         )
 
-    def _vouch(self, asked: Asked, session: Session) -> Response:
+    def _vouch(self, asked: AuthnRequest, session: Session) -> Response:
         """Return the page that posts the signed answer (saml-bindings 3.5); without a script it has a button."""
         with self._lock:
             if asked.issuer not in session.services:
@@ -307,13 +371,14 @@ class DevelopmentIdentityProvider:
             encoded = replace(message, sign_response=self._sign_response).encoded(self.key)
         else:
             # What a signature around an encrypted assertion covers is the encrypted one (saml-core 6.2).
-            response = encrypt_assertion(message.signed(self.key), service.encryption)
+            response = message.signed(self.key)
+            Encryption(SigningKey("", service.encryption)).assertion(response)
             if self._sign_response:
                 sign(response, self.key)
             encoded = encode(response)
         return self._back(asked, encoded, f"You are signed in as {session.person}.")
 
-    def _decline(self, asked: Asked) -> Response:
+    def _decline(self, asked: AuthnRequest) -> Response:
         """Say that the user would have to be asked, which IsPassive forbids (saml-core 3.4.1)."""
         response = replace(self._message(asked), status=f"{_STATUS}Responder").tree()
         for part in response.findall(f"{{{SAML}}}Assertion"):
@@ -323,12 +388,240 @@ class DevelopmentIdentityProvider:
         sign(response, self.key)
         return self._back(asked, encode(response), "You are not signed in.")
 
-    def _message(self, asked: Asked) -> Message:
+    def _message(self, asked: AuthnRequest) -> Message:
         return Message(issuer=self.entity_id, acs_url=asked.acs_url, audience=asked.issuer, request_id=asked.request_id)
 
-    def _back(self, asked: Asked, encoded: str, said: str) -> Response:
+    def _back(self, asked: AuthnRequest, encoded: str, said: str) -> Response:
         fields = {"SAMLResponse": encoded, **({"RelayState": asked.relay_state} if asked.relay_state else {})}
         return post_on(asked.acs_url, fields, "Going back", said)
+
+
+@dataclass(slots=True)
+class Session:
+    """Somebody's session at the identity provider.
+
+    :param index: the SessionIndex.
+    :param services: the entity ids of those whom it has vouched to, each once.
+    """
+
+    person: str
+    name_id: str
+    index: str
+    services: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutRequest:
+    """A service provider's LogoutRequest, as far as the answer needs it."""
+
+    service: ServiceProvider
+    request_id: str
+    relay_state: str
+    binding: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """A logout under way.
+
+    :param rest: the entity ids of those that have not been asked yet.
+    :param partial: one of them could not be asked, or has not done it.
+    :param asked: who has begun it, if not the user here.
+    """
+
+    session: Session
+    rest: tuple[str, ...]
+    partial: bool = False
+    asked: LogoutRequest | None = None
+
+
+class SingleLogout:
+    """Sends the browser from one service provider to the next, and back to the one that has begun.
+
+    :param services: those that are known.
+    :param signer: gives what signs, and the entity id.
+    :param end: takes away the sessions with one of these indexes, of this NameID; of all indexes if there are none.
+    """
+
+    def __init__(
+        self,
+        services: ServiceProviders,
+        signer: Callable[[], tuple[SigningKey, str, str]],
+        end: Callable[[str, list[str]], list[Session]],
+    ) -> None:
+        self._services = services
+        self._signer = signer
+        self._end = end
+        self._leaving: dict[str, _Leaving] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, session: Session) -> Response:
+        """Log somebody out everywhere whose session has ended here."""
+        return self._go_on(_Leaving(session, tuple(session.services)))
+
+    def receive(self, request: Request) -> Response:
+        """Take a service provider's LogoutRequest or LogoutResponse, signed, by either binding."""
+        try:
+            root, relay_state = _query(request) if request.method == "GET" else _form(request)
+            service = self._sender(root)
+            _check(request, root, service)
+        except (SamlError, MalformedXml, ForbiddenXml, binascii.Error, UnicodeEncodeError) as error:
+            raise BadRequest("This is no logout message that a service provider known here has signed.") from error
+        if root.tag == f"{{{SAMLP}}}LogoutRequest":
+            binding = "redirect" if request.method == "GET" else "post"
+            return self._asked(root, LogoutRequest(service, root.get("ID", ""), relay_state, binding))
+        with self._lock:
+            leaving = self._leaving.pop(relay_state, None)
+        if leaving is None:
+            raise BadRequest("Nobody is being logged out with this RelayState.")
+        status = root.find(f"{{{SAMLP}}}Status/{{{SAMLP}}}StatusCode")
+        done = status is not None and status.get("Value") == SUCCESS and not len(status)
+        return self._go_on(replace(leaving, partial=leaving.partial or not done))
+
+    def _asked(self, root: etree._Element, asked: LogoutRequest) -> Response:
+        name_id = root.find(f"{{{SAML}}}NameID")
+        named = "" if name_id is None else text_of(name_id)
+        ended = self._end(named, [text_of(index) for index in root.findall(f"{{{SAMLP}}}SessionIndex")])
+        if not ended:
+            return self._go_on(_Leaving(Session("", named, ""), (), asked=asked))
+        others = dict.fromkeys(name for session in ended for name in session.services)
+        others.pop(asked.service.entity_id, None)
+        return self._go_on(_Leaving(ended[0], tuple(others), asked=asked))
+
+    def _sender(self, root: etree._Element) -> ServiceProvider:
+        issuer = root.find(f"{{{SAML}}}Issuer")
+        service = None if issuer is None else self._services.find(text_of(issuer))
+        if service is None or not service.keys:
+            raise BadRequest("Whoever says this is not known here, or has no key to sign with.")
+        return service
+
+    def _go_on(self, leaving: _Leaving) -> Response:
+        """Ask the next service provider; when all have been asked, answer or say how it went."""
+        rest, partial = list(leaving.rest), leaving.partial
+        key, entity_id, name_id_format = self._signer()
+        while rest:
+            service = self._services.find(rest.pop(0))
+            if service is None or not service.single_logout:
+                partial = True
+                continue
+            relay_state = secrets.token_urlsafe(24)
+            with self._lock:
+                self._leaving[relay_state] = replace(leaving, rest=tuple(rest), partial=partial)
+                while len(self._leaving) > _MOST_LEAVING:
+                    # Whoever has not come back is not waited for.
+                    del self._leaving[next(iter(self._leaving))]
+            message = LogoutMessage(
+                issuer=entity_id,
+                destination=None,
+                name_id=leaving.session.name_id,
+                name_id_format=name_id_format,
+                session_indexes=(leaving.session.index,),
+                relay_state=relay_state,
+            )
+            return _send(message, service.single_logout, "redirect", key)
+        asked = leaving.asked
+        if asked is None:
+            return _signed_out(partial)
+        answer = LogoutMessage(
+            issuer=entity_id,
+            destination=None,
+            kind="LogoutResponse",
+            in_response_to=asked.request_id,
+            statuses=(SUCCESS, PARTIAL) if partial else (SUCCESS,),
+            relay_state=asked.relay_state or None,
+        )
+        addresses = asked.service.logout_answers
+        return _send(answer, addresses, asked.binding, key) if addresses else _signed_out(partial)
+
+
+def _signed_out(partial: bool) -> Response:
+    some = " Some applications may still have you signed in." if partial else ""
+    return notice(
+        "Signed out",
+        f"<p>Your session at the identity provider has ended.{some}</p>"
+        '<p><a href="/">Back to the identity provider</a></p>',
+    )
+
+
+def _send(message: LogoutMessage, addresses: Mapping[str, str], wanted: str, key: SigningKey) -> Response:
+    binding = wanted if wanted in addresses else next(iter(addresses))
+    address = addresses[binding]
+    message = message.but(destination=address)
+    if binding == "redirect":
+        return redirect(f"{address}{'&' if '?' in address else '?'}{message.query(key)}", 303)
+    return post_on(address, message.form(key), "Signing out")
+
+
+def _query(request: Request) -> tuple[etree._Element, str]:
+    message = read_query(request.query_string.decode("latin-1"))
+    return _parsed(message.xml, message.kind), message.relay_state
+
+
+def _form(request: Request) -> tuple[etree._Element, str]:
+    kind: Literal["SAMLRequest", "SAMLResponse"] = "SAMLRequest" if "SAMLRequest" in request.form else "SAMLResponse"
+    data = base64.b64decode(request.form.get(kind, "").encode("ascii"), validate=True)
+    return _parsed(data, kind), request.form.get("RelayState", "")
+
+
+def _parsed(data: bytes, kind: str) -> etree._Element:
+    root = parse(data, _LIMITS)
+    if root.tag != f"{{{SAMLP}}}{'LogoutRequest' if kind == 'SAMLRequest' else 'LogoutResponse'}":
+        raise BadRequest("This is no logout message.")
+    return root
+
+
+def _check(request: Request, root: etree._Element, service: ServiceProvider) -> None:
+    """Check the signature: of the query, or of the element.
+
+    :raises SamlError: unless it is good.
+    """
+    if request.method == "GET":
+        message = read_query(request.query_string.decode("latin-1"))
+        if not any(_made(key, message.signed, message.signature) for key in service.keys):
+            raise BadRequest("None of the service provider's keys has signed this query.")
+        return
+    signature = root.find(f"{{{DS}}}Signature")
+    if signature is None:
+        raise BadRequest("This logout message is not signed.")
+    check_signature(read_form(signature, root), service.keys)
+
+
+def _made(key: xmlsec.Key, signed: bytes, signature: bytes) -> bool:
+    context = xmlsec.SignatureContext()
+    context.key = key
+    try:
+        context.verify_binary(signed, constants.TransformRsaSha256, signature)
+    except (xmlsec.Error, TypeError):
+        return False
+    return True
+
+
+def notice(title: str, body: str, *, script: str = "") -> Response:
+    """Return a page.
+
+    :param title: text; ``body`` and ``script`` are HTML.
+    """
+    return Response(_PAGE.format(title=escape(title), body=body, script=script), mimetype="text/html")
+
+
+def post_on(action: str, fields: Mapping[str, str], title: str, said: str = "") -> Response:
+    """Return the page that posts these fields on (saml-bindings 3.5); without a script it has a button.
+
+    :param said: text above the button.
+    """
+    return notice(
+        title,
+        f'<form method="post" action="{escape(action)}">{hidden(**fields)}'
+        f"{f'<p>{escape(said)}</p>' if said else ''}<button>Continue</button></form>",
+        script="<script>document.forms[0].submit()</script>",
+    )
+
+
+def hidden(**fields: str) -> str:
+    """Return a form's hidden fields, those left out that are empty."""
+    return "".join(
+        f'<input type="hidden" name="{name}" value="{escape(value)}">' for name, value in fields.items() if value
+    )
 
 
 def _is_loopback(address: str | None) -> bool:

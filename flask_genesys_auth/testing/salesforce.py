@@ -12,8 +12,7 @@ from xml.sax.saxutils import escape
 from werkzeug.wrappers import Request, Response
 
 from ..config.settings import SalesforceHeaders
-from .faults import Emulator
-from .messages import json_response
+from .server import Emulator, json_response
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 

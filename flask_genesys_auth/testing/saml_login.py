@@ -10,15 +10,14 @@ from urllib.parse import urlsplit
 from werkzeug.test import Client, EnvironBuilder
 from werkzeug.wrappers import Request
 
-from .authn_requests import Asked, read_request
+from .service_providers import AuthnRequest, read_request
 
 if TYPE_CHECKING:
     from flask.testing import FlaskClient
     from werkzeug.test import TestResponse
 
     from .identity_provider import DevelopmentIdentityProvider
-    from .saml_messages import Message
-    from .signing_keys import SigningKey
+    from .saml_messages import Message, SigningKey
 
 _HERE = {"REMOTE_ADDR": "127.0.0.1"}
 _NAVIGATION = {"Sec-Fetch-Mode": "navigate"}
@@ -86,7 +85,7 @@ class SamlLogin:
         if sent is None:
             raise AssertionError(f"no login begins there: {answer.status}: {answer.text[:300]}")
         self._address, self._fields = sent
-        self.asked: Asked = read_request(*self._request())
+        self.asked: AuthnRequest = read_request(*self._request())
 
     @property
     def relay_state(self) -> str:

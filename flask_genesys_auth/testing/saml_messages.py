@@ -1,23 +1,33 @@
-"""Signs any SAML response, genuine or wrong: what an identity provider would send, and what an attacker would.
+"""SAML messages for tests, genuine or wrong: responses, logout messages, encryption, keys and metadata.
 
-A field that is ``None`` is left out. What cannot be said with fields is done to the tree, before or after signing.
+A field that is ``None`` is left out. Hooks change the XML before or after it is signed.
 """
 
 from __future__ import annotations
 
 import base64
+import os
 import secrets
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
+from urllib.parse import quote
 
 import xmlsec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from lxml import etree
 from xmlsec import constants
 
-from ..saml.documents import DS, EXCLUSIVE_C14N, MD, SAML, SAMLP, as_instant
+from ..saml.documents import DS, EXCLUSIVE_C14N, MD, SAML, SAMLP, XENC, as_instant
+from ..saml.encryption import CONTENT, ELEMENT, RSA_15, XENC11
+from ..saml.keys import generate_pair
 from ..saml.signatures import ENVELOPED
-from .signing_keys import SigningKey
 
 EMAIL = "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress"
 PERSISTENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent"
@@ -28,6 +38,47 @@ _PASSWORD = "urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport" 
 _PREFIXES = {"saml": SAML, "samlp": SAMLP, "xs": "http://www.w3.org/2001/XMLSchema"}
 
 Hook = Callable[[etree._Element], None]
+
+GCM = f"{XENC11}aes256-gcm"
+CBC = f"{XENC}aes256-cbc"
+OAEP = f"{XENC}rsa-oaep-mgf1p"
+OAEP_11 = f"{XENC11}rsa-oaep"
+SHA256 = f"{XENC}sha256"
+MGF1_SHA256 = f"{XENC11}mgf1sha256"
+
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    f"{DS}sha1": hashes.SHA1(),  # noqa: S303 - what OAEP does unless it is told (xmlenc-core1 5.5.2)
+    SHA256: hashes.SHA256(),
+    f"{XENC}sha512": hashes.SHA512(),
+    f"{XENC11}mgf1sha1": hashes.SHA1(),  # noqa: S303 - likewise
+    MGF1_SHA256: hashes.SHA256(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A private key and its certificate, both in PEM."""
+
+    private_pem: str = field(repr=False)
+    certificate_pem: str
+
+    @property
+    def certificate(self) -> str:
+        """The certificate as XML carries it: DER in base64, on one line."""
+        return "".join(line for line in self.certificate_pem.splitlines() if not line.startswith("-"))
+
+    def load(self) -> xmlsec.Key:
+        """Return the key as libxmlsec wants it."""
+        return xmlsec.Key.from_memory(self.private_pem.encode(), constants.KeyDataFormatPem, None)
+
+
+def generate_signing_key(name: str = "development") -> SigningKey:
+    """Make an RSA key of 2048 bits and a certificate that is valid for a year.
+
+    :param name: the certificate's common name.
+    """
+    private, certificate = generate_pair(name, days=365, bits=2048)
+    return SigningKey(private.decode(), certificate.decode())
 
 
 def new_id() -> str:
@@ -159,6 +210,236 @@ class Message:
 
     def _set_time(self, element: etree._Element, name: str, offset: float | None) -> None:
         _set(element, name, None if offset is None else as_instant(self.now + offset))
+
+
+def _quote(value: str) -> str:
+    return quote(value, safe="")
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutMessage:
+    """A LogoutRequest or a LogoutResponse (saml-core 3.7); every default is what a genuine one has.
+
+    A field that is ``None`` is left out.
+
+    :param kind: ``LogoutRequest`` or ``LogoutResponse``.
+    :param parameter: the form's field or query's parameter; default: the one that the kind belongs in.
+    :param now: unix time that the relative times count from, in seconds.
+    :param in_response_to: of a response.
+    :param statuses: of a response, the outer one first.
+    :param before_signing: is given the message; ``after_signing`` when it is signed (POST only).
+    """
+
+    issuer: str
+    destination: str | None
+    kind: Literal["LogoutRequest", "LogoutResponse"] = "LogoutRequest"
+    name_id: str | None = "ann@acme.example"
+    name_id_format: str | None = EMAIL
+    name_qualifier: str | None = None
+    sp_name_qualifier: str | None = None
+    session_indexes: tuple[str, ...] = ("session-1",)
+    in_response_to: str | None = None
+    statuses: tuple[str, ...] = (SUCCESS,)
+    now: float = field(default_factory=time.time)
+    issued: float = 0
+    not_on_or_after: float | None = 300
+    version: str = "2.0"
+    message_id: str = field(default_factory=new_id)
+    relay_state: str | None = None
+    parameter: str = ""
+    signed: bool = True
+    signature_algorithm: str = "RsaSha256"
+    before_signing: Hook = _nothing
+    after_signing: Hook = _nothing
+
+    def but(self, **changes: object) -> LogoutMessage:
+        """Return this message with other fields."""
+        return replace(self, **changes)  # type: ignore[arg-type]  # the dataclass itself refuses unknown names
+
+    def tree(self) -> etree._Element:
+        """Return the message, not signed."""
+        root = etree.Element(f"{{{SAMLP}}}{self.kind}", nsmap=_PREFIXES)
+        optional = {"Destination": self.destination, "InResponseTo": self.in_response_to}
+        if self.kind == "LogoutRequest" and self.not_on_or_after is not None:
+            optional["NotOnOrAfter"] = as_instant(self.now + self.not_on_or_after)
+        root.set("ID", self.message_id)
+        root.set("Version", self.version)
+        root.set("IssueInstant", as_instant(self.now + self.issued))
+        for name, value in optional.items():
+            if value is not None:
+                root.set(name, value)
+        etree.SubElement(root, f"{{{SAML}}}Issuer").text = self.issuer
+        if self.kind == "LogoutRequest":
+            self._add_subject(root)
+        else:
+            inside = etree.SubElement(root, f"{{{SAMLP}}}Status")
+            for status in self.statuses:
+                inside = etree.SubElement(inside, f"{{{SAMLP}}}StatusCode", Value=status)
+        self.before_signing(root)
+        return root
+
+    def form(self, key: SigningKey) -> dict[str, str]:
+        """Return the fields of the POST binding (saml-bindings 3.5), the message signed by an enveloped signature."""
+        root = self.tree()
+        if self.signed:
+            sign(root, key, self.signature_algorithm)
+        self.after_signing(root)
+        fields = {self._parameter: encode(root)}
+        if self.relay_state is not None:
+            fields["RelayState"] = self.relay_state
+        return fields
+
+    def query(self, key: SigningKey, *, escaped: Callable[[str], str] = _quote, algorithm: str = "") -> str:
+        """Return the query of the Redirect binding (saml-bindings 3.4), signed over its octets.
+
+        :param escaped: percent-encodes a value; ADFS writes its escapes in lower case.
+        :param algorithm: what SigAlg says, where that is not the algorithm that is used.
+        """
+        compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+        deflated = compressor.compress(etree.tostring(self.tree())) + compressor.flush()
+        transform = getattr(constants, f"Transform{self.signature_algorithm}")
+        parameters = {self._parameter: base64.b64encode(deflated).decode()}
+        if self.relay_state is not None:
+            parameters["RelayState"] = self.relay_state
+        if self.signed:
+            parameters["SigAlg"] = algorithm or transform.href
+        query = "&".join(f"{name}={escaped(value)}" for name, value in parameters.items())
+        if not self.signed:
+            return query
+        context = xmlsec.SignatureContext()
+        context.key = key.load()
+        signature = base64.b64encode(context.sign_binary(query.encode(), transform)).decode()
+        return f"{query}&Signature={escaped(signature)}"
+
+    @property
+    def _parameter(self) -> str:
+        return self.parameter or ("SAMLRequest" if self.kind == "LogoutRequest" else "SAMLResponse")
+
+    def _add_subject(self, root: etree._Element) -> None:
+        if self.name_id is not None:
+            name_id = etree.SubElement(root, f"{{{SAML}}}NameID")
+            name_id.text = self.name_id
+            qualifiers = {"NameQualifier": self.name_qualifier, "SPNameQualifier": self.sp_name_qualifier}
+            for name, value in {**qualifiers, "Format": self.name_id_format}.items():
+                if value is not None:
+                    name_id.set(name, value)
+        for index in self.session_indexes:
+            etree.SubElement(root, f"{{{SAMLP}}}SessionIndex").text = index
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """How something is encrypted; every default is what a modern provider does.
+
+    :param key: whose certificate it is encrypted for.
+    :param algorithm: of the content; ``transport`` of the session key. Both are URIs.
+    :param digest: of OAEP, and ``mask`` its mask generation; empty: not said, which means SHA-1.
+    :param others: more recipients, each of whom gets the session key too.
+    :param recipient: says for whom the key is.
+    :param beside: the session key stands behind EncryptedData instead of within.
+    :param named: where it stands beside, a RetrievalMethod names it.
+    :param change_plain: is given the bytes before they are encrypted; ``change_cipher`` those that come out;
+        ``change_session`` the session key as it is transported; ``change_key`` what comes out of that.
+    """
+
+    key: SigningKey
+    algorithm: str = GCM
+    transport: str = OAEP
+    digest: str = ""
+    mask: str = ""
+    others: tuple[Encryption, ...] = ()
+    recipient: str = ""
+    beside: bool = False
+    named: bool = True
+    change_plain: Callable[[bytes], bytes] = _as_it_is
+    change_cipher: Callable[[bytes], bytes] = _as_it_is
+    change_session: Callable[[bytes], bytes] = _as_it_is
+    change_key: Callable[[bytes], bytes] = _as_it_is
+
+    def but(self, **changes: object) -> Encryption:
+        """Return the same with other fields."""
+        return replace(self, **changes)  # type: ignore[arg-type]  # the dataclass itself refuses unknown names
+
+    def assertion(self, response: etree._Element) -> None:
+        """Put an EncryptedAssertion in the place of a Response's assertion."""
+        self._replace(response.find(f".//{{{SAML}}}Assertion"), "EncryptedAssertion")
+
+    def name_id(self, response: etree._Element) -> None:
+        """Put an EncryptedID in the place of the subject's NameID; of a LogoutRequest's likewise."""
+        self._replace(response.find(f".//{{{SAML}}}NameID"), "EncryptedID")
+
+    def of(self, plain: bytes, holder: str) -> etree._Element:
+        """Return ``EncryptedAssertion`` or ``EncryptedID`` with these bytes in it."""
+        session = os.urandom(CONTENT.get(self.algorithm, 32))
+        cipher = self.change_cipher(self._encrypted(self.change_plain(plain), session))
+        keys = [each.key_element(session) for each in (self, *self.others)]
+        root = etree.Element(f"{{{SAML}}}{holder}", nsmap={"saml": SAML})
+        data = etree.SubElement(root, f"{{{XENC}}}EncryptedData", nsmap={"xenc": XENC}, Type=ELEMENT)
+        etree.SubElement(data, f"{{{XENC}}}EncryptionMethod", Algorithm=self.algorithm)
+        if not self.beside or self.named:
+            information = etree.SubElement(data, f"{{{DS}}}KeyInfo", nsmap={"ds": DS})
+            for place, key in enumerate(keys):
+                if self.beside:
+                    key.set("Id", f"_key-{place}")
+                    kind = f"{XENC}EncryptedKey"
+                    etree.SubElement(information, f"{{{DS}}}RetrievalMethod", Type=kind, URI=f"#_key-{place}")
+                else:
+                    information.append(key)
+        _add_value(data, cipher)
+        if self.beside:
+            root.extend(keys)
+        return root
+
+    def key_element(self, session: bytes) -> etree._Element:
+        """Return the session key, encrypted for our recipient."""
+        element = etree.Element(f"{{{XENC}}}EncryptedKey", nsmap={"xenc": XENC})
+        if self.recipient:
+            element.set("Recipient", self.recipient)
+        method = etree.SubElement(element, f"{{{XENC}}}EncryptionMethod", Algorithm=self.transport)
+        if self.digest:
+            etree.SubElement(method, f"{{{DS}}}DigestMethod", nsmap={"ds": DS}, Algorithm=self.digest)
+        if self.mask:
+            etree.SubElement(method, f"{{{XENC11}}}MGF", nsmap={"xenc11": XENC11}, Algorithm=self.mask)
+        _add_value(element, self.change_key(self._transported(self.change_session(session))))
+        return element
+
+    def _replace(self, element: etree._Element | None, holder: str) -> None:
+        parent = None if element is None else element.getparent()
+        if element is None or parent is None:
+            raise LookupError(f"nothing to put {holder} in the place of")
+        element.tail = None
+        parent.replace(element, self.of(etree.tostring(element), holder))
+
+    def _encrypted(self, plain: bytes, session: bytes) -> bytes:
+        if not self.algorithm.endswith("-cbc"):
+            nonce = os.urandom(12)
+            return nonce + AESGCM(session).encrypt(nonce, plain, None)
+        missing = 16 - len(plain) % 16
+        vector = os.urandom(16)
+        # Padding of XML encryption: its last byte says how long it is, the others say nothing (xmlenc-core1 5.2).
+        padded = plain + os.urandom(missing - 1) + bytes([missing])
+        encryptor = Cipher(algorithms.AES(session), modes.CBC(vector)).encryptor()
+        return vector + encryptor.update(padded) + encryptor.finalize()
+
+    def _transported(self, session: bytes) -> bytes:
+        public = x509.load_pem_x509_certificate(self.key.certificate_pem.encode()).public_key()
+        if not isinstance(public, rsa.RSAPublicKey):
+            raise TypeError("keys are transported with RSA only")
+        if self.transport == RSA_15:
+            return public.encrypt(session, padding.PKCS1v15())
+        digest = _HASHES[self.digest or f"{DS}sha1"]
+        # rsa-oaep-mgf1p has SHA-1 as its mask whatever the digest is (xmlenc-core1 5.5.2).
+        mask = _HASHES[self.mask or f"{DS}sha1"]
+        return public.encrypt(session, padding.OAEP(padding.MGF1(mask), digest, None))
+
+
+def _add_value(parent: etree._Element, value: bytes) -> None:
+    data = etree.SubElement(parent, f"{{{XENC}}}CipherData")
+    etree.SubElement(data, f"{{{XENC}}}CipherValue").text = base64.b64encode(value).decode()
 
 
 def sign(

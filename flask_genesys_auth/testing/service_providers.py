@@ -1,9 +1,11 @@
-"""The service providers that the development identity provider knows by their metadata, and encryption for them."""
+"""What the development identity provider reads of service providers: their metadata and their AuthnRequests."""
 
 from __future__ import annotations
 
 import base64
+import binascii
 import threading
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -12,13 +14,16 @@ from urllib.parse import urlsplit
 import urllib3
 import xmlsec
 from lxml import etree
+from werkzeug.exceptions import BadRequest
+from werkzeug.wrappers import Request
 from xmlsec import constants
 
-from ..saml.documents import DS, MD, SAML, ForbiddenXml, Limits, MalformedXml, parse, text_of
+from ..saml.documents import DS, MD, SAML, SAMLP, ForbiddenXml, Limits, MalformedXml, parse, text_of
 from ..saml.keys import pem_of
 from ..saml.metadata import BINDINGS, POST
 
-_LIMITS = Limits(size=1024 * 1024, depth=32, elements=10_000, attributes=64)
+_METADATA_LIMITS = Limits(size=1024 * 1024, depth=32, elements=10_000, attributes=64)
+_REQUEST_LIMITS = Limits(size=64 * 1024, depth=16, elements=200, attributes=32)
 _TIMEOUT = 5.0
 
 
@@ -91,7 +96,7 @@ def read_service_provider(metadata: bytes) -> ServiceProvider:
     :raises ValueError: if they are none.
     """
     try:
-        root = parse(metadata, _LIMITS, skip_comments=True)
+        root = parse(metadata, _METADATA_LIMITS, skip_comments=True)
     except (MalformedXml, ForbiddenXml) as error:
         raise ValueError(f"these are no metadata: {error}") from error
     role = root.find(f"{{{MD}}}SPSSODescriptor")
@@ -113,32 +118,53 @@ def read_service_provider(metadata: bytes) -> ServiceProvider:
     )
 
 
-def encrypt_assertion(response: etree._Element, certificate: str) -> etree._Element:
-    """Return a Response with its assertion encrypted by AES-GCM, the key by RSA-OAEP (xmlenc-core1).
+@dataclass(frozen=True, slots=True)
+class AuthnRequest:
+    """An AuthnRequest as it came, and what it asks for.
 
-    :param certificate: in PEM, for whom.
+    :param encoded: empty where nobody has asked: the login begins here.
     """
-    assertion = response.find(f"{{{SAML}}}Assertion")
-    if assertion is None:
-        return response
-    data = xmlsec.template.encrypted_data_create(
-        assertion, constants.TransformAes256Gcm, type=constants.TypeEncElement, ns="xenc"
+
+    encoded: str
+    binding: str
+    relay_state: str
+    request_id: str | None
+    issuer: str
+    acs_url: str
+    force_authn: bool = False
+    passive: bool = False
+
+
+def read_request(request: Request, binding: str) -> AuthnRequest:
+    """Read an AuthnRequest of either binding (saml-bindings 3.4, 3.5); what is inflated is bounded.
+
+    :param binding: ``redirect`` or ``post``, whatever brings it now.
+    :raises BadRequest: if it is none.
+    """
+    fields = request.args if request.method == "GET" else request.form
+    encoded = fields.get("SAMLRequest", "")
+    try:
+        data = base64.b64decode(encoded.encode("ascii"), validate=True)
+        if binding == "redirect":
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _REQUEST_LIMITS.size + 1)
+        root = parse(data, _REQUEST_LIMITS)
+        issuer = root.find(f"{{{SAML}}}Issuer")
+        named = text_of(issuer) if issuer is not None else ""
+    except (UnicodeEncodeError, binascii.Error, zlib.error, MalformedXml, ForbiddenXml) as error:
+        raise BadRequest("This is no AuthnRequest.") from error
+    acs_url = root.get("AssertionConsumerServiceURL", "")
+    if root.tag != f"{{{SAMLP}}}AuthnRequest" or not named or urlsplit(acs_url).scheme not in {"http", "https"}:
+        raise BadRequest("This is no AuthnRequest that says who asks and where the answer goes.")
+    return AuthnRequest(
+        encoded=encoded,
+        binding=binding,
+        relay_state=fields.get("RelayState", ""),
+        request_id=root.get("ID", ""),
+        issuer=named,
+        acs_url=acs_url,
+        force_authn=root.get("ForceAuthn") in {"true", "1"},
+        passive=root.get("IsPassive") in {"true", "1"},
     )
-    xmlsec.template.encrypted_data_ensure_cipher_value(data)
-    information = xmlsec.template.encrypted_data_ensure_key_info(data, ns="ds")
-    transported = xmlsec.template.add_encrypted_key(information, constants.TransformRsaOaep)
-    xmlsec.template.encrypted_data_ensure_cipher_value(transported)
-    manager = xmlsec.KeysManager()
-    manager.add_key(_key(certificate))
-    context = xmlsec.EncryptionContext(manager)
-    context.key = xmlsec.Key.generate(constants.KeyDataAes, 256, constants.KeyDataTypeSession)
-    place = response.index(assertion)
-    encrypted = context.encrypt_binary(data, etree.tostring(assertion, with_tail=False))
-    holder = etree.Element(f"{{{SAML}}}EncryptedAssertion", nsmap={"saml": SAML})
-    response[place] = holder
-    holder.append(encrypted)
-    # lxml cannot search for names that libxmlsec itself has put into a tree.
-    return etree.fromstring(etree.tostring(response))
 
 
 def is_local(address: str) -> bool:

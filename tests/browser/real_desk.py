@@ -14,8 +14,8 @@ from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.saml.documents import MD
 from flask_genesys_auth.saml.metadata import REDIRECT
 from flask_genesys_auth.saml.trust import TrustedProvider
+from flask_genesys_auth.testing.saml_messages import SigningKey
 from flask_genesys_auth.testing.server import LoopbackServer
-from flask_genesys_auth.testing.signing_keys import SigningKey
 from flask_genesys_auth.web.runtime import runtime
 from tests.saml.provider_site import age_metadata_by
 

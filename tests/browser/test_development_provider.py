@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from flask_genesys_auth.testing.faults import unused_url
 from flask_genesys_auth.testing.identity_provider import DevelopmentIdentityProvider
-from flask_genesys_auth.testing.server import LoopbackServer
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.saml_messages import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.server import LoopbackServer, unused_url
 
 from .chromium import Browser
 from .real_desk import COOKIE, PROVIDER, Desk, by_post_only, pair, signing

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from flask_genesys_auth.testing.identity_provider import DevelopmentIdentityProvider
+from flask_genesys_auth.testing.saml_messages import SigningKey, generate_signing_key
 from flask_genesys_auth.testing.server import LoopbackServer
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
 
 from .chromium import Browser
 from .real_desk import Desk, signing

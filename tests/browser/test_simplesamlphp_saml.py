@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.saml_messages import SigningKey, generate_signing_key
 
 from ..saml.provider_site import Clock, keys_after_looking
 from ..saml.simplesaml import SimpleSamlPhp

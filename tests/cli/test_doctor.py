@@ -24,7 +24,7 @@ from flask_genesys_auth.cli.doctor import CheckGroup, check_groups, run_checks
 from flask_genesys_auth.errors import ConfigurationError
 from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing import GenesysEmulator
-from flask_genesys_auth.testing.faults import unused_url
+from flask_genesys_auth.testing.server import unused_url
 from flask_genesys_auth.web.runtime import runtime
 
 if sys.version_info >= (3, 11):

@@ -24,10 +24,10 @@ from flask_genesys_auth.chain.outcomes import Identity, NotApplicable
 from flask_genesys_auth.chain.protocols import AccountState
 from flask_genesys_auth.cli import genesys_auth
 from flask_genesys_auth.errors import AccountsUnavailable
-from flask_genesys_auth.testing.faults import unused_url
 from flask_genesys_auth.testing.fixtures import genesys_emulator, salesforce_emulator
 from flask_genesys_auth.testing.genesys import GenesysEmulator
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
+from flask_genesys_auth.testing.server import unused_url
 from flask_genesys_auth.web.runtime import runtime
 from tests.cli.conftest import FAST, accounts_of, make_app
 from tests.servers import RedisServer, own_redis_server

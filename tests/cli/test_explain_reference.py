@@ -14,7 +14,7 @@ from flask import Flask
 from flask_genesys_auth.cli import genesys_auth
 from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey
 from flask_genesys_auth.web.runtime import runtime
 from flask_genesys_auth.web.saml_failures import KEPT_FOR, LOGIN_FAILURES, OTHER_FAILURES, SamlFailures
 from tests.forking import FORKS, holds_in_child

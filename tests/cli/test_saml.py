@@ -21,7 +21,7 @@ from flask import Flask
 
 from flask_genesys_auth.cli import genesys_auth
 from flask_genesys_auth.saml.keys import der_of, fingerprint
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.saml_messages import SigningKey, generate_signing_key
 from flask_genesys_auth.web.runtime import runtime
 from tests.cli.conftest import accounts_of, make_app, one_line
 from tests.saml.provider_site import Clock, Site, age_metadata_by, keys_after_looking, metadata_of

@@ -23,8 +23,7 @@ from flask_genesys_auth.limits.throttle import Limit
 from flask_genesys_auth.saml.metadata import parse_metadata
 from flask_genesys_auth.saml.sources import Copies, Copy
 from flask_genesys_auth.state.sql import SqlState
-from flask_genesys_auth.testing.saml_messages import provider_metadata
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey, provider_metadata
 from flask_genesys_auth.upstream.breaker import FAILURES, Guard
 from flask_genesys_auth.web.runtime import runtime
 from tests.saml.desk import BreakableState, Browser

@@ -26,9 +26,9 @@ from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.config.settings import PasswordSettings
 from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing import GenesysEmulator, LoopbackServer, SalesforceEmulator
-from flask_genesys_auth.testing.faults import Emulator
 from flask_genesys_auth.testing.identity_provider import DevelopmentIdentityProvider
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.saml_messages import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.server import Emulator
 from tests.certificates import make_certificate
 from tests.servers import PostgresqlServer, RedisServer, free_port, require
 

@@ -12,7 +12,7 @@ import pytest
 from werkzeug.wrappers import Request, Response
 
 from flask_genesys_auth.testing import LoopbackServer
-from flask_genesys_auth.testing.faults import unused_url
+from flask_genesys_auth.testing.server import unused_url
 
 from .client import Client
 from .load import Known, Load, Session, Stranger, Visitor

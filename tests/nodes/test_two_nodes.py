@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage
+from flask_genesys_auth.testing.saml_messages import LogoutMessage
 from tests.saml.plain_browser import Form, Page, PlainBrowser
 
 from .client import Client

@@ -16,10 +16,15 @@ from lxml import etree
 from xmlsec import constants
 
 from flask_genesys_auth.saml.documents import DS, SAML, SAMLP, XENC
-from flask_genesys_auth.testing.saml_encryption import Encryption
-from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage
-from flask_genesys_auth.testing.saml_messages import Hook, Message, provider_metadata, sign
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import (
+    Encryption,
+    Hook,
+    LogoutMessage,
+    Message,
+    SigningKey,
+    provider_metadata,
+    sign,
+)
 
 from .places import IDP
 from .trees import EVIL, REFERENCE, evil_twin, find

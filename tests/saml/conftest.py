@@ -22,8 +22,7 @@ from flask_genesys_auth.saml.service_provider import ServiceProvider, build_serv
 from flask_genesys_auth.saml.trust import Trust
 from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.saml_messages import Message, provider_metadata
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.saml_messages import Message, SigningKey, generate_signing_key, provider_metadata
 
 from .desk import app, browser, make_app
 from .places import IDP, PUBLIC_URL, SSO

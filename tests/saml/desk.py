@@ -24,8 +24,7 @@ from flask_genesys_auth.chain.outcomes import Identity
 from flask_genesys_auth.chain.protocols import StateStore
 from flask_genesys_auth.errors import AccountsUnavailable, StateUnavailable
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.saml_messages import Message, provider_metadata
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import Message, SigningKey, provider_metadata
 from flask_genesys_auth.web.runtime import runtime
 
 from .places import IDP, PUBLIC_URL, SSO

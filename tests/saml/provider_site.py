@@ -14,9 +14,8 @@ from flask_genesys_auth.chain.protocols import StateStore
 from flask_genesys_auth.config.settings import ContactCenterSettings, IdentityProvider, Saml
 from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.saml.trust import TrustedProvider
-from flask_genesys_auth.testing.faults import Emulator
-from flask_genesys_auth.testing.saml_messages import provider_metadata, sign
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey, provider_metadata, sign
+from flask_genesys_auth.testing.server import Emulator
 from flask_genesys_auth.web.runtime import runtime
 
 from .places import IDP, PUBLIC_URL, SSO

@@ -14,7 +14,7 @@ from lxml import etree
 
 from flask_genesys_auth.saml.documents import DS, EXCLUSIVE_C14N, SAML, SAMLP, as_instant
 from flask_genesys_auth.saml.signatures import ENVELOPED
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey
 
 SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
 BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"

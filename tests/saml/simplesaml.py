@@ -16,7 +16,7 @@ import urllib3
 from lxml import etree
 
 from flask_genesys_auth.saml.metadata import POST, REDIRECT
-from flask_genesys_auth.testing.signing_keys import generate_signing_key
+from flask_genesys_auth.testing.saml_messages import generate_signing_key
 from tests.servers import free_port, missing, require
 
 PACKAGED = Path("/etc/simplesamlphp/config.php")

@@ -13,7 +13,7 @@ from flask import Flask
 from lxml import etree
 from werkzeug.test import TestResponse
 
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.saml_messages import SigningKey, generate_signing_key
 
 from .attacks import ATTACKS, FORMS, Attack, Form, Keys
 from .desk import ANN, Browser, assert_refused, making

@@ -14,8 +14,7 @@ from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.gate import admit
 from flask_genesys_auth.saml.service_provider import build_service_provider
 from flask_genesys_auth.saml.verify import verify
-from flask_genesys_auth.testing.saml_messages import PERSISTENT, Hook, provider_metadata
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import PERSISTENT, Hook, SigningKey, provider_metadata
 
 from .conftest import NOW, Door, center, pending, trust_of
 from .places import PUBLIC_URL, SSO

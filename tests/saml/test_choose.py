@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey
 
 from .desk import ANN, CSP, NAVIGATION, Browser, MakeApp, accounts, assert_refused, idp_of
 from .places import IDP, PUBLIC_URL

@@ -15,8 +15,7 @@ import pytest
 from flask import Flask
 
 from flask_genesys_auth.accounts.store import SqlAccounts
-from flask_genesys_auth.testing.saml_messages import provider_metadata
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey, provider_metadata
 from flask_genesys_auth.web.runtime import runtime
 
 from .desk import ANN, Browser

@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_genesys_auth.testing.saml_encryption import Encryption
-from flask_genesys_auth.testing.saml_messages import Message
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import Encryption, Message, SigningKey
 
 from .desk import ANN, Browser, MakeApp, assert_refused
 

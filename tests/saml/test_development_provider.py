@@ -11,13 +11,10 @@ from werkzeug.test import Client
 
 from flask_genesys_auth.saml.documents import MD
 from flask_genesys_auth.saml.service_provider import ServiceProvider
-from flask_genesys_auth.testing.identity_logout import PARTIAL
-from flask_genesys_auth.testing.identity_provider import DevelopmentIdentityProvider
-from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage
-from flask_genesys_auth.testing.saml_messages import SUCCESS
+from flask_genesys_auth.testing.identity_provider import PARTIAL, DevelopmentIdentityProvider
+from flask_genesys_auth.testing.saml_messages import SUCCESS, LogoutMessage, SigningKey
 from flask_genesys_auth.testing.server import LoopbackServer
 from flask_genesys_auth.testing.service_providers import ServiceProviders, is_local
-from flask_genesys_auth.testing.signing_keys import SigningKey
 
 from .provider_site import Site
 from .test_logout_messages import BINDINGS, Build, build

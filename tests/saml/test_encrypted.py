@@ -16,9 +16,19 @@ from flask_genesys_auth.saml import gate, signatures, verify
 from flask_genesys_auth.saml.documents import DS, SAML, SAMLP, XENC
 from flask_genesys_auth.saml.encryption import CONTENT, RSA_15, XENC11
 from flask_genesys_auth.saml.signatures import SignatureForm
-from flask_genesys_auth.testing.saml_encryption import CBC, GCM, MGF1_SHA256, OAEP, OAEP_11, SHA256, Encryption
-from flask_genesys_auth.testing.saml_messages import Hook, sign
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.saml_messages import (
+    CBC,
+    GCM,
+    MGF1_SHA256,
+    OAEP,
+    OAEP_11,
+    SHA256,
+    Encryption,
+    Hook,
+    SigningKey,
+    generate_signing_key,
+    sign,
+)
 
 from .desk import ANN, Browser, MakeApp, assert_refused
 

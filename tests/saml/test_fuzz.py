@@ -27,8 +27,7 @@ from flask_genesys_auth.saml.gate import admit
 from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.saml_messages import provider_metadata
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey, provider_metadata
 
 from .conftest import NOW, REQUEST_ID, center, genuine, pending, referee_accepts, trust_of
 from .desk import ANN, REFUSED, Browser

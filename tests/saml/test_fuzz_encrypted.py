@@ -19,9 +19,7 @@ from flask_genesys_auth.saml.gate import admit
 from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.saml_encryption import Encryption
-from flask_genesys_auth.testing.saml_messages import Hook, Message
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.saml_messages import Encryption, Hook, Message, SigningKey, generate_signing_key
 
 from .conftest import NOW, center, genuine, pending, trust_of
 from .mutants import Mutator

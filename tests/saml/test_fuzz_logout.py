@@ -20,9 +20,7 @@ from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.logout import LogoutRequest, receive
 from flask_genesys_auth.saml.service_provider import ServiceProvider
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage
-from flask_genesys_auth.testing.saml_messages import EMAIL, sign
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import EMAIL, LogoutMessage, SigningKey, sign
 
 from .conftest import NOW
 from .desk import ANN

@@ -12,7 +12,7 @@ from flask_genesys_auth.saml.documents import EXCLUSIVE_C14N, as_instant
 from flask_genesys_auth.saml.errors import SamlError
 from flask_genesys_auth.saml.service_provider import build_service_provider
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey
 
 from .conftest import NOW, Door
 from .shapes import EMAIL, SHAPES, TRANSIENT, Shape

@@ -13,7 +13,7 @@ from flask_genesys_auth.config.build import load_settings
 from flask_genesys_auth.config.settings import Settings
 from flask_genesys_auth.saml.service_provider import build_service_provider
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey
 
 from ..browser.real_desk import Desk
 from .conftest import NOW, Door

@@ -10,8 +10,7 @@ from flask import Flask, session, template_rendered
 
 from flask_genesys_auth import GenesysAuth, SessionInfo, logged_in
 from flask_genesys_auth.errors import StateUnavailable
-from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import LogoutMessage, SigningKey
 from flask_genesys_auth.web.browser import LOGIN
 from flask_genesys_auth.web.runtime import runtime
 

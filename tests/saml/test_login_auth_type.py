@@ -11,7 +11,7 @@ from flask.views import MethodView
 from flask_login import login_user
 
 from flask_genesys_auth import unprotected
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey
 
 from .desk import ANN, NAVIGATION, Browser, MakeApp, accounts
 from .places import PUBLIC_URL

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask, Response
 from werkzeug.test import create_environ, run_wsgi_app
 
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey
 
 from .desk import NAVIGATION, Browser, MakeApp
 from .places import PUBLIC_URL

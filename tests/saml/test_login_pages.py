@@ -16,7 +16,7 @@ from flask.sessions import SessionInterface, SessionMixin
 
 from flask_genesys_auth import GenesysAuth
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey
 from flask_genesys_auth.web.browser import PENDING
 from flask_genesys_auth.web.runtime import runtime
 

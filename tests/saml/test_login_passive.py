@@ -11,7 +11,7 @@ from lxml import etree
 from werkzeug.test import TestResponse
 
 from flask_genesys_auth.saml.documents import SAML
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey
 from flask_genesys_auth.web.runtime import runtime
 
 from .desk import ANN, Browser, MakeApp, assert_refused

@@ -25,7 +25,7 @@ from flask_genesys_auth.saml.service_provider import ServiceProvider, build_serv
 from flask_genesys_auth.saml.signatures import check_signature, covered, load_key, read_form
 from flask_genesys_auth.saml.transport import sign_message
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey
 from flask_genesys_auth.web.runtime import EXTENSION, runtime
 
 from .conftest import NOW, center, trust_of

@@ -15,8 +15,7 @@ from werkzeug.test import TestResponse
 from flask_genesys_auth import roles_required
 from flask_genesys_auth.chain.outcomes import LoginSession
 from flask_genesys_auth.saml.requests import NameId
-from flask_genesys_auth.testing.saml_messages import EMAIL
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import EMAIL, SigningKey
 from flask_genesys_auth.web.runtime import runtime
 
 from .desk import ANN, BreakableState, Browser, MakeApp, accounts, assert_refused

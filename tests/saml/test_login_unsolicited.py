@@ -12,8 +12,7 @@ from lxml import etree
 from werkzeug.test import TestResponse
 
 from flask_genesys_auth.saml.documents import SAML
-from flask_genesys_auth.testing.saml_messages import Message
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import Message, SigningKey
 from flask_genesys_auth.web.runtime import runtime
 
 from .desk import ANN, CSP, BreakableState, Browser, MakeApp, accounts, assert_refused, idp_of

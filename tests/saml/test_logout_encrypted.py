@@ -9,8 +9,7 @@ import pytest
 from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.logout import LogoutRequest
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.saml_encryption import CBC, MGF1_SHA256, OAEP_11, SHA256, Encryption
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import CBC, MGF1_SHA256, OAEP_11, SHA256, Encryption, SigningKey
 
 from .test_logout_messages import ANN, BINDINGS, Build, Desk, build
 

@@ -34,9 +34,14 @@ from flask_genesys_auth.saml.requests import NameId
 from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.saml.transport import read_query
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage
-from flask_genesys_auth.testing.saml_messages import EMAIL, PERSISTENT, SUCCESS, provider_metadata
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import (
+    EMAIL,
+    PERSISTENT,
+    SUCCESS,
+    LogoutMessage,
+    SigningKey,
+    provider_metadata,
+)
 
 from .conftest import NOW, center, trust_of
 from .places import IDP, PUBLIC_URL, SSO

@@ -22,9 +22,14 @@ from flask_genesys_auth.errors import StateUnavailable
 from flask_genesys_auth.saml.documents import SAML, SAMLP
 from flask_genesys_auth.saml.requests import NameId
 from flask_genesys_auth.state.sql import SqlState
-from flask_genesys_auth.testing.saml_logout_messages import LogoutMessage
-from flask_genesys_auth.testing.saml_messages import EMAIL, PERSISTENT, SUCCESS, provider_metadata
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import (
+    EMAIL,
+    PERSISTENT,
+    SUCCESS,
+    LogoutMessage,
+    SigningKey,
+    provider_metadata,
+)
 from flask_genesys_auth.web.browser import LOGIN
 from flask_genesys_auth.web.runtime import runtime
 

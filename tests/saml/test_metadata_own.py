@@ -19,7 +19,7 @@ from flask_genesys_auth.saml.documents import DS, MD, as_instant
 from flask_genesys_auth.saml.keys import der_of
 from flask_genesys_auth.saml.service_provider import OwnMetadata, ServiceProvider
 from flask_genesys_auth.saml.signatures import check_signature, covered, load_key, read_form
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.saml_messages import SigningKey, generate_signing_key
 from tests.servers import missing, require
 
 from .provider_site import Clock, metadata_of, service_at

@@ -11,8 +11,7 @@ from lxml import etree
 
 from flask_genesys_auth.saml.documents import MD, as_instant
 from flask_genesys_auth.saml.metadata import LIMITS, MetadataRefused, ProviderMetadata, bytes_of, parse_metadata
-from flask_genesys_auth.testing.saml_messages import provider_metadata
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey, provider_metadata
 
 from .conftest import NOW
 from .places import IDP, SSO

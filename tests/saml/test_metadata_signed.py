@@ -13,8 +13,7 @@ from flask_genesys_auth.errors import ConfigurationError
 from flask_genesys_auth.saml.documents import DS, MD
 from flask_genesys_auth.saml.keys import der_of
 from flask_genesys_auth.saml.metadata import MetadataRefused, ProviderMetadata, parse_metadata
-from flask_genesys_auth.testing.saml_messages import sign
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey, sign
 
 from .places import IDP
 from .provider_site import BEGIN, Clock, metadata_of, service_at, signed, signed_root

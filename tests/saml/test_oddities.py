@@ -10,8 +10,7 @@ from lxml import etree
 from werkzeug.test import TestResponse
 
 from flask_genesys_auth.saml.documents import XENC
-from flask_genesys_auth.testing.saml_encryption import Encryption
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.saml_messages import Encryption, SigningKey, generate_signing_key
 
 from .desk import ANN, Browser, MakeApp, assert_refused
 

@@ -16,8 +16,8 @@ from werkzeug.test import Client
 from flask_genesys_auth import GenesysAuth, current_user
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.testing.identity_provider import DevelopmentIdentityProvider
+from flask_genesys_auth.testing.saml_messages import SigningKey
 from flask_genesys_auth.testing.server import LoopbackServer
-from flask_genesys_auth.testing.signing_keys import SigningKey
 from flask_genesys_auth.web.runtime import runtime
 
 from .conftest import Door

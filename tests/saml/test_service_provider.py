@@ -31,8 +31,7 @@ from flask_genesys_auth.saml.requests import (
 )
 from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.saml_messages import provider_metadata
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey, provider_metadata
 
 from .conftest import center, trust_of
 from .places import IDP, PUBLIC_URL, SSO

@@ -15,7 +15,7 @@ from flask_genesys_auth.saml.documents import DS, SAML
 from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey
 
 from .conftest import NOW, REQUEST_ID, Door, center
 from .places import IDP, PUBLIC_URL

@@ -20,8 +20,7 @@ from flask_genesys_auth.saml.gate import admit
 from flask_genesys_auth.saml.service_provider import build_service_provider
 from flask_genesys_auth.saml.signatures import covered
 from flask_genesys_auth.saml.verify import verify
-from flask_genesys_auth.testing.saml_messages import Hook, add_key_info, provider_metadata, sign
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import Hook, SigningKey, add_key_info, provider_metadata, sign
 
 from .conftest import Door, center, trust_of
 from .places import IDP, PUBLIC_URL, SSO

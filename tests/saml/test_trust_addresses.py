@@ -27,9 +27,8 @@ from flask_genesys_auth.saml.trust import Trust, TrustedProvider
 from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.state.sql import SqlState
-from flask_genesys_auth.testing.faults import unused_url
-from flask_genesys_auth.testing.saml_messages import Message
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import Message, SigningKey
+from flask_genesys_auth.testing.server import unused_url
 from tests.certificates import make_certificate
 from tests.forking import FORKS, holds_in_child
 

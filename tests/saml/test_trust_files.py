@@ -11,7 +11,7 @@ import pytest
 from flask_genesys_auth.errors import ConfigurationError
 from flask_genesys_auth.saml.keys import der_of
 from flask_genesys_auth.saml.metadata import MetadataRefused
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey
 from tests.forking import FORKS, holds_in_child
 
 from .provider_site import Clock, keys_after_looking, metadata_of, okta, service_at, settle, signed

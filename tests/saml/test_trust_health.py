@@ -21,8 +21,8 @@ from flask_genesys_auth.config.settings import KeyPair
 from flask_genesys_auth.saml import library_check
 from flask_genesys_auth.saml.keys import der_of, pem_of, rsa_bits
 from flask_genesys_auth.saml.service_provider import ServiceProvider
-from flask_genesys_auth.testing.faults import RawServer, unused_url
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey
+from flask_genesys_auth.testing.server import RawServer, unused_url
 
 from .provider_site import HOUR, Clock, Site, keys_after_looking, metadata_of, okta, service_at
 

@@ -15,8 +15,7 @@ from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.response import consume
 from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.saml_messages import Hook, Message
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import Hook, Message, SigningKey
 
 from .conftest import NOW, center, genuine
 from .places import PUBLIC_URL

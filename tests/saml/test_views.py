@@ -13,7 +13,7 @@ from flask import Flask
 from lxml import etree
 
 from flask_genesys_auth.saml.documents import MD
-from flask_genesys_auth.testing.signing_keys import SigningKey
+from flask_genesys_auth.testing.saml_messages import SigningKey
 from flask_genesys_auth.web.redirects import local_path
 from flask_genesys_auth.web.runtime import runtime
 from flask_genesys_auth.web.saml_views import MOST_PENDING

@@ -10,8 +10,7 @@ from lxml import etree
 
 from flask_genesys_auth.saml.documents import SAMLP
 from flask_genesys_auth.saml.errors import Fault
-from flask_genesys_auth.testing.saml_messages import Hook, encode
-from flask_genesys_auth.testing.signing_keys import generate_signing_key
+from flask_genesys_auth.testing.saml_messages import Hook, encode, generate_signing_key
 
 from .conftest import Door
 from .trees import EVIL, REFERENCE, find

@@ -11,7 +11,7 @@ from flask import Flask
 from urllib3 import make_headers
 
 from flask_genesys_auth import GenesysAuth
-from flask_genesys_auth.testing.faults import unused_url
+from flask_genesys_auth.testing.server import unused_url
 from flask_genesys_auth.web import refusals
 from sample_app import build_app
 from tests.sample.running import RunningSample

@@ -19,7 +19,7 @@ from flask_genesys_auth.testing import (
     SigningKey,
     generate_signing_key,
 )
-from flask_genesys_auth.testing.saml_encryption import CBC
+from flask_genesys_auth.testing.saml_messages import CBC
 from flask_genesys_auth.web.runtime import runtime
 
 from .conftest import ANN, MakeApp, accounts_of

@@ -10,10 +10,9 @@ from werkzeug.test import EnvironBuilder
 from flask_genesys_auth.chain.contact_centers import ContactCenter
 from flask_genesys_auth.chain.evidence import Evidence, collect
 from flask_genesys_auth.config.settings import ContactCenterSettings, SalesforceHeaders
-from flask_genesys_auth.testing.faults import Emulator, unused_url
 from flask_genesys_auth.testing.genesys import GenesysEmulator
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
-from flask_genesys_auth.testing.server import LoopbackServer
+from flask_genesys_auth.testing.server import Emulator, LoopbackServer, unused_url
 from flask_genesys_auth.upstream import Deadline, Guard, Upstream
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from flask_genesys_auth.directories.genesys import GenesysDirectory
 from flask_genesys_auth.limits import FailureLimit
 from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep
 from flask_genesys_auth.steps.salesforce import SalesforceStep
-from flask_genesys_auth.testing.faults import RawServer, unused_url
 from flask_genesys_auth.testing.genesys import GenesysEmulator
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
+from flask_genesys_auth.testing.server import RawServer, unused_url
 from flask_genesys_auth.upstream import Upstream, probe, reach_check
 
 from .test_tls import certificate, serve_tls

@@ -28,8 +28,8 @@ from flask_genesys_auth.directories.genesys import TOKEN_PATH, USERINFO_PATH, Ge
 from flask_genesys_auth.limits import FailureLimit
 from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep
 from flask_genesys_auth.steps.web_services import basic_challenge
-from flask_genesys_auth.testing.faults import RawServer, unused_url
 from flask_genesys_auth.testing.genesys import GenesysEmulator
+from flask_genesys_auth.testing.server import RawServer, unused_url
 
 from .. import gates
 from .conftest import Client

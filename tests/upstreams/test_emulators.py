@@ -11,9 +11,9 @@ import werkzeug.test
 
 from flask_genesys_auth.chain.identity_url import parse_identity_url
 from flask_genesys_auth.directories.genesys import TOKEN_PATH, USERINFO_PATH
-from flask_genesys_auth.testing.faults import Emulator
 from flask_genesys_auth.testing.genesys import GenesysEmulator
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
+from flask_genesys_auth.testing.server import Emulator
 from flask_genesys_auth.upstream import Answer, Deadline, Upstream
 
 

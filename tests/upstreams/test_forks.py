@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flask_genesys_auth.chain.outcomes import Reason, Unavailable
-from flask_genesys_auth.testing.faults import unused_url
+from flask_genesys_auth.testing.server import unused_url
 from flask_genesys_auth.upstream import Answer, Deadline, Guard, Upstream
 from flask_genesys_auth.upstream.breaker import FAILURES
 from tests.certificates import make_certificate

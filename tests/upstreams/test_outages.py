@@ -11,7 +11,7 @@ import pytest
 from werkzeug.wrappers import Request, Response
 
 from flask_genesys_auth.chain.outcomes import Reason, Unavailable
-from flask_genesys_auth.testing.faults import Emulator, RawServer, unused_url
+from flask_genesys_auth.testing.server import Emulator, RawServer, unused_url
 from flask_genesys_auth.upstream import Answer, Deadline, Guard, Upstream
 from flask_genesys_auth.upstream.breaker import FAILURES, LONGEST_PAUSE
 

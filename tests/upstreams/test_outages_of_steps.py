@@ -21,9 +21,9 @@ from flask_genesys_auth.directories.genesys import USERINFO_PATH, GenesysDirecto
 from flask_genesys_auth.limits import FailureLimit
 from flask_genesys_auth.steps.configuration_server import ConfigurationServerStep
 from flask_genesys_auth.steps.salesforce import SalesforceStep
-from flask_genesys_auth.testing.faults import RawServer
 from flask_genesys_auth.testing.genesys import GenesysEmulator
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
+from flask_genesys_auth.testing.server import RawServer
 from flask_genesys_auth.upstream import Deadline, Guard, Upstream, Upstreams
 from flask_genesys_auth.upstream.breaker import FAILURES, LONGEST_PAUSE
 

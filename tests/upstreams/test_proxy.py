@@ -16,7 +16,7 @@ from marshmallow import ValidationError
 from flask_genesys_auth.chain.outcomes import Reason, Unavailable
 from flask_genesys_auth.config.addresses import Proxy, proxy_of
 from flask_genesys_auth.config.settings import ConfigurationServer
-from flask_genesys_auth.testing.faults import RawServer, unused_url
+from flask_genesys_auth.testing.server import RawServer, unused_url
 from flask_genesys_auth.upstream import MAX_BODY, Deadline, Guard, Upstream, Upstreams, advice
 from flask_genesys_auth.upstream.breaker import FAILURES
 from tests.certificates import make_certificate

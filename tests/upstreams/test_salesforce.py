@@ -25,8 +25,8 @@ from flask_genesys_auth.chain.outcomes import (
 from flask_genesys_auth.config.addresses import AllowedHost
 from flask_genesys_auth.config.settings import Salesforce
 from flask_genesys_auth.steps.salesforce import SalesforceStep
-from flask_genesys_auth.testing.faults import RawServer, unused_url
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
+from flask_genesys_auth.testing.server import RawServer, unused_url
 
 from .conftest import Client
 

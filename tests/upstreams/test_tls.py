@@ -13,7 +13,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from flask_genesys_auth.chain.outcomes import Reason, Unavailable
-from flask_genesys_auth.testing.faults import RawServer
+from flask_genesys_auth.testing.server import RawServer
 from flask_genesys_auth.upstream import Answer, Deadline, Upstream
 from tests.certificates import make_certificate
 

@@ -14,7 +14,7 @@ import pytest
 from werkzeug.wrappers import Request, Response
 
 from flask_genesys_auth.chain.outcomes import Reason, Unavailable
-from flask_genesys_auth.testing.faults import Emulator, RawServer, unused_url
+from flask_genesys_auth.testing.server import Emulator, RawServer, unused_url
 from flask_genesys_auth.upstream import MAX_BODY, Answer, Deadline, Upstream, printable
 
 from .conftest import Switch

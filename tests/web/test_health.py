@@ -18,8 +18,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_genesys_auth import GenesysAuth, unprotected
 from flask_genesys_auth.checks import Check
-from flask_genesys_auth.testing.saml_messages import provider_metadata
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.saml_messages import SigningKey, generate_signing_key, provider_metadata
 from flask_genesys_auth.web.health import (
     access_checks,
     application_checks,

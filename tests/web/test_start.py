@@ -15,7 +15,7 @@ from flask_genesys_auth import GenesysAuth
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.cli import genesys_auth
 from flask_genesys_auth.testing import GenesysEmulator, SalesforceEmulator
-from flask_genesys_auth.testing.signing_keys import generate_signing_key
+from flask_genesys_auth.testing.saml_messages import generate_signing_key
 from flask_genesys_auth.web.runtime import runtime
 from tests.nodes.crowd import basic
 from tests.saml.provider_site import Site, metadata_of

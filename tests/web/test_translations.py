@@ -20,8 +20,7 @@ import flask_genesys_auth.web
 from flask_genesys_auth import GenesysAuth, roles_required, unprotected
 from flask_genesys_auth.config.texts import ENGLISH, placeholders
 from flask_genesys_auth.errors import ConfigurationError
-from flask_genesys_auth.testing.saml_messages import Message, provider_metadata
-from flask_genesys_auth.testing.signing_keys import SigningKey, generate_signing_key
+from flask_genesys_auth.testing.saml_messages import Message, SigningKey, generate_signing_key, provider_metadata
 from flask_genesys_auth.web.browser import SIGNED_OUT
 from flask_genesys_auth.web.runtime import runtime
 
