@@ -104,7 +104,7 @@ def check(service: ServiceProvider, pending: PendingLogin, state: StateStore, en
     """Take a message through gate, verification and binding."""
     trust = service.providers["okta"].current()
     return binding.bind(
-        verify.verify(gate.admit(encoded), trust, service.decryption_keys), service, trust, pending, state
+        verify.verify(gate.admit(encoded), trust, service.keys.decryption), service, trust, pending, state
     )
 
 

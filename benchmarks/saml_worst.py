@@ -31,7 +31,7 @@ def worst_messages(desk: Desk, service: ServiceProvider, tries: int) -> Iterator
     for name, text in candidates(genuine):
         encoded = base64.b64encode(text.encode()).decode()
         assert len(encoded) <= LARGEST_ENCODED, (name, len(encoded))
-        took, outcome = min(_timed(trust, service.decryption_keys, encoded) for _ in range(tries))
+        took, outcome = min(_timed(trust, service.keys.decryption, encoded) for _ in range(tries))
         yield name, took * 1e3, outcome
 
 

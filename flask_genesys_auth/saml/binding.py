@@ -41,7 +41,7 @@ def bind(
     """
     now = service.clock()
     try:
-        _check_trust(trust, now)
+        trust.check_valid(now)
         _check_request(service, trust, request)
         _check_response(message.response, service, trust, request)
         issuer = _only(message.assertion, "Issuer", Fault.ISSUER)
@@ -59,14 +59,6 @@ def bind(
     seconds = ends + 2 * service.clock_skew - now
     use_once(state, "saml-assertion", trust.entity_id, message.assertion.get("ID", ""), seconds)
     return login
-
-
-def _check_trust(trust: Trust, now: float) -> None:
-    if trust.metadata.valid_until is not None and now >= trust.metadata.valid_until:
-        raise SamlError(
-            Fault.METADATA_EXPIRED,
-            f"the provider's metadata ended at {as_instant(trust.metadata.valid_until)}, it is {as_instant(now)}",
-        )
 
 
 def _check_request(service: ServiceProvider, trust: Trust, request: PendingLogin | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -209,6 +211,17 @@ def text_of(element: etree._Element) -> str:
     if len(element):
         raise ForbiddenXml(f"{local_name(element)} holds elements where text is due")
     return (element.text or "").strip(_WHITE_SPACE)
+
+
+def from_base64(text: str) -> bytes:
+    """Decode base64, line breaks allowed.
+
+    :raises ValueError: if it is not base64.
+    """
+    try:
+        return base64.b64decode("".join(text.split()).encode("ascii"), validate=True)
+    except (UnicodeEncodeError, binascii.Error) as error:
+        raise ValueError("not in base64") from error
 
 
 def instant(value: str) -> float:

@@ -7,8 +7,6 @@ and a session key that cannot be had is replaced by a random one: the next call 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ import xmlsec
 from lxml import etree
 from xmlsec import constants
 
-from .documents import DS, SAML, XENC, ForbiddenXml, MalformedXml, local_name, parse_within, text_of
+from .documents import DS, SAML, XENC, ForbiddenXml, MalformedXml, from_base64, local_name, parse_within, text_of
 from .errors import Fault, SamlError
 from .signatures import KEY_INFO
 from .transport import LIMITS
@@ -193,11 +191,11 @@ def _algorithm(element: etree._Element, allowed: frozenset[str]) -> str:
 
 def _cipher_value(element: etree._Element) -> int:
     """Return how many bytes are encrypted."""
+    text = text_of(_only(_only(element, _CIPHER), _VALUE))
     try:
-        text = "".join(text_of(_only(_only(element, _CIPHER), _VALUE)).split())
-        size = len(base64.b64decode(text.encode("ascii"), validate=True))
-    except (UnicodeEncodeError, binascii.Error) as error:
-        raise _refused("CipherValue is not in base64") from error
+        size = len(from_base64(text))
+    except ValueError as error:
+        raise _refused(f"CipherValue is {error}") from error
     if not size:
         raise _refused("CipherValue is empty")
     return size

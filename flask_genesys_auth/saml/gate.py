@@ -15,7 +15,7 @@ from lxml import etree
 from .documents import DS, SAML, SAMLP, ForbiddenXml, MalformedXml, local_name, parse_listed, text_of
 from .encryption import EncryptedForm, read_encrypted
 from .errors import Fault, SamlError, StatusRefused
-from .signatures import SignatureForm, read_form
+from .signatures import SignatureForm, check_place, read_form
 from .transport import LIMITS, decode
 
 SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
@@ -261,7 +261,5 @@ def _signatures(watched: _Named, signing: tuple[etree._Element, ...]) -> Iterato
         signed = element.getparent()
         if element.tag != f"{{{DS}}}Signature" or signed is None or signed not in signing:
             raise SamlError(Fault.SIGNATURE_FORM, "a Signature that is no child of Response or Assertion")
-        issuer = element.getprevious()
-        if issuer is None or issuer.tag != f"{{{SAML}}}Issuer" or issuer.getprevious() is not None:
-            raise SamlError(Fault.SIGNATURE_FORM, "a Signature that does not follow the Issuer")
+        check_place(element)
         yield local_name(signed), read_form(element, signed)

@@ -37,7 +37,7 @@ from .encryption import decrypt_name_id
 from .errors import Fault, SamlError
 from .gate import SUCCESS, check_head, check_ids
 from .requests import ENTITY, NameId, digest, reference_of, use_once
-from .signatures import check_signature, covered, read_form
+from .signatures import check_place, check_signature, covered, read_form
 from .transport import (
     LIMITS,
     LONGEST_RELAY_STATE,
@@ -164,7 +164,7 @@ def receive(
             root = _proven(message, trust)
             if message.kind == "SAMLRequest":
                 # Nobody but the provider has encrypted what is in there: it is signed.
-                decrypt_name_id(root, trust, service.decryption_keys)
+                decrypt_name_id(root, trust, service.keys.decryption)
             _check(root, service, trust)
             seconds = _last_moment(root, service) - service.clock()
             spent = use_once(state, "saml-logout-message", trust.entity_id, root.get("ID", ""), seconds)
@@ -221,16 +221,14 @@ def _proven(message: _Message, trust: Trust) -> etree._Element:
         if signatures:
             # saml-bindings 3.4.4.1: it must have been removed, and it would vouch for nothing here.
             raise SamlError(Fault.SIGNATURE_FORM, "a Signature inside a message of the Redirect binding")
-        message.query.verify(trust)
+        message.query.verify(trust.keys, allow_sha1=trust.settings.allow_sha1)
         return message.root
     if not signatures:
         raise SamlError(Fault.NOT_SIGNED, "the message is not signed: let the provider sign logout messages")
     (signature, *more) = signatures
-    issuer = signature.getprevious()
     if more or signature.tag != f"{{{DS}}}Signature" or signature.getparent() is not message.root:
         raise SamlError(Fault.SIGNATURE_FORM, "not exactly one Signature, which is a child of the message")
-    if issuer is None or issuer.tag != f"{{{SAML}}}Issuer" or issuer.getprevious() is not None:
-        raise SamlError(Fault.SIGNATURE_FORM, "a Signature that does not follow the Issuer")
+    check_place(signature)
     form = read_form(signature, message.root)
     refuse_weak(form, trust)
     check_signature(form, trust.keys)
@@ -248,9 +246,7 @@ def _check(root: etree._Element, service: ServiceProvider, trust: Trust) -> None
             Fault.DESTINATION, f"Destination is {root.get('Destination')!r}, our address is {service.slo_url!r}"
         )
     now = service.clock()
-    until = trust.metadata.valid_until
-    if until is not None and now >= until:
-        raise SamlError(Fault.METADATA_EXPIRED, f"the provider's metadata ended at {as_instant(until)}")
+    trust.check_valid(now)
     issued = instant_of(root, "IssueInstant")
     if now < issued - service.clock_skew:
         raise SamlError(Fault.NOT_YET_VALID, f"IssueInstant is {as_instant(issued)}, it is {as_instant(now)}")
@@ -324,7 +320,7 @@ def _take_request(service: ServiceProvider, trust: Trust, state: StateStore, req
 def can_log_out(service: ServiceProvider, trust: Trust, session: LoginSession) -> bool:
     """Tell whether the provider can be asked to end its session too: it offers that, and we are able to sign."""
     offered = trust.settings.single_logout and bool(trust.metadata.single_logout)
-    return offered and service.signing is not None and bool(session.name_id)
+    return offered and service.keys.signing is not None and bool(session.name_id)
 
 
 def begin_logout(service: ServiceProvider, trust: Trust, state: StateStore, session: LoginSession) -> Outgoing:
@@ -365,7 +361,7 @@ def answer(service: ServiceProvider, asked: LogoutRequest) -> Outgoing | None:
 
     :returns: ``None`` where nothing can be answered: the provider has no address for it, or we have no key.
     """
-    if service.signing is None or not asked.trust.metadata.single_logout:
+    if service.keys.signing is None or not asked.trust.metadata.single_logout:
         return None
     built = OneLogin_Saml2_Logout_Response(asked.trust.toolkit)
     built.build(escape(asked.request_id))
@@ -390,8 +386,9 @@ def _outgoing(
 ) -> Outgoing:
     root.set("Destination", address)
     xml = etree.tostring(root, encoding="unicode")
-    if binding == "redirect" and service.signing is not None:
-        return Outgoing(binding, location(address, kind, xml.encode(), relay_state, service.signing))
+    signing = service.keys.signing
+    if binding == "redirect" and signing is not None:
+        return Outgoing(binding, location(address, kind, xml.encode(), relay_state, signing))
     fields: dict[str, str] = {kind: form_field(sign_message(xml, service))}
     if relay_state:
         fields["RelayState"] = relay_state

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,19 @@ import xmlsec
 from lxml import etree
 
 from ..errors import GenesysAuthError
-from .documents import DS, MD, SAMLP, ForbiddenXml, Limits, MalformedXml, as_instant, instant, parse, text_of
+from .documents import (
+    DS,
+    MD,
+    SAMLP,
+    ForbiddenXml,
+    Limits,
+    MalformedXml,
+    as_instant,
+    from_base64,
+    instant,
+    parse,
+    text_of,
+)
 from .errors import Fault, SamlError, printable
 from .signatures import check_signature, covered, load_key, read_form
 
@@ -206,10 +216,11 @@ def _signing_certificates(role: etree._Element) -> Iterator[bytes]:
             continue
         for element in descriptor.iterfind(f"{{{DS}}}KeyInfo/{{{DS}}}X509Data/{{{DS}}}X509Certificate"):
             found = True
+            text = text_of(element)
             try:
-                certificate = base64.b64decode("".join(text_of(element).split()).encode("ascii"), validate=True)
-            except (UnicodeEncodeError, binascii.Error) as error:
-                raise ValueError("a signing certificate is not in base64") from error
+                certificate = from_base64(text)
+            except ValueError as error:
+                raise ValueError(f"a signing certificate is {error}") from error
             load_key(certificate)
             yield certificate
     if not found:

@@ -216,7 +216,7 @@ def begin_login(
         fields = {"SAMLRequest": form_field(sign_message(request.get_xml(), service)), "RelayState": relay_state}
         return BegunLogin(address, reference, nonce, fields)
     parameters = {"SAMLRequest": request.get_request(), "RelayState": relay_state}
-    if service.signs:
+    if service.keys.signing is not None:
         OneLogin_Saml2_Auth({}, old_settings=trust.toolkit).add_request_signature(parameters, Constants.RSA_SHA256)
     return BegunLogin(OneLogin_Saml2_Utils.redirect(address, parameters), reference, nonce)
 

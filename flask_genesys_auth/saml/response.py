@@ -60,7 +60,7 @@ def consume(service: ServiceProvider, state: StateStore, encoded: str, relay_sta
     pending = _pending(service, state, message, relay_state) if message.in_response_to else None
     trust = _sender(service, message) if pending is None else service.providers[pending.provider].current()
     try:
-        verified = verify(message, trust, service.decryption_keys)
+        verified = verify(message, trust, service.keys.decryption)
         login = bind(verified, service, trust, pending, state)
         if service.cross_check:
             name_id = NameId.of_text(login.name_id).value if login.name_id else ""

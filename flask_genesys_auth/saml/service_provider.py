@@ -13,21 +13,19 @@ from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import xmlsec
 from lxml import etree
 from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 from onelogin.saml2.metadata import OneLogin_Saml2_Metadata
 
 from ..checks import Check
-from ..config.settings import ContactCenterSettings, IdentityProvider, KeyPair
+from ..config.settings import ContactCenterSettings, IdentityProvider
 from ..errors import ConfigurationError
 from .documents import DS, MD, Limits, as_instant, parse, protocol_schema
 from .health import own_checks, provider_checks, provider_clock_checks
 from .keys import OwnKeys, der_of, load_own_keys
 from .metadata import POST, REDIRECT, MetadataRefused
 from .sources import FETCH_TIMEOUT, Source, source_of
-from .toolkit import UNSPECIFIED, TrustBuilder
-from .trust import METADATA_WAIT, TrustedProvider
+from .trust import METADATA_WAIT, UNSPECIFIED, TrustBuilder, TrustedProvider
 
 if TYPE_CHECKING:
     from ..chain.protocols import StateStore
@@ -45,96 +43,6 @@ _ENCRYPTION_METHODS = (
 
 
 @dataclass(frozen=True, slots=True)
-class OwnMetadata:
-    """Writes the metadata of one contact center (saml-metadata 2.4.4).
-
-    :param name_id_formats: those that our requests ask for, each once.
-    :param lifetime: seconds for which a copy says that it is valid.
-    :param sign: whether the signing key signs them.
-    """
-
-    entity_id: str
-    acs_url: str
-    slo_url: str
-    keys: OwnKeys
-    name_id_formats: tuple[str, ...] = field(default=(Constants.NAMEID_UNSPECIFIED,))
-    lifetime: int = 172800
-    sign: bool = False
-
-    def xml(self, now: float) -> bytes:
-        """Return the document.
-
-        Single logout is offered only with a signing key: without one a provider could not believe us.
-
-        :param now: unix time, from which ``validUntil`` counts.
-        """
-        signing = self.keys.signing
-        sp = {
-            "entityId": escape(self.entity_id),
-            "assertionConsumerService": {"url": escape(self.acs_url), "binding": POST},
-            "NameIDFormat": escape(self.name_id_formats[0]),
-        }
-        if signing is not None:
-            sp["singleLogoutService"] = {"url": escape(self.slo_url), "binding": REDIRECT}
-        written: str = OneLogin_Saml2_Metadata.builder(
-            sp,
-            authnsign=signing is not None,
-            wsign=True,
-            valid_until=as_instant(now + self.lifetime),
-            cache_duration=f"PT{min(self.lifetime // 2, LONGEST_CACHE)}S",
-        )
-        root = parse(written.encode(), _LIMITS)
-        role = root[0]
-        self._add_formats(role)
-        if signing is not None:
-            logout = role.find(f"{{{MD}}}SingleLogoutService")
-            if logout is not None:
-                logout.addnext(logout.makeelement(logout.tag, {"Binding": POST, "Location": self.slo_url}))
-        self._add_keys(role)
-        etree.indent(root)
-        document = etree.tostring(root, xml_declaration=True, encoding="UTF-8")
-        if signing is None or not self.sign:
-            return document
-        return _signed(document, signing.key.reveal(), signing.certificate)
-
-    def _add_formats(self, role: etree._Element) -> None:
-        last = role.find(f"{{{MD}}}NameIDFormat")
-        for name in self.name_id_formats[1:]:
-            if last is not None:
-                added = last.makeelement(last.tag)
-                added.text = name
-                last.addnext(added)
-                last = added
-
-    def _add_keys(self, role: etree._Element) -> None:
-        """Put in all certificates, first those that are in use now (saml-metadata 2.4.1.1)."""
-        descriptors = []
-        if self.keys.signing is not None:
-            descriptors.append(_key_descriptor("signing", der_of(self.keys.signing.certificate)))
-        if self.keys.next_signing_certificate:
-            descriptors.append(_key_descriptor("signing", der_of(self.keys.next_signing_certificate)))
-        descriptors.extend(_key_descriptor("encryption", certificate) for certificate in self.keys.encryption)
-        for place, descriptor in enumerate(descriptors):
-            role.insert(place, descriptor)
-
-
-def _key_descriptor(use: str, certificate: bytes) -> etree._Element:
-    descriptor = etree.Element(f"{{{MD}}}KeyDescriptor", use=use, nsmap={"md": MD, "ds": DS})
-    data = etree.SubElement(etree.SubElement(descriptor, f"{{{DS}}}KeyInfo"), f"{{{DS}}}X509Data")
-    etree.SubElement(data, f"{{{DS}}}X509Certificate").text = base64.b64encode(certificate).decode()
-    for algorithm in _ENCRYPTION_METHODS if use == "encryption" else ():
-        etree.SubElement(descriptor, f"{{{MD}}}EncryptionMethod", Algorithm=algorithm)
-    return descriptor
-
-
-def _signed(document: bytes, key: str, certificate: str) -> bytes:
-    signed: str | bytes = OneLogin_Saml2_Metadata.sign_metadata(
-        document, key, certificate, Constants.RSA_SHA256, Constants.SHA256
-    )
-    return signed if isinstance(signed, bytes) else signed.encode()
-
-
-@dataclass(frozen=True, slots=True)
 class ServiceProvider:
     """What one contact center is to its identity providers.
 
@@ -143,9 +51,8 @@ class ServiceProvider:
     :param acs_url: our assertion consumer service, and ``slo_url`` our single logout service.
     :param complete_url: where the browser finishes the login, on the same site.
     :param clock_skew: seconds, the same for every check; ``request_lifetime`` likewise in seconds.
-    :param signing: the key that signs all we send, with its certificate; or ``None``.
-    :param decryption_keys: those that may decrypt what providers send, in the configuration's order.
-    :param own_metadata: writes what the providers must know of us.
+    :param name_id_formats: those that our requests ask for, each once.
+    :param metadata_lifetime: seconds for which a copy of our metadata is valid.
     :param clock: unix time; tests set it.
     """
 
@@ -160,19 +67,15 @@ class ServiceProvider:
     request_lifetime: int
     cross_check: bool
     force_authn_after_logout: bool
-    own_metadata: OwnMetadata = field(repr=False)
-    signing: KeyPair | None = None
-    decryption_keys: tuple[xmlsec.Key, ...] = field(default=(), repr=False)
+    keys: OwnKeys = field(repr=False)
+    name_id_formats: tuple[str, ...]
+    metadata_lifetime: int
+    sign_metadata: bool
     clock: Callable[[], float] = time.time
-
-    @property
-    def signs(self) -> bool:
-        """There is a signing key, so that all we send is signed."""
-        return self.signing is not None
 
     def metadata_xml(self) -> bytes:
         """Return our metadata, to be given to the identity providers (saml-metadata 2.4.4)."""
-        return self.own_metadata.xml(self.clock())
+        return write_metadata(self)
 
     def checks(self, *, ask: bool = True) -> tuple[Check, ...]:
         """Return what is to be said of our own side and of each identity provider.
@@ -181,7 +84,7 @@ class ServiceProvider:
         """
         now = self.clock()
         return (
-            *own_checks(self.own_metadata.keys, self.contact_center, self.public_url, now),
+            *own_checks(self.keys, self.contact_center, self.public_url, now),
             *(check for provider in self.providers.values() for check in provider_checks(provider, now, ask=ask)),
         )
 
@@ -189,6 +92,66 @@ class ServiceProvider:
         """Ask each provider whose metadata have an address what time it is."""
         for provider in self.providers.values():
             yield from provider_clock_checks(provider, self.clock, self.clock_skew)
+
+
+def write_metadata(service: ServiceProvider) -> bytes:
+    """Write the metadata of a service provider (saml-metadata 2.4.4).
+
+    Single logout is offered only with a signing key: without one a provider could not trust our messages.
+    """
+    signing = service.keys.signing
+    sp = {
+        "entityId": escape(service.entity_id),
+        "assertionConsumerService": {"url": escape(service.acs_url), "binding": POST},
+        "NameIDFormat": escape(service.name_id_formats[0]),
+    }
+    if signing is not None:
+        sp["singleLogoutService"] = {"url": escape(service.slo_url), "binding": REDIRECT}
+    written: str = OneLogin_Saml2_Metadata.builder(
+        sp,
+        authnsign=signing is not None,
+        wsign=True,
+        valid_until=as_instant(service.clock() + service.metadata_lifetime),
+        cache_duration=f"PT{min(service.metadata_lifetime // 2, LONGEST_CACHE)}S",
+    )
+    root = parse(written.encode(), _LIMITS)
+    role = root[0]
+    for last in role.findall(f"{{{MD}}}NameIDFormat"):
+        for name in reversed(service.name_id_formats[1:]):
+            added = last.makeelement(last.tag)
+            added.text = name
+            last.addnext(added)
+    for logout in role.findall(f"{{{MD}}}SingleLogoutService"):
+        logout.addnext(logout.makeelement(logout.tag, {"Binding": POST, "Location": service.slo_url}))
+    for place, descriptor in enumerate(_key_descriptors(service.keys)):
+        role.insert(place, descriptor)
+    etree.indent(root)
+    document = etree.tostring(root, xml_declaration=True, encoding="UTF-8")
+    if signing is None or not service.sign_metadata:
+        return document
+    signed: str | bytes = OneLogin_Saml2_Metadata.sign_metadata(
+        document, signing.key.reveal(), signing.certificate, Constants.RSA_SHA256, Constants.SHA256
+    )
+    return signed if isinstance(signed, bytes) else signed.encode()
+
+
+def _key_descriptors(keys: OwnKeys) -> Iterator[etree._Element]:
+    """Yield one for each certificate, those in use first (saml-metadata 2.4.1.1)."""
+    if keys.signing is not None:
+        yield _key_descriptor("signing", der_of(keys.signing.certificate))
+    if keys.next_signing_certificate:
+        yield _key_descriptor("signing", der_of(keys.next_signing_certificate))
+    for certificate in keys.encryption:
+        yield _key_descriptor("encryption", certificate)
+
+
+def _key_descriptor(use: str, certificate: bytes) -> etree._Element:
+    descriptor = etree.Element(f"{{{MD}}}KeyDescriptor", use=use, nsmap={"md": MD, "ds": DS})
+    data = etree.SubElement(etree.SubElement(descriptor, f"{{{DS}}}KeyInfo"), f"{{{DS}}}X509Data")
+    etree.SubElement(data, f"{{{DS}}}X509Certificate").text = base64.b64encode(certificate).decode()
+    for algorithm in _ENCRYPTION_METHODS if use == "encryption" else ():
+        etree.SubElement(descriptor, f"{{{MD}}}EncryptionMethod", Algorithm=algorithm)
+    return descriptor
 
 
 def build_service_provider(
@@ -238,17 +201,10 @@ def build_service_provider(
         request_lifetime=saml.request_lifetime,
         cross_check=saml.cross_check,
         force_authn_after_logout=saml.force_authn_after_logout,
-        own_metadata=OwnMetadata(
-            entity_id=builder.entity_id,
-            acs_url=builder.acs_url,
-            slo_url=builder.slo_url,
-            keys=keys,
-            name_id_formats=tuple(dict.fromkeys(one.name_id_format or UNSPECIFIED for one in providers.values())),
-            lifetime=saml.metadata_lifetime,
-            sign=saml.sign_metadata,
-        ),
-        signing=keys.signing,
-        decryption_keys=keys.decryption,
+        keys=keys,
+        name_id_formats=tuple(dict.fromkeys(one.name_id_format or UNSPECIFIED for one in providers.values())),
+        metadata_lifetime=saml.metadata_lifetime,
+        sign_metadata=saml.sign_metadata,
         clock=clock,
     )
 
@@ -258,7 +214,7 @@ def _trusted(
 ) -> TrustedProvider:
     """Return the provider, with its metadata if they are at hand: no other server is asked at the start."""
     provider = TrustedProvider(
-        settings, source, builder.trust, contact_center=builder.contact_center, clock=clock, metadata_wait=metadata_wait
+        settings, source, builder.build, contact_center=builder.contact_center, clock=clock, metadata_wait=metadata_wait
     )
     if source.is_local:
         try:

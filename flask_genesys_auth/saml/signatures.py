@@ -7,8 +7,6 @@ one that was signed; these bytes are then parsed anew, and nothing else of the e
 
 from __future__ import annotations
 
-import base64
-import binascii
 import copy
 import hashlib
 import hmac
@@ -21,33 +19,39 @@ import xmlsec
 from lxml import etree
 from xmlsec import constants
 
-from .documents import DS, EXCLUSIVE_C14N, MalformedXml, local_name, reparse, text_of
+from .documents import DS, EXCLUSIVE_C14N, SAML, MalformedXml, from_base64, local_name, reparse, text_of
 from .errors import Fault, SamlError
 from .keys import public_key_info
 
 ENVELOPED = "http://www.w3.org/2000/09/xmldsig#enveloped-signature"
-_MORE = "http://www.w3.org/2001/04/xmldsig-more#"
 
-SIGNATURE_ALGORITHMS = frozenset(
-    f"{_MORE}{kind}-{digest}" for kind in ("rsa", "ecdsa") for digest in ("sha256", "sha384", "sha512")
-)
-WEAK = frozenset({f"{DS}rsa-sha1", f"{DS}sha1"})
-"""Read, so that a provider can be allowed them; whoever verifies refuses them unless it is."""
-_READ = SIGNATURE_ALGORITHMS | WEAK
-
-DIGESTS: Mapping[str, str] = MappingProxyType(
+# Transforms of libxmlsec by the URI that a message names.
+SIGNATURE_ALGORITHMS = MappingProxyType(
     {
-        "http://www.w3.org/2001/04/xmlenc#sha256": "sha256",
-        f"{_MORE}sha384": "sha384",
-        "http://www.w3.org/2001/04/xmlenc#sha512": "sha512",
-        f"{DS}sha1": "sha1",
+        transform.href: transform
+        for transform in (
+            constants.TransformRsaSha256,
+            constants.TransformRsaSha384,
+            constants.TransformRsaSha512,
+            constants.TransformEcdsaSha256,
+            constants.TransformEcdsaSha384,
+            constants.TransformEcdsaSha512,
+        )
     }
 )
-"""The names that hashlib has for the digests."""
+WEAK_SIGNATURE_ALGORITHMS = MappingProxyType({constants.TransformRsaSha1.href: constants.TransformRsaSha1})
+_READ_ALGORITHMS = frozenset({*SIGNATURE_ALGORITHMS, *WEAK_SIGNATURE_ALGORITHMS})
+_DIGESTS: Mapping[str, str] = MappingProxyType(
+    {
+        constants.TransformSha256.href: "sha256",
+        constants.TransformSha384.href: "sha384",
+        constants.TransformSha512.href: "sha512",
+        constants.TransformSha1.href: "sha1",
+    }
+)
 
 # Canonicalization looks every prefix up at every element, before any key is asked.
 _MOST_PREFIXES = 16
-_DIGEST_SIZES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
 # What a key may say of itself; it is never used as a key, so that there is nothing to be fetched either.
 _DSIG11 = "http://www.w3.org/2009/xmldsig11#"
 KEY_INFO = frozenset(
@@ -66,16 +70,8 @@ _REFERENCE_TRANSFORMS = (
     constants.TransformSha384,
     constants.TransformSha512,
 )
+_SIGNATURE_TRANSFORMS = (constants.TransformExclC14N, *SIGNATURE_ALGORITHMS.values())
 _WEAK_TRANSFORMS = (constants.TransformSha1, constants.TransformRsaSha1)
-_SIGNATURE_TRANSFORMS = (
-    constants.TransformExclC14N,
-    constants.TransformRsaSha256,
-    constants.TransformRsaSha384,
-    constants.TransformRsaSha512,
-    constants.TransformEcdsaSha256,
-    constants.TransformEcdsaSha384,
-    constants.TransformEcdsaSha512,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +98,8 @@ def read_form(signature: etree._Element, signed: etree._Element) -> SignatureFor
     """Check one signature's form.
 
     :raises SamlError: unless it is one reference to its parent, enveloped, exclusively canonicalized, with
-        algorithms of the lists above and nothing else in it. SHA-1 is only marked: see :data:`WEAK`.
+        algorithms of the lists above and nothing else in it. SHA-1 is only marked: the caller refuses it unless the
+        provider has ``allow_sha1``.
     """
     _attributes(signature, {"Id"})
     children = _children(signature, ("SignedInfo", "SignatureValue"), ("KeyInfo",))
@@ -119,9 +116,9 @@ def read_form(signature: etree._Element, signed: etree._Element) -> SignatureFor
     )
     _algorithm(canonicalization, {EXCLUSIVE_C14N})
     _prefixes(canonicalization)
-    _algorithm(method, _READ)
+    _algorithm(method, _READ_ALGORITHMS)
     _children(method, ())
-    return _read_reference(reference, signature, signed, method.get("Algorithm") in WEAK)
+    return _read_reference(reference, signature, signed, method.get("Algorithm") in WEAK_SIGNATURE_ALGORITHMS)
 
 
 def _read_reference(
@@ -136,16 +133,14 @@ def _read_reference(
     _algorithm(enveloped, {ENVELOPED})
     _children(enveloped, ())
     _algorithm(canonicalization, {EXCLUSIVE_C14N})
-    _algorithm(method, DIGESTS)
+    _algorithm(method, _DIGESTS)
     _children(method, ())
     _attributes(value, set())
-    digest = DIGESTS[method.get("Algorithm", "")]
+    digest = _DIGESTS[method.get("Algorithm", "")]
     digest_value = _binary(value)
-    if len(digest_value) != _DIGEST_SIZES[digest]:
+    if len(digest_value) != hashlib.new(digest).digest_size:
         raise SamlError(Fault.SIGNATURE_FORM, f"DigestValue is no {digest} digest")
-    return SignatureForm(
-        signature, signed, digest, digest_value, _prefixes(canonicalization), weak or method.get("Algorithm") in WEAK
-    )
+    return SignatureForm(signature, signed, digest, digest_value, _prefixes(canonicalization), weak or digest == "sha1")
 
 
 def _children(
@@ -192,10 +187,11 @@ def _prefixes(element: etree._Element) -> tuple[str, ...]:
 
 
 def _binary(element: etree._Element) -> bytes:
+    text = text_of(element)
     try:
-        return base64.b64decode("".join(text_of(element).split()).encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error) as error:
-        raise SamlError(Fault.SIGNATURE_FORM, f"{local_name(element)} is not in base64") from error
+        return from_base64(text)
+    except ValueError as error:
+        raise SamlError(Fault.SIGNATURE_FORM, f"{local_name(element)} is {error}") from error
 
 
 def load_key(certificate: bytes) -> xmlsec.Key:
@@ -215,6 +211,16 @@ def load_key(certificate: bytes) -> xmlsec.Key:
         return xmlsec.Key.from_memory(public_key_info(certificate), constants.KeyDataFormatDer, None)
     except (xmlsec.Error, ValueError):
         return whole
+
+
+def check_place(signature: etree._Element) -> None:
+    """Make sure that a signature follows the Issuer, the first child of what it signs (saml-core 3.2.1).
+
+    :raises SamlError: if not.
+    """
+    issuer = signature.getprevious()
+    if issuer is None or issuer.tag != f"{{{SAML}}}Issuer" or issuer.getprevious() is not None:
+        raise SamlError(Fault.SIGNATURE_FORM, "a Signature that does not follow the Issuer")
 
 
 def check_signature(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import urlsplit
 
 from ..chain.outcomes import Unavailable
@@ -21,6 +21,7 @@ from ..errors import StateUnavailable
 from ..events import Event, log_event
 from ..processes import PerProcess
 from ..upstream import Deadline, Upstream
+from .documents import from_base64
 from .keys import der_of
 from .metadata import (
     BINDINGS,
@@ -123,7 +124,7 @@ def _endpoints_value(endpoints: Mapping[str, Endpoint]) -> Json:
 
 def _copy_of(value: Any) -> Copy:
     """Return what :func:`_value_of` made a value of; raises all kinds of errors on any other value."""
-    certificates = tuple(base64.b64decode(text, validate=True) for text in value["certificates"])
+    certificates = tuple(from_base64(text) for text in value["certificates"])
     for certificate in certificates:
         load_key(certificate)
     ends = value["valid_until"]
@@ -158,46 +159,6 @@ def _number(value: object) -> float:
     return cast("float", value)
 
 
-class Source(Protocol):
-    """Where metadata come from.
-
-    :param where: for people.
-    :param is_local: whether it can be read when the application starts.
-    :param check_interval: seconds between two looks whether there is something newer.
-    """
-
-    where: str
-    is_local: bool
-    check_interval: float
-
-    def newer(self, held: Copy | None, now: float, *, may_fetch: bool) -> Copy | None:
-        """Return what is newer than the copy that is held, or ``None``: nothing is.
-
-        :param may_fetch: whether the provider itself may be asked.
-        :raises MetadataRefused: if there is something and it cannot be used.
-        """
-        ...
-
-    def is_old(self, held: Copy, now: float) -> bool:
-        """Tell whether what is held must not be used before the provider itself was asked."""
-        ...
-
-    def fetch(self, now: float) -> Copy:
-        """Return what is there now.
-
-        :raises MetadataRefused: if it cannot be used.
-        """
-        ...
-
-    def kept(self, now: float) -> Copy | None:
-        """Return the last good copy that all nodes share, if there is one."""
-        ...
-
-    def keep(self, copy: Copy) -> bool:
-        """Let other nodes, and the next start, have a copy that has proved usable; tell whether they can."""
-        ...
-
-
 class _LastRead:
     """Which version of a file one process has read last, as far as it could be read."""
 
@@ -205,7 +166,14 @@ class _LastRead:
 
 
 class FileSource:
-    """A file, read again when it has changed. Whoever may write it is trusted, unless a signer is pinned."""
+    """A metadata file, read again when it has changed. Without a pinned certificate, whoever can write it is trusted.
+
+    The methods are those of :class:`AddressSource`.
+
+    :ivar where: the path.
+    :ivar is_local: it can be read when the application starts.
+    :ivar check_interval: seconds between two looks whether the file has changed.
+    """
 
     is_local = True
     check_interval = 10.0
@@ -273,7 +241,6 @@ class AddressSource:
         timeout: float = FETCH_TIMEOUT,
     ) -> None:
         self.where = str(settings.metadata)
-        self._timeout = timeout
         self._entity_id = settings.entity_id
         self._is_remote_http = is_remote_http(self.where)
         self._refresh = settings.metadata_refresh
@@ -339,6 +306,9 @@ class AddressSource:
         ends = held.metadata.valid_until
         lives = self._refresh if ends is None else min(self._refresh, (ends - held.fetched) / 2)
         return not -CLOCK_TOLERANCE <= now - held.fetched < lives
+
+
+Source: TypeAlias = FileSource | AddressSource
 
 
 def source_of(

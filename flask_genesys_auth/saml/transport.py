@@ -17,13 +17,13 @@ from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 from onelogin.saml2.utils import OneLogin_Saml2_Utils
 from xmlsec import constants
 
-from .documents import Limits
+from .documents import Limits, from_base64
 from .errors import Fault, SamlError
+from .signatures import SIGNATURE_ALGORITHMS, WEAK_SIGNATURE_ALGORITHMS
 
 if TYPE_CHECKING:
     from ..config.settings import KeyPair
     from .service_provider import ServiceProvider
-    from .trust import Trust
 
 Kind: TypeAlias = Literal["SAMLRequest", "SAMLResponse"]
 
@@ -33,17 +33,6 @@ LARGEST_ENCODED = 256 * 1024
 LIMITS = Limits(size=1024 * 1024, depth=32, elements=5000, attributes=32, namespaces=24)
 
 _DEFLATE = "urn:oasis:names:tc:SAML:2.0:bindings:URL-Encoding:DEFLATE"
-_RSA_SHA256 = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
-_MORE = "http://www.w3.org/2001/04/xmldsig-more#"
-_ALGORITHMS = {
-    f"{_MORE}rsa-sha256": constants.TransformRsaSha256,
-    f"{_MORE}rsa-sha384": constants.TransformRsaSha384,
-    f"{_MORE}rsa-sha512": constants.TransformRsaSha512,
-    f"{_MORE}ecdsa-sha256": constants.TransformEcdsaSha256,
-    f"{_MORE}ecdsa-sha384": constants.TransformEcdsaSha384,
-    f"{_MORE}ecdsa-sha512": constants.TransformEcdsaSha512,
-}
-_WEAK = {"http://www.w3.org/2000/09/xmldsig#rsa-sha1": constants.TransformRsaSha1}
 _MESSAGES: tuple[Kind, ...] = ("SAMLRequest", "SAMLResponse")
 _OURS = frozenset({*_MESSAGES, "RelayState", "SigAlg", "Signature", "SAMLEncoding"})
 LONGEST_RELAY_STATE = 1024
@@ -61,9 +50,9 @@ def decode(encoded: str) -> bytes:
     if len(encoded) > LARGEST_ENCODED:
         raise SamlError(Fault.TOO_LARGE, f"{len(encoded)} characters, more than {LARGEST_ENCODED}")
     try:
-        return base64.b64decode("".join(encoded.split()).encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error) as error:
-        raise SamlError(Fault.MALFORMED, "the message is not in base64") from error
+        return from_base64(encoded)
+    except ValueError as error:
+        raise SamlError(Fault.MALFORMED, f"the message is {error}") from error
 
 
 def sign_message(xml: str, service: ServiceProvider) -> bytes:
@@ -73,7 +62,7 @@ def sign_message(xml: str, service: ServiceProvider) -> bytes:
 
     :param xml: what python3-saml has built; its root has an ID and an Issuer.
     """
-    signing = service.signing
+    signing = service.keys.signing
     if signing is None:
         return xml.encode()
     signed: bytes = OneLogin_Saml2_Utils.add_sign(
@@ -108,16 +97,17 @@ class RedirectMessage:
     signature: bytes
     signed: bytes
 
-    def verify(self, trust: Trust) -> None:
-        """Check the signature with the provider's keys.
+    def verify(self, keys: tuple[xmlsec.Key, ...], *, allow_sha1: bool = False) -> None:
+        """Check the signature with the sender's keys.
 
         :raises SamlError: unless one of them made it, with an algorithm that is allowed.
         """
-        allowed = {**_ALGORITHMS, **_WEAK} if trust.settings.allow_sha1 else _ALGORITHMS
-        transform = allowed.get(self.algorithm)
+        transform = SIGNATURE_ALGORITHMS.get(self.algorithm)
+        if transform is None and allow_sha1:
+            transform = WEAK_SIGNATURE_ALGORITHMS.get(self.algorithm)
         if transform is None:
             raise SamlError(Fault.ALGORITHM, f"SigAlg {self.algorithm!r} is not allowed")
-        for key in trust.keys:
+        for key in keys:
             context = xmlsec.SignatureContext()
             context.key = key
             try:
@@ -126,7 +116,7 @@ class RedirectMessage:
                 continue
             return
         raise SamlError(
-            Fault.BAD_SIGNATURE, f"no configured key of the provider ({len(trust.keys)}) made this query's signature"
+            Fault.BAD_SIGNATURE, f"no configured key of the provider ({len(keys)}) made this query's signature"
         )
 
 
@@ -173,7 +163,7 @@ def location(address: str, kind: Kind, xml: bytes, relay_state: str, signing: Ke
     parameters: dict[str, str] = {kind: base64.b64encode(deflated).decode("ascii")}
     if relay_state:
         parameters["RelayState"] = relay_state
-    parameters["SigAlg"] = _RSA_SHA256
+    parameters["SigAlg"] = constants.TransformRsaSha256.href
     query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
     context = xmlsec.SignatureContext()
     context.key = xmlsec.Key.from_memory(signing.key.reveal().encode(), constants.KeyDataFormatPem, None)

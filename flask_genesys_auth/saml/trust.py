@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import base64
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from threading import Lock, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import xmlsec
+from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
+from onelogin.saml2.errors import OneLogin_Saml2_Error
+from onelogin.saml2.settings import OneLogin_Saml2_Settings
 
-from ..config.settings import IdentityProvider
 from ..errors import ConfigurationError
 from ..events import Event, log_event
 from ..processes import PerProcess
-from .errors import MetadataUnavailable
-from .metadata import MetadataRefused, ProviderMetadata
+from .documents import as_instant
+from .errors import Fault, MetadataUnavailable, SamlError
+from .metadata import BINDINGS, Endpoint, MetadataRefused, ProviderMetadata
+from .signatures import load_key
 from .sources import FETCH_TIMEOUT, Copy, Source
 
 if TYPE_CHECKING:
-    from onelogin.saml2.settings import OneLogin_Saml2_Settings
+    from ..config.settings import IdentityProvider
+    from .keys import OwnKeys
+
+UNSPECIFIED: str = Constants.NAMEID_UNSPECIFIED
 
 METADATA_WAIT = FETCH_TIMEOUT + 5
 """Seconds for which a thread waits, at most, while another one fetches the metadata."""
@@ -54,6 +63,138 @@ class Trust:
     def entity_id(self) -> str:
         """Its own name for itself."""
         return self.metadata.entity_id
+
+    def check_valid(self, now: float) -> None:
+        """Make sure that the metadata have not expired.
+
+        :param now: unix time.
+        :raises SamlError: if they have.
+        """
+        ends = self.metadata.valid_until
+        if ends is not None and now >= ends:
+            raise SamlError(
+                Fault.METADATA_EXPIRED, f"the provider's metadata ended at {as_instant(ends)}, it is {as_instant(now)}"
+            )
+
+
+class TrustBuilder:
+    """Builds the :class:`Trust` of a provider from its metadata. One for all providers of a contact center.
+
+    python3-saml's settings are set one by one: its defaults are too lax for us.
+
+    :param entity_id: ours.
+    :param base: the URL under which our own addresses are.
+    """
+
+    def __init__(self, keys: OwnKeys, contact_center: str, *, entity_id: str, base: str) -> None:
+        self.entity_id = entity_id
+        self.acs_url = f"{base}/acs"
+        self.slo_url = f"{base}/slo"
+        self.contact_center = contact_center
+        self._keys = keys
+
+    def path_of(self, settings: IdentityProvider) -> str:
+        """Return the dotted path of a provider's table."""
+        return f"contact_centers.{self.contact_center}.saml.identity_providers.{settings.name}"
+
+    def check(self, settings: IdentityProvider) -> None:
+        """Check the values that python3-saml writes into XML without escaping them.
+
+        :raises ConfigurationError: if the result would not be well-formed.
+        """
+        for value in (self.entity_id, self.acs_url, settings.name_id_format, *settings.authn_context):
+            if any(character in value for character in "&<>\"'") or not value.isprintable():
+                raise ConfigurationError(
+                    f"{self.path_of(settings)}: {value!r} has characters that cannot stand in an address or entity id"
+                )
+
+    def build(self, settings: IdentityProvider, metadata: ProviderMetadata) -> Trust:
+        """Build the trust of one provider.
+
+        :raises ConfigurationError: if the provider does not offer the configured binding, or python3-saml refuses the
+            settings.
+        """
+        if settings.binding not in metadata.single_sign_on:
+            raise ConfigurationError(
+                f"{self.path_of(settings)}.binding: the identity provider offers no SingleSignOnService by "
+                f"{settings.binding}, only by {', '.join(metadata.single_sign_on)}"
+            )
+        try:
+            values = self._values(settings, metadata)
+            toolkit = OneLogin_Saml2_Settings(values)
+            referees = tuple(OneLogin_Saml2_Settings(_reading(values, key)) for key in self._keys.decryption_pem)
+        except OneLogin_Saml2_Error as error:
+            raise ConfigurationError(
+                f"{self.path_of(settings)}: python3-saml refuses these settings: {error}"
+            ) from error
+        keys = tuple(load_key(certificate) for certificate in metadata.certificates)
+        return Trust(settings, metadata, keys, toolkit, referees or (toolkit,))
+
+    def _values(self, settings: IdentityProvider, metadata: ProviderMetadata) -> dict[str, Any]:
+        signing = self._keys.signing
+        signs = signing is not None
+        sp: dict[str, Any] = {
+            "entityId": self.entity_id,
+            "assertionConsumerService": {"url": self.acs_url, "binding": Constants.BINDING_HTTP_POST},
+            "singleLogoutService": {"url": self.slo_url, "binding": Constants.BINDING_HTTP_REDIRECT},
+            "NameIDFormat": settings.name_id_format or UNSPECIFIED,
+            "x509cert": "" if signing is None else signing.certificate,
+            "privateKey": "" if signing is None else signing.key.reveal(),
+        }
+        if self._keys.next_signing_certificate:
+            sp["x509certNew"] = self._keys.next_signing_certificate
+        return {
+            "strict": True,
+            "debug": False,
+            "sp": sp,
+            "idp": {
+                "entityId": metadata.entity_id,
+                "singleSignOnService": _service(metadata.single_sign_on, settings.binding),
+                "singleLogoutService": _service(metadata.single_logout, *BINDINGS),
+                "x509certMulti": {"signing": [base64.b64encode(one).decode() for one in metadata.certificates]},
+            },
+            "security": {
+                "authnRequestsSigned": signs,
+                "logoutRequestSigned": signs,
+                "logoutResponseSigned": signs,
+                "wantAssertionsSigned": True,
+                "wantMessagesSigned": settings.want_response_signed,
+                "wantAttributeStatement": False,
+                "wantNameId": settings.match == "name_id",
+                "rejectDeprecatedAlgorithm": not settings.allow_sha1,
+                "allowRepeatAttributeName": True,
+                "allowSingleLabelDomains": True,
+                "requestedAuthnContext": list(settings.authn_context) or False,
+                "failOnAuthnContextMismatch": bool(settings.authn_context),
+                "signatureAlgorithm": Constants.RSA_SHA256,
+                "digestAlgorithm": Constants.SHA256,
+            },
+        }
+
+
+def _reading(values: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return the settings for reading with this decryption key: python3-saml decrypts with one key only."""
+    signs = dict.fromkeys(("authnRequestsSigned", "logoutRequestSigned", "logoutResponseSigned"), False)
+    return {
+        **values,
+        "sp": {**values["sp"], "x509cert": "", "privateKey": key},
+        "security": {**values["security"], **signs},
+    }
+
+
+def _service(endpoints: Mapping[str, Endpoint], *bindings: str) -> dict[str, str]:
+    """Return the first endpoint by these bindings as python3-saml's settings, or nothing.
+
+    python3-saml writes the URL into messages without escaping it. The browser is sent to the metadata's own URL.
+    """
+    for name in bindings:
+        if name in endpoints:
+            return {
+                "url": escape(endpoints[name].location),
+                "responseUrl": escape(endpoints[name].response_location),
+                "binding": BINDINGS[name],
+            }
+    return {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def service(metadata_file: Path, ours: SigningKey) -> ServiceProvider:
 
 
 def read(service: ServiceProvider, encoded: str) -> Reading:
-    verified = verify(admit(encoded), trust_of(service), service.decryption_keys)
+    verified = verify(admit(encoded), trust_of(service), service.keys.decryption)
     login = bind(verified, service, trust_of(service), pending(service), MemoryState("fuzz"))
     return Reading(login, verified.assertion)
 

@@ -18,7 +18,9 @@ __all__ = ["build"]
 
 @pytest.fixture
 def desk(build: Build, key: SigningKey, other_key: SigningKey) -> Desk:
-    return Desk(dataclasses.replace(build(), decryption_keys=(other_key.load(),)), key, MemoryState("tests"))
+    service = build()
+    keys = dataclasses.replace(service.keys, decryption=(other_key.load(),))
+    return Desk(dataclasses.replace(service, keys=keys), key, MemoryState("tests"))
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
@@ -62,7 +64,8 @@ def test_what_is_encrypted_for_somebody_else_is_refused_as_is_what_nobody_has_si
 
 @pytest.mark.parametrize("binding", BINDINGS)
 def test_without_a_key_of_ours_nothing_is_opened(desk: Desk, other_key: SigningKey, binding: str) -> None:
-    locked = dataclasses.replace(desk, service=dataclasses.replace(desk.service, decryption_keys=()))
+    without_keys = dataclasses.replace(desk.service.keys, decryption=())
+    locked = dataclasses.replace(desk, service=dataclasses.replace(desk.service, keys=without_keys))
     message = desk.request.but(before_signing=Encryption(other_key).name_id)
     assert isinstance(desk.take(message, binding), LogoutRequest)
     with pytest.raises(SamlError) as refusal:

@@ -17,7 +17,7 @@ from flask_genesys_auth.config.secrets import Secret
 from flask_genesys_auth.config.settings import IdentityProvider, KeyPair
 from flask_genesys_auth.saml.documents import DS, MD, as_instant
 from flask_genesys_auth.saml.keys import der_of
-from flask_genesys_auth.saml.service_provider import OwnMetadata, ServiceProvider
+from flask_genesys_auth.saml.service_provider import ServiceProvider
 from flask_genesys_auth.saml.signatures import check_signature, covered, load_key, read_form
 from flask_genesys_auth.testing.saml_messages import SigningKey, generate_signing_key
 from tests.servers import missing, require
@@ -172,19 +172,19 @@ def test_private_keys_are_never_handed_out(
                 assert one.private_pem.splitlines()[-3] not in squeezed
             assert "PRIVATE" not in document
             assert "PRIVATE" not in repr(service)
-            assert "PRIVATE" not in repr(service.own_metadata)
+            assert "PRIVATE" not in repr(service.keys)
 
 
 @pytest.mark.parametrize("name", ["https://sp.example/?a=1&b=2", 'urn:"<x>&amp;', "urn:it's"])
 def test_well_formed_whatever_the_names(path: Path, clock: Clock, key: SigningKey, name: str) -> None:
     with service_at(path, clock, **own(key)) as service:
-        odd: OwnMetadata = dataclasses.replace(
-            service.own_metadata,
+        odd: ServiceProvider = dataclasses.replace(
+            service,
             entity_id=name,
             slo_url=f"https://x.example/{name}",
             name_id_formats=(name, name + "2"),
         )
-        root = etree.fromstring(odd.xml(clock.now))
+        root = etree.fromstring(odd.metadata_xml())
         assert root.get("entityID") == name
         locations = {one.get("Location") for one in root.iter(f"{{{MD}}}SingleLogoutService")}
         assert locations == {f"https://x.example/{name}"}

@@ -46,20 +46,20 @@ def test_every_decryption_key_is_there_in_the_configurations_order(
     metadata_file: Path, key: SigningKey, other_key: SigningKey
 ) -> None:
     service = built(metadata_file, encryption_keys=(pair(key), pair(other_key)))
-    assert len(service.decryption_keys) == 2
-    for made, loaded in zip((key, other_key), service.decryption_keys, strict=True):
+    assert len(service.keys.decryption) == 2
+    for made, loaded in zip((key, other_key), service.keys.decryption, strict=True):
         signer, verifier = xmlsec.SignatureContext(), xmlsec.SignatureContext()
         signer.key, verifier.key = loaded, made.load()
         verifier.verify_binary(
             b"x", constants.TransformRsaSha256, signer.sign_binary(b"x", constants.TransformRsaSha256)
         )
-    assert (service.signing, service.signs) == (None, False)
+    assert service.keys.signing is None
 
 
 def test_signing_pair_is_offered_to_whoever_signs(metadata_file: Path, key: SigningKey) -> None:
     service = built(metadata_file, signing_key=Secret(key.private_pem), signing_certificate=key.certificate_pem)
-    assert service.signing == pair(key)
-    assert service.signs
+    assert service.keys.signing == pair(key)
+    assert service.keys.signing is not None
     assert "PRIVATE" not in repr(service)
 
 
@@ -86,7 +86,7 @@ def test_decryption_key_that_cannot_work_is_named_at_the_start(
         "no certificate": KeyPair(Secret(other_key.private_pem), other_key.private_pem),
         "damaged": KeyPair(Secret(other_key.private_pem), pem_of(b"0" + der_of(other_key.certificate_pem)[1:99])),
     }.get(wrong, KeyPair(Secret(wrong), other_key.certificate_pem))
-    assert len(built(metadata_file, encryption_keys=(pair(key), pair(other_key))).decryption_keys) == 2
+    assert len(built(metadata_file, encryption_keys=(pair(key), pair(other_key))).keys.decryption) == 2
     with pytest.raises(ConfigurationError, match=said) as refusal:
         built(metadata_file, encryption_keys=(pair(key), second))
     assert "PRIVATE" not in str(refusal.value)

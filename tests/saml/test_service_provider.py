@@ -101,7 +101,7 @@ def test_settings_that_cannot_work_are_refused_at_the_start(
     metadata_file: Path, other_key: SigningKey, changes: dict[str, object], said: str
 ) -> None:
     good = build_service_provider(signing(metadata_file, other_key), public_url=PUBLIC_URL, prefix="/saml")
-    assert good.signs
+    assert good.keys.signing is not None
     assert "PRIVATE" not in repr(good)
     with pytest.raises(ConfigurationError, match=said):
         build_service_provider(signing(metadata_file, other_key, **changes), public_url=PUBLIC_URL, prefix="/saml")
