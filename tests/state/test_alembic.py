@@ -1,4 +1,4 @@
-"""Alembic makes the tables from what the page on operations tells it, and then finds nothing to change."""
+"""Alembic makes the tables from what the page on stores says, and then finds nothing to change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flask_genesys_auth.state import metadata as state_tables
 
 from .postgresql_backend import PostgresqlBackend
 
-PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "stores.md").read_text("utf-8")
 ENVIRONMENT = """
 from alembic import context
 from sqlalchemy import Column, Integer, MetaData, Table, create_engine
