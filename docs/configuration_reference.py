@@ -1,6 +1,7 @@
-"""Writes the tables of ``configuration.md`` from the settings: ``python -m docs.configuration_reference``.
+"""Writes the tables of the configuration pages from the settings: ``python -m docs.configuration_reference``.
 
-Each row is the declaration of a key. The text between the tables is written by hand and kept.
+Each row is the declaration of a key. Each table stands under the heading of its path, on one of the pages. The text
+between the tables is written by hand and kept.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from flask_genesys_auth.config.addresses import AllowedHost
 from flask_genesys_auth.config.fields import SecretField, Section, Setting, Tables, default_of, settings_of
 from flask_genesys_auth.config.settings import Settings
 
-PAGE = Path(__file__).with_name("configuration.md")
+NAMES = ("configuration", "configuration-contact-centers", "configuration-saml")
+PAGES = tuple(Path(__file__).with_name(f"{name}.md") for name in NAMES)
 ROOT = "GENESYS_AUTH"
 _TABLE = re.compile(r"^\| key \| type \|.*\n(?:\|.*\n?)+", re.MULTILINE)
 
@@ -78,26 +80,36 @@ def _literal(value: Any) -> str:
     return json.dumps(value.host if isinstance(value, AllowedHost) else value)
 
 
-def written(page: str) -> str:
-    """Return the page with the tables of the settings.
+def read() -> dict[Path, str]:
+    """Return the pages."""
+    return {path: path.read_text("utf-8") for path in PAGES}
 
-    :raises LookupError: if a table has no heading on the page, or no table stands below it.
+
+def written(pages: Mapping[Path, str]) -> dict[Path, str]:
+    """Return the pages with the tables of the settings.
+
+    :raises LookupError: if a table has no heading, or several, or if no table stands below it.
     """
+    changed = dict(pages)
     for table in tables():
         heading = f"## `[{table.path}]`\n"
-        before, found, rest = page.partition(heading)
+        found = [path for path, page in changed.items() if heading in page]
+        if len(found) != 1:
+            raise LookupError(f"{heading.strip()} stands on {len(found)} pages of the configuration instead of one")
+        before, _, rest = changed[found[0]].partition(heading)
         section, mark, after = rest.partition("\n## ")
         old = _TABLE.search(section)
-        if not found or not old:
-            raise LookupError(f"configuration.md has no table under {heading.strip()}")
-        page = before + found + section[: old.start()] + str(table) + section[old.end() :] + mark + after
-    return page
+        if not old:
+            raise LookupError(f"{found[0].name} has no table under {heading.strip()}")
+        changed[found[0]] = before + heading + section[: old.start()] + str(table) + section[old.end() :] + mark + after
+    return changed
 
 
 def main() -> None:
-    """Write the page."""
-    PAGE.write_text(written(PAGE.read_text("utf-8")), "utf-8")
-    sys.stdout.write(f"wrote {PAGE}\n")
+    """Write the pages."""
+    for path, page in written(read()).items():
+        path.write_text(page, "utf-8")
+        sys.stdout.write(f"wrote {path}\n")
 
 
 if __name__ == "__main__":

@@ -90,11 +90,10 @@ def signal_values() -> dict[str, list[str]]:
 
 
 def configuration_keys() -> list[str]:
-    """Return each key with its path: the page, which ``test_configuration_reference.py`` holds to the schemas."""
+    """Return each key with its path: the pages, which ``test_configuration_reference.py`` holds to the schemas."""
     found = []
-    for table, rows in re.findall(
-        r"^## `\[(GENESYS_AUTH[^\]]*)\]`\n(.*?)(?=^## |\Z)", page("configuration.md"), re.M | re.S
-    ):
+    pages = "\n".join(path.read_text("utf-8") for path in sorted(DOCS.glob("configuration*.md")))
+    for table, rows in re.findall(r"^## `\[(GENESYS_AUTH[^\]]*)\]`\n(.*?)(?=^## |\Z)", pages, re.M | re.S):
         found += [f"{table}.{key}" for key in _KEY.findall(rows)]
     return sorted(found)
 

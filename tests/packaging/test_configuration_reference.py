@@ -1,4 +1,4 @@
-"""The reference page of the configuration: its tables are those of the settings, its defaults and example are true."""
+"""The pages of the configuration: their tables are those of the settings, their defaults and example are true."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-PAGE = reference.PAGE.read_text("utf-8")
+PAGES = reference.read()
+(FIRST, *_) = PAGES.values()
 LEAST = {
     "public_url": "https://portal.acme.example",
     "contact_centers": {
@@ -43,20 +44,34 @@ TABLES = list(reference.tables())
 ROWS = [pytest.param(table.path, row, id=f"{table.path}.{row.key}") for table in TABLES for row in table.rows]
 
 
-def test_the_page_has_the_declared_tables() -> None:
-    assert reference.written(PAGE) == PAGE, "run: python -m docs.configuration_reference"
+def test_the_pages_have_the_declared_tables() -> None:
+    assert reference.written(PAGES) == PAGES, "run: python -m docs.configuration_reference"
+
+
+def changed(old: str, new: str) -> dict[Path, str]:
+    """Return the pages with one text changed."""
+    assert any(old in page for page in PAGES.values())
+    return {path: page.replace(old, new) for path, page in PAGES.items()}
 
 
 def test_a_changed_row_is_written_as_declared() -> None:
-    row = next(row for row in PAGE.splitlines() if row.startswith("| `clock_skew` |"))
-    assert (
-        reference.written(PAGE.replace(row, "| `clock_drift` | seconds | `60` | A key of another version. |")) == PAGE
-    )
+    row = next(row for page in PAGES.values() for row in page.splitlines() if row.startswith("| `clock_skew` |"))
+    pages = changed(row, "| `clock_drift` | seconds | `60` | A key of another version. |")
+    assert reference.written(pages) == PAGES
 
 
-def test_a_table_without_a_heading_is_an_error() -> None:
-    with pytest.raises(LookupError, match=r"GENESYS_AUTH\.session"):
-        reference.written(PAGE.replace("## `[GENESYS_AUTH.session]`", "## Sessions"))
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        ("## `[GENESYS_AUTH.session]`", "## Sessions", "stands on 0 pages"),
+        ("## `[GENESYS_AUTH.session]`", "## `[GENESYS_AUTH.session]`\n\n## Sessions", "no table under"),
+    ],
+    ids=["no heading", "no table"],
+)
+def test_a_missing_heading_or_table_is_an_error(old: str, new: str, error: str) -> None:
+    with pytest.raises(LookupError, match=error) as raised:
+        reference.written(changed(old, new))
+    assert "GENESYS_AUTH.session" in str(raised.value)
 
 
 @pytest.mark.parametrize(("table", "row"), ROWS)
@@ -96,7 +111,7 @@ def value_at(settings: Any, table: str, key: str) -> Any:
 
 
 def test_the_example_is_accepted(tmp_path: Path) -> None:
-    example = re.search(r"```toml\n(?P<text>.+?)```", PAGE, re.DOTALL)
+    example = re.search(r"```toml\n(?P<text>.+?)```", FIRST, re.DOTALL)
     assert example is not None
     (tmp_path / "client-secret").write_text("a secret", "utf-8")
     (tmp_path / "idp.xml").write_text("<EntityDescriptor/>", "utf-8")
