@@ -96,10 +96,6 @@ def test_names_of_attacks_are_unique() -> None:
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS) > 80
 
 
-def test_the_page_lists_these_attacks_with_their_reasons_and_tests_that_are_there() -> None:
-    rows = re.findall(r"^\| ([^|]+?) \| `(?!test_)([a-z_]+)` \|$", PAGE, re.MULTILINE)
+def test_the_page_lists_these_attacks_with_their_reasons() -> None:
+    rows = re.findall(r"^\| ([^|]+?) \| `([a-z_]+)` \|$", PAGE, re.MULTILINE)
     assert rows == [(attack.name, attack.reasons[0]) for attack in ATTACKS]
-    named = set(re.findall(r"`(test_\w+)`", PAGE))
-    tests = "\n".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
-    assert len(named) > 20
-    assert {name for name in named if f"def {name}(" not in tests} == set()
