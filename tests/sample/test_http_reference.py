@@ -47,7 +47,7 @@ def headers_of(words: str, sample: RunningSample) -> dict[str, str]:
     }[words]
 
 
-@pytest.mark.parametrize(("request_", "words", "status", "body"), rows("Asked and answered"))
+@pytest.mark.parametrize(("request_", "words", "status", "body"), rows("Requests and answers"))
 def test_documented_requests_get_documented_responses(
     sample: RunningSample, request_: str, words: str, status: str, body: str
 ) -> None:
