@@ -1,7 +1,7 @@
 """Writes the diagram and the table of ``architecture.md`` from the imports: ``python -m docs.architecture_reference``.
 
-The rooms are the packages and modules of ``flask_genesys_auth``. An arrow means that a room imports another at run
-time. The floors are the layers that import-linter checks (``pyproject.toml``).
+It shows the packages and modules directly below ``flask_genesys_auth``. An arrow means an import at run time. The
+layers are those that import-linter checks (``pyproject.toml``).
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ else:
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flask_genesys_auth"
 PAGE = Path(__file__).with_name("architecture.md")
-_GENERATED = re.compile(r"^```mermaid\n(?:.*\n)*?```\n|^\| room \|.*\n(?:\|.*\n)+", re.MULTILINE)
+_GENERATED = re.compile(r"^```mermaid\n(?:.*\n)*?```\n|^\| package \|.*\n(?:\|.*\n)+", re.MULTILINE)
 
 
-def floors() -> list[list[str]]:
-    """Return the rooms of each floor, the highest first."""
+def layers() -> list[list[str]]:
+    """Return the packages of each layer, the highest first."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
-    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
-    return [re.split(r"\s*[|:]\s*", layer) for layer in layers]
+    (found,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    return [re.split(r"\s*[|:]\s*", layer) for layer in found]
 
 
 def imports() -> Mapping[str, frozenset[str]]:
-    """Return for each room the rooms that it imports at run time."""
+    """Return for each package the packages that it imports at run time."""
     graph = grimp.build_graph(PACKAGE.name, exclude_type_checking_imports=True, cache_dir=None)
-    rooms = graph.find_children(PACKAGE.name)
-    for room in rooms:
-        graph.squash_module(room)
-    return {_name(one): frozenset(map(_name, graph.find_modules_directly_imported_by(one) - {one})) for one in rooms}
+    packages = graph.find_children(PACKAGE.name)
+    for package in packages:
+        graph.squash_module(package)
+    return {_name(one): frozenset(map(_name, graph.find_modules_directly_imported_by(one) - {one})) for one in packages}
 
 
 def _name(module: str) -> str:
@@ -47,35 +47,35 @@ def _name(module: str) -> str:
 
 
 def diagram() -> str:
-    """Return the Mermaid source: only arrows that no longer path implies, and none to rooms that import nothing."""
+    """Return the Mermaid source without implied arrows and arrows to packages that import nothing."""
     known = imports()
     lines = [
-        f"    {room} --> {used}"
-        for floor in floors()
-        for room in floor
-        for used in sorted(known[room])
-        if known[used] and not any(used in _reached(known, other) for other in known[room])
+        f"    {package} --> {used}"
+        for layer in layers()
+        for package in layer
+        for used in sorted(known[package])
+        if known[used] and not any(used in _reached(known, other) for other in known[package])
     ]
     return "\n".join(["```mermaid", "flowchart TD", *lines, "```", ""])
 
 
-def _reached(known: Mapping[str, frozenset[str]], room: str) -> frozenset[str]:
-    return known[room].union(*(_reached(known, used) for used in known[room]))
+def _reached(known: Mapping[str, frozenset[str]], package: str) -> frozenset[str]:
+    return known[package].union(*(_reached(known, used) for used in known[package]))
 
 
 def table() -> str:
-    """Return the rooms as a Markdown table: the purpose that each states itself, and what it imports."""
+    """Return the packages as a Markdown table: the purpose from their docstrings, and what they import."""
     known = imports()
     rows = [
-        f"| `{room}` | {_purpose(room)} | {', '.join(f'`{used}`' for used in sorted(known[room])) or 'none'} |"
-        for floor in floors()
-        for room in floor
+        f"| `{package}` | {_purpose(package)} | {', '.join(f'`{used}`' for used in sorted(known[package])) or 'none'} |"
+        for layer in layers()
+        for package in layer
     ]
-    return "\n".join(["| room | what it is for | imports |", "|---|---|---|", *rows, ""])
+    return "\n".join(["| package | purpose | imports |", "|---|---|---|", *rows, ""])
 
 
-def _purpose(room: str) -> str:
-    module = PACKAGE / room / "__init__.py" if (PACKAGE / room).is_dir() else PACKAGE / f"{room}.py"
+def _purpose(package: str) -> str:
+    module = PACKAGE / package / "__init__.py" if (PACKAGE / package).is_dir() else PACKAGE / f"{package}.py"
     text = ast.get_docstring(ast.parse(module.read_text("utf-8"))) or ""
     return " ".join(text.split("\n\n")[0].split()).replace("``", "`").replace("|", "\\|")
 

@@ -18,7 +18,7 @@ BEGIN, END = "<!-- from the commands -->\n", "<!-- until here -->\n"
 
 
 def commands(group: click.Group = genesys_auth, path: str = "") -> Iterator[tuple[str, click.Command]]:
-    """Yield each command with what is typed for it behind ``flask genesys-auth``, in the order of the groups."""
+    """Yield each command with what is typed after ``flask genesys-auth``, in the order of the groups."""
     for name, command in group.commands.items():
         if isinstance(command, click.Group):
             yield from commands(command, f"{path}{name} ")
@@ -27,14 +27,14 @@ def commands(group: click.Group = genesys_auth, path: str = "") -> Iterator[tupl
 
 
 def written(page: str) -> str:
-    """Return the page with its table as the commands are.
+    """Return the page with the table of the commands.
 
-    :raises LookupError: if it has no place for one.
+    :raises LookupError: if the page has no markers for it.
     """
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise LookupError("commands.md has no place for the table")
+        raise LookupError("commands.md has no markers for the table")
     rows = [_row(name, command) for name, command in commands()]
     table = "\n".join(["| command | | options |", "|---|---|---|", *rows, ""])
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
@@ -50,13 +50,13 @@ def _row(name: str, command: click.Command) -> str:
     usage = " ".join([name, *arguments])
     options = [_option(parameter, context) for parameter in command.params if isinstance(parameter, click.Option)]
     first, _, _ = (command.help or command.short_help or "").partition("\n\n")
-    told = " ".join(first.replace("\b", "").split())
-    cells = (f"`{usage}`", told, "<br>".join(one for one in options if one))
+    text = " ".join(first.replace("\b", "").split())
+    cells = (f"`{usage}`", text, "<br>".join(one for one in options if one))
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _takes_context(parameter: click.Parameter) -> bool:
-    # click 8.2 wants to know the context.
+    # click 8.2 and later need the context.
     return parameter.make_metavar.__code__.co_argcount > 1
 
 
@@ -68,9 +68,9 @@ def _option(option: click.Option, context: click.Context) -> str:
 
 
 def main() -> None:
-    """Write the page anew."""
+    """Write the page."""
     PAGE.write_text(written(PAGE.read_text("utf-8")), "utf-8")
-    sys.stdout.write(f"{PAGE} is written\n")
+    sys.stdout.write(f"wrote {PAGE}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How the documentation is built; every warning is an error (tox.ini, docs)."""
+"""The configuration of Sphinx; every warning is an error (tox.ini, docs)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.metadata import version as installed_version
 
 project = "flask-genesys-auth"
 author = "The flask-genesys-auth authors"
-copyright = author  # noqa: A001 - the name is Sphinx's
+copyright = author  # noqa: A001 - Sphinx requires this name
 release = version = installed_version("flask-genesys-auth")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinxcontrib.mermaid"]
@@ -24,8 +24,8 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 nitpicky = True
-# Signatures name types of other projects and of our own inner rooms, which have no page here. Cross-references in
-# prose are not among these, and stay checked.
+# Signatures name types of other projects and of our private modules, which have no page here. Cross-references in
+# prose are still checked.
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections|typing|types|pathlib|flask|flask_login|werkzeug|sqlalchemy|blinker|lxml)\..*"),
     (r"py:.*", r"flask_genesys_auth\.(accounts|chain|config|extension|saml|sessions|state|testing|web)\..*"),
