@@ -42,10 +42,10 @@ def test_the_example_suite_passes(example: Path) -> None:
 
 def test_the_example_suite_needs_the_fixture_that_keeps_its_tests_apart(example: Path) -> None:
     (example / "pytest.ini").write_text("[pytest]\n", "utf-8")
-    ran = run_suite(example, "-k", "supervisor or guessing")
+    ran = run_suite(example, "-k", "supervisors or guessing or another_test")
     assert ran.returncode == 1
     assert "2 failed" in ran.stdout, ran.stdout
-    for name in ("test_ann_is_no_supervisor", "test_guessing_in_another_test"):
+    for name in ("test_roles_of_another_test", "test_failures_of_another_test"):
         assert f"FAILED test_portal.py::{name}" in ran.stdout
 
 

@@ -36,7 +36,7 @@ def build(folder: Path, **steps: Any) -> Flask:
 
 @pytest.fixture(scope="session")
 def provider() -> DevelopmentIdentityProvider:
-    """Nobody has to serve it: clients walk through its pages by themselves."""
+    """It needs no server: clients call it as an object."""
     made = DevelopmentIdentityProvider("https://idp.acme.example")
     made.add_user("Sue", name_id="sue@acme.example", attributes={"groups": ["leads"]})
     return made
@@ -44,7 +44,7 @@ def provider() -> DevelopmentIdentityProvider:
 
 @pytest.fixture(scope="session")
 def app(provider: DevelopmentIdentityProvider, tmp_path_factory: pytest.TempPathFactory) -> Flask:
-    """One application for all tests: `fresh_authentication` (in pytest.ini) keeps them apart."""
+    """One application for all tests; `fresh_authentication` (in pytest.ini) isolates them."""
     folder = tmp_path_factory.mktemp("portal")
     trusted = {
         "metadata": str(provider.write_metadata(folder / "idp.xml")),
@@ -57,5 +57,5 @@ def app(provider: DevelopmentIdentityProvider, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def make_app(tmp_path: Path) -> MakeApp:
-    """For tests whose application asks an emulator."""
+    """For tests in which the application calls an emulator."""
     return partial(build, tmp_path)

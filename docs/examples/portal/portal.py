@@ -1,4 +1,4 @@
-"""A small portal: everybody with an account sees the calls, supervisors see the reports."""
+"""A small portal: users see the calls, supervisors see the reports."""
 
 from __future__ import annotations
 

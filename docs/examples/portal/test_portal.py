@@ -12,7 +12,7 @@ from flask_genesys_auth.testing import (
 )
 
 
-def test_everybody_with_an_account_sees_the_calls(app: Flask) -> None:
+def test_every_account_sees_the_calls(app: Flask) -> None:
     assert app.test_client().get("/calls").status_code == 401
     assert app.test_client(user="ann@acme.example").get("/calls").text == "Calls of ann@acme.example"
 
@@ -22,7 +22,7 @@ def test_reports_are_for_supervisors(app: Flask) -> None:
     assert app.test_client(user="ann@acme.example", roles=["ROLE_SUPERVISOR"]).get("/reports").text == "Reports"
 
 
-def test_ann_is_no_supervisor_because_another_test_made_her_one(app: Flask) -> None:
+def test_roles_of_another_test_are_reset(app: Flask) -> None:
     assert app.test_client(user="ann@acme.example").get("/reports").status_code == 403
 
 
@@ -33,7 +33,7 @@ def test_guessing_is_throttled(app: Flask) -> None:
     assert client.get("/calls", auth=("ann", "guess")).status_code == 429
 
 
-def test_guessing_in_another_test_throttles_nobody_here(app: Flask) -> None:
+def test_failures_of_another_test_are_reset(app: Flask) -> None:
     assert app.test_client().get("/calls", auth=("ann", "guess")).status_code == 401
 
 
@@ -44,7 +44,7 @@ def test_sue_logs_in_by_saml_and_is_a_supervisor(app: Flask, provider: Developme
     assert client.get("/reports").text == "Reports"
 
 
-def test_a_saml_answer_that_is_meant_for_others_is_refused(app: Flask, provider: DevelopmentIdentityProvider) -> None:
+def test_saml_answer_for_another_service_is_refused(app: Flask, provider: DevelopmentIdentityProvider) -> None:
     client = AuthClient(app)
     login = client.begin_saml_login(provider)
     assert login.answer(login.message("Sue").but(audience="https://elsewhere.example")).status_code == 400
@@ -53,7 +53,7 @@ def test_a_saml_answer_that_is_meant_for_others_is_refused(app: Flask, provider:
     assert client.get("/calls").status_code == 401
 
 
-def test_a_session_of_salesforce_is_enough(make_app: MakeApp, salesforce_emulator: SalesforceEmulator) -> None:
+def test_salesforce_session_authenticates(make_app: MakeApp, salesforce_emulator: SalesforceEmulator) -> None:
     app = make_app(salesforce={"organizations": ["00D000000000001"], "identity_hosts": [salesforce_emulator.url]})
     app.test_client(user="ann@acme.example")  # makes the account
     headers = salesforce_emulator.add_user("ann@acme.example")
@@ -63,7 +63,7 @@ def test_a_session_of_salesforce_is_enough(make_app: MakeApp, salesforce_emulato
     assert salesforce_emulator.count == 2
 
 
-def test_an_outage_is_not_a_wrong_password(make_app: MakeApp, genesys_emulator: GenesysEmulator) -> None:
+def test_outage_is_503_and_not_401(make_app: MakeApp, genesys_emulator: GenesysEmulator) -> None:
     app = make_app(
         configuration_server={
             "url": genesys_emulator.url,
