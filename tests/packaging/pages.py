@@ -1,8 +1,8 @@
-"""Follows a page of the documentation word for word: saves its files, types its commands, compares what is printed.
+"""Follows a page of the documentation word for word: saves its files, runs its commands, compares their output.
 
-A program that stands below "Save this as `NAME`" is saved; below "the line `...` becomes" it takes a line's place. A
-console block is typed line by line, in a terminal of its own where the paragraph above says "another terminal" or "a
-third terminal"; what runs until it is stopped is left running. A text block right below is what was printed.
+A program below "Save this as `NAME`" is saved; below "the line `...` becomes" it replaces a line. A console block is
+run line by line, in another terminal if the paragraph above says "another terminal" or "third terminal". Servers are
+left running. A text block directly below a console block is its output.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DOCS = Path(__file__).parents[2] / "docs"
-PATIENCE = 60.0
-"""Seconds until somebody listens, or has said what a page says."""
+TIMEOUT = 60.0
+"""Seconds until a server listens or logs the text of a page."""
 _BLOCK = re.compile(r"^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 _DONE = "__typed__"
 
@@ -52,7 +52,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 class Terminal:
-    """A shell in which lines are typed."""
+    """A shell that runs lines."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str], log: Path) -> None:
         self._log = log
@@ -69,7 +69,7 @@ class Terminal:
         )
 
     def type(self, line: str) -> str:
-        """Type a command; return what it has printed.
+        """Run a command; return its output.
 
         :raises AssertionError: if it fails.
         """
@@ -79,12 +79,12 @@ class Terminal:
         return output
 
     def leave_running(self, line: str) -> None:
-        """Type a command that goes on until :meth:`stop`."""
+        """Start a command that runs until :meth:`stop`."""
         output = self._send(f"{line} >>{self._log} 2>&1 & echo $!").partition(_DONE)[0]
         self._running.append(int(output.split()[-1]))
 
     def stop(self) -> None:
-        """Stop what was left running, as Ctrl-C does."""
+        """Stop the commands that are still running."""
         for process in self._running:
             os.kill(process, signal.SIGTERM)
             self._send(f"wait {process}")
@@ -112,13 +112,13 @@ class Terminal:
 
 
 class Reader:
-    """Somebody who does what a page says, in an empty folder.
+    """Follows a page in an empty folder.
 
     :param page: the page's name below ``docs``.
-    :param ports: the ports of the page, and what takes their place, for they may be taken.
-    :param swaps: addresses of the page, and what plays them here.
-    :param tools: a folder whose programs are found first.
-    :param environment: what terminals have besides a path.
+    :param ports: the ports of the page, and free ports that replace them.
+    :param swaps: addresses of the page, and those of the servers that replace them.
+    :param tools: the folder of programs that is first in the path.
+    :param environment: further environment variables of the terminals.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Reader:
         self._ports = ports
         self.log = folder.with_name(f"{folder.name}.log")
         path = f"{tools or '/usr/local/bin'}:/usr/sbin:/usr/bin:/bin"
-        # A proxy of the machine has no say in what stays on it.
+        # Requests to loopback must not use a proxy.
         self._environment = {"PATH": path, "HOME": str(folder), "NO_PROXY": "*", **(environment or {})}
         self._terminals: dict[str, Terminal] = {}
         self._blocks = list(blocks((DOCS / page).read_text("utf-8")))
@@ -153,12 +153,12 @@ class Reader:
             terminal.close()
 
     def follow(self, count: int = 0) -> None:
-        """Do what the next so many blocks say, or all that are left."""
+        """Follow the next ``count`` blocks, or all remaining ones."""
         for _ in range(count or len(self.left)):
             self.do(self.left.pop(0))
 
     def do(self, block: Block) -> None:
-        """Do what one block says."""
+        """Follow one block."""
         text = self.here(block.text)
         saved = re.search(r"[Ss]ave (?:this|it) (?:as|in) `(?P<name>[^`]+)`", block.said)
         line = re.search(r"in `(?P<name>[^`]+)`, the line `(?P<line>[^`]+?)(?: \.\.\.)?` becomes$", block.said)
@@ -175,10 +175,10 @@ class Reader:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
         else:
-            assert block.kind == "text", f"nobody can know what to do with this: {block}"
+            assert block.kind == "text", f"the page does not say what to do with this block: {block}"
 
     def here(self, text: str) -> str:
-        """Return a text of the page with the ports that are used here."""
+        """Return a text of the page with the ports and addresses of this test."""
         for port, free in self._ports.items():
             text = re.sub(rf"\b{port}\b", str(free), text)
         for address, player in self._swaps.items():
@@ -186,9 +186,9 @@ class Reader:
         return text
 
     def expect_in_log(self, text: str) -> None:
-        """Wait until something has been said by what is left running, whatever the reference is."""
+        """Wait until the running commands have logged a text, with any reference."""
         pattern = re.sub(r"reference\\ [0-9a-f]+", "reference [0-9a-f]+", re.escape(text))
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not re.search(pattern, self.log.read_text("utf-8")):
             assert time.monotonic() < deadline, f"{text!r} is not in {self.log.read_text('utf-8')}"
             time.sleep(0.05)
@@ -213,12 +213,12 @@ class Reader:
                 terminal.leave_running(self._at_port(line, port))
                 wait_for(port)
                 if "identity-provider" in line:
-                    # It takes its port first, then makes its key, then writes its metadata, and says so.
+                    # It opens its port before it writes its metadata.
                     self.expect_in_log("Its metadata are at")
         return printed
 
     def _served_by(self, line: str) -> int | None:
-        """Return the port where a command will answer until it is stopped."""
+        """Return the port of a command that runs until it is stopped, or ``None``."""
         if re.search(r"^flask .*\brun\b", line):
             return self._ports[5000]
         if line.startswith("nginx "):
@@ -236,11 +236,11 @@ class Reader:
 
 
 def wait_for(port: int) -> None:
-    """Return once somebody listens there."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait until a server listens on a port."""
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    raise AssertionError(f"nobody listens at port {port}")
+    raise AssertionError(f"no server listens on port {port}")

@@ -90,9 +90,7 @@ LITERALS = [
 
 
 @pytest.mark.parametrize(("table", "key", "literal"), LITERALS)
-def test_a_key_that_is_left_out_has_the_default_of_the_page(
-    settings: Settings, table: str, key: str, literal: str
-) -> None:
+def test_omitted_key_has_the_default_of_the_page(settings: Settings, table: str, key: str, literal: str) -> None:
     found = value_at(settings, table, key)
     if key.endswith("_hosts"):
         found = [host.host for host in found]

@@ -1,4 +1,4 @@
-"""What the pages show: programs that compile, imports that work, reasons that exist, a step that walks."""
+"""Programs on the pages compile, imports work, reasons exist, and the step of the flow page runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROGRAMS = [
     for place, program in enumerate(re.findall(r"^ *```python\n(.+?)^ *```", page, re.DOTALL | re.MULTILINE))
 ]
 SAVED = {name for page in PAGES.values() for name in re.findall(r"[Ss]ave (?:this|it) as `(\w+)\.py`", page)}
-"""Modules that readers save; those programs are run whole (test_howto.py, test_tutorial.py)."""
+"""Modules that readers save; other tests run these programs (test_howto.py, test_tutorial.py)."""
 
 
 def dedent(program: str) -> str:
@@ -36,7 +36,7 @@ def dedent(program: str) -> str:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_program_compiles_and_what_it_imports_is_there(program: str) -> None:
+def test_program_compiles_and_its_imports_exist(program: str) -> None:
     tree = ast.parse(dedent(program))
     imports: list[ast.stmt] = [
         node
@@ -49,7 +49,7 @@ def test_a_program_compiles_and_what_it_imports_is_there(program: str) -> None:
     assert wanted <= set(names)
 
 
-def test_every_reason_is_explained_and_no_other() -> None:
+def test_every_reason_is_explained() -> None:
     tables = PAGES["reasons.md"] + PAGES["salesforce.md"]
     explained = {
         code for row in re.findall(r"^\| (`\w+`[^|]*) \|", tables, re.MULTILINE) for code in re.findall(r"`(\w+)`", row)
@@ -77,7 +77,7 @@ def test_the_step_of_the_flow_page_walks(tmp_path: Path) -> None:
     assert client.get("/", headers={"X-Badge": "B-7"}).status_code == 401
 
 
-def test_a_refused_basic_walk_names_the_steps_of_the_flow_page_in_its_order(tmp_path: Path) -> None:
+def test_walk_has_the_steps_of_the_flow_page(tmp_path: Path) -> None:
     documented = re.findall(r"^\| \d? \| `(\w+)` \|", PAGES["flow.md"], re.MULTILINE)
     app = Flask("portal", instance_path=str(tmp_path))
     app.secret_key = "k" * 32

@@ -1,4 +1,4 @@
-"""The rules of the house that no linter knows."""
+"""Rules of the project that no linter checks."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=name)
-def test_a_module_says_what_it_is_for(module: Path) -> None:
+def test_every_module_has_a_docstring(module: Path) -> None:
     assert module.read_text("utf-8").startswith('"""')
 
 
-def test_no_module_is_a_grab_bag() -> None:
+def test_no_module_is_called_utils() -> None:
     assert [name(module) for module in MODULES if module.stem in {"utils", "util", "helpers", "misc"}] == []
 
 
-def test_what_is_unfinished_is_not_committed() -> None:
-    # Written apart, so that this file does not find itself.
+def test_no_unfinished_code_is_committed() -> None:
+    # Split, so that this file does not match.
     marks = ("TO" + "DO", "FIX" + "ME", "pragma: no " + "cover")
     texts = {name(module): module.read_text("utf-8") for module in MODULES}
     assert [(where, mark) for where, text in texts.items() for mark in marks if mark in text] == []

@@ -1,4 +1,4 @@
-"""The how-to pages that can run here, word for word, in an empty folder each."""
+"""The how-to pages that can run here, followed word for word."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def follow(page: str, folder: Path, swaps: dict[str, str] | None = None) -> None
 
 
 def saved(folder: Path, name: str) -> dict[str, Any]:
-    """Return what is in a file that a page has told to save."""
+    """Return the names of a module that the page has saved."""
     return runpy.run_path(str(folder / "empty" / f"{name}.py"))
 
 
 @Request.application
 def oracle(request: Request) -> Response:
-    """The site of the example, which knows one session."""
+    """The site of the example, with one session."""
     if request.cookies.get("cp_session") != "session-of-ann":
         return Response("no", 403)
     return Response(json.dumps({"login": "ann@acme.example"}), mimetype="application/json")
 
 
-def test_a_step_of_ones_own(tmp_path: Path) -> None:
+def test_own_step(tmp_path: Path) -> None:
     with (
         LoopbackServer(oracle) as site,
         reading("step", tmp_path, {"https://acme.custhelp.example": site.url}) as reader,
@@ -69,7 +69,7 @@ def staff(request: Request) -> Response:
     return Response("ann" if good else "no", 200 if good else 401)
 
 
-def test_a_directory_of_ones_own(tmp_path: Path) -> None:
+def test_own_directory(tmp_path: Path) -> None:
     with LoopbackServer(staff) as service:
         follow("directory", tmp_path, {"https://staff.acme.example": service.url})
         made = saved(tmp_path, "staff")["StaffDirectory"](SimpleNamespace(url=service.url, timeout=60))
@@ -77,23 +77,23 @@ def test_a_directory_of_ones_own(tmp_path: Path) -> None:
         assert made.verify("ann", "11€ for me") == Rejected(Reason.BAD_CREDENTIALS)
 
 
-def test_a_user_model_of_ones_own(tmp_path: Path) -> None:
+def test_own_user_model(tmp_path: Path) -> None:
     follow("user-model", tmp_path)
 
 
-def test_an_application_with_flask_login_moves(tmp_path: Path) -> None:
+def test_move_from_flask_login(tmp_path: Path) -> None:
     follow("from-flask-login", tmp_path)
 
 
-def test_an_application_with_flask_httpauth_moves(tmp_path: Path) -> None:
+def test_move_from_flask_httpauth(tmp_path: Path) -> None:
     follow("from-flask-httpauth", tmp_path)
     people = saved(tmp_path, "portal")["People"]()
     assert people.find(Identity("web_services", "acme", "ann")).name == "ann"
-    # A NameID is not a user name, though it may read like one.
+    # A NameID is not a user name, even if it looks like one.
     assert people.find(Identity("saml", "acme", "ann", matched_by="identity", provider="okta")) is None
 
 
-def test_an_application_with_python3_saml_moves(tmp_path: Path) -> None:
+def test_move_from_python3_saml(tmp_path: Path) -> None:
     with reading("from-python3-saml", tmp_path) as reader:
         (hello,) = (block for block in reader.left if "the page says" in block.said)
         reader.follow(reader.left.index(hello))
@@ -104,7 +104,7 @@ def test_an_application_with_python3_saml_moves(tmp_path: Path) -> None:
         browser.close()
 
 
-def test_an_applications_own_suite(tmp_path: Path) -> None:
+def test_own_test_suite(tmp_path: Path) -> None:
     with reading("testing", tmp_path) as reader:
         reader.follow()
         assert "4 passed" in reader.printed

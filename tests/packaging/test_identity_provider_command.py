@@ -1,4 +1,4 @@
-"""``python -m flask_genesys_auth.testing identity-provider``, as somebody types it."""
+"""``python -m flask_genesys_auth.testing identity-provider`` in a shell."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_where_it_is_and_stops_when_told(tmp_path: Path, stop: signal.Signals) -> None:
+def test_prints_its_address_and_stops_on_signals(tmp_path: Path, stop: signal.Signals) -> None:
     file = tmp_path / "idp.xml"
     with running("--port", "0", "--user", "ann@acme.example", "--metadata", str(file)) as (process, said):
         address = re.fullmatch(r"The identity provider answers at (http://localhost:\d+)/\n", said[0])
@@ -42,7 +42,7 @@ def test_it_says_where_it_is_and_stops_when_told(tmp_path: Path, stop: signal.Si
         assert process.stdout.read() == ""
 
 
-def test_without_a_file_it_writes_none() -> None:
+def test_without_an_option_no_file_is_written() -> None:
     with running("--port", "0", "--user", "ann", "--host", "127.0.0.1") as (_, said):
         assert said[0].startswith("The identity provider answers at http://127.0.0.1:")
         assert said[1].endswith("/metadata\n")
@@ -55,9 +55,9 @@ def test_without_a_file_it_writes_none() -> None:
         (["--user", "ann", "--host", "0.0.0.0"], "'localhost', '127.0.0.1'"),
         (["--port", "0"], "--user"),
     ],
-    ids=["file", "host", "nobody"],
+    ids=["file", "host", "no user"],
 )
-def test_what_cannot_be_done_is_said(arguments: list[str], said: str) -> None:
+def test_errors_are_printed(arguments: list[str], said: str) -> None:
     done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode in {1, 2}
     assert said in done.stderr

@@ -1,4 +1,4 @@
-"""What pyproject.toml promises, and what stands beside it."""
+"""The metadata of pyproject.toml."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def requirements(pyproject: dict[str, Any]) -> list[str]:
     return listed
 
 
-def test_every_requirement_is_a_lower_bound_and_nothing_else(pyproject: dict[str, Any]) -> None:
+def test_every_requirement_is_a_lower_bound(pyproject: dict[str, Any]) -> None:
     wrong = [requirement for requirement in requirements(pyproject) if not REQUIREMENT.fullmatch(requirement)]
     assert wrong == []
 
@@ -47,7 +47,7 @@ def test_the_lowest_environment_pins_every_lower_bound(pyproject: dict[str, Any]
     assert {line for line in pinned if not line.startswith("#")} == expected
 
 
-def test_the_installed_version_is_the_one_the_changelog_begins_with(pyproject: dict[str, Any]) -> None:
+def test_version_is_the_first_of_the_changelog(pyproject: dict[str, Any]) -> None:
     newest = re.search(r"^## \[(?P<version>[^\]]+)\]", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert newest is not None
     assert newest["version"] == pyproject["project"]["version"] == version("flask-genesys-auth")

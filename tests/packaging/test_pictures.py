@@ -1,4 +1,4 @@
-"""The pictures of the documentation: the script takes every one of them, they are small, and pages use them."""
+"""The pictures of the documentation: the script takes all of them, they are small, and pages use them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.browser
-def test_the_script_takes_the_pictures_that_are_there(tmp_path: Path, chromium: webdriver.Chrome) -> None:
+def test_script_takes_every_picture(tmp_path: Path, chromium: webdriver.Chrome) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     with running_sample(tmp_path) as sample:
@@ -26,7 +26,7 @@ def test_the_script_takes_the_pictures_that_are_there(tmp_path: Path, chromium: 
     for path in folder.iterdir():
         width, height = size_of(path)
         assert width == screenshots.WIDTH
-        # The same page: letters may be a little different on another machine.
+        # The same page; fonts differ between machines.
         assert abs(height - size_of(screenshots.FOLDER / path.name)[1]) < 100, path.name
         assert path.stat().st_size <= screenshots.LARGEST, path.name
 
@@ -36,7 +36,7 @@ def size_of(path: Path) -> tuple[int, int]:
         return picture.width, picture.height
 
 
-def test_every_picture_is_small_and_used_with_words_for_those_who_do_not_see_it() -> None:
+def test_every_picture_is_small_and_has_alternative_text() -> None:
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     used = {
         Path(target).name: words

@@ -12,7 +12,7 @@ from . import typing_cases
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_every_public_name_is_there_and_documented() -> None:
+def test_every_public_name_exists_and_is_documented() -> None:
     pages = "\n".join(page.read_text("utf-8") for page in DOCS.glob("*.md"))
     documented = set(re.findall(r"\w+", pages))
     for name in flask_genesys_auth.__all__:
@@ -20,13 +20,13 @@ def test_every_public_name_is_there_and_documented() -> None:
         assert name in documented
 
 
-def test_the_module_offers_nothing_but_its_public_names() -> None:
+def test_module_has_no_other_public_names() -> None:
     listed = set(flask_genesys_auth.__all__)
     offered = {name for name in dir(flask_genesys_auth) if not name.startswith("_") and name != "annotations"}
     rooms = {path.stem for path in Path(flask_genesys_auth.__file__).parent.iterdir()}
     assert offered - rooms - listed == set()
 
 
-def test_marks_return_what_they_are_given() -> None:
+def test_marks_return_their_argument() -> None:
     assert typing_cases.healthz() == "ok"
     assert typing_cases.Calls().get() == "calls"

@@ -20,7 +20,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
 @pytest.fixture
 def portal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The code block as the module that the README tells to save it as."""
+    """The program of the README as a module."""
     block = re.search(r"^## Protect an application\n\n```python\n(?P<code>.+?)^```", README, re.DOTALL | re.MULTILINE)
     assert block is not None
     monkeypatch.setenv("FLASK_SECRET_KEY", "k" * 32)
@@ -47,17 +47,15 @@ def basic(user_name: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user_name}:{password}".encode()).decode()}
 
 
-def test_without_tables_the_error_names_the_command_that_makes_them(
-    app: Flask, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_error_without_tables_names_init_db(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
     answer = app.test_client().get("/", headers=basic("ann@acme.example", "a long password"))
     assert answer.status_code in {500, 503}
     assert "flask genesys-auth init-db" in caplog.text
 
 
-def test_the_commands_of_the_readme_make_an_account_that_is_let_in(app: Flask) -> None:
+def test_account_of_the_readme_logs_in(app: Flask) -> None:
     runner = app.test_cli_runner()
-    # The command comes by entry point, which the command `flask` knows and `app.cli` does not.
+    # The command is an entry point, which `flask` loads and `app.cli` does not.
     flask = FlaskGroup(create_app=lambda: app, load_dotenv=False, set_debug_flag=False)
     made = runner.invoke(flask, ["genesys-auth", "init-db"])
     assert made.exit_code == 0, made.output
@@ -73,7 +71,7 @@ def test_the_commands_of_the_readme_make_an_account_that_is_let_in(app: Flask) -
     assert client.get("/").status_code == 401
 
 
-def test_every_file_that_the_readme_points_to_is_there() -> None:
+def test_every_link_of_the_readme_exists() -> None:
     root = Path(__file__).parents[2]
     targets = [target for target in re.findall(r"\]\((?P<target>[^)#]+)\)", README) if "://" not in target]
     assert targets
@@ -83,7 +81,7 @@ def test_every_file_that_the_readme_points_to_is_there() -> None:
 @pytest.mark.parametrize(
     ("page", "app"), [("README.md", "portal.app"), ("docs/getting-started.md", "portal.create_app()")]
 )
-def test_what_a_page_tells_to_type_works_as_it_stands(page: str, app: str, tmp_path: Path) -> None:
+def test_commands_of_the_page_work(page: str, app: str, tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / page).read_text("utf-8")
     _, _, section = text.partition("\n## Protect an application\n")
     section = section.partition("\n## ")[0]

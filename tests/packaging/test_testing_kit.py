@@ -1,4 +1,4 @@
-"""The testing kit as an application's own suite uses it, and what it needs where less is used."""
+"""The testing kit in an application's own suite, and the libraries that its parts require."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run_suite(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """The example as a project of its own."""
+    """The example, copied as a separate project."""
     return Path(shutil.copytree(EXAMPLE, tmp_path / "portal"))
 
 
@@ -40,7 +40,7 @@ def test_the_example_suite_passes(example: Path) -> None:
     assert tests > 8
 
 
-def test_the_example_suite_needs_the_fixture_that_keeps_its_tests_apart(example: Path) -> None:
+def test_example_suite_fails_without_the_isolating_fixture(example: Path) -> None:
     (example / "pytest.ini").write_text("[pytest]\n", "utf-8")
     ran = run_suite(example, "-k", "supervisors or guessing or another_test")
     assert ran.returncode == 1
@@ -49,7 +49,7 @@ def test_the_example_suite_needs_the_fixture_that_keeps_its_tests_apart(example:
         assert f"FAILED test_portal.py::{name}" in ran.stdout
 
 
-def test_clients_and_emulators_need_neither_pytest_nor_the_libraries_of_saml(tmp_path: Path) -> None:
+def test_clients_and_emulators_import_no_heavy_library(tmp_path: Path) -> None:
     program = """
 import sys
 
@@ -90,13 +90,13 @@ print(sorted(BLOCKED & set(sys.modules)))
     assert modules == "[]"
 
 
-def test_every_name_of_the_kit_is_there() -> None:
+def test_every_name_of_the_kit_exists() -> None:
     for name in kit.__all__:
         assert getattr(kit, name).__name__ == name
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = kit.Nothing
 
 
-def test_the_kit_is_written_down() -> None:
+def test_the_kit_is_documented() -> None:
     pages = "".join((EXAMPLE.parents[1] / name).read_text("utf-8") for name in ("testing.md", "api.md"))
     assert [name for name in kit.__all__ if name not in pages] == []

@@ -1,4 +1,4 @@
-"""The tutorial, word for word: from an empty folder in a fresh environment with the built wheel, to Chromium."""
+"""The tutorial, followed word for word: from an empty folder and the built wheel to Chromium."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .pages import Reader
 pytestmark = pytest.mark.network
 
 
-def test_whoever_follows_the_tutorial_signs_in(built: Path, tmp_path: Path, browser: Browser) -> None:
+def test_tutorial_works_word_for_word(built: Path, tmp_path: Path, browser: Browser) -> None:
     (wheel,) = built.glob("*.whl")
     (tmp_path / "constraints.txt").write_text(f"flask-genesys-auth @ {wheel.as_uri()}\n", "utf-8")
     folder = tmp_path / "empty"

@@ -52,7 +52,7 @@ CHECKERS = pytest.mark.parametrize("check", [run_mypy, run_pyright])
 
 
 @CHECKERS
-def test_the_cases_are_what_the_checkers_make_of_the_public_names(check: Check, tmp_path: Path) -> None:
+def test_type_checkers_infer_the_expected_types(check: Check, tmp_path: Path) -> None:
     shutil.copy(HERE / "typing_cases.py", tmp_path)
     status, said = check(tmp_path)
     assert status == 0, said
@@ -67,7 +67,7 @@ def test_the_example_with_its_suite_is_typed(check: Check, tmp_path: Path) -> No
 
 
 @CHECKERS
-def test_what_is_wrong_is_found(check: Check, tmp_path: Path) -> None:
+def test_wrong_types_are_found(check: Check, tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text(WRONG, "utf-8")
     status, said = check(tmp_path)
     assert status == 1

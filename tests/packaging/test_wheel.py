@@ -31,7 +31,7 @@ def python(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return interpreter
 
 
-def test_the_wheel_holds_every_file_of_the_packages_and_no_other(built: Path) -> None:
+def test_wheel_contains_exactly_the_packages(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -44,7 +44,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_no_other(built: Path) ->
     assert [name for name in packed if not (ROOT / name).is_file() or "__pycache__" in name] == []
 
 
-def test_the_source_distribution_holds_what_its_tests_need(built: Path) -> None:
+def test_source_distribution_contains_what_its_tests_need(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -79,9 +79,7 @@ def test_the_installed_sample_application_answers(python: Path, tmp_path: Path) 
 
 
 @pytest.mark.network
-def test_an_installed_application_without_saml_imports_none_of_the_heavy_libraries(
-    python: Path, tmp_path: Path
-) -> None:
+def test_application_without_saml_imports_no_heavy_library(python: Path, tmp_path: Path) -> None:
     program = f"""
 import sys
 from flask import Flask
@@ -100,7 +98,7 @@ print(answer.status_code, sorted(name for name in {HEAVY!r} if name in sys.modul
 
 
 @pytest.mark.network
-def test_an_installed_application_with_saml_does_import_them(python: Path, tmp_path: Path) -> None:
+def test_application_with_saml_imports_its_libraries(python: Path, tmp_path: Path) -> None:
     program = """
 import sys
 from flask_genesys_auth.saml import check_libraries
