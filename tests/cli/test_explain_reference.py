@@ -18,8 +18,8 @@ from flask_genesys_auth.testing.saml_messages import SigningKey
 from flask_genesys_auth.web.runtime import runtime
 from flask_genesys_auth.web.saml_failures import KEPT_FOR, LOGIN_FAILURES, OTHER_FAILURES, SamlFailures
 from tests.forking import FORKS, holds_in_child
+from tests.saml.application import BreakableState, Browser, MakeApp, accounts, app, browser, make_app
 from tests.saml.conftest import key, other_key
-from tests.saml.desk import BreakableState, Browser, MakeApp, accounts, app, browser, make_app
 
 __all__ = ["app", "browser", "key", "make_app", "other_key"]
 

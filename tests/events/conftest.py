@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.saml.application import make_app as make_desk
 from tests.saml.conftest import key, other_key
-from tests.saml.desk import make_app as make_desk
 from tests.servers import own_redis_server
 from tests.web.conftest import make_app
 

@@ -26,11 +26,11 @@ from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing.saml_messages import SigningKey, provider_metadata
 from flask_genesys_auth.upstream.breaker import FAILURES, Guard
 from flask_genesys_auth.web.runtime import runtime
-from tests.saml.desk import BreakableState, Browser
-from tests.saml.desk import MakeApp as MakeDesk
-from tests.saml.places import IDP, SSO
+from tests.saml.addresses import IDP, SSO
+from tests.saml.application import BreakableState, Browser
+from tests.saml.application import MakeApp as MakeDesk
+from tests.saml.logout.test_views import SLO, leave, response_to, sent
 from tests.saml.provider_site import Clock, keys_after_looking, metadata_of, okta, service_at
-from tests.saml.test_logout_views import SLO, leave, response_to, sent
 from tests.servers import RedisServer
 from tests.web.conftest import FAST, MakeApp, accounts_of
 

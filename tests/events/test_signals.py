@@ -12,7 +12,7 @@ from flask import Flask
 
 from flask_genesys_auth import GenesysAuth, signals, unprotected
 from flask_genesys_auth.web.runtime import runtime
-from tests.saml.desk import BreakableState
+from tests.saml.application import BreakableState
 from tests.web.conftest import MakeApp, accounts_of
 
 from .conftest import Told

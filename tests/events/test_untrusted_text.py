@@ -16,8 +16,8 @@ from flask_genesys_auth.testing.fixtures import salesforce_emulator
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
 from flask_genesys_auth.testing.saml_messages import SigningKey
 from flask_genesys_auth.web.runtime import runtime
-from tests.saml.desk import Browser
-from tests.saml.desk import MakeApp as MakeDesk
+from tests.saml.application import Browser
+from tests.saml.application import MakeApp as MakeDesk
 
 from .conftest import Told
 

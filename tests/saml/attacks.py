@@ -26,7 +26,7 @@ from flask_genesys_auth.testing.saml_messages import (
     sign,
 )
 
-from .places import IDP
+from .addresses import IDP
 from .trees import EVIL, REFERENCE, evil_twin, find
 from .twists import (
     add,

@@ -24,8 +24,8 @@ from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import Message, SigningKey, generate_signing_key, provider_metadata
 
-from .desk import app, browser, make_app
-from .places import IDP, PUBLIC_URL, SSO
+from .addresses import IDP, PUBLIC_URL, SSO
+from .application import app, browser, make_app
 
 __all__ = ["app", "browser", "make_app"]
 

@@ -18,7 +18,7 @@ from flask_genesys_auth.testing.saml_messages import SigningKey, provider_metada
 from flask_genesys_auth.testing.server import Emulator
 from flask_genesys_auth.web.runtime import runtime
 
-from .places import IDP, PUBLIC_URL, SSO
+from .addresses import IDP, PUBLIC_URL, SSO
 
 BEGIN = 1_800_000_000.0
 HOUR = 3600.0

@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from flask_genesys_auth import GenesysAuth, current_user
 from flask_genesys_auth.accounts.store import SqlAccounts
 
-from .places import PUBLIC_URL
+from .addresses import PUBLIC_URL
 
 PATIENCE = 60.0
 """Seconds for which a request waits, at most, while the others write into the same file."""

@@ -15,8 +15,8 @@ from werkzeug.test import TestResponse
 
 from flask_genesys_auth.testing.saml_messages import SigningKey, generate_signing_key
 
+from .application import ANN, Browser, assert_refused, making
 from .attacks import ATTACKS, FORMS, Attack, Form, Keys
-from .desk import ANN, Browser, assert_refused, making
 
 PAGE = (Path(__file__).parents[2] / "docs" / "saml-attacks.md").read_text("utf-8")
 

@@ -16,8 +16,8 @@ from flask_genesys_auth.testing.saml_messages import SUCCESS, LogoutMessage, Sig
 from flask_genesys_auth.testing.server import LoopbackServer
 from flask_genesys_auth.testing.service_providers import ServiceProviders, is_local
 
+from .logout.test_messages import BINDINGS, Build, build
 from .provider_site import Site
-from .test_logout_messages import BINDINGS, Build, build
 
 __all__ = ["build"]
 

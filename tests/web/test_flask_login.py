@@ -29,7 +29,7 @@ from flask_genesys_auth.testing import AuthClient
 from flask_genesys_auth.web.browser import LOGIN
 from flask_genesys_auth.web.hooks import decide
 from flask_genesys_auth.web.runtime import runtime, state_of
-from tests.saml.desk import BreakableState
+from tests.saml.application import BreakableState
 
 from .conftest import MakeApp, accounts_of
 

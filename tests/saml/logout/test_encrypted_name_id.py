@@ -1,0 +1,73 @@
+"""A provider's LogoutRequest that names somebody by an EncryptedID (saml-core 3.7.1)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from flask_genesys_auth.saml.errors import Fault, SamlError
+from flask_genesys_auth.saml.logout import LogoutRequest
+from flask_genesys_auth.state.memory import MemoryState
+from flask_genesys_auth.testing.saml_messages import CBC, MGF1_SHA256, OAEP_11, SHA256, Encryption, SigningKey
+
+from .test_messages import ANN, BINDINGS, Build, Desk, build
+
+__all__ = ["build"]
+
+
+@pytest.fixture
+def desk(build: Build, key: SigningKey, other_key: SigningKey) -> Desk:
+    service = build()
+    keys = dataclasses.replace(service.keys, decryption=(other_key.load(),))
+    return Desk(dataclasses.replace(service, keys=keys), key, MemoryState("tests"))
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+@pytest.mark.parametrize(
+    "changes", [{}, {"transport": OAEP_11, "digest": SHA256, "mask": MGF1_SHA256}, {"beside": True}]
+)
+def test_an_encrypted_name_is_opened(
+    desk: Desk, other_key: SigningKey, binding: str, changes: dict[str, object]
+) -> None:
+    encryption = Encryption(other_key).but(**changes)
+    asked = desk.take(desk.request.but(before_signing=encryption.name_id), binding)
+    assert isinstance(asked, LogoutRequest)
+    assert asked.name_id == ANN
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"algorithm": CBC}, Fault.ALGORITHM),
+        ({"change_cipher": lambda data: data[:-1] + bytes([data[-1] ^ 1])}, Fault.DECRYPTION),
+        ({"change_plain": lambda data: data.replace(b"NameID", b"BaseID")}, Fault.DECRYPTION),
+    ],
+)
+def test_an_encrypted_name_that_cannot_be_had_is_refused(
+    desk: Desk, other_key: SigningKey, binding: str, changes: dict[str, object], fault: Fault
+) -> None:
+    encryption = Encryption(other_key)
+    assert isinstance(desk.take(desk.request.but(before_signing=encryption.name_id), binding), LogoutRequest)
+    desk.refuses(desk.request.but(before_signing=encryption.but(**changes).name_id), binding, fault)
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_what_is_encrypted_for_somebody_else_is_refused_as_is_what_nobody_has_signed(
+    desk: Desk, key: SigningKey, other_key: SigningKey, binding: str
+) -> None:
+    theirs, ours = Encryption(key), Encryption(other_key)
+    desk.refuses(desk.request.but(before_signing=theirs.name_id), binding, Fault.DECRYPTION)
+    desk.refuses(desk.request.but(before_signing=ours.name_id), binding, Fault.BAD_SIGNATURE, key=other_key)
+
+
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_without_a_key_of_ours_nothing_is_opened(desk: Desk, other_key: SigningKey, binding: str) -> None:
+    without_keys = dataclasses.replace(desk.service.keys, decryption=())
+    locked = dataclasses.replace(desk, service=dataclasses.replace(desk.service, keys=without_keys))
+    message = desk.request.but(before_signing=Encryption(other_key).name_id)
+    assert isinstance(desk.take(message, binding), LogoutRequest)
+    with pytest.raises(SamlError) as refusal:
+        locked.take(message.but(message_id="_another"), binding)
+    assert refusal.value.reason is Fault.ENCRYPTED

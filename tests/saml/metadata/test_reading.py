@@ -1,0 +1,128 @@
+"""A provider's metadata as it is read: what is taken, and what is refused and why."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from flask_genesys_auth.saml.documents import MD, as_instant
+from flask_genesys_auth.saml.metadata import LIMITS, MetadataRefused, ProviderMetadata, bytes_of, parse_metadata
+from flask_genesys_auth.testing.saml_messages import SigningKey, provider_metadata
+
+from ..addresses import IDP, SSO
+from ..conftest import NOW
+
+
+@pytest.fixture
+def genuine(key: SigningKey) -> str:
+    return provider_metadata(IDP, SSO, (key.certificate,))
+
+
+def written(tmp_path: Path, text: str | bytes) -> Path:
+    path = tmp_path / "metadata.xml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def read(path: Path, entity_id: str, now: float) -> ProviderMetadata:
+    return parse_metadata(bytes_of(path), entity_id=entity_id, now=now)
+
+
+def test_metadata_of_one_provider_is_read(tmp_path: Path, genuine: str, key: SigningKey) -> None:
+    found = read(written(tmp_path, genuine), "", NOW)
+    assert (found.entity_id, found.single_sign_on["redirect"].location, found.valid_until) == (IDP, SSO, None)
+    assert found.certificates == (base64.b64decode(key.certificate),)
+    assert read(written(tmp_path, genuine), IDP, NOW) == found
+
+
+def test_one_provider_of_an_aggregate_is_read_by_its_entity_id(tmp_path: Path, genuine: str, key: SigningKey) -> None:
+    other = provider_metadata("https://other.example", "https://other.example/sso", (key.certificate,))
+    service = f'<EntityDescriptor xmlns="{MD}" entityID="https://sp.example"/>'
+    inner = f"<EntitiesDescriptor>{genuine}</EntitiesDescriptor>"
+    nested = f'<EntitiesDescriptor xmlns="{MD}">{inner}{service}{other}</EntitiesDescriptor>'
+    path = written(tmp_path, nested)
+    assert read(path, IDP, NOW).single_sign_on["redirect"].location == SSO
+    assert read(path, "https://other.example", NOW).single_sign_on["redirect"].location == "https://other.example/sso"
+    with pytest.raises(MetadataRefused, match=r"names 2 identity providers .*set entity_id"):
+        read(path, "", NOW)
+    with pytest.raises(MetadataRefused, match=r"does not name 'x\"\]'; it names"):
+        read(path, 'x"]', NOW)
+
+
+@pytest.mark.parametrize("where", ["EntityDescriptor", "EntitiesDescriptor"])
+def test_what_stands_in_extensions_is_no_entity(tmp_path: Path, genuine: str, where: str) -> None:
+    hidden = genuine.replace(IDP, "https://hidden.example").replace(SSO, "https://hidden.example/sso")
+    aggregate = f'<EntitiesDescriptor xmlns="{MD}">{genuine}</EntitiesDescriptor>'
+    assert read(written(tmp_path, aggregate.replace(genuine, hidden)), "https://hidden.example", NOW).certificates
+    root = etree.fromstring(aggregate)
+    extensions = etree.fromstring(f'<Extensions xmlns="{MD}">{hidden}</Extensions>')
+    next(root.iter(f"{{{MD}}}{where}")).insert(0, extensions)
+    path = written(tmp_path, etree.tostring(root))
+    assert read(path, "", NOW).entity_id == IDP
+    with pytest.raises(MetadataRefused, match=r"does not name 'https://hidden\.example'"):
+        read(path, "https://hidden.example", NOW)
+
+
+def test_text_out_of_the_document_is_fit_for_a_log(tmp_path: Path, genuine: str) -> None:
+    forged = genuine.replace(f'entityID="{IDP}"', f'entityID="x&#10;WARNING forged{"y" * 5000}"')
+    with pytest.raises(MetadataRefused) as refusal:
+        read(written(tmp_path, forged), IDP, NOW)
+    assert str(refusal.value).isprintable()
+    assert "forged" in str(refusal.value)
+    assert len(str(refusal.value)) < 1000
+
+
+@pytest.mark.parametrize("element", ["EntityDescriptor", "EntitiesDescriptor", "IDPSSODescriptor"])
+def test_metadata_past_valid_until_are_refused_wherever_it_stands(tmp_path: Path, genuine: str, element: str) -> None:
+    def ending(at: float) -> Path:
+        root = etree.fromstring(f'<EntitiesDescriptor xmlns="{MD}">{genuine}</EntitiesDescriptor>')
+        next(root.iter(f"{{{MD}}}{element}")).set("validUntil", as_instant(at))
+        return written(tmp_path, etree.tostring(root))
+
+    assert read(ending(NOW + 1), "", NOW).valid_until == NOW + 1
+    with pytest.raises(MetadataRefused, match="have expired: they were valid until"):
+        read(ending(NOW), "", NOW)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: f"<!DOCTYPE x>{text}", "may not have a document type"),
+        (lambda text: text[:-9], "not well-formed"),
+        (lambda text: "<x/>", "no SAML metadata"),
+        (lambda text: text.replace("IDPSSODescriptor", "SPSSODescriptor"), "names no SAML 2.0 identity provider"),
+        (lambda text: text.replace("SAML:2.0:protocol", "SAML:1.1:protocol"), "names no SAML 2.0 identity provider"),
+        (lambda text: text.replace(f'entityID="{IDP}"', ""), "has no entityID"),
+        (
+            lambda text: text.replace("bindings:HTTP-", "bindings:SOAP-"),
+            "no SingleSignOnService by HTTP-Redirect or HTTP-POST",
+        ),
+        (lambda text: text.replace("https://idp.example/sso", "javascript:alert(1)//"), "is no http"),
+        (lambda text: text.replace("https://idp.example/sso", "file:///etc/passwd"), "is no http"),
+        (lambda text: text.replace("https://idp.example/sso", "//idp.example/sso"), "is no http"),
+        (lambda text: text.replace("https://idp.example/sso", "https://a:b@idp.example/"), "is no http"),
+        (lambda text: text.replace("https://idp.example/sso", "https://idp.example/sso#part"), "is no http"),
+        (lambda text: text.replace("/sso", "/s so"), "characters that an address may not have"),
+        (lambda text: text.replace('use="signing"', 'use="encryption"'), "no signing certificate"),
+        (lambda text: text.replace("<ds:X509Certificate>", "<ds:X509Certificate>!"), "not in base64"),
+        (lambda text: text.replace("<ds:X509Certificate>MIIC", "<ds:X509Certificate>AAAA"), "no X.509 certificate"),
+        (lambda text: text.replace("entityID=", 'validUntil="soon" entityID='), "is no instant"),
+    ],
+)
+def test_metadata_that_cannot_be_used_are_refused_and_say_why(
+    tmp_path: Path, genuine: str, change: Callable[[str], str], said: str
+) -> None:
+    assert read(written(tmp_path, genuine), "", NOW).entity_id == IDP
+    with pytest.raises(MetadataRefused, match=said):
+        read(written(tmp_path, change(genuine)), "", NOW)
+
+
+def test_huge_and_missing_metadata_are_refused(tmp_path: Path, genuine: str) -> None:
+    with pytest.raises(MetadataRefused, match="bytes, more than"):
+        read(written(tmp_path, genuine + " " * LIMITS.size), "", NOW)
+    with pytest.raises(MetadataRefused, match="cannot be read"):
+        read(tmp_path / "none.xml", "", NOW)
