@@ -1,4 +1,4 @@
-"""The SAML protocol, without Flask: nothing here is imported unless a contact center has SAML.
+"""The SAML protocol, without Flask. Imported only if a contact center has SAML; start reading in ``response``.
 
 lxml and xmlsec share trees in memory, so both must be built on the same libxml2.
 """
@@ -18,25 +18,24 @@ _ADVICE = 'install a pair built on the same libxml2: pip install "lxml>=6.1.1" "
 def check_libraries() -> None:
     """Import lxml and xmlsec together.
 
-    :raises ConfigurationError: if they do not go together (xmlsec refuses another libxml2 than lxml's), with the
-        versions that are there and those to install.
+    :raises ConfigurationError: if xmlsec refuses lxml's libxml2, or one of them is missing.
     """
     try:
         for name in ("lxml.etree", "xmlsec"):
             import_module(name)
-    except Exception as error:  # xmlsec raises its own InternalError, a loader raises ImportError: one cure for both
+    except Exception as error:  # xmlsec raises InternalError, a loader ImportError
         found = f"lxml {_version('lxml')} with xmlsec {_version('xmlsec')}"
         raise ConfigurationError(f"SAML cannot start with {found} ({error}); {_ADVICE}") from error
 
 
 def library_check() -> Check:
-    """Say which lxml and xmlsec there are, and on which libxml2 each was built."""
+    """Return the versions of lxml and xmlsec, and of the libxml2 that each was built on."""
     from lxml import etree
 
     xmlsec: Any = import_module("xmlsec")
     ours = _dotted(etree.LIBXML_COMPILED_VERSION)
     finding = f"lxml {_version('lxml')} on libxml2 {ours}, xmlsec {_version('xmlsec')}"
-    # Older releases of xmlsec do not tell; then its own look at the import is all there is.
+    # Older releases of xmlsec do not report it, and only compare it when they are imported.
     of_xmlsec = getattr(xmlsec, "get_libxml_compiled_version", lambda: None)()
     if of_xmlsec is None:
         return Check("saml.libraries", "ok", finding)
@@ -47,7 +46,7 @@ def library_check() -> Check:
 def _pair_check(finding: str, *, same: bool) -> Check:
     if same:
         return Check("saml.libraries", "ok", finding)
-    return Check("saml.libraries", "warning", f"{finding}: they share trees in memory, and should be the same", _ADVICE)
+    return Check("saml.libraries", "warning", f"{finding}: the versions of libxml2 differ", _ADVICE)
 
 
 def _dotted(version: tuple[int, ...]) -> str:

@@ -1,7 +1,6 @@
-"""Whether a message that its provider has signed is meant for us, for this request and for this moment.
+"""Bind a verified response to us, to the stored request and to the current time (saml-profiles 4.1.4.3, 4.1.4.5).
 
-The rules are those of saml-profiles 4.1.4.3 and 4.1.4.5, each without the latitude that libraries allow: what is
-required is required, and names are equal, not similar.
+Stricter than common libraries: required values must be present, and names must be equal, not a prefix or substring.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from lxml import etree
 
 from ..chain.protocols import StateStore
 from ..config.names import lower_ascii
-from .documents import SAML, ForbiddenXml, as_instant, instant_of, text_of
+from .documents import SAML, ForbiddenXml, as_instant, instant_of, local_name, text_of
 from .errors import Fault, SamlError
 from .gate import SUCCESS
 from .requests import ENTITY, TRANSIENT, Login, NameId, PendingLogin, use_once
@@ -30,14 +29,13 @@ _VALUE, _NAME_ID = f"{{{SAML}}}AttributeValue", f"{{{SAML}}}NameID"
 def bind(
     message: Verified, service: ServiceProvider, trust: Trust, request: PendingLogin | None, state: StateStore
 ) -> Login:
-    """Check a verified message against us, the stored request and the clock, and that it is its first time.
+    """Check a verified message against our addresses, the stored request and the clock, and consume it.
 
-    :param trust: the provider whose keys have verified the message.
-    :param request: the login that was begun, as it was stored; ``None`` if the message is to answer no request at
-        all, which this provider must be allowed.
-    :param state: where the assertion's id is kept until the assertion ends by itself.
-    :raises SamlError: with the first thing that is wrong.
-    :raises StateUnavailable: if the state cannot tell whether it was used before.
+    :param trust: the provider whose keys verified the message.
+    :param request: the stored request; ``None`` for an unsolicited response, which needs ``allow_unsolicited``.
+    :param state: records the ID of the assertion until it expires.
+    :raises SamlError: at the first check that fails.
+    :raises StateUnavailable: if the state cannot record the ID.
     """
     now = service.clock()
     try:
@@ -55,7 +53,7 @@ def bind(
         login = _read_login(message.assertion, service, trust, *_session_of(statement, service, now))
     except ForbiddenXml as error:
         raise SamlError(Fault.STRUCTURE, str(error)) from error
-    # Kept until no node could accept it any more: our clock may be as far ahead as another node's is behind.
+    # Until no node accepts it: our clock may be one skew ahead, and another node's one skew behind.
     seconds = ends + 2 * service.clock_skew - now
     use_once(state, "saml-assertion", trust.entity_id, message.assertion.get("ID", ""), seconds)
     return login
@@ -64,15 +62,17 @@ def bind(
 def _check_request(service: ServiceProvider, trust: Trust, request: PendingLogin | None) -> None:
     if request is None:
         if not trust.settings.allow_unsolicited:
-            raise SamlError(Fault.UNSOLICITED, f"nobody asked {trust.name}, and it has no allow_unsolicited")
+            raise SamlError(
+                Fault.UNSOLICITED, f"the message answers no request, and {trust.name} does not have allow_unsolicited"
+            )
         return
     if request.contact_center != service.contact_center:
         raise SamlError(
             Fault.OTHER_CONTACT_CENTER,
-            f"the login was begun for {request.contact_center}, the message came to {service.contact_center}",
+            f"the login began at {request.contact_center}, the message arrived at {service.contact_center}",
         )
     if request.provider != trust.name:
-        raise SamlError(Fault.ISSUER, f"the login was begun with {request.provider}, not {trust.name}")
+        raise SamlError(Fault.ISSUER, f"the login began with {request.provider}, not {trust.name}")
 
 
 def _check_response(
@@ -92,7 +92,7 @@ def _check_response(
 
 
 def _check_answer(answered: str, request: PendingLogin | None, whose: str) -> None:
-    """Compare an ``InResponseTo``; what was sent without a request may have none anywhere."""
+    """Check an ``InResponseTo``. An unsolicited message must not have one."""
     expected = "no request" if request is None else repr(request.request_id)
     if request is None or not _same(answered, request.request_id):
         raise SamlError(Fault.IN_RESPONSE_TO, f"{whose} answers {answered!r}, not {expected}")
@@ -105,7 +105,7 @@ def _check_issuer(issuer: etree._Element, trust: Trust) -> None:
 
 
 def _check_conditions(assertion: etree._Element, service: ServiceProvider, now: float) -> float:
-    """Check audience and time; return when they end (saml-core 2.5)."""
+    """Check audience and times (saml-core 2.5). Return the unix time at which the conditions end."""
     conditions = _only(assertion, "Conditions", Fault.CONDITIONS)
     for condition in conditions:
         if condition.tag not in {
@@ -113,10 +113,10 @@ def _check_conditions(assertion: etree._Element, service: ServiceProvider, now: 
             f"{{{SAML}}}OneTimeUse",
             f"{{{SAML}}}ProxyRestriction",
         }:
-            raise SamlError(Fault.CONDITIONS, f"a condition nobody here understands: {condition.tag!s}")
+            raise SamlError(Fault.CONDITIONS, f"unknown condition {condition.tag!s}")
     restrictions = conditions.findall(f"{{{SAML}}}AudienceRestriction")
     if not restrictions:
-        raise SamlError(Fault.AUDIENCE, f"no audience is named, ours is {service.entity_id!r}")
+        raise SamlError(Fault.AUDIENCE, f"Audience is missing, ours is {service.entity_id!r}")
     for restriction in restrictions:
         audiences = [text_of(audience) for audience in restriction.findall(f"{{{SAML}}}Audience")]
         if service.entity_id not in audiences:
@@ -131,7 +131,7 @@ def _check_conditions(assertion: etree._Element, service: ServiceProvider, now: 
 def _check_confirmation(
     assertion: etree._Element, service: ServiceProvider, request: PendingLogin | None, now: float
 ) -> float:
-    """Check that one bearer confirmation holds; return when the last of all ends (saml-profiles 4.1.4.2)."""
+    """Check that one bearer confirmation is valid (saml-profiles 4.1.4.2). Return when the last of all ends."""
     subject = _only(assertion, "Subject", Fault.CONFIRMATION)
     if request is None:
         for any_data in subject.iter(f"{{{SAML}}}SubjectConfirmationData"):
@@ -153,7 +153,7 @@ def _check_confirmation(
 
 
 def _ends_of_confirmations(subject: etree._Element) -> Iterator[float]:
-    """Yield when each ends: one that does not hold now may be the one that holds later."""
+    """Yield the end of each: one that is not valid now may be valid later."""
     for data in subject.iter(f"{{{SAML}}}SubjectConfirmationData"):
         if data.get("NotOnOrAfter") is not None:
             yield instant_of(data, "NotOnOrAfter")
@@ -166,21 +166,21 @@ def _check_confirmed(data: etree._Element, service: ServiceProvider, request: Pe
     if answered is not None:
         _check_answer(answered, request, "the assertion")
     elif request is not None:
-        raise SamlError(Fault.UNSOLICITED, "the signed confirmation names no request")
+        raise SamlError(Fault.UNSOLICITED, "InResponseTo is missing from the signed confirmation")
     if data.get("NotBefore") is not None:
-        raise SamlError(Fault.CONFIRMATION, "SubjectConfirmationData has NotBefore, which a bearer's may not")
+        raise SamlError(Fault.CONFIRMATION, "SubjectConfirmationData of a bearer confirmation has NotBefore")
     _end_of(data, service, now)
 
 
 def _check_authentication(
     statement: etree._Element, service: ServiceProvider, trust: Trust, request: PendingLogin | None
 ) -> None:
-    """Check how and when the user was authenticated, where we have asked for something (saml-core 3.3.2.2.1, 3.4.1)."""
+    """Check the authentication context and time, where configured (saml-core 3.3.2.2.1, 3.4.1)."""
     wanted = trust.settings.authn_context
     if wanted:
         found = [text_of(one) for one in statement.iterfind(f"{{{SAML}}}AuthnContext/{{{SAML}}}AuthnContextClassRef")]
         if len(found) != 1 or found[0] not in wanted:
-            raise SamlError(Fault.AUTHN_CONTEXT, f"authenticated by {found!r}, we ask for {', '.join(wanted)}")
+            raise SamlError(Fault.AUTHN_CONTEXT, f"authenticated by {found!r}, authn_context is {', '.join(wanted)}")
     since = _authenticated_since(service, trust, request)
     if since is None:
         return
@@ -188,19 +188,19 @@ def _check_authentication(
     if authenticated < since - service.clock_skew:
         raise SamlError(
             Fault.AUTHN_STATEMENT,
-            f"we asked for a new authentication, this one was {_clocks(authenticated, since, service)}",
+            f"a new authentication was required, this one was {_clocks(authenticated, since, service)}",
         )
 
 
 def _authenticated_since(service: ServiceProvider, trust: Trust, request: PendingLogin | None) -> float | None:
-    """Return the unix time before which no authentication will do: where nobody asked, as if we just had."""
+    """Return the earliest accepted unix time of authentication. An unsolicited login counts as requested now."""
     if request is not None:
         return request.forced_at
     return service.clock() - service.request_lifetime if trust.settings.force_authn else None
 
 
 def _session_of(statement: etree._Element, service: ServiceProvider, now: float) -> tuple[str, float | None]:
-    """Return SessionIndex and the session's end (saml-core 2.7.2), by a clock that is as far behind as may be."""
+    """Return SessionIndex and the end of the provider's session, with the skew added (saml-core 2.7.2)."""
     if statement.get("SessionNotOnOrAfter") is None:
         return statement.get("SessionIndex", ""), None
     ends = instant_of(statement, "SessionNotOnOrAfter")
@@ -216,14 +216,14 @@ def _read_login(
     session_index: str,
     session_end: float | None,
 ) -> Login:
-    """Return whom this is about; transient NameIDs match nothing."""
+    """Return the subject and attributes of the assertion. A transient NameID is refused as the subject."""
     element = assertion.find(f"{{{SAML}}}Subject/{{{SAML}}}NameID")
     found = NameId("") if element is None else NameId.read(element, provider=trust.entity_id, ours=service.entity_id)
     attributes = dict(_attributes(assertion))
     match = trust.settings.match
     if match == "name_id":
         if element is None or found.format == TRANSIENT:
-            raise SamlError(Fault.NAME_ID, "the subject has no NameID that lasts")
+            raise SamlError(Fault.NAME_ID, "the subject has no persistent NameID")
         subject = found.value
     else:
         wanted = match.removeprefix("attribute:")
@@ -246,7 +246,7 @@ def _read_login(
 
 
 def _known(attributes: Mapping[str, tuple[str, ...]], trust: Trust) -> dict[str, tuple[str, ...]]:
-    """Return the attributes that are configured, by our names; values that are no line of text are left out."""
+    """Return the configured attributes by our names. Empty, long and unprintable values are dropped."""
     found = {
         ours: tuple(value for value in attributes.get(theirs, ()) if value and _is_text(value))
         for ours, theirs in trust.settings.attributes.items()
@@ -259,19 +259,19 @@ def _is_text(value: str) -> bool:
 
 
 def _check_domain(subject: str, trust: Trust) -> None:
-    """Let a provider speak only for the e-mail domains listed, where any are."""
+    """Check that the subject is in one of the provider's ``email_domains``, if there are any."""
     domains = trust.settings.email_domains
     if not domains:
         return
     local, _, domain = subject.rpartition("@")
     if not local or "@" in local or lower_ascii(domain) not in domains:
-        raise SamlError(Fault.EMAIL_DOMAIN, f"{subject!r} is no address in {', '.join(sorted(domains))}")
+        raise SamlError(Fault.EMAIL_DOMAIN, f"{subject!r} is not an address in {', '.join(sorted(domains))}")
 
 
 def _attributes(assertion: etree._Element) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield attributes with all their values, also those of an attribute that comes twice (saml-core 2.7.3).
+    """Yield each attribute with its values; repeated attributes are merged (saml-core 2.7.3).
 
-    :raises ForbiddenXml: if a value holds elements, but for a lone NameID (eduPersonTargetedID), which is no text.
+    :raises ForbiddenXml: if a value holds elements. A lone NameID (eduPersonTargetedID) is skipped instead.
     """
     merged: dict[str, list[str]] = {}
     for attribute in assertion.findall(f"{{{SAML}}}AttributeStatement/{{{SAML}}}Attribute"):
@@ -292,11 +292,10 @@ def _only(parent: etree._Element, name: str, fault: Fault) -> etree._Element:
 
 def _end_of(element: etree._Element, service: ServiceProvider, now: float) -> float:
     if element.get("NotOnOrAfter") is None:
-        raise SamlError(Fault.CONDITIONS, f"{etree.QName(element).localname} never ends: NotOnOrAfter is missing")
+        raise SamlError(Fault.CONDITIONS, f"{local_name(element)} has no NotOnOrAfter")
     ends = instant_of(element, "NotOnOrAfter")
     if now >= ends + service.clock_skew:
-        name = etree.QName(element).localname
-        raise SamlError(Fault.EXPIRED, f"{name} ended {_clocks(ends, now, service)}")
+        raise SamlError(Fault.EXPIRED, f"{local_name(element)} ended {_clocks(ends, now, service)}")
     return ends
 
 

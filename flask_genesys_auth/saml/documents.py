@@ -1,4 +1,4 @@
-"""Read untrusted XML: names, a parser that does nothing on its own, limits, instants, and the schema of messages."""
+"""Parse untrusted XML within limits. Also: namespaces, instants, base64, and the schema of SAML's protocol."""
 
 from __future__ import annotations
 
@@ -23,34 +23,32 @@ MD = "urn:oasis:names:tc:SAML:2.0:metadata"
 XENC = "http://www.w3.org/2001/04/xmlenc#"
 EXCLUSIVE_C14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
 
-# saml-core 1.3.3: an instant is UTC and carries no time zone but "Z".
+# saml-core 1.3.3: an instant is in UTC, with the time zone "Z".
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,12})?Z", re.ASCII)
 _DECLARED_ENCODING = re.compile(r"\A\ufeff?<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)[\"']", re.ASCII)
 _WHITE_SPACE = " \t\r\n"
-# 9999-12-31T23:59:59Z, which many write for "never", with a fraction that no float can tell from the year 10000.
+# 9999-12-31T23:59:59Z: many providers write it for "never".
 _LAST_SECOND = 253402300799.0
 _FIRST_SECOND = -62135596800.0
 
 
 class ForbiddenXml(ValueError):
-    """The document has what none of ours may have; the text says what."""
+    """The document has a construct that is not allowed; the text names it."""
 
 
 class MalformedXml(ValueError):
-    """The bytes are no well-formed XML in UTF-8."""
+    """The bytes are not well-formed XML in UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a document may hold.
+    """Limits of a document.
 
     :param size: bytes.
-    :param depth: of elements within elements; the root has depth 1.
+    :param depth: nesting of elements; the root has depth 1.
     :param attributes: of one element.
-    :param namespaces: declarations that hold at one element, those that an inner one hides included: whoever looks a
-        prefix up walks through all of them.
-    :param namespace_length: characters of a namespace's name: canonicalization repeats it at each element beside
-        others that uses it.
+    :param namespaces: declarations in scope at one element, hidden ones included: a prefix look-up walks all of them.
+    :param namespace_length: characters of a namespace URI: canonicalization repeats it at sibling elements.
     :param all_attributes: of all elements together; ``None``: as many as elements.
     """
 
@@ -64,22 +62,21 @@ class Limits:
 
 
 def parse(data: bytes, limits: Limits, *, skip_comments: bool = False) -> etree._Element:
-    """Return the root of a document of elements and text: no DTD, entity, network, comment or instruction.
+    """Parse a document of elements and text, and return its root.
 
-    Whoever reads a document must see what the signer saw, so that everything two readers could see differently
-    (document types, encodings, comments that split text) is refused rather than handled (CVE-2017-11427,
-    CVE-2025-25291, CVE-2025-29775).
+    Two parsers must not read a document differently. So document types, entities, other encodings, comments and
+    instructions are refused (CVE-2017-11427, CVE-2025-25291, CVE-2025-29775).
 
-    :param skip_comments: read on past comments and instructions as if they were not there, the text around them in
-        one piece, which is what canonicalization makes of them (xml-c14n 2.1); for metadata, where they are common.
-    :raises MalformedXml: if it is no XML.
-    :raises ForbiddenXml: if it is XML of the wrong kind or too much of it.
+    :param skip_comments: remove comments and instructions and join the text around them, as canonicalization does
+        (xml-c14n 2.1). For metadata, where comments are common.
+    :raises MalformedXml: if it is not XML.
+    :raises ForbiddenXml: if it has a construct that is not allowed, or exceeds a limit.
     """
     return parse_listed(data, limits, skip_comments=skip_comments)[0]
 
 
 def parse_listed(data: bytes, limits: Limits, *, skip_comments: bool = False) -> list[etree._Element]:
-    """Return what :func:`parse` returns and all elements below it, those nearer to the root first."""
+    """Parse like :func:`parse`; return the root and all elements below it, level by level."""
     if len(data) > limits.size:
         raise ForbiddenXml(f"{len(data)} bytes, more than {limits.size}")
     try:
@@ -97,19 +94,18 @@ def parse_listed(data: bytes, limits: Limits, *, skip_comments: bool = False) ->
         raise ForbiddenXml("a document type")
     if root.getprevious() is not None or root.getnext() is not None:
         raise ForbiddenXml("a comment or an instruction beside the root")
-    if _has_conspicuous_namespaces(text, limits):
-        # Before any element's name is looked at: its namespace is a part of that.
-        _check_namespaces(root, limits)
+    # Before element names are read: each would copy its namespace URI.
+    _check_namespaces(root, limits)
     return _listed(root, limits)
 
 
 def parse_within(data: bytes, context: etree._Element, limits: Limits) -> list[etree._Element]:
-    """Return the one element, and those below it, of bytes that may use the namespaces of the place they come from.
+    """Parse decrypted bytes that hold one element; return it and all elements below it.
 
-    What encrypts an element need not declare in it what was declared around it (xmlenc-core 4.2).
+    The bytes may use prefixes that were declared around the encrypted element (xmlenc-core 4.2).
 
-    :param context: the element that holds what was encrypted.
-    :raises MalformedXml: also if there is anything beside the element.
+    :param context: the element that held the encrypted data.
+    :raises MalformedXml: also if there is more than one element.
     """
     declared = "".join(
         f' xmlns{f":{prefix}" if prefix else ""}="{escape(uri)}"' for prefix, uri in context.nsmap.items()
@@ -121,15 +117,15 @@ def parse_within(data: bytes, context: etree._Element, limits: Limits) -> list[e
 
 
 def reparse(data: bytes) -> etree._Element:
-    """Return the root of what canonicalization has made of a part of a document that :func:`parse` has let in.
+    """Parse canonical bytes of a document that :func:`parse` accepted, and return the root.
 
-    :raises MalformedXml: if it cannot be read.
+    :raises MalformedXml: if they cannot be parsed.
     """
     return _parsed(data, False)
 
 
 def _parsed(data: bytes, skip_comments: bool) -> etree._Element:
-    # A parser keeps state while it parses: one for each document.
+    # A parser has state: one for each document.
     parser = etree.XMLParser(
         resolve_entities=False,
         no_network=True,
@@ -174,20 +170,6 @@ def _listed(root: etree._Element, limits: Limits) -> list[etree._Element]:
     return found
 
 
-def _has_conspicuous_namespaces(text: str, limits: Limits) -> bool:
-    """Tell, in passing, whether there may be too many declarations, or too long ones: no document of ours has them."""
-    after = text.split("xmlns", limits.namespaces + 1)[1:]
-    if len(after) > limits.namespaces:
-        return True
-    longest = limits.namespace_length
-    for declaration in after:
-        _, _, value = declaration.partition("=")
-        value = value.lstrip(_WHITE_SPACE)[: longest + 2]
-        if value[1:].find(value[:1]) < 0 and len(declaration) > longest:
-            return True
-    return False
-
-
 def _check_namespaces(root: etree._Element, limits: Limits) -> None:
     holding = 0
     for event, declared in etree.iterwalk(root, events=("start-ns", "end-ns")):
@@ -195,7 +177,7 @@ def _check_namespaces(root: etree._Element, limits: Limits) -> None:
         if declared is not None and len(declared[1]) > limits.namespace_length:
             raise ForbiddenXml(f"a namespace of more than {limits.namespace_length} characters")
         if holding > limits.namespaces:
-            raise ForbiddenXml(f"more than {limits.namespaces} namespaces that hold at one element")
+            raise ForbiddenXml(f"more than {limits.namespaces} namespaces in scope at one element")
 
 
 def local_name(element: etree._Element) -> str:
@@ -206,10 +188,10 @@ def local_name(element: etree._Element) -> str:
 def text_of(element: etree._Element) -> str:
     """Return the text of an element without surrounding white space.
 
-    :raises ForbiddenXml: if it holds elements as well: text cut at a child would be another text.
+    :raises ForbiddenXml: if it has child elements: the text would be cut at the first one.
     """
     if len(element):
-        raise ForbiddenXml(f"{local_name(element)} holds elements where text is due")
+        raise ForbiddenXml(f"elements in {local_name(element)}, which may only hold text")
     return (element.text or "").strip(_WHITE_SPACE)
 
 
@@ -225,13 +207,13 @@ def from_base64(text: str) -> bytes:
 
 
 def instant(value: str) -> float:
-    """Return the unix time of an instant as SAML writes it (saml-core 1.3.3).
+    """Return the unix time of an instant (saml-core 1.3.3).
 
-    :raises ValueError: if it is none.
+    :raises ValueError: if it is not an instant in UTC.
     """
     found = _INSTANT.fullmatch(value.strip(_WHITE_SPACE))
     if found is None:
-        raise ValueError(f"{value[:64]!r} is no instant in UTC")
+        raise ValueError(f"{value[:64]!r} is not an instant in UTC")
     whole = datetime.fromisoformat(f"{found.group(1)}+00:00")
     return min(whole.timestamp() + float(found.group(2) or 0), _LAST_SECOND)
 
@@ -248,14 +230,14 @@ def instant_of(element: etree._Element, attribute: str) -> float:
 
 
 def as_instant(seconds: float) -> str:
-    """Return a unix time as SAML writes it, to the second; the nearest that can be written where it is out of reach."""
+    """Format a unix time as an instant, to the second; times beyond the years 1 to 9999 are clamped."""
     reachable = min(max(seconds, _FIRST_SECOND), _LAST_SECOND)
     return datetime.fromtimestamp(reachable, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @cache
 def protocol_schema() -> etree.XMLSchema:
-    """Return the schema of SAML's protocol, which python3-saml ships; parsed once per process."""
+    """Return the schema of SAML's protocol from python3-saml; parsed once per process."""
     found = find_spec("onelogin.saml2")
     folder = Path(next(iter(found.submodule_search_locations or ()))) if found else Path()
     return etree.XMLSchema(etree.parse(folder / "schemas" / "saml-schema-protocol-2.0.xsd"))

@@ -1,8 +1,8 @@
-"""The one form of encryption that SAML allows (saml-core 2.3.4, 6), read by allow-list before anything is decrypted.
+"""XML encryption in the one form that SAML allows (saml-core 2.3.4, 6), checked before anything is decrypted.
 
-What comes encrypted is not proven yet, so that an attacker may have changed it, and learns what is inside from which
-change could still be decrypted (Jager and Somorovsky, 2011; Bleichenbacher, 1998). So every key is tried to the end,
-and a session key that cannot be had is replaced by a random one: the next call is the same.
+Encrypted data are not verified yet. An attacker who changes them could learn the content from which changes still
+decrypt (Jager and Somorovsky, 2011; Bleichenbacher, 1998). So every key is tried, and a session key that cannot be
+decrypted is replaced by a random one, with which the same steps follow.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CONTENT: Mapping[str, int] = MappingProxyType(
     {f"{XENC11}aes{bits}-gcm": bits // 8 for bits in (128, 192, 256)}
     | {f"{XENC}aes{bits}-cbc": bits // 8 for bits in (128, 192, 256)}
 )
-"""Bytes of a session key, by the algorithm that encrypts content."""
+"""Bytes of a session key, by content encryption algorithm."""
 
 _TRANSPORT = frozenset({f"{XENC}rsa-oaep-mgf1p", f"{XENC11}rsa-oaep", RSA_15})
 _DIGESTS = frozenset({f"{DS}sha1", f"{XENC}sha256", "http://www.w3.org/2001/04/xmldsig-more#sha384", f"{XENC}sha512"})
@@ -50,7 +50,7 @@ _DATA_REFERENCE, _NAME = f"{{{XENC}}}DataReference", f"{{{XENC}}}CarriedKeyName"
 _INFO, _RETRIEVAL = f"{{{DS}}}KeyInfo", f"{{{DS}}}RetrievalMethod"
 _DIGEST, _MASK = f"{{{DS}}}DigestMethod", f"{{{XENC11}}}MGF"
 
-# By name: attributes and children that may be there. Order and number are the schema's and the readers' below.
+# Allowed attributes and children, by element. The functions below check order and number.
 _ALLOWED: Mapping[str, tuple[frozenset[str], frozenset[str]]] = MappingProxyType(
     {
         _DATA: (frozenset({"Id", "Type", "MimeType"}), frozenset({_METHOD, _INFO, _CIPHER})),
@@ -70,10 +70,9 @@ _ALLOWED: Mapping[str, tuple[frozenset[str], frozenset[str]]] = MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class KeyForm:
-    """A session key, encrypted for one recipient.
+    """An ``xenc:EncryptedKey``: a session key, encrypted for one recipient.
 
-    :param element: ``xenc:EncryptedKey``.
-    :param recipient: a hint for whom (xmlenc-core 3.5.1), or empty.
+    :param recipient: the ``Recipient`` hint (xmlenc-core 3.5.1), or empty.
     """
 
     element: etree._Element
@@ -83,7 +82,7 @@ class KeyForm:
 
 @dataclass(frozen=True, slots=True)
 class EncryptedForm:
-    """Something encrypted, of the allowed form.
+    """Encrypted data of the allowed form.
 
     :param holder: ``EncryptedAssertion`` or ``EncryptedID``.
     :param data: its ``xenc:EncryptedData``.
@@ -103,8 +102,8 @@ class EncryptedForm:
 def read_encrypted(holder: etree._Element) -> EncryptedForm:
     """Check the form of an ``EncryptedAssertion`` or ``EncryptedID``.
 
-    :raises SamlError: unless it holds its octets and its session keys itself, with algorithms of the lists above,
-        and points nowhere else.
+    :raises SamlError: unless it contains its cipher text and session keys, uses the algorithms of the lists above, and
+        references nothing else.
     """
     if holder.keys() or not len(holder) or holder[0].tag != _DATA:
         raise _refused(f"{local_name(holder)} does not begin with EncryptedData")
@@ -114,7 +113,7 @@ def read_encrypted(holder: etree._Element) -> EncryptedForm:
     if any(child.tag != _KEY for child in siblings):
         raise _refused(f"{local_name(holder)} holds more than EncryptedData and EncryptedKey")
     if data.get("Type", ELEMENT) != ELEMENT:
-        raise _refused(f"what is encrypted is of type {data.get('Type')!r}, not one element")
+        raise _refused(f"EncryptedData has type {data.get('Type')!r}, not Element")
     algorithm = _algorithm(data, frozenset(CONTENT))
     if len(_only(data, _METHOD)):
         raise _refused("EncryptionMethod of the content has parameters")
@@ -126,7 +125,7 @@ def read_encrypted(holder: etree._Element) -> EncryptedForm:
 
 
 def _keys(data: etree._Element, siblings: list[etree._Element]) -> list[etree._Element]:
-    """Return the session keys: inside of EncryptedData, or beside it and perhaps named inside (saml-core 2.3.4)."""
+    """Return the session keys: inside EncryptedData, or beside it, perhaps named inside (saml-core 2.3.4)."""
     if data.find(_INFO) is None:
         return siblings
     inside = list(_only(data, _INFO))
@@ -139,7 +138,7 @@ def _keys(data: etree._Element, siblings: list[etree._Element]) -> list[etree._E
         names.append(child.get("URI", ""))
     named = [key for key in siblings if key.get("Id") and f"#{key.get('Id')}" in names]
     if len(named) != len(names):
-        raise _refused(f"RetrievalMethod names {', '.join(names)!r}, which is no EncryptedKey beside it")
+        raise _refused(f"RetrievalMethod names {', '.join(names)!r}, which is not an EncryptedKey beside it")
     return named
 
 
@@ -155,7 +154,7 @@ def _read_key(key: etree._Element) -> KeyForm:
 
 
 def _check_parts(element: etree._Element, within: str | None) -> None:
-    """Check names and attributes, down to the leaves; what a key says of itself is never used."""
+    """Check names and attributes of all elements. KeyInfo of a key is allowed and ignored."""
     if element.tag == _INFO:
         allowed = KEY_INFO if within == _KEY else frozenset({_KEY, _RETRIEVAL})
         attributes = frozenset({"Id"})
@@ -164,8 +163,8 @@ def _check_parts(element: etree._Element, within: str | None) -> None:
     else:
         attributes, allowed = _ALLOWED.get(str(element.tag), (frozenset(), frozenset()))
         if element.tag not in _ALLOWED:
-            raise _refused(f"{local_name(element)} among what is encrypted")
-    for name in element.keys():  # noqa: SIM118 - an element is no mapping
+            raise _refused(f"{local_name(element)} is not allowed in encrypted data")
+    for name in element.keys():  # noqa: SIM118 - an element is not a mapping
         if name not in attributes:
             raise _refused(f"attribute {name!s} on {local_name(element)}")
     for child in element.iter(etree.Element) if element.tag == _INFO and within == _KEY else element:
@@ -190,7 +189,7 @@ def _algorithm(element: etree._Element, allowed: frozenset[str]) -> str:
 
 
 def _cipher_value(element: etree._Element) -> int:
-    """Return how many bytes are encrypted."""
+    """Return the size of the cipher text in bytes."""
     text = text_of(_only(_only(element, _CIPHER), _VALUE))
     try:
         size = len(from_base64(text))
@@ -206,20 +205,21 @@ def _refused(detail: str) -> SamlError:
 
 
 def decrypt_subject(assertion: etree._Element, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> bool:
-    """Put the NameID in the place of the subject's ``EncryptedID``, and tell if there is one (saml-core 2.2.4).
+    """Replace the subject's ``EncryptedID`` by its NameID; return whether there was one (saml-core 2.2.4).
 
-    :param assertion: as its signature covers it: nobody but the provider has encrypted what is in there.
-    :raises SamlError: if that is no NameID.
+    :param assertion: verified, so that the provider made the cipher text.
+    :raises SamlError: if it does not decrypt to a NameID.
     """
     subject = assertion.find(f"{{{SAML}}}Subject")
     return subject is not None and decrypt_name_id(subject, trust, keys)
 
 
 def decrypt_name_id(parent: etree._Element, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> bool:
-    """Do the same where the ``EncryptedID`` is a child of this very element, as of a LogoutRequest (saml-core 3.7.1).
+    """Replace the ``EncryptedID`` child of an element, such as a LogoutRequest (saml-core 3.7.1), by its NameID.
 
-    :param parent: as its signature covers it.
-    :raises SamlError: if that is no NameID.
+    :param parent: verified.
+    :returns: whether there was an ``EncryptedID``.
+    :raises SamlError: if it does not decrypt to a NameID.
     """
     holder = parent.find(f"{{{SAML}}}EncryptedID")
     if holder is None:
@@ -238,14 +238,14 @@ def decrypt_name_id(parent: etree._Element, trust: Trust, keys: tuple[xmlsec.Key
 
 
 def unreadable(form: EncryptedForm, detail: str) -> SamlError:
-    """Return the one error of whatever cannot be decrypted."""
+    """Return the error for data that cannot be decrypted."""
     return SamlError(Fault.DECRYPTION, f"{local_name(form.holder)}: {detail}")
 
 
 def decrypt(form: EncryptedForm, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> list[bytes]:
-    """Return what our keys make of it, each of them asked: usually one makes anything.
+    """Try all our keys and return each result; usually one key decrypts.
 
-    :raises SamlError: if the provider may not encrypt like that, or not for us.
+    :raises SamlError: if the algorithm is not allowed for this provider, or no session key is for us.
     """
     name = local_name(form.holder)
     if not keys:
@@ -259,7 +259,7 @@ def decrypt(form: EncryptedForm, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> 
 
 
 def _own_key(form: EncryptedForm, trust: Trust) -> KeyForm:
-    """Return the session key that is for us; one that is there alone is, whatever it says."""
+    """Return the session key for us. A single one is ours, whatever its ``Recipient``."""
     if len(form.keys) == 1:
         return form.keys[0]
     own = trust.toolkit.get_sp_data()["entityId"]
@@ -270,8 +270,8 @@ def _own_key(form: EncryptedForm, trust: Trust) -> KeyForm:
 
 
 def _attempts(form: EncryptedForm, key: KeyForm, keys: tuple[xmlsec.Key, ...]) -> Iterator[bytes | None]:
-    # Without its type libxmlsec gives bytes, and does not parse them, which would print of them what is not XML.
-    # Of an unsigned message nothing else reads it; of a signed one its signature is checked, and it is read anew.
+    # Without a Type libxmlsec returns bytes. With one it would parse them, and print fragments to stderr on failure.
+    # The attribute is removed after signatures were checked, and nothing else reads it.
     form.data.attrib.pop("Type", None)
     for own in keys:
         session = _decrypted(key.element, own)
@@ -282,10 +282,10 @@ def _attempts(form: EncryptedForm, key: KeyForm, keys: tuple[xmlsec.Key, ...]) -
 
 def _decrypted(element: etree._Element, key: xmlsec.Key) -> bytes | None:
     context = xmlsec.EncryptionContext()
-    # The key is given, so that KeyInfo is not asked for one.
+    # With a key set, libxmlsec ignores KeyInfo.
     context.key = key
     try:
-        # Its type hints know elements alone.
+        # The type hints of xmlsec only mention elements.
         found: object = context.decrypt(element)
     except xmlsec.Error:
         return None

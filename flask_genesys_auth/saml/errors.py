@@ -1,4 +1,4 @@
-"""Every way in which a SAML message can be wrong: one error, whose reason is for the log alone."""
+"""Errors of SAML messages. The reason goes to the log; the client never sees it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LONGEST_DETAIL = 500
 
 
 class Fault(str, Enum):
-    """Why a message was refused: a closed list of codes. No client ever sees one."""
+    """Why a message was refused: a closed list of codes for the log."""
 
     # the gate: before anything is verified
     TOO_LARGE = "too_large"
@@ -60,18 +60,17 @@ class Fault(str, Enum):
 
 
 def printable(text: str) -> str:
-    """Return text out of a message as it may stand in a log: one line, and not too long."""
+    """Return untrusted text for a log line: at most 500 characters, without control characters."""
     return "".join(character if character.isprintable() else " " for character in text[:_LONGEST_DETAIL])
 
 
 class SamlError(GenesysAuthError):
-    """A message that is not accepted.
+    """A SAML message was refused.
 
     :param reason: the code, for the log.
-    :param detail: one sentence for the operator; clocks and audiences name what was found and what was expected.
-        Text out of the message is cut and stripped of control characters.
-    :param provider: the identity provider that the message was checked against, as far as it came to that.
-    :ivar asked: the message is about a login that was begun here.
+    :param detail: one sentence for the operator, with the found and the expected value.
+    :param provider: name of the identity provider that the message was checked against, or empty.
+    :ivar asked: whether the message answers a login that began here.
     """
 
     asked = False
@@ -84,10 +83,10 @@ class SamlError(GenesysAuthError):
 
 
 class StatusRefused(SamlError):
-    """The provider itself says that it did not do what was asked; nothing of that is proven.
+    """The response has a status other than Success. It may be unsigned.
 
-    :param codes: its status codes, the outer one first (saml-core 3.2.2.2).
-    :param in_response_to: the request that it says it answers.
+    :param codes: the status codes, the outer one first (saml-core 3.2.2.2).
+    :param in_response_to: the request that the response claims to answer.
     """
 
     def __init__(self, detail: str, codes: tuple[str, ...], in_response_to: str) -> None:
@@ -97,4 +96,4 @@ class StatusRefused(SamlError):
 
 
 class MetadataUnavailable(BackendUnavailable):
-    """What an identity provider says of itself was never fetched, so that nobody can log in with it yet."""
+    """The metadata of an identity provider were never fetched, so that logins with it fail."""

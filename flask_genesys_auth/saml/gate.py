@@ -1,7 +1,6 @@
-"""The gate: what a response must look like before a single byte of it is trusted, verified or looked up.
+"""The gate: check the form of a response against allow-lists before anything in it is verified or looked up.
 
-Everything here is an allow-list. A message that passes holds exactly one assertion, and signatures of a form in
-which nothing can be executed, fetched or pointed elsewhere.
+A message that passes has exactly one assertion. Its signatures cannot execute, fetch or reference anything else.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _ENCRYPTED_ASSERTION = f"{{{SAML}}}EncryptedAssertion"
 _ENCRYPTED = frozenset(
     {"EncryptedAssertion", "EncryptedID", "NewEncryptedID", "EncryptedAttribute", "EncryptedData", "EncryptedKey"}
 )
-# Names of which a second one anywhere, in whatever namespace, is a copy that somebody hopes will be read.
+# A second element of such a name, in any namespace, is a copy that an attacker wants another reader to read.
 _SINGLE = frozenset({"Response", "Assertion", "Subject", "NameID", "Conditions"})
 _WATCHED = _ENCRYPTED | _SINGLE | {"Signature"}
 
@@ -39,13 +38,12 @@ _NOTHING: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A message of the right form; nothing of it is proven.
+    """A message of the allowed form. Nothing in it is verified yet.
 
-    :param response: the root.
-    :param assertion: its one assertion, or ``None`` if that is encrypted.
-    :param encrypted: its one encrypted assertion, or ``None``.
-    :param ids: all IDs in it.
-    :param names: how often each name stands in it of which there may be one.
+    :param assertion: the assertion, or ``None`` if it is encrypted.
+    :param encrypted: the encrypted assertion, or ``None``.
+    :param ids: all IDs in the message.
+    :param names: how often each element name of ``_SINGLE`` occurs.
     """
 
     response: etree._Element
@@ -58,9 +56,9 @@ class Admitted:
 
     @property
     def issuer(self) -> str:
-        """Who the message says has sent it: proof of nothing.
+        """The claimed issuer, unverified.
 
-        :raises SamlError: if that is no text.
+        :raises SamlError: if it holds elements.
         """
         issuer = self.response.find(f"{{{SAML}}}Issuer")
         try:
@@ -70,7 +68,7 @@ class Admitted:
 
     @property
     def in_response_to(self) -> str:
-        """The request that the message says it answers: good to look the request up, proof of nothing."""
+        """ID of the request that the message claims to answer, unverified: used for the look-up only."""
         claimed = self.response.get("InResponseTo")
         if claimed is None and self.assertion is not None:
             data = self.assertion.find(
@@ -84,7 +82,7 @@ def admit(encoded: str) -> Admitted:
     """Decode and parse a ``SAMLResponse`` of the POST binding (saml-bindings 3.5) and check its form.
 
     :param encoded: base64, line breaks allowed.
-    :raises SamlError: whatever is wrong with it.
+    :raises SamlError: if any check fails.
     """
     try:
         return _admitted(parse_listed(decode(encoded), LIMITS))
@@ -95,18 +93,18 @@ def admit(encoded: str) -> Admitted:
 
 
 def admit_decrypted(elements: list[etree._Element], message: Admitted) -> SignatureForm:
-    """Check what was decrypted as if it had stood in the message, and return its signature.
+    """Check a decrypted assertion like one that was sent in plain text, and return its signature.
 
-    The message around it, which anybody may have written, is not walked again: how long that takes would tell
-    whether there was an assertion to be decrypted.
+    The rest of the message is not walked again: the time that takes would tell an attacker whether decryption
+    succeeded.
 
-    :param elements: what should be an assertion, and everything in it.
-    :param message: where it was encrypted.
-    :raises SamlError: unless it is one signed assertion that copies nothing of the message around it.
+    :param elements: the assertion, and all elements in it.
+    :param message: the message that it was encrypted in.
+    :raises SamlError: unless it is one signed assertion that repeats no ID or single element of the message.
     """
     assertion = elements[0]
     if assertion.tag != f"{{{SAML}}}Assertion":
-        raise SamlError(Fault.STRUCTURE, f"what is encrypted is a {local_name(assertion)}, not an Assertion")
+        raise SamlError(Fault.STRUCTURE, f"the decrypted element is a {local_name(assertion)}, not an Assertion")
     watched = _watched(elements)
     _check_encryption(watched, None)
     check_ids(elements, message.ids)
@@ -145,24 +143,24 @@ def _admitted(elements: list[etree._Element]) -> Admitted:
 
 
 def _watched(elements: Iterable[etree._Element]) -> _Named:
-    """Return the few elements that any rule is about, by name, in whatever namespace they are."""
+    """Return the elements that any rule applies to, by their names in any namespace."""
     named = [(str(element.tag).rpartition("}")[2], element) for element in elements]
     return [pair for pair in named if pair[0] in _WATCHED]
 
 
 def check_head(element: etree._Element) -> None:
-    """Make sure that an element has an ID, and is of the version of SAML that we read.
+    """Check that an element has an ID and is SAML 2.0.
 
     :raises SamlError: if not.
     """
     if not element.get("ID"):
         raise SamlError(Fault.STRUCTURE, f"{local_name(element)} without an ID")
     if element.get("Version") != "2.0":
-        raise SamlError(Fault.STRUCTURE, f"{local_name(element)} is not of version 2.0")
+        raise SamlError(Fault.STRUCTURE, f"{local_name(element)} is not version 2.0")
 
 
 def _check_encryption(watched: _Named, response: etree._Element | None) -> None:
-    """Allow encryption at two places: the assertion in the Response, and its subject's identifier."""
+    """Allow encryption in two places: the assertion in the Response, and the NameID of its subject."""
     inside: set[etree._Element] = set()
     for name, element in watched:
         if name not in _ENCRYPTED or element in inside:
@@ -176,21 +174,20 @@ def _check_encryption(watched: _Named, response: etree._Element | None) -> None:
         else:
             raise SamlError(
                 Fault.ENCRYPTED,
-                f"the message has {name} where nothing may be encrypted: let the provider encrypt "
-                "assertions, or the NameID of the subject",
+                f"{name} is not allowed there: let the provider encrypt only assertions, or the NameID of the subject",
             )
 
 
 def _check_status(response: etree._Element) -> None:
-    """Refuse a message that brings bad news, naming it: it may well be unsigned and without an assertion."""
+    """Refuse a status other than Success first: such a message may be unsigned and without an assertion."""
     found = response.findall(f"{{{SAMLP}}}Status")
     codes = found[0].findall(f"{{{SAMLP}}}StatusCode") if len(found) == 1 else []
     if len(codes) != 1:
-        raise SamlError(Fault.STRUCTURE, "the message has not exactly one status")
+        raise SamlError(Fault.STRUCTURE, "the message does not have exactly one status")
     if codes[0].get("Value") != SUCCESS:
         listed = [code.get("Value", "") for code in found[0].iter(f"{{{SAMLP}}}StatusCode")]
         said = [text_of(text) for text in found[0].iter(f"{{{SAMLP}}}StatusMessage")]
-        detail = f"the provider says {' / '.join(listed + said)}"
+        detail = f"the provider answered {' / '.join(listed + said)}"
         raise StatusRefused(detail, tuple(listed), response.get("InResponseTo", ""))
 
 
@@ -205,11 +202,11 @@ def _one_assertion(response: etree._Element) -> etree._Element:
 
 
 def check_ids(elements: Iterable[etree._Element], taken: frozenset[str] = frozenset()) -> frozenset[str]:
-    """Make sure that an ID means one element, whoever reads it: also as ``Id``, ``id`` and ``xml:id``.
+    """Check that every ID is unique, also as ``Id``, ``id`` and ``xml:id``.
 
-    :param taken: those that stand around these elements.
-    :returns: those that these have.
-    :raises SamlError: if one is there twice.
+    :param taken: IDs of the message around these elements.
+    :returns: the IDs of these elements.
+    :raises SamlError: if an ID occurs twice.
     """
     seen: set[str] = set()
     for element in elements:
@@ -223,15 +220,15 @@ def check_ids(elements: Iterable[etree._Element], taken: frozenset[str] = frozen
             if namespace:
                 raise SamlError(Fault.DUPLICATE_ID, f"an ID in a namespace on {local_name(element)}")
             if str(value) in seen or str(value) in taken:
-                raise SamlError(Fault.DUPLICATE_ID, f"ID {value!s:.64} is there twice")
+                raise SamlError(Fault.DUPLICATE_ID, f"ID {value!s:.64} occurs twice")
             seen.add(str(value))
     return frozenset(seen)
 
 
 def _check_names(watched: _Named, around: Mapping[str, int] = _NOTHING) -> Mapping[str, int]:
-    """Refuse copies: in Extensions, Advice, Object, status details, attribute values, under another namespace.
+    """Refuse copies: in Extensions, Advice, Object, status details, attribute values, or another namespace.
 
-    :param around: what the same has counted around these elements.
+    :param around: counts of the message around these elements.
     """
     counted = dict(around)
     for name, element in watched:
@@ -239,12 +236,12 @@ def _check_names(watched: _Named, around: Mapping[str, int] = _NOTHING) -> Mappi
             continue
         counted[name] = counted.get(name, 0) + 1
         if counted[name] > 1:
-            raise SamlError(Fault.STRUCTURE, f"{name} is there more than once")
+            raise SamlError(Fault.STRUCTURE, f"{name} occurs more than once")
     return counted
 
 
 def _is_identifier_value(element: etree._Element) -> bool:
-    """Tell whether this is a NameID that is an attribute's value (eduPersonTargetedID) or a confirmation's."""
+    """Return whether a NameID is an attribute's value (eduPersonTargetedID) or belongs to a confirmation."""
     parent = element.getparent()
     return (
         element.tag == f"{{{SAML}}}NameID"
@@ -254,12 +251,12 @@ def _is_identifier_value(element: etree._Element) -> bool:
 
 
 def _signatures(watched: _Named, signing: tuple[etree._Element, ...]) -> Iterator[tuple[str, SignatureForm]]:
-    """Yield the signatures of these elements; any other, anywhere, is refused."""
+    """Yield the signatures of these elements; refuse any other Signature."""
     for name, element in watched:
         if name != "Signature":
             continue
         signed = element.getparent()
         if element.tag != f"{{{DS}}}Signature" or signed is None or signed not in signing:
-            raise SamlError(Fault.SIGNATURE_FORM, "a Signature that is no child of Response or Assertion")
+            raise SamlError(Fault.SIGNATURE_FORM, "a Signature that is not a child of Response or Assertion")
         check_place(element)
         yield local_name(signed), read_form(element, signed)

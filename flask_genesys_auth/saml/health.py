@@ -1,4 +1,4 @@
-"""Checks of SAML: metadata, certificates, every relaxation that is in force, and the providers' clocks."""
+"""Checks of SAML: metadata, certificates, relaxed settings, and the providers' clocks."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from .trust import TrustedProvider
 
 SOON = 30 * 24 * 3600.0
-"""Seconds before its end from which a certificate is warned of."""
+"""Seconds before a certificate expires at which the warning starts."""
 
 LEAST_BITS = 2048
-"""Of an RSA key (NIST SP 800-131A): a shorter one is no longer safe."""
+"""Of an RSA key (NIST SP 800-131A)."""
 
 _DAY = 24 * 3600.0
 _RELAXATIONS = {
@@ -31,35 +31,35 @@ _RELAXATIONS = {
     "allow_cbc": ("AES-CBC is decrypted", "let the provider encrypt with AES-GCM, then remove allow_cbc"),
     "allow_rsa15": ("RSA 1.5 key transport is decrypted", "let the provider use RSA-OAEP, then remove allow_rsa15"),
     "allow_unsolicited": (
-        "responses that answer no request are accepted",
-        "let people begin at this application, then remove allow_unsolicited",
+        "responses without a request are accepted",
+        "let logins begin at this application, then remove allow_unsolicited",
     ),
 }
 
 
 def provider_checks(provider: TrustedProvider, now: float, *, ask: bool = True) -> Iterator[Check]:
-    """Yield what is to be said of one identity provider.
+    """Yield the checks of one identity provider.
 
     :param now: unix time.
-    :param ask: whether the provider may be asked for what is not known of it yet.
+    :param ask: whether metadata that were never fetched may be fetched now.
     """
     name = f"saml.{provider.contact_center}.{provider.settings.name}"
     if ask or provider.source.is_local or provider.held_since() is not None:
         yield _metadata_check(provider, f"{name}.metadata", now)
     else:
-        yield Check(f"{name}.metadata", "ok", f"not fetched from {provider.source.where}, for nobody is to be asked")
+        yield Check(f"{name}.metadata", "ok", f"not fetched yet from {provider.source.where}")
     if provider.held_since() is not None:
         trust = provider.current()
         yield from _certificate_checks(
-            trust.metadata.certificates, f"{name}.certificate", now, "its next one comes with its metadata"
+            trust.metadata.certificates, f"{name}.certificate", now, "the provider's metadata will bring the next one"
         )
         if trust.metadata.wants_signed_requests and not trust.toolkit.get_security_data()["authnRequestsSigned"]:
             yield Check(
                 f"{name}.signed_requests",
                 "warning",
-                "it wants signed requests (WantAuthnRequestsSigned), and there is no signing_key",
+                "the provider requires signed requests (WantAuthnRequestsSigned), and signing_key is not set",
                 f"make a key: {_keygen('signing')}, then set signing_key and signing_certificate, and give the "
-                "provider our metadata anew",
+                "provider our new metadata",
             )
     for relaxation, (finding, advice) in _RELAXATIONS.items():
         if getattr(provider.settings, relaxation):
@@ -68,13 +68,13 @@ def provider_checks(provider: TrustedProvider, now: float, *, ask: bool = True) 
         yield Check(
             f"{name}.allow_http",
             "warning",
-            "its metadata come by plain http, only their signature protects them",
-            "give metadata an https address",
+            "the metadata are fetched by plain http; only their signature protects them",
+            "set metadata to an https URL",
         )
 
 
 def own_checks(keys: OwnKeys, contact_center: str, public_url: str, now: float) -> Iterator[Check]:
-    """Yield what is to be said of our own side.
+    """Yield the checks of our own keys and addresses.
 
     :param now: unix time.
     """
@@ -83,7 +83,7 @@ def own_checks(keys: OwnKeys, contact_center: str, public_url: str, now: float) 
         yield Check(
             f"{name}.signing_key",
             "warning",
-            "nothing we send is signed, and single logout ends sessions here only",
+            "our messages are not signed, and single logout ends sessions here only",
             f"make a key: {_keygen('signing')}, then set signing_key and signing_certificate",
         )
     else:
@@ -92,7 +92,7 @@ def own_checks(keys: OwnKeys, contact_center: str, public_url: str, now: float) 
     advice = f"make its successor: {_keygen('next-encryption')}, and put it first among encryption_keys"
     yield from _certificate_checks(keys.encryption, f"{name}.encryption_keys", now, advice)
     if is_remote_http(public_url):
-        yield Check(f"{name}.public_url", "warning", "logins come by plain http", "give public_url an https address")
+        yield Check(f"{name}.public_url", "warning", "logins use plain http", "set public_url to an https URL")
 
 
 def _metadata_check(provider: TrustedProvider, name: str, now: float) -> Check:
@@ -100,19 +100,21 @@ def _metadata_check(provider: TrustedProvider, name: str, now: float) -> Check:
     try:
         metadata = provider.current().metadata
     except MetadataUnavailable as error:
-        return Check(name, "failure", error.finding, f"check its address and this server's way to it, then: {command}")
+        return Check(name, "failure", error.finding, f"check metadata and the network, then: {command}")
     hours = max(0.0, now - (provider.held_since() or now)) / 3600
     finding = f"read {hours:.1f} hours ago from {provider.source.where}"
     if metadata.valid_until is not None:
         if now >= metadata.valid_until:
-            ended = f"expired at {as_instant(metadata.valid_until)}: nobody can log in"
+            ended = f"expired at {as_instant(metadata.valid_until)}: logins fail"
             return Check(name, "failure", ended, f"get new metadata from the provider, then: {command}")
         finding += f", valid until {as_instant(metadata.valid_until)}"
     if provider.failure is not None:
         finding += f"; newer ones cannot be used: {provider.failure.finding}"
-        return Check(name, "warning", finding, f"the last good ones stay in force; mend it, then: {command}")
+        return Check(
+            name, "warning", finding, f"the last good ones stay in force; correct the metadata, then: {command}"
+        )
     if metadata.valid_until is not None and metadata.valid_until - now < _DAY:
-        return Check(name, "warning", finding, "get metadata that are valid for longer from the provider")
+        return Check(name, "warning", finding, "ask the provider for metadata with a later validUntil")
     return Check(name, "ok", finding)
 
 
@@ -122,17 +124,17 @@ def _certificate_checks(certificates: tuple[bytes, ...], name: str, now: float, 
         bits = rsa_bits(certificate)
         if bits is not None and bits < LEAST_BITS:
             short = f"{_short(certificate)} has an RSA key of {bits} bits"
-            yield Check(f"{which}.bits", "warning", short, f"it needs {LEAST_BITS} at least; {advice}")
+            yield Check(f"{which}.bits", "warning", short, f"use at least {LEAST_BITS} bits; {advice}")
         ends = not_after(certificate)
         if ends is None:
-            yield Check(which, "ok", f"{_short(certificate)}, whose end cannot be read")
+            yield Check(which, "ok", f"{_short(certificate)}; its expiry date cannot be read")
             continue
         days = (ends - now) / _DAY
         size = f" (RSA, {bits} bits)" if bits else ""
-        finding = f"{_short(certificate)}{size} ends at {as_instant(ends)}, in {days:.0f} days"
+        finding = f"{_short(certificate)}{size} expires at {as_instant(ends)}, in {days:.0f} days"
         if days <= 0:
-            # Its key stays good: the metadata are what says whose key it is.
-            yield Check(which, "warning", f"{_short(certificate)} has ended at {as_instant(ends)}", advice)
+            # Only a warning: the metadata, not the certificate, say that the key is valid.
+            yield Check(which, "warning", f"{_short(certificate)} expired at {as_instant(ends)}", advice)
         elif ends - now < SOON:
             yield Check(which, "warning", finding, advice)
         else:
@@ -140,7 +142,7 @@ def _certificate_checks(certificates: tuple[bytes, ...], name: str, now: float, 
 
 
 def _keygen(name: str) -> str:
-    """Return the command that makes a key, as it is typed."""
+    """Return the command that makes a key."""
     return f"flask genesys-auth saml keygen --out-key {name}.key --out-cert {name}.crt"
 
 
@@ -149,10 +151,10 @@ def _short(certificate: bytes) -> str:
 
 
 def provider_clock_checks(provider: TrustedProvider, clock: Callable[[], float], clock_skew: float) -> Iterator[Check]:
-    """Ask the server of the metadata what time it is (``Date``, RFC 9110 6.6.1), where they come from an address.
+    """Compare our clock with the ``Date`` header (RFC 9110 6.6.1) of the server of the metadata, if there is one.
 
-    :param clock: unix time, ours.
-    :param clock_skew: seconds that a message may be off; what it allows the clocks must not use up.
+    :param clock: our unix time.
+    :param clock_skew: seconds of skew that messages may have.
     """
     if provider.source.is_local:
         return
@@ -167,7 +169,7 @@ def provider_clock_checks(provider: TrustedProvider, clock: Callable[[], float],
         return
     whose = f"the identity provider ({provider.settings.name})"
     name = f"saml.{provider.contact_center}.{provider.settings.name}.clock"
-    # The header leaves the fraction of its second out.
+    # The header has no fractions of a second.
     yield clock_check(name, whose, theirs + 0.5 - now, allowed=clock_skew)
 
 

@@ -1,4 +1,4 @@
-"""X.509 certificates, and our own keys: each is tried with its certificate when the application starts."""
+"""X.509 certificates, and our own keys. Each key is tested with its certificate when the application starts."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ..errors import ConfigurationError
 
 _RSA_KEY = "must be an RSA key in PEM without a passphrase"
 _EARLY = timedelta(minutes=5)
-"""A new certificate is valid from a little before now: another server's clock may be behind."""
+"""A new certificate is valid from this long ago, because another server's clock may be behind."""
 
 
 def der_of(pem: str) -> bytes:
-    """Return the first certificate of a PEM text (RFC 7468 5) in DER, without the rest of the text.
+    """Return the first certificate of a PEM text (RFC 7468 5) in DER.
 
     :raises ValueError: if there is none.
     """
@@ -40,7 +40,7 @@ def pem_of(der: bytes) -> str:
 
 
 def fingerprint(der: bytes) -> str:
-    """Return the SHA-256 of a certificate in DER, in pairs of hexadecimal digits."""
+    """Return the SHA-256 of a certificate in DER as hexadecimal digits with colons."""
     return hashlib.sha256(der).digest().hex(":").upper()
 
 
@@ -52,7 +52,7 @@ def public_key_info(der: bytes) -> bytes:
     try:
         key = x509.load_der_x509_certificate(der).public_key()
     except UnsupportedAlgorithm as error:
-        raise ValueError("a key of another kind") from error
+        raise ValueError("a key of an unknown kind") from error
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -66,7 +66,7 @@ def rsa_bits(der: bytes) -> int | None:
 
 
 def not_after(der: bytes) -> float | None:
-    """Return the unix time at which a certificate ends (RFC 5280 4.1.2.5), or ``None`` if it cannot be read."""
+    """Return the unix time at which a certificate expires (RFC 5280 4.1.2.5), or ``None`` if it cannot be read."""
     try:
         return x509.load_der_x509_certificate(der).not_valid_after_utc.timestamp()
     except ValueError:
@@ -100,10 +100,10 @@ def generate_pair(name: str, *, days: int, bits: int) -> tuple[bytes, bytes]:
 class OwnKeys:
     """The keys of one contact center.
 
-    :param signing: signs what we send, our metadata too if that is asked for; or ``None``.
-    :param next_signing_certificate: PEM, published beside the other while the signing key rolls over; or empty.
-    :param decryption_pem: those of ``decryption``, for python3-saml.
-    :param encryption: the certificates of ``decryption``, in DER: the first is the one to be used.
+    :param signing: signs our messages, and our metadata if configured; or ``None``.
+    :param next_signing_certificate: PEM, published with the current one during key rollover; or empty.
+    :param decryption_pem: the keys of ``decryption``, for python3-saml.
+    :param encryption: the certificates of ``decryption``, in DER; providers use the first.
     """
 
     signing: KeyPair | None = None
@@ -114,19 +114,19 @@ class OwnKeys:
 
 
 def load_own_keys(saml: Saml, path: str) -> OwnKeys:
-    """Load the keys of the ``saml`` table and see that each belongs to its certificate.
+    """Load the keys of the ``saml`` table and check that each matches its certificate.
 
     :param path: the table's dotted path.
-    :raises ConfigurationError: if a key cannot be used, with its dotted path.
+    :raises ConfigurationError: if a key cannot be used.
     """
     signing = None
     if saml.signing_key is not None and saml.signing_certificate:
         given = KeyPair(saml.signing_key, saml.signing_certificate)
         _load_pair(given, f"{path}.signing_key", f"{path}.signing_certificate")
-        # Whatever else stands beside the certificate stays behind.
+        # Only the certificate: the PEM file may hold the key as well.
         signing = KeyPair(given.key, pem_of(der_of(given.certificate)))
     elif saml.signing_key is not None or saml.signing_certificate:
-        raise ConfigurationError(f"{path}: signing_key and signing_certificate belong together, one is missing")
+        raise ConfigurationError(f"{path}: signing_key and signing_certificate must be set together")
     successor = saml.next_signing_certificate
     if successor:
         _public_key(successor, f"{path}.next_signing_certificate", "must be a certificate in PEM")
@@ -142,10 +142,10 @@ def load_own_keys(saml: Saml, path: str) -> OwnKeys:
 
 
 def _load_pair(pair: KeyPair, key_path: str, certificate_path: str) -> xmlsec.Key:
-    """Return the private key, once its certificate has verified what it signed."""
+    """Return the private key after its certificate has verified a test signature."""
     pem = pair.key.reveal()
     if "ENCRYPTED" in pem:
-        # OpenSSL would ask for the passphrase at the terminal.
+        # OpenSSL would prompt for the passphrase.
         raise ConfigurationError(f"{key_path}: {_RSA_KEY}")
     try:
         key = xmlsec.Key.from_memory(pem.encode(), constants.KeyDataFormatPem, None)

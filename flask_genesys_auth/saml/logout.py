@@ -1,6 +1,6 @@
-"""Single logout (saml-profiles 4.4): what a provider asks of us, what we ask of it, and the answers.
+"""Single logout (saml-profiles 4.4): requests and responses in both directions.
 
-Either side signs all it says, and what counts is what the signature covers: the query's octets, or the element.
+Every message must be signed, and only signed bytes are read: the octets of the query, or the signed element.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from .requests import ENTITY, NameId, digest, reference_of, use_once
 from .signatures import check_place, check_signature, covered, read_form
 from .transport import (
     LIMITS,
-    LONGEST_RELAY_STATE,
     Kind,
     RedirectMessage,
+    check_relay_state,
     decode,
     form_field,
     location,
@@ -63,10 +63,10 @@ if TYPE_CHECKING:
 Outcome: TypeAlias = Literal["success", "partial", "failed"]
 
 LONGEST_AGE = 300
-"""Seconds after which a logout message that names no end of its own is too old."""
+"""Seconds for which a logout message is accepted after its IssueInstant."""
 
 REQUEST_AGE = 300
-"""Seconds for which a request of ours is good (saml-core 3.7.1, NotOnOrAfter)."""
+"""Seconds for which a request of ours is valid (saml-core 3.7.1, NotOnOrAfter)."""
 
 _ROOTS: dict[Kind, str] = {"SAMLRequest": "LogoutRequest", "SAMLResponse": "LogoutResponse"}
 _PARTIAL = "urn:oasis:names:tc:SAML:2.0:status:PartialLogout"
@@ -74,14 +74,14 @@ _PARTIAL = "urn:oasis:names:tc:SAML:2.0:status:PartialLogout"
 
 @dataclass(frozen=True, slots=True)
 class LogoutRequest:
-    """A provider asks us to end somebody's sessions; proven.
+    """A verified LogoutRequest of a provider.
 
-    :param session_indexes: those that end; none: all of this NameID.
-    :param relay_state: to be handed back.
-    :param binding: ``redirect`` or ``post``, by which it came.
+    :param session_indexes: the sessions to end; none: all of this NameID.
+    :param relay_state: to be returned with the response.
+    :param binding: how it arrived.
     :param issued: unix time.
-    :param ends: unix time at which no node would accept it any more.
-    :param spent: the key under which it is noted as used.
+    :param ends: unix time from which no node accepts it.
+    :param spent: key of the state's record that it was used.
     """
 
     trust: Trust
@@ -95,17 +95,17 @@ class LogoutRequest:
     spent: str
 
     def allow_resend(self, state: StateStore) -> None:
-        """Forget that it was used: nothing came of it, and the provider is asked to send it again."""
+        """Delete the record of its use: the logout failed, and the provider is asked to send it again."""
         with suppress(StateUnavailable):
             state.delete(self.spent)
 
 
 @dataclass(frozen=True, slots=True)
 class LogoutResponse:
-    """A provider says what came of the logout that we have asked it for; proven.
+    """A provider's verified LogoutResponse to a request of ours.
 
-    :param outcome: ``partial`` if another application may still be signed in, ``failed`` if nothing was ended.
-    :param reference: the short name of the request that this answers.
+    :param outcome: ``partial`` if another application may still have a session, ``failed`` if none was ended.
+    :param reference: :func:`~.requests.reference_of` the request that it answers.
     """
 
     trust: Trust
@@ -115,11 +115,11 @@ class LogoutResponse:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """Where the browser carries a message of ours.
+    """A message of ours for the browser to send.
 
-    :param location: for ``redirect`` the whole address, for ``post`` where the form goes.
-    :param fields: of that form.
-    :param reference: of a request: a short name for it, which its answer has too.
+    :param location: for ``redirect`` the whole URL, for ``post`` the action of the form.
+    :param fields: of the form.
+    :param reference: of a request: :func:`~.requests.reference_of` it.
     """
 
     binding: Literal["redirect", "post"]
@@ -130,9 +130,9 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """A logout message as it came.
+    """A parsed, unverified logout message.
 
-    :param query: how it came by the Redirect binding, or ``None``.
+    :param query: of the Redirect binding, else ``None``.
     """
 
     kind: Kind
@@ -151,26 +151,26 @@ def receive(
 ) -> LogoutRequest | LogoutResponse:
     """Validate and consume a logout message (saml-profiles 4.4.4).
 
-    :param kind: the form's field that the message came in; a query says so itself.
-    :param raw_query: of a GET, as it was sent.
-    :param form: of a POST: the message in base64, and ``RelayState`` or nothing.
-    :raises SamlError: whatever is wrong with it.
-    :raises BackendUnavailable: if the state does not answer, or the provider's metadata were never fetched.
+    :param kind: the form field of the message; ignored with a query.
+    :param raw_query: of a GET, not decoded.
+    :param form: of a POST: the message in base64, and ``RelayState`` or empty.
+    :raises SamlError: if any check fails.
+    :raises BackendUnavailable: if the state times out, or the provider's metadata were never fetched.
     """
     try:
         message = _read(kind, raw_query, form or ("", ""))
         trust = _sender(service, message)
         try:
-            root = _proven(message, trust)
+            root = _verified(message, trust)
             if message.kind == "SAMLRequest":
-                # Nobody but the provider has encrypted what is in there: it is signed.
+                # After the signature check, so that only the provider can have encrypted it.
                 decrypt_name_id(root, trust, service.keys.decryption)
             _check(root, service, trust)
             seconds = _last_moment(root, service) - service.clock()
             spent = use_once(state, "saml-logout-message", trust.entity_id, root.get("ID", ""), seconds)
             if message.kind == "SAMLRequest":
-                return _asked(root, message, service, trust, spent)
-            outcome = _answered(root, message, service, trust, state)
+                return _read_request(root, message, service, trust, spent)
+            outcome = _read_outcome(root, message, service, trust, state)
             return LogoutResponse(trust, outcome, reference_of(root.get("InResponseTo", "")))
         except SamlError as error:
             error.provider = trust.name
@@ -182,12 +182,10 @@ def receive(
 
 
 def _read(kind: Kind, raw_query: str | None, form: tuple[str, str]) -> _Message:
-    """Parse the message and check its form: the root that its field is for, IDs that mean one element."""
+    """Parse the message and check its root element and IDs."""
     query = None if raw_query is None else read_query(raw_query)
     if query is None:
-        xml, relay_state = decode(form[0]), form[1]
-        if len(relay_state) > LONGEST_RELAY_STATE:
-            raise SamlError(Fault.TOO_LARGE, f"RelayState has {len(relay_state)} characters")
+        xml, relay_state = decode(form[0]), check_relay_state(form[1])
     else:
         kind, xml, relay_state = query.kind, query.xml, query.relay_state
     root = parse(xml, LIMITS)
@@ -199,27 +197,29 @@ def _read(kind: Kind, raw_query: str | None, form: tuple[str, str]) -> _Message:
 
 
 def _sender(service: ServiceProvider, message: _Message) -> Trust:
-    """Return the provider of this contact center that the message says it comes from: for its keys to show."""
+    """Return the provider that the message claims as its issuer. The signature is checked later."""
     claimed = _issuer(message.root)
     found = trusts_named(service.providers.values(), claimed)
     if len(found) != 1:
-        raise SamlError(Fault.ISSUER, f"{len(found)} providers of {service.contact_center} are {claimed!r}, not one")
+        raise SamlError(
+            Fault.ISSUER, f"{len(found)} providers of {service.contact_center} have the entity ID {claimed!r}, not one"
+        )
     return found[0]
 
 
 def _issuer(root: etree._Element) -> str:
     found = root.findall(f"{{{SAML}}}Issuer")
     if len(found) != 1 or found[0].get("Format", ENTITY) != ENTITY:
-        raise SamlError(Fault.ISSUER, f"{len(found)} Issuer elements, not one that names an entity")
+        raise SamlError(Fault.ISSUER, f"{len(found)} Issuer elements, not one with the format entity")
     return text_of(found[0])
 
 
-def _proven(message: _Message, trust: Trust) -> etree._Element:
-    """Check the signature; return the message as the signature covers it."""
+def _verified(message: _Message, trust: Trust) -> etree._Element:
+    """Check the signature and return the signed message."""
     signatures = [element for element in message.root.iter() if local_name(element) == "Signature"]
     if message.query is not None:
         if signatures:
-            # saml-bindings 3.4.4.1: it must have been removed, and it would vouch for nothing here.
+            # saml-bindings 3.4.4.1: it must be removed. The query is signed instead.
             raise SamlError(Fault.SIGNATURE_FORM, "a Signature inside a message of the Redirect binding")
         message.query.verify(trust.keys, allow_sha1=trust.settings.allow_sha1)
         return message.root
@@ -227,7 +227,7 @@ def _proven(message: _Message, trust: Trust) -> etree._Element:
         raise SamlError(Fault.NOT_SIGNED, "the message is not signed: let the provider sign logout messages")
     (signature, *more) = signatures
     if more or signature.tag != f"{{{DS}}}Signature" or signature.getparent() is not message.root:
-        raise SamlError(Fault.SIGNATURE_FORM, "not exactly one Signature, which is a child of the message")
+        raise SamlError(Fault.SIGNATURE_FORM, "not exactly one Signature as a child of the message")
     check_place(signature)
     form = read_form(signature, message.root)
     refuse_weak(form, trust)
@@ -236,7 +236,7 @@ def _proven(message: _Message, trust: Trust) -> etree._Element:
 
 
 def _check(root: etree._Element, service: ServiceProvider, trust: Trust) -> None:
-    """Check a proven message against the schema, us and the clock (saml-core 3.2.1, 3.2.2, 3.7.1)."""
+    """Check a verified message against the schema, our address and the clock (saml-core 3.2.1, 3.2.2, 3.7.1)."""
     if not protocol_schema().validate(root):
         raise SamlError(Fault.SCHEMA, "the message is not valid against saml-schema-protocol-2.0")
     if _issuer(root) != trust.entity_id:
@@ -255,7 +255,7 @@ def _check(root: etree._Element, service: ServiceProvider, trust: Trust) -> None
 
 
 def _end(root: etree._Element) -> float:
-    """Return when the message ends: by its own word, but not later than it would have without one."""
+    """Return when the message ends: ``LONGEST_AGE`` after it was issued, or earlier if it says so."""
     oldest = instant_of(root, "IssueInstant") + LONGEST_AGE
     if root.get("NotOnOrAfter") is None:
         return oldest
@@ -263,16 +263,16 @@ def _end(root: etree._Element) -> float:
 
 
 def _last_moment(root: etree._Element, service: ServiceProvider) -> float:
-    # Our clock may be as far ahead as another node's is behind.
+    # Our clock may be one skew ahead, and another node's one skew behind.
     return _end(root) + 2 * service.clock_skew
 
 
-def _asked(
+def _read_request(
     root: etree._Element, message: _Message, service: ServiceProvider, trust: Trust, spent: str
 ) -> LogoutRequest:
     name_id = root.find(f"{{{SAML}}}NameID")
     if name_id is None:
-        raise SamlError(Fault.NAME_ID, "the request names nobody by a NameID")
+        raise SamlError(Fault.NAME_ID, "the request has no NameID")
     return LogoutRequest(
         trust=trust,
         request_id=root.get("ID", ""),
@@ -286,10 +286,10 @@ def _asked(
     )
 
 
-def _answered(
+def _read_outcome(
     root: etree._Element, message: _Message, service: ServiceProvider, trust: Trust, state: StateStore
 ) -> Outcome:
-    """Return how the logout ended that this answers, which must be one of ours (saml-core 3.2.2)."""
+    """Consume the request that a response answers and return the outcome (saml-core 3.2.2)."""
     _take_request(service, trust, state, root.get("InResponseTo", ""), message.relay_state)
     codes = [code.get("Value", "") for code in root.iter(f"{{{SAMLP}}}StatusCode")]
     if _PARTIAL in codes[:2]:
@@ -298,36 +298,36 @@ def _answered(
 
 
 def _take_request(service: ServiceProvider, trust: Trust, state: StateStore, request_id: str, relay_state: str) -> None:
-    """Take away the request that a provider says it answers.
+    """Delete the stored request that a response answers.
 
-    :raises SamlError: unless it is one of ours to this provider, not answered yet, with the RelayState that went along.
+    :raises SamlError: unless it is a pending request of ours to this provider, with the same RelayState.
     """
     found: Any = state.get(_request_key(request_id)) if request_id else None
     if found is None:
-        raise SamlError(Fault.IN_RESPONSE_TO, f"no logout that was begun here has the id {request_id!r}")
+        raise SamlError(Fault.IN_RESPONSE_TO, f"no pending logout has the request ID {request_id!r}")
     if (found["contact_center"], found["provider"]) != (service.contact_center, trust.name):
         raise SamlError(
             Fault.OTHER_CONTACT_CENTER,
-            f"the logout was begun with {found['provider']} of {found['contact_center']}, not with {trust.name} of "
+            f"the logout began with {found['provider']} of {found['contact_center']}, not with {trust.name} of "
             f"{service.contact_center}",
         )
     if not hmac.compare_digest(digest(relay_state), found["relay_state_hash"]):
-        raise SamlError(Fault.RELAY_STATE, "RelayState is not the one that went with the request")
+        raise SamlError(Fault.RELAY_STATE, "RelayState does not match the request")
     if state.take(_request_key(request_id)) is None:
-        raise SamlError(Fault.REPLAYED, f"logout {request_id!r} has been answered before")
+        raise SamlError(Fault.REPLAYED, f"logout {request_id!r} was already answered")
 
 
 def can_log_out(service: ServiceProvider, trust: Trust, session: LoginSession) -> bool:
-    """Tell whether the provider can be asked to end its session too: it offers that, and we are able to sign."""
+    """Return whether the provider offers single logout and we have a key to sign the request."""
     offered = trust.settings.single_logout and bool(trust.metadata.single_logout)
     return offered and service.keys.signing is not None and bool(session.name_id)
 
 
 def begin_logout(service: ServiceProvider, trust: Trust, state: StateStore, session: LoginSession) -> Outgoing:
-    """Make a LogoutRequest for the provider that has vouched for a session, and keep what its answer must match.
+    """Make a LogoutRequest for the provider of a session, and store what the response must match.
 
-    :param session: one that :func:`can_log_out` is true of; it has ended here.
-    :raises StateUnavailable: if it cannot be kept.
+    :param session: already ended here; :func:`can_log_out` is true for it.
+    :raises StateUnavailable: if it cannot be stored.
     """
     name_id = NameId.of_text(session.name_id)
     built = OneLogin_Saml2_Logout_Request(
@@ -341,7 +341,7 @@ def begin_logout(service: ServiceProvider, trust: Trust, state: StateStore, sess
     root = _parsed(built.get_xml())
     named = root.find(f"{{{SAML}}}NameID")
     if named is not None and not name_id.format:
-        # python3-saml fills in the format that our metadata ask for; the provider has used none.
+        # python3-saml adds the format of our metadata, but the provider used none.
         named.attrib.pop("Format", None)
     root.set("NotOnOrAfter", as_instant(service.clock() + REQUEST_AGE))
     relay_state = secrets.token_urlsafe(32)
@@ -357,9 +357,9 @@ def begin_logout(service: ServiceProvider, trust: Trust, state: StateStore, sess
 
 
 def answer(service: ServiceProvider, asked: LogoutRequest) -> Outgoing | None:
-    """Make the answer to a provider's request: all it has asked for is done.
+    """Make the LogoutResponse (Success) to a provider's request.
 
-    :returns: ``None`` where nothing can be answered: the provider has no address for it, or we have no key.
+    :returns: ``None`` if the provider has no address for it, or we have no signing key.
     """
     if service.keys.signing is None or not asked.trust.metadata.single_logout:
         return None
@@ -405,12 +405,12 @@ def _request_key(request_id: str) -> str:
 
 
 def note_logout(state: StateStore, service: ServiceProvider, asked: LogoutRequest, login_window: float) -> None:
-    """Keep whom a provider's request logs out, until no login of theirs from before can be on its way.
+    """Record which user a provider's request logs out, until no earlier login of theirs can still be pending.
 
-    Each request has a note of its own, so that of two at the same moment neither overwrites the other's.
+    Each request has its own record, so that parallel requests do not overwrite each other.
 
-    :param login_window: seconds from an accepted assertion to its login session.
-    :raises StateUnavailable: if that cannot be kept.
+    :param login_window: longest time in seconds from an accepted assertion to its login session.
+    :raises StateUnavailable: if it cannot be stored.
     """
     named = (service.contact_center, asked.trust.name, asked.name_id.text)
     lifetime = max(asked.ends - service.clock(), 0.0) + login_window
@@ -419,12 +419,12 @@ def note_logout(state: StateStore, service: ServiceProvider, asked: LogoutReques
 
 
 def check_not_logged_out(state: StateStore, service: ServiceProvider, login: Login) -> None:
-    """Make sure that the provider has not logged this login out meanwhile.
+    """Check that the provider did not log this user out while the login was pending.
 
-    The two are told apart by the provider's own clock: what it has said after its request is a new login.
+    Times of the provider's clock are compared: an assertion issued after the request is a new login.
 
-    :raises SamlError: if it has.
-    :raises StateUnavailable: if nobody can tell.
+    :raises SamlError: if it did.
+    :raises StateUnavailable: if the state cannot be read.
     """
     if not login.name_id:
         return
@@ -435,7 +435,7 @@ def check_not_logged_out(state: StateStore, service: ServiceProvider, login: Log
         if not noted["session_indexes"] or login.session_index in noted["session_indexes"]:
             raise SamlError(
                 Fault.LOGGED_OUT,
-                "the provider has logged this user out before the login came to its end",
+                "the provider logged this user out before the login was complete",
                 provider=login.provider,
             )
 

@@ -1,4 +1,4 @@
-"""A provider's metadata: read with distrust, and of signed ones nothing but what the signature covers."""
+"""Parse the metadata of identity providers. If a signer is pinned, only signed bytes are read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIMITS = Limits(size=10 * 1024 * 1024, depth=32, elements=200_000, attributes=64
 REDIRECT = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect"
 POST = "urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST"
 BINDINGS: Mapping[str, str] = MappingProxyType({"redirect": REDIRECT, "post": POST})
-"""The bindings we speak, by the names that the configuration has for them."""
+"""URIs of the supported bindings, by their names in the configuration."""
 
 _ENTITY = f"{{{MD}}}EntityDescriptor"
 _ENTITIES = f"{{{MD}}}EntitiesDescriptor"
@@ -41,10 +41,10 @@ _ROLE = f"{{{MD}}}IDPSSODescriptor"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where messages of one service and one binding go.
+    """The addresses of one service by one binding.
 
-    :param location: requests.
-    :param response_location: answers (saml-metadata 2.2.2, ResponseLocation, else Location).
+    :param location: of requests.
+    :param response_location: of responses (saml-metadata 2.2.2: ResponseLocation, else Location).
     """
 
     location: str
@@ -53,13 +53,13 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ProviderMetadata:
-    """What an identity provider says of itself.
+    """The metadata of one identity provider.
 
-    :param single_sign_on: by ``"redirect"`` and ``"post"``, at least one of the two; ``single_logout`` likewise,
-        perhaps none.
-    :param certificates: its signing certificates in DER; while it rolls over there are several.
-    :param valid_until: unix time, or ``None``: for good.
-    :param wants_signed_requests: it answers signed AuthnRequests only (saml-metadata 2.4.3).
+    :param single_sign_on: endpoints by ``"redirect"`` and ``"post"``, at least one.
+    :param single_logout: likewise, perhaps none.
+    :param certificates: signing certificates in DER; several during key rollover.
+    :param valid_until: unix time, or ``None``: no end.
+    :param wants_signed_requests: WantAuthnRequestsSigned (saml-metadata 2.4.3).
     """
 
     entity_id: str
@@ -71,10 +71,7 @@ class ProviderMetadata:
 
 
 class MetadataRefused(GenesysAuthError):
-    """Metadata that cannot be fetched or used; the text says why.
-
-    Text out of the document is cut and stripped of control characters.
-    """
+    """Metadata cannot be fetched or used. Text from the document is shortened and made printable."""
 
     def __init__(self, finding: str) -> None:
         super().__init__(printable(finding))
@@ -83,15 +80,15 @@ class MetadataRefused(GenesysAuthError):
 def parse_metadata(
     data: bytes, *, entity_id: str, now: float, signer: bytes | None = None, must_end: bool = False
 ) -> ProviderMetadata:
-    """Read one identity provider from metadata, which may be an aggregate of many.
+    """Read one identity provider from metadata, which may be an aggregate.
 
-    :param entity_id: which one; may be empty where there is only one.
+    :param entity_id: of the provider; may be empty if there is only one.
     :param now: unix time.
-    :param signer: the certificate, in DER, whose key must have signed the root (saml-metadata 3); then only what
-        the signature covers is read.
-    :param must_end: refuse what is valid for good: whoever carries it here could carry an old one, with keys that
-        were taken back, for ever (saml-metadata 2.3.2, validUntil).
-    :raises MetadataRefused: if they cannot be used.
+    :param signer: certificate, in DER, whose key must have signed the root (saml-metadata 3). Then only signed bytes
+        are read.
+    :param must_end: refuse metadata without validUntil (saml-metadata 2.3.2). Over plain http, an attacker could
+        otherwise replay old metadata with revoked keys for ever.
+    :raises MetadataRefused: if the metadata cannot be used.
     """
     try:
         root = parse(data, LIMITS, skip_comments=True)
@@ -107,15 +104,15 @@ def parse_metadata(
             wants_signed_requests=role.get("WantAuthnRequestsSigned", "").strip() in {"true", "1"},
         )
     except MalformedXml as error:
-        raise MetadataRefused(f"what is there is no XML: {error}") from error
+        raise MetadataRefused(f"the document is not XML: {error}") from error
     except ForbiddenXml as error:
-        raise MetadataRefused(f"metadata may not have {error}") from error
+        raise MetadataRefused(f"metadata must not have {error}") from error
     except ValueError as error:
         raise MetadataRefused(str(error)) from error
 
 
 def bytes_of(path: Path) -> bytes:
-    """Return what a metadata file holds, read no further than the limit.
+    """Read a metadata file, up to one byte more than the limit.
 
     :raises MetadataRefused: if it cannot be read.
     """
@@ -127,26 +124,26 @@ def bytes_of(path: Path) -> bytes:
 
 
 def _covered_by(signer: bytes, root: etree._Element) -> etree._Element:
-    """Return the root as its signature covers it.
+    """Verify the signature of the root and return the signed root.
 
-    A signature further inside, of one entity of an aggregate, says nothing of the rest and is not looked at.
+    Signatures of single entities in an aggregate are ignored: they do not protect the rest.
     """
     signatures = root.findall(f"{{{DS}}}Signature")
     if len(signatures) != 1 or not root.get("ID"):
-        raise ValueError("the root is not signed, as metadata_certificate asks")
+        raise ValueError("the root is not signed, and metadata_certificate is set")
     try:
         form = read_form(signatures[0], root)
         if form.weak:
-            raise SamlError(Fault.ALGORITHM, "it is made with SHA-1")
+            raise SamlError(Fault.ALGORITHM, "it uses SHA-1")
         check_signature(form, (load_key(signer),))
         return covered(form)
     except (SamlError, xmlsec.Error) as error:
-        raise ValueError(f"the signature is not that of metadata_certificate ({error})") from error
+        raise ValueError(f"the signature does not match metadata_certificate ({error})") from error
 
 
 def _choose(root: etree._Element, entity_id: str) -> tuple[etree._Element, etree._Element]:
     if root.tag not in {_ENTITY, _ENTITIES}:
-        raise ValueError("what is there is no SAML metadata: neither EntityDescriptor nor EntitiesDescriptor")
+        raise ValueError("the document is not SAML metadata: neither EntityDescriptor nor EntitiesDescriptor")
     found = [
         (entity, role)
         for entity in _entities(root)
@@ -155,14 +152,14 @@ def _choose(root: etree._Element, entity_id: str) -> tuple[etree._Element, etree
     ]
     names = [entity.get("entityID", "") for entity, _ in found]
     if not found:
-        raise ValueError("the document names no SAML 2.0 identity provider (IDPSSODescriptor)")
+        raise ValueError("the document has no SAML 2.0 identity provider (IDPSSODescriptor)")
     if entity_id:
         found = [(entity, role) for entity, role in found if entity.get("entityID") == entity_id]
         if not found:
-            raise ValueError(f"the document does not name {entity_id!r}; it names {', '.join(names[:5])}")
+            raise ValueError(f"the document does not have {entity_id!r}; it has {', '.join(names[:5])}")
     if len(found) > 1:
         raise ValueError(
-            f"the document names {len(found)} identity providers ({', '.join(names[:5])}): set entity_id to one of them"
+            f"the document has {len(found)} identity providers ({', '.join(names[:5])}): set entity_id to one of them"
         )
     if not found[0][0].get("entityID"):
         raise ValueError("the identity provider has no entityID")
@@ -170,7 +167,7 @@ def _choose(root: etree._Element, entity_id: str) -> tuple[etree._Element, etree
 
 
 def _entities(root: etree._Element) -> Iterator[etree._Element]:
-    """Yield the entities that the document is about, not what one of them has in its Extensions (saml-metadata 2.3)."""
+    """Yield the entities of the document, but not those inside Extensions (saml-metadata 2.3)."""
     if root.tag == _ENTITY:
         yield root
     elif root.tag == _ENTITIES:
@@ -186,7 +183,7 @@ def _single_sign_on(role: etree._Element) -> dict[str, Endpoint]:
 
 
 def _endpoints(role: etree._Element, service: str) -> dict[str, Endpoint]:
-    """Return the first endpoint of each binding we speak."""
+    """Return the first endpoint of each supported binding."""
     found: dict[str, Endpoint] = {}
     for element in role.findall(f"{{{MD}}}{service}"):
         for name, binding in BINDINGS.items():
@@ -197,15 +194,15 @@ def _endpoints(role: etree._Element, service: str) -> dict[str, Endpoint]:
 
 
 def web_address(address: str) -> str:
-    """Return an endpoint that a browser may be sent to: nothing but http(s), no credentials, nothing unprintable.
+    """Check that an endpoint is an http(s) URL without credentials, fragment or unprintable characters.
 
-    :raises ValueError: if it is none.
+    :raises ValueError: if it is not.
     """
     parts = urlsplit(address)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None or "#" in address:
-        raise ValueError(f"endpoint {address[:200]!r} is no http(s) address")
+        raise ValueError(f"endpoint {address[:200]!r} is not an http(s) URL")
     if any(not character.isascii() or not character.isprintable() or character in ' "<>\\' for character in address):
-        raise ValueError(f"endpoint {address[:200]!r} has characters that an address may not have")
+        raise ValueError(f"endpoint {address[:200]!r} has characters that are not allowed in a URL")
     return address
 
 
@@ -228,14 +225,16 @@ def _signing_certificates(role: etree._Element) -> Iterator[bytes]:
 
 
 def _valid_until(role: etree._Element, now: float, must_end: bool) -> float | None:
-    """Return the earliest end of the role and all that it stands in (saml-metadata 2.3.1, 2.3.2, 2.4.1)."""
+    """Return the earliest validUntil of the role and the elements around it (saml-metadata 2.3.1, 2.3.2, 2.4.1)."""
     ends = [
         instant(element.get("validUntil", ""))
         for element in (role, *role.iterancestors())
         if element.get("validUntil") is not None
     ]
     if not ends and must_end:
-        raise ValueError("metadata by plain http need a validUntil: without one old ones could be played back for ever")
+        raise ValueError(
+            "metadata by plain http need a validUntil; without it, old metadata could be replayed for ever"
+        )
     if not ends:
         return None
     if now >= min(ends):

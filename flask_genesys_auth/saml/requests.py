@@ -1,4 +1,4 @@
-"""The login on its way: the AuthnRequest, whom the answer is about, and what is kept of both in the state meanwhile."""
+"""Pending logins: the AuthnRequest, the result of a response, and their records in the state."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ _LONGEST_HINT = 255
 
 
 def digest(secret: str) -> str:
-    """Return the form in which a one-time secret is kept on the server."""
+    """Return the SHA-256 under which a one-time secret is stored."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class PendingLogin:
-    """A login that was begun, as the state keeps it.
+    """A login that began here, as stored in the state.
 
-    :param request_id: the AuthnRequest's ID.
-    :param return_to: a local path, to which the browser comes back.
-    :param nonce_hash: :func:`digest` of what the browser that began it keeps in its session.
-    :param relay_state_hash: :func:`digest` of the opaque RelayState that went along.
-    :param passive: the provider was asked not to ask the user anything (saml-core 3.4.1).
-    :param forced_at: unix time at which it was asked to authenticate the user anew, or ``None``.
+    :param request_id: ID of the AuthnRequest.
+    :param return_to: the local path that the browser returns to.
+    :param nonce_hash: :func:`digest` of the nonce in the session of the browser that began the login.
+    :param relay_state_hash: :func:`digest` of the RelayState that was sent.
+    :param passive: the request had ``IsPassive`` (saml-core 3.4.1).
+    :param forced_at: unix time of a request with ``ForceAuthn``, or ``None``.
     """
 
     request_id: str
@@ -64,21 +64,21 @@ class PendingLogin:
     forced_at: float | None = None
 
     def made_with(self, relay_state: str) -> bool:
-        """Tell whether this RelayState is the one that went along."""
+        """Return whether this RelayState was sent with the request."""
         return hmac.compare_digest(digest(relay_state), self.relay_state_hash)
 
     def begun_by(self, nonce: str) -> bool:
-        """Tell whether the browser that keeps this nonce began the login."""
+        """Return whether the browser with this nonce began the login."""
         return hmac.compare_digest(digest(nonce), self.nonce_hash)
 
 
 @dataclass(frozen=True, slots=True)
 class NameId:
-    """A NameID in its one form: what goes without saying is empty, so that equal ones are equal (saml-core 2.2.2).
+    """A NameID (saml-core 2.2.2) in canonical form: default values are empty, so that equal names compare equal.
 
-    :param format: empty where it is unspecified.
-    :param qualifier: the provider's name space; empty where it is the provider itself (saml-core 8.3.7).
-    :param sp_qualifier: ours; empty where it is us.
+    :param format: empty if unspecified.
+    :param qualifier: NameQualifier; empty if it is the provider's entity ID (saml-core 8.3.7).
+    :param sp_qualifier: SPNameQualifier; empty if it is our entity ID.
     """
 
     value: str
@@ -88,10 +88,11 @@ class NameId:
 
     @classmethod
     def read(cls, element: etree._Element, *, provider: str, ours: str) -> NameId:
-        """Return the NameID that an element is.
+        """Read a NameID element.
 
-        :param provider: the provider's entity id, and ``ours`` our own.
-        :raises ForbiddenXml: if it holds more than text.
+        :param provider: entity ID of the provider.
+        :param ours: our entity ID.
+        :raises ForbiddenXml: if the element has children.
         """
         format_ = element.get("Format", "")
         qualifier, sp_qualifier = element.get("NameQualifier", ""), element.get("SPNameQualifier", "")
@@ -104,31 +105,31 @@ class NameId:
 
     @classmethod
     def of_text(cls, text: str) -> NameId:
-        """Return the NameID that :attr:`text` was made of.
+        """Return the NameID with this :attr:`text`.
 
-        :raises ValueError: if it is none.
+        :raises ValueError: if there is none.
         """
         parts = json.loads(text)
         if not isinstance(parts, list) or len(parts) != 4 or not all(isinstance(part, str) for part in parts):
-            raise ValueError("no NameID")
+            raise ValueError("not a NameID")
         return cls(*parts)
 
     @property
     def text(self) -> str:
-        """All of it in one text, by which login sessions are kept and found."""
+        """All fields in one text, the key of login sessions."""
         parts = (self.value, self.format, self.qualifier, self.sp_qualifier)
         return json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Whom the provider has authenticated, bound to us.
+    """The authenticated user of a response that passed every check.
 
-    :param subject: the value that an account's linked identity carries.
-    :param name_id: the NameID as :attr:`NameId.text`, or empty;
-        ``session_index`` the provider's name of its own session.
-    :param not_on_or_after: unix time at which the provider says the session ends, the skew added, or ``None``.
-    :param attributes: what else it says of the person, by our names (``first_name``, ``groups``, ...).
+    :param subject: the value that is compared with an account's linked identity.
+    :param name_id: the NameID as :attr:`NameId.text`, or empty.
+    :param session_index: the provider's name of its session.
+    :param not_on_or_after: unix time at which the provider's session ends, with the skew added, or ``None``.
+    :param attributes: configured attributes by our names (``first_name``, ``groups``, ...).
     :param issued: unix time of the assertion, by the provider's clock.
     """
 
@@ -143,10 +144,10 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """A login on its way from the provider's answer to the browser that ends it, as the state keeps it.
+    """A verified login that waits for the browser to return, as stored in the state.
 
-    :param return_to: a local path, to which the browser comes back.
-    :param pending: the login that was begun; ``None`` if nobody asked, so that the user has to be asked now.
+    :param return_to: the local path that the browser returns to.
+    :param pending: the login that began here; ``None`` for an unsolicited one, which the user must confirm.
     """
 
     login: Login
@@ -157,11 +158,11 @@ class Proven:
 
 @dataclass(frozen=True, slots=True)
 class BegunLogin:
-    """What the browser is told.
+    """How the browser takes the AuthnRequest to the provider.
 
-    :param location: where to go: the provider, with the AuthnRequest in its query or in ``fields``.
-    :param reference: names the login in the browser's session, beside ``nonce``.
-    :param fields: those of the form to be posted there; none where the browser is simply sent there.
+    :param location: URL of the provider, with the request in its query or in ``fields``.
+    :param reference: key of ``nonce`` in the browser's session.
+    :param fields: of the form to post; none for a redirect.
     """
 
     location: str = field(repr=False)
@@ -171,7 +172,7 @@ class BegunLogin:
 
 
 def reference_of(request_id: str) -> str:
-    """Return the short name of a login in the browser's session."""
+    """Return a short name of a request, safe to show and to log."""
     return digest(request_id)[:16]
 
 
@@ -185,14 +186,14 @@ def begin_login(
     passive: bool = False,
     login_hint: str = "",
 ) -> BegunLogin:
-    """Make an AuthnRequest (saml-bindings 3.4 or 3.5) and keep what its answer will be compared with.
+    """Make an AuthnRequest (saml-bindings 3.4 or 3.5) and store what its response must match.
 
-    :param trust: the provider that is to answer; its configuration names the binding.
-    :param return_to: a local path that has been validated.
-    :param force_authn: ask the provider to authenticate the user anew (saml-core 3.4.1).
-    :param passive: ask the provider not to ask the user anything (``IsPassive``).
-    :param login_hint: whom the provider is to authenticate, as the browser said; dropped if it cannot be a name.
-    :raises StateUnavailable: if it cannot be kept.
+    :param trust: the provider; its configuration selects the binding.
+    :param return_to: a validated local path.
+    :param force_authn: set ``ForceAuthn``: the provider must authenticate the user again (saml-core 3.4.1).
+    :param passive: set ``IsPassive``: the provider must not interact with the user.
+    :param login_hint: untrusted name of the user, sent as the subject; dropped if it is too long or not printable.
+    :raises StateUnavailable: if it cannot be stored.
     """
     force_authn = force_authn or trust.settings.force_authn
     request = OneLogin_Saml2_Authn_Request(
@@ -222,24 +223,25 @@ def begin_login(
 
 
 def find_login(state: StateStore, request_id: str) -> PendingLogin | None:
-    """Return the login that was begun with this AuthnRequest, or ``None``: never begun, finished, or too long ago."""
+    """Return the pending login of an AuthnRequest, or ``None`` if it is unknown, finished or expired."""
     stored: Any = state.get(_key(request_id)) if request_id else None
     return PendingLogin(**stored) if stored else None
 
 
 def finish_login(state: StateStore, pending: PendingLogin) -> bool:
-    """Take the login away: one answer to each request. Tell whether it was still there."""
+    """Delete a pending login; return whether it still existed. A request has one answer."""
     return state.take(_key(pending.request_id)) is not None
 
 
 def use_once(state: StateStore, kind: UsedMessage, provider: str, identifier: str, seconds: float) -> str:
-    """Let a message be used once: record its id until no node could accept it any more.
+    """Record the ID of a message so that it cannot be replayed.
 
-    :param provider: its entity id.
-    :param identifier: the message's ID.
+    :param provider: entity ID of the provider.
+    :param identifier: ID of the message.
+    :param seconds: until no node accepts the message.
     :returns: the key of the record.
-    :raises SamlError: if it was used before.
-    :raises StateUnavailable: if that cannot be told.
+    :raises SamlError: if the message was used before.
+    :raises StateUnavailable: if the state cannot record it.
     """
     key = f"{kind}:{digest(f'{len(provider)}:{provider}{identifier}')}"
     if not state.add(key, True, max(seconds, 1.0)):
@@ -248,11 +250,10 @@ def use_once(state: StateStore, kind: UsedMessage, provider: str, identifier: st
 
 
 def keep_proven(state: StateStore, proven: Proven, lifetime: float, kind: Kind = "code") -> str:
-    """Keep a proven login until a browser brings it to its end; return the one-time secret for it, of 256 bits.
+    """Store a verified login until the browser returns; return its one-time secret of 256 bits.
 
     :param lifetime: seconds.
-    :param kind: a ``code`` that an address carries, or a ``ticket`` that the user's consent carries: neither is
-        good for the other.
+    :param kind: ``code``, sent in a URL, or ``ticket``, sent when the user confirms. They are not interchangeable.
     """
     secret = secrets.token_urlsafe(32)
     pending = None if proven.pending is None else _kept(proven.pending)
@@ -262,7 +263,7 @@ def keep_proven(state: StateStore, proven: Proven, lifetime: float, kind: Kind =
 
 
 def take_proven(state: StateStore, secret: str, kind: Kind = "code") -> Proven | None:
-    """Return what is kept under this secret and forget it: it is good once, whoever brings it."""
+    """Return and delete the login that is stored under a one-time secret."""
     kept: Any = state.take(f"saml-{kind}:{digest(secret)}")
     if not kept:
         return None
@@ -276,7 +277,7 @@ def take_proven(state: StateStore, secret: str, kind: Kind = "code") -> Proven |
 
 
 def _kept(value: Login | PendingLogin | Proven) -> dict[str, Any]:
-    """Return the fields as they are: ``asdict`` would copy what is in them, all the way down."""
+    """Return the fields without ``asdict``, which would copy them recursively."""
     return {each.name: getattr(value, each.name) for each in fields(value)}
 
 
@@ -290,6 +291,6 @@ def _key(request_id: str) -> str:
 
 
 def _hint(given: str) -> str:
-    """Return a login hint as it may stand in XML, for python3-saml pastes it in as it is; or nothing."""
+    """Escape a login hint, which python3-saml writes into XML as it is. Return empty if it is not a name."""
     hint = given.strip()
     return escape(hint) if hint.isprintable() and len(hint) <= _LONGEST_HINT else ""

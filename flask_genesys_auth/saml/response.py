@@ -1,12 +1,21 @@
-"""A provider's answer to a login: admitted by the gate, verified, and bound to us, in this order.
+"""Validate a ``SAMLResponse``: start reading here.
 
-- :func:`~.gate.admit`: the message has the one form that is allowed. Nothing is computed, fetched or looked up yet.
-- :func:`~.verify.verify`: a configured key of the provider signed it; it is decrypted if need be, and from here on
-  only what the signature covers is read.
-- :func:`~.binding.bind`: it is meant for us, for this request and for this moment, and comes for the first time.
-- :func:`cross_check`, where ``cross_check`` is set: python3-saml accepts it too.
+The message is hostile until it is verified. :func:`consume` passes it through these steps, in this order, and each step
+raises :class:`~.errors.SamlError`:
 
-The caller (``web``) keeps the result under a one-time code, and makes the login session when the browser brings it.
+1. :func:`~.gate.admit` decodes and parses the message, and checks sizes, structure and algorithms against allow-lists.
+   Nothing in the message is computed, fetched or inflated without bound.
+2. ``InResponseTo`` finds the stored request, which names the identity provider. A message without a request needs a
+   provider with ``allow_unsolicited``. Both values are unsigned: they select what the next steps compare with.
+3. :func:`~.verify.verify` decrypts the assertion if it is encrypted, and checks every signature with the provider's
+   configured keys. From here on only signed bytes are read.
+4. :func:`~.binding.bind` compares the signed values with the request, the provider, our own addresses and the clock. It
+   records the assertion's ID, so that the same assertion is not accepted twice.
+5. :func:`cross_check` also asks python3-saml, where ``cross_check`` is configured.
+6. The stored request is deleted: one request has one answer.
+
+``web`` keeps the result under a one-time code. The login session starts when the browser that began the login returns
+that code.
 """
 
 from __future__ import annotations
@@ -37,10 +46,10 @@ NO_PASSIVE = "urn:oasis:names:tc:SAML:2.0:status:NoPassive"
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A response that was admitted, verified and bound.
+    """A response that passed every check.
 
-    :param pending: the login that it answers; ``None`` if it is unsolicited.
-    :param relay_state: as it came; with a pending login it is ours or empty.
+    :param pending: the login that it answers; ``None`` for an unsolicited response.
+    :param relay_state: as received. With a pending login it is our own value or empty.
     """
 
     pending: PendingLogin | None
@@ -51,10 +60,10 @@ class Received:
 def consume(service: ServiceProvider, state: StateStore, encoded: str, relay_state: str) -> Received:
     """Validate and consume a ``SAMLResponse`` of the POST binding (saml-profiles 4.1.4.5).
 
-    :param encoded: base64, as the form carried it.
+    :param encoded: the form field, in base64.
     :param relay_state: the form's ``RelayState``, or empty.
-    :raises SamlError: whatever is wrong with it.
-    :raises BackendUnavailable: if the state does not answer, or the provider's metadata were never fetched.
+    :raises SamlError: if any check fails.
+    :raises BackendUnavailable: if the state times out, or the provider's metadata were never fetched.
     """
     message = admit(encoded)
     pending = _pending(service, state, message, relay_state) if message.in_response_to else None
@@ -66,7 +75,7 @@ def consume(service: ServiceProvider, state: StateStore, encoded: str, relay_sta
             name_id = NameId.of_text(login.name_id).value if login.name_id else ""
             cross_check(service, trust, encoded, pending.request_id if pending else None, name_id)
         if pending is not None and not finish_login(state, pending):
-            raise SamlError(Fault.REPLAYED, f"request {pending.request_id!r} has been answered before")
+            raise SamlError(Fault.REPLAYED, f"request {pending.request_id!r} was already answered")
     except SamlError as error:
         error.provider, error.asked = trust.name, pending is not None
         raise
@@ -74,12 +83,12 @@ def consume(service: ServiceProvider, state: StateStore, encoded: str, relay_sta
 
 
 def declined(service: ServiceProvider, state: StateStore, error: StatusRefused, relay_state: str) -> str | None:
-    """Return where a browser goes on whose provider would have had to ask the user and was told not to.
+    """Finish a passive login that the provider answered with ``NoPassive``.
 
-    Nothing of such an answer need be signed (saml-core 3.2.2.2): the RelayState shows that it comes from where the
-    request went, and all it can do is to end that request.
+    The provider need not sign this answer (saml-core 3.2.2.2). RelayState shows that the sender received our request,
+    and the answer can only end that request.
 
-    :returns: the local path where the login began, or ``None`` if this is no such answer.
+    :returns: the local path where the login began, or ``None`` for any other answer.
     """
     pending = find_login(state, error.in_response_to) if NO_PASSIVE in error.codes else None
     if pending is None or not pending.passive or pending.contact_center != service.contact_center:
@@ -90,26 +99,23 @@ def declined(service: ServiceProvider, state: StateStore, error: StatusRefused, 
 
 
 def _pending(service: ServiceProvider, state: StateStore, message: Admitted, relay_state: str) -> PendingLogin:
-    """Return the login that the message says it answers, if it was begun here and with this RelayState."""
+    """Return the stored login that the message claims to answer, if RelayState matches."""
     pending = find_login(state, message.in_response_to)
     if pending is None:
-        raise SamlError(Fault.UNSOLICITED, f"no login that was begun here has the id {message.in_response_to!r}")
+        raise SamlError(Fault.UNSOLICITED, f"no pending login has the request ID {message.in_response_to!r}")
     if relay_state and not pending.made_with(relay_state):
-        raise SamlError(Fault.RELAY_STATE, "RelayState is not the one that went with the request")
+        raise SamlError(Fault.RELAY_STATE, "RelayState does not match the request")
     if pending.contact_center != service.contact_center or pending.provider not in service.providers:
         raise SamlError(
             Fault.OTHER_CONTACT_CENTER,
-            f"the login was begun with {pending.provider} of {pending.contact_center}, which is no provider of "
+            f"the login began with {pending.provider} of {pending.contact_center}, which is not a provider of "
             f"{service.contact_center}",
         )
     return pending
 
 
 def _sender(service: ServiceProvider, message: Admitted) -> Trust:
-    """Return the provider that a message without a request says it comes from, of those that may send such.
-
-    Whether it does is for its keys to show.
-    """
+    """Return the provider that an unsolicited message claims as its issuer. The signature is checked later."""
     claimed = message.issuer
     allowed = [one for one in service.providers.values() if one.settings.allow_unsolicited]
     found = trusts_named(allowed, claimed)
@@ -117,22 +123,22 @@ def _sender(service: ServiceProvider, message: Admitted) -> Trust:
         raise SamlError(
             Fault.UNSOLICITED,
             f"the message answers no request, and {len(found)} providers of {service.contact_center} with "
-            f"allow_unsolicited are {claimed!r}",
+            f"allow_unsolicited have the entity ID {claimed!r}",
         )
     return found[0]
 
 
 def cross_check(service: ServiceProvider, trust: Trust, encoded: str, request_id: str | None, name_id: str) -> None:
-    """Ask python3-saml about a response that all checks of ours have accepted.
+    """Check an accepted response with python3-saml as well.
 
-    :param encoded: base64, as the form carried it.
-    :param request_id: of the request that it answers, or ``None``.
-    :param name_id: what we have read in it as the value of its NameID, or empty.
-    :raises SamlError: unless it accepts the response with one of our decryption keys, and finds the same NameID.
+    :param encoded: the form field, in base64.
+    :param request_id: ID of the request that it answers, or ``None``.
+    :param name_id: the NameID that we read, or empty.
+    :raises SamlError: unless python3-saml accepts the response and reads the same NameID.
     """
     findings = [_finding(service, referee, encoded, request_id, name_id) for referee in trust.referees]
     if "" not in findings:
-        raise SamlError(Fault.CROSS_CHECK, f"python3-saml does not agree: {'; '.join(findings)}")
+        raise SamlError(Fault.CROSS_CHECK, f"python3-saml refuses the message: {'; '.join(findings)}")
 
 
 def _finding(
@@ -150,6 +156,6 @@ def _finding(
         message = OneLogin_Saml2_Response(referee, encoded)
         message.is_valid(request, request_id, raise_exceptions=True)
         found = (message.get_nameid() or "").strip()
-    except Exception as error:  # whatever a second opinion stumbles over is no agreement
+    except Exception as error:  # any error of the library is a refusal
         return f"{type(error).__name__}: {error}"
     return "" if found == name_id else "it reads another NameID"

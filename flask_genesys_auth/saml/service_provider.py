@@ -1,7 +1,4 @@
-"""One contact center as a SAML service provider: everything that can be computed before the first message.
-
-Our metadata, what the identity providers must know of it, is written by python3-saml.
-"""
+"""One contact center as a SAML service provider: addresses, keys and providers, computed once at ``init_app``."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
     from ..chain.protocols import StateStore
 
 LONGEST_CACHE = 24 * 3600
-"""Seconds for which a provider is told it may go by its copy without asking."""
+"""Seconds of ``cacheDuration`` in our metadata, at most."""
 
 _LIMITS = Limits(size=1024 * 1024, depth=8, elements=1000, attributes=16)
 _OAEP = "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p"
@@ -44,16 +41,18 @@ _ENCRYPTION_METHODS = (
 
 @dataclass(frozen=True, slots=True)
 class ServiceProvider:
-    """What one contact center is to its identity providers.
+    """A contact center as its identity providers see it.
 
-    :param providers: by the name of their tables, in the configuration's order.
-    :param public_url: what the outside calls us; our addresses come from it, never from a request's Host.
-    :param acs_url: our assertion consumer service, and ``slo_url`` our single logout service.
-    :param complete_url: where the browser finishes the login, on the same site.
-    :param clock_skew: seconds, the same for every check; ``request_lifetime`` likewise in seconds.
+    :param providers: by the names of their tables, in the configuration's order.
+    :param public_url: our public URL. Addresses come from it, never from the Host header.
+    :param acs_url: assertion consumer service.
+    :param slo_url: single logout service.
+    :param complete_url: where the browser completes the login, on the same site.
+    :param clock_skew: seconds, the same for every check.
+    :param request_lifetime: seconds.
     :param name_id_formats: those that our requests ask for, each once.
     :param metadata_lifetime: seconds for which a copy of our metadata is valid.
-    :param clock: unix time; tests set it.
+    :param clock: unix time.
     """
 
     contact_center: str
@@ -74,13 +73,13 @@ class ServiceProvider:
     clock: Callable[[], float] = time.time
 
     def metadata_xml(self) -> bytes:
-        """Return our metadata, to be given to the identity providers (saml-metadata 2.4.4)."""
+        """Return our metadata for the identity providers (saml-metadata 2.4.4)."""
         return write_metadata(self)
 
     def checks(self, *, ask: bool = True) -> tuple[Check, ...]:
-        """Return what is to be said of our own side and of each identity provider.
+        """Return the checks of our own side and of each identity provider.
 
-        :param ask: whether providers may be asked for what is not known of them yet.
+        :param ask: whether metadata that were never fetched may be fetched now.
         """
         now = self.clock()
         return (
@@ -89,7 +88,7 @@ class ServiceProvider:
         )
 
     def clock_checks(self) -> Iterator[Check]:
-        """Ask each provider whose metadata have an address what time it is."""
+        """Compare our clock with that of each provider whose metadata have a URL."""
         for provider in self.providers.values():
             yield from provider_clock_checks(provider, self.clock, self.clock_skew)
 
@@ -164,15 +163,15 @@ def build_service_provider(
     fetch_timeout: float = FETCH_TIMEOUT,
     metadata_wait: float = METADATA_WAIT,
 ) -> ServiceProvider:
-    """Read the providers' metadata files, load keys, parse the schema: once, at ``init_app``.
+    """Read the providers' metadata files, load keys and parse the schema.
 
-    :param public_url: what the outside calls us; the contact center's own wins.
+    :param public_url: of the application; the contact center's own takes precedence.
     :param prefix: ``saml_url_prefix``.
-    :param state: where the last good copy of metadata from an address is kept.
+    :param state: stores the last good metadata of a URL.
     :param clock: unix time.
-    :param fetch_timeout: seconds within which an address of metadata must have answered whole.
-    :param metadata_wait: seconds for which a thread waits, at most, while another one fetches metadata.
-    :raises ConfigurationError: if something cannot be used, with its dotted path.
+    :param fetch_timeout: seconds within which the whole answer of a metadata URL must arrive.
+    :param metadata_wait: seconds for which a thread waits at most while another thread fetches metadata.
+    :raises ConfigurationError: if a setting cannot be used, with its dotted path.
     """
     saml = center.saml
     path = f"contact_centers.{center.name}.saml"
@@ -180,7 +179,7 @@ def build_service_provider(
         raise ConfigurationError(f"{path}: there is no such table")
     public_url = (center.public_url or public_url).rstrip("/")
     if not public_url:
-        raise ConfigurationError(f"{path}: SAML needs public_url, what the outside calls this application")
+        raise ConfigurationError(f"{path}: SAML needs public_url, the public URL of this application")
     base = f"{public_url}{prefix}/{quote(center.name, safe='')}"
     protocol_schema()
     keys = load_own_keys(saml, path)
@@ -212,7 +211,7 @@ def build_service_provider(
 def _trusted(
     settings: IdentityProvider, source: Source, builder: TrustBuilder, clock: Callable[[], float], metadata_wait: float
 ) -> TrustedProvider:
-    """Return the provider, with its metadata if they are at hand: no other server is asked at the start."""
+    """Return the provider. Only a metadata file is read at the start; a URL is fetched at first use."""
     provider = TrustedProvider(
         settings, source, builder.build, contact_center=builder.contact_center, clock=clock, metadata_wait=metadata_wait
     )

@@ -1,8 +1,7 @@
-"""The one form of XML signature that SAML allows (saml-core 5.4), read by allow-list before anything is computed.
+"""XML signatures in the one form that SAML allows (saml-core 5.4), checked before anything is computed.
 
-A signature's bytes are computed twice: by libxmlsec, which verifies them, and here, where their digest must be the
-one that was signed; these bytes are then parsed anew, and nothing else of the element is ever looked at
-(CVE-2025-54369, CVE-2025-54419).
+The signed bytes are computed twice: by libxmlsec, which verifies the signature, and here, where their digest must equal
+the signed one. The bytes are then parsed again, and only the result is used (CVE-2025-54369, CVE-2025-54419).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .keys import public_key_info
 
 ENVELOPED = "http://www.w3.org/2000/09/xmldsig#enveloped-signature"
 
-# Transforms of libxmlsec by the URI that a message names.
+# libxmlsec's transforms, by algorithm URI.
 SIGNATURE_ALGORITHMS = MappingProxyType(
     {
         transform.href: transform
@@ -50,9 +49,9 @@ _DIGESTS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# Canonicalization looks every prefix up at every element, before any key is asked.
+# Canonicalization looks up each prefix at each element, before any signature is checked.
 _MOST_PREFIXES = 16
-# What a key may say of itself; it is never used as a key, so that there is nothing to be fetched either.
+# Content of KeyInfo is allowed and ignored: keys come from the metadata only, and nothing is fetched.
 _DSIG11 = "http://www.w3.org/2009/xmldsig11#"
 KEY_INFO = frozenset(
     {
@@ -79,11 +78,11 @@ class SignatureForm:
     """A signature of the allowed form.
 
     :param element: ``ds:Signature``.
-    :param signed: its parent, which is what it signs.
-    :param digest: the name that hashlib has for the digest algorithm.
-    :param digest_value: what the signer says the digest is.
-    :param prefixes: of InclusiveNamespaces, for exclusive canonicalization of what is signed.
-    :param weak: SHA-1 is in it.
+    :param signed: its parent, the signed element.
+    :param digest: hashlib's name of the digest algorithm.
+    :param digest_value: the digest in the signature.
+    :param prefixes: PrefixList of InclusiveNamespaces.
+    :param weak: whether it uses SHA-1.
     """
 
     element: etree._Element
@@ -95,11 +94,10 @@ class SignatureForm:
 
 
 def read_form(signature: etree._Element, signed: etree._Element) -> SignatureForm:
-    """Check one signature's form.
+    """Check the form of one signature.
 
-    :raises SamlError: unless it is one reference to its parent, enveloped, exclusively canonicalized, with
-        algorithms of the lists above and nothing else in it. SHA-1 is only marked: the caller refuses it unless the
-        provider has ``allow_sha1``.
+    :raises SamlError: unless it has one reference to its parent, is enveloped and exclusively canonicalized, and uses
+        the algorithms of the lists above. SHA-1 is only marked: the caller refuses it unless ``allow_sha1`` is set.
     """
     _attributes(signature, {"Id"})
     children = _children(signature, ("SignedInfo", "SignatureValue"), ("KeyInfo",))
@@ -139,14 +137,14 @@ def _read_reference(
     digest = _DIGESTS[method.get("Algorithm", "")]
     digest_value = _binary(value)
     if len(digest_value) != hashlib.new(digest).digest_size:
-        raise SamlError(Fault.SIGNATURE_FORM, f"DigestValue is no {digest} digest")
+        raise SamlError(Fault.SIGNATURE_FORM, f"DigestValue is not a {digest} digest")
     return SignatureForm(signature, signed, digest, digest_value, _prefixes(canonicalization), weak or digest == "sha1")
 
 
 def _children(
     element: etree._Element, names: tuple[str, ...], optional: tuple[str, ...] = ()
 ) -> tuple[etree._Element, ...]:
-    """Return the children, which must be exactly these ``ds`` elements in this order."""
+    """Return the children, and check that they are exactly these ``ds`` elements in this order."""
     found = tuple(child.tag for child in element)
     if found != _qualified(names) and found != _qualified(names + optional):
         listed = ", ".join(local_name(child) for child in element)
@@ -197,24 +195,24 @@ def _binary(element: etree._Element) -> bytes:
 def load_key(certificate: bytes) -> xmlsec.Key:
     """Return the public key of a certificate.
 
-    Its dates and issuer do not matter: the metadata is what says that the key is the provider's.
+    Dates and issuer are not checked: the metadata, not the certificate, prove that the key is the provider's.
 
     :param certificate: X.509 in DER.
-    :raises ValueError: if it is none.
+    :raises ValueError: if it cannot be read.
     """
     try:
         whole = xmlsec.Key.from_memory(certificate, constants.KeyDataFormatCertDer, None)
     except (xmlsec.Error, TypeError) as error:
-        raise ValueError("no X.509 certificate with a key") from error
+        raise ValueError("not an X.509 certificate") from error
     try:
-        # libxmlsec copies a key for each use, with its certificate, which takes as long as a verification.
+        # Without the certificate: libxmlsec would copy it with the key at each use, which is slow.
         return xmlsec.Key.from_memory(public_key_info(certificate), constants.KeyDataFormatDer, None)
     except (xmlsec.Error, ValueError):
         return whole
 
 
 def check_place(signature: etree._Element) -> None:
-    """Make sure that a signature follows the Issuer, the first child of what it signs (saml-core 3.2.1).
+    """Check that a signature directly follows the Issuer, the first child (saml-core 3.2.1).
 
     :raises SamlError: if not.
     """
@@ -224,9 +222,9 @@ def check_place(signature: etree._Element) -> None:
 
 
 def check_signature(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:
-    """Verify one signature.
+    """Verify one signature with the given keys only.
 
-    :raises SamlError: unless one of these keys made it.
+    :raises SamlError: unless one of them made it.
     """
     for key in keys:
         context = xmlsec.SignatureContext()
@@ -237,7 +235,7 @@ def check_signature(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:
         for transform in _WEAK_TRANSFORMS if form.weak else ():
             context.enable_reference_transform(transform)
             context.enable_signature_transform(transform)
-        # The key is given, so that KeyInfo is not asked for one.
+        # With a key set, libxmlsec ignores KeyInfo.
         context.key = key
         context.register_id(form.signed, "ID")
         try:
@@ -249,10 +247,9 @@ def check_signature(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:
 
 
 def covered(form: SignatureForm) -> etree._Element:
-    """Return the signed element, parsed from the bytes whose digest is signed.
+    """Return the signed element, parsed again from the signed bytes.
 
-    :param form: of a document that was parsed within its limits.
-    :raises SamlError: if the signature covers other bytes.
+    :raises SamlError: if the digest of the bytes is not the signed one.
     """
     data = _canonical(form)
     if not hmac.compare_digest(hashlib.new(form.digest, data).digest(), form.digest_value):
@@ -260,16 +257,16 @@ def covered(form: SignatureForm) -> etree._Element:
     try:
         return reparse(data)
     except MalformedXml as error:
-        raise SamlError(Fault.BAD_SIGNATURE, f"what is signed cannot be read: {error}") from error
+        raise SamlError(Fault.BAD_SIGNATURE, f"the signed bytes are {error}") from error
 
 
 def _canonical(form: SignatureForm) -> bytes:
-    """Apply the two transforms: take the signature out, then exclusive canonicalization (xml-exc-c14n)."""
+    """Apply the two transforms: remove the signature, then exclusive canonicalization (xml-exc-c14n)."""
     parent = form.signed.getparent()
     root = copy.deepcopy(form.signed if parent is None else parent)
     element = root if parent is None else root[parent.index(form.signed)]
     for signature in element.findall(f"{{{DS}}}Signature"):
-        # lxml removes an element with the text behind it; that text stays signed.
+        # lxml also removes the text after an element; that text is signed.
         before = signature.getprevious()
         if before is not None:
             before.tail = (before.tail or "") + (signature.tail or "")

@@ -1,6 +1,6 @@
-"""Where a provider's metadata come from: a file, or an address.
+"""Sources of a provider's metadata: a file, or a URL.
 
-The last good answer of an address is kept in the state: other nodes take it, and so does the next start.
+The last good metadata of a URL are stored in the state, for other nodes and for the next start.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from ..config.settings import IdentityProvider
 
 FETCH_TIMEOUT = 10.0
-"""Seconds within which an address must have answered whole."""
+"""Seconds within which the whole answer of a URL must arrive."""
 
 _ACCEPT = "application/samlmetadata+xml, application/xml;q=0.9, text/xml;q=0.8"
 
 LIFETIME = 30 * 24 * 3600.0
-"""Seconds for which a copy outlives the provider's last answer."""
+"""Seconds for which a copy is stored after the provider's last answer."""
 
 CLOCK_TOLERANCE = 300.0
 """Seconds by which another node's clock may be ahead of ours."""
@@ -53,20 +53,17 @@ CLOCK_TOLERANCE = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Metadata as they were at one moment.
-
-    :param fetched: unix time.
-    """
+    """Metadata, and the unix time at which they were fetched."""
 
     metadata: ProviderMetadata
     fetched: float
 
 
 class Copies:
-    """Where the copies of one provider's metadata are kept. Works without a state, too: then nothing is kept.
+    """Stores the copy of one provider's metadata in the state. Without a state nothing is stored.
 
-    :param origin: all that the trust in a copy rests on (contact center, provider, address, entity id, pinned
-        certificate): under another configuration there is another copy.
+    :param origin: everything that trust in a copy depends on (contact center, provider, URL, entity ID, pinned
+        certificate), so that another configuration does not find it.
     """
 
     def __init__(self, state: StateStore | None, origin: tuple[str, ...]) -> None:
@@ -74,10 +71,7 @@ class Copies:
         self._key = f"saml-metadata:{hashlib.sha256(json.dumps(origin).encode()).hexdigest()}"
 
     def get(self, now: float) -> Copy | None:
-        """Return the copy, or ``None``: there is none, it has expired, or nobody can tell.
-
-        :param now: unix time.
-        """
+        """Return the copy, or ``None`` if it is missing, expired or unreadable, or the state times out."""
         try:
             value = None if self._state is None else self._state.get(self._key)
         except StateUnavailable:
@@ -87,19 +81,19 @@ class Copies:
         except (ValueError, LookupError, TypeError, AttributeError):
             return None
         ends = copy.metadata.valid_until
-        # A copy from the future, of a node whose clock is wrong, would never be older than anything.
+        # A copy from the future, of a node with a wrong clock, would never be replaced.
         if copy.fetched > now + CLOCK_TOLERANCE or (ends is not None and now >= ends):
             return None
         return copy
 
     def put(self, copy: Copy) -> bool:
-        """Keep a copy; tell whether it is kept now. A state that does not answer is no reason to fail."""
+        """Store a copy; return whether it is stored. Errors of the state are logged only."""
         if self._state is None:
             return False
         try:
             self._state.put(self._key, _value_of(copy), LIFETIME)
         except StateUnavailable as error:
-            finding = f"a copy of SAML metadata is not kept, the state does not answer: {error.finding}"
+            finding = f"SAML metadata are not stored, the state is unavailable: {error.finding}"
             log_event(Event.SAML_METADATA_NOT_KEPT, detail=finding)
             return False
         return True
@@ -123,7 +117,7 @@ def _endpoints_value(endpoints: Mapping[str, Endpoint]) -> Json:
 
 
 def _copy_of(value: Any) -> Copy:
-    """Return what :func:`_value_of` made a value of; raises all kinds of errors on any other value."""
+    """Return the copy that :func:`_value_of` stored; any other value raises various errors."""
     certificates = tuple(from_base64(text) for text in value["certificates"])
     for certificate in certificates:
         load_key(certificate)
@@ -137,7 +131,7 @@ def _copy_of(value: Any) -> Copy:
         wants_signed_requests=value["wants_signed_requests"] is True,
     )
     if not metadata.single_sign_on or not metadata.certificates:
-        raise ValueError("nothing to log in with")
+        raise ValueError("no endpoint or no certificate")
     return Copy(metadata, _number(value["fetched"]))
 
 
@@ -149,30 +143,26 @@ def _endpoints(value: Any) -> dict[str, Endpoint]:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError("no text")
+        raise ValueError("not a text")
     return value
 
 
 def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e12:  # as NaN is not
-        raise ValueError("no time")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e12:  # false for NaN
+        raise ValueError("not a time")
     return cast("float", value)
 
 
 class _LastRead:
-    """Which version of a file one process has read last, as far as it could be read."""
+    """The version of the file that this process has read last, or ``None`` after a failure."""
 
     stamp: tuple[int, ...] | None = None
 
 
 class FileSource:
-    """A metadata file, read again when it has changed. Without a pinned certificate, whoever can write it is trusted.
+    """A metadata file, read again when it changes. Its writers are trusted, unless a certificate is pinned.
 
     The methods are those of :class:`AddressSource`.
-
-    :ivar where: the path.
-    :ivar is_local: it can be read when the application starts.
-    :ivar check_interval: seconds between two looks whether the file has changed.
     """
 
     is_local = True
@@ -186,30 +176,30 @@ class FileSource:
         self._last_read = PerProcess(_LastRead)
 
     def newer(self, held: Copy | None, now: float, *, may_fetch: bool) -> Copy | None:
-        """Return what the file holds if it is not what was read last, whether or not that could be used."""
+        """Read the file if it changed since it was last read, also if that failed."""
         read = self._last_read.get().stamp
         return self.fetch(now) if held is None or read is None or self._stamp() != read else None
 
     def is_old(self, held: Copy, now: float) -> bool:
-        """Tell that it is not: to look is to ask."""
+        """Return false: :meth:`newer` always reads the file itself."""
         return False
 
     def fetch(self, now: float) -> Copy:
-        """Return what the file holds now."""
+        """Read the file."""
         last_read = self._last_read.get()
         last_read.stamp = None
-        # Taken first: what is written meanwhile makes another one.
+        # Before the file is read, so that a write meanwhile is noticed.
         stamp = self._stamp()
         data = bytes_of(self._path)
         last_read.stamp = stamp
         return Copy(parse_metadata(data, entity_id=self._entity_id, now=now, signer=self._signer), now)
 
     def kept(self, now: float) -> Copy | None:
-        """Return nothing: the file itself is what all have."""
+        """Return ``None``: every node reads the file."""
         return None
 
     def keep(self, copy: Copy) -> bool:
-        """Do nothing: the file itself is what all have."""
+        """Return true: every node reads the file."""
         return True
 
     def _stamp(self) -> tuple[int, ...] | None:
@@ -221,13 +211,15 @@ class FileSource:
 
 
 class AddressSource:
-    """An http(s) address, asked anew every ``metadata_refresh`` seconds by whichever node is first.
+    """An http(s) URL, fetched every ``metadata_refresh`` seconds by one of the nodes.
 
-    No redirect is followed; certificates of https are verified. What comes by plain http from another machine must
-    say how long it is valid.
+    Redirects are not followed; certificates of https are verified. Metadata from another machine by plain http need a
+    validUntil.
 
-    :param contact_center: whose provider this is.
-    :param timeout: seconds within which the address must have answered whole.
+    :param timeout: seconds within which the whole answer must arrive.
+    :ivar where: the URL, for messages.
+    :ivar is_local: whether the source is read when the application starts.
+    :ivar check_interval: seconds between two checks for newer metadata.
     """
 
     is_local = False
@@ -250,7 +242,11 @@ class AddressSource:
         self._copies = Copies(state, (contact_center, settings.name, self.where, self._entity_id, signer))
 
     def newer(self, held: Copy | None, now: float, *, may_fetch: bool) -> Copy | None:
-        """Return a copy that another node has kept since, else the provider's answer when it is time to ask."""
+        """Return metadata newer than ``held``, or ``None``: another node's copy, else the provider's answer when due.
+
+        :param may_fetch: whether the provider may be asked.
+        :raises MetadataRefused: if the provider's answer cannot be used.
+        """
         kept = self._copies.get(now)
         if kept is not None and (held is None or kept.fetched > held.fetched):
             return kept
@@ -261,15 +257,18 @@ class AddressSource:
         return self._ask(now, kept) if may_fetch else None
 
     def is_old(self, held: Copy, now: float) -> bool:
-        """Tell whether somebody should have asked long ago: there were no requests anywhere."""
+        """Return whether the refresh is long overdue, because there were no requests on any node."""
         return now - held.fetched >= 2 * self._refresh
 
     def fetch(self, now: float) -> Copy:
-        """Return what the provider answers."""
+        """Ask the provider.
+
+        :raises MetadataRefused: if the answer cannot be used.
+        """
         return self._ask(now, self._copies.get(now))
 
     def _ask(self, now: float, kept: Copy | None) -> Copy:
-        """Return what the provider answers, as newer than the copy that is kept: another node's clock may be ahead."""
+        """Ask the provider; date the answer after the stored copy, whose node's clock may be ahead."""
         client = Upstream(connections=1)
         try:
             answer = client.send(
@@ -284,7 +283,7 @@ class AddressSource:
         if isinstance(answer, Unavailable):
             raise MetadataRefused(answer.detail)
         if 300 <= answer.status < 400:
-            raise MetadataRefused(f"the server redirects (HTTP {answer.status}), which is not followed")
+            raise MetadataRefused(f"the server answered with a redirect (HTTP {answer.status}), which is not followed")
         if answer.status != 200:
             raise MetadataRefused(f"the server answered HTTP {answer.status}")
         found = parse_metadata(
@@ -293,16 +292,16 @@ class AddressSource:
         return Copy(found, now if kept is None else max(now, kept.fetched + 0.001))
 
     def kept(self, now: float) -> Copy | None:
-        """Return the last good copy that all nodes share, if there is one."""
+        """Return the last good copy of all nodes, if there is one."""
         return self._copies.get(now)
 
     def keep(self, copy: Copy) -> bool:
-        """Put a copy into the state, unless another node has kept a newer one meanwhile: the answer took too long."""
+        """Store a copy for all nodes, unless one of them stored a newer one meanwhile; return whether one is stored."""
         latest = self._copies.get(copy.fetched)
         return (latest is not None and latest.fetched > copy.fetched) or self._copies.put(copy)
 
     def _due(self, held: Copy, now: float) -> bool:
-        """Tell whether it is time to ask: when the copy is old, or has lived half of the time that it is valid for."""
+        """Return whether to ask: after ``metadata_refresh`` seconds, or half of the copy's validity if that is less."""
         ends = held.metadata.valid_until
         lives = self._refresh if ends is None else min(self._refresh, (ends - held.fetched) / 2)
         return not -CLOCK_TOLERANCE <= now - held.fetched < lives
@@ -314,10 +313,9 @@ Source: TypeAlias = FileSource | AddressSource
 def source_of(
     settings: IdentityProvider, contact_center: str, state: StateStore | None, timeout: float = FETCH_TIMEOUT
 ) -> Source:
-    """Return where the metadata of a provider come from.
+    """Return the source of a provider's metadata.
 
-    :param timeout: seconds within which an address must have answered whole.
-    :raises ValueError: if the pinned certificate is none.
+    :raises ValueError: if the pinned certificate cannot be read.
     """
     if str(settings.metadata).lower().startswith(("https://", "http://")):
         return AddressSource(settings, contact_center, state, timeout)
@@ -325,7 +323,7 @@ def source_of(
 
 
 def is_remote_http(address: str) -> bool:
-    """Tell whether an address is plain http to another machine."""
+    """Return whether a URL is plain http to another machine."""
     parts = urlsplit(address)
     return parts.scheme == "http" and parts.hostname not in LOOPBACK_HOSTS
 
@@ -333,7 +331,7 @@ def is_remote_http(address: str) -> bool:
 def _signer(settings: IdentityProvider) -> bytes | None:
     """Return the pinned certificate in DER.
 
-    :raises ValueError: if it is none.
+    :raises ValueError: if it cannot be read.
     """
     if not settings.metadata_certificate:
         return None

@@ -1,6 +1,6 @@
-"""How messages travel: by the POST binding (saml-bindings 3.5) in a form, by the Redirect binding (3.4) in a query.
+"""Encode and decode messages: the POST binding (saml-bindings 3.5) in a form, the Redirect binding (3.4) in a query.
 
-By the Redirect binding a message is signed over the very octets that were sent.
+A signature of the Redirect binding covers the octets of the query as they were sent.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 Kind: TypeAlias = Literal["SAMLRequest", "SAMLResponse"]
 
 LARGEST_ENCODED = 256 * 1024
-"""Characters of base64 that are looked at."""
+"""Characters of base64."""
 
 LIMITS = Limits(size=1024 * 1024, depth=32, elements=5000, attributes=32, namespaces=24)
 
 _DEFLATE = "urn:oasis:names:tc:SAML:2.0:bindings:URL-Encoding:DEFLATE"
 _MESSAGES: tuple[Kind, ...] = ("SAMLRequest", "SAMLResponse")
 _OURS = frozenset({*_MESSAGES, "RelayState", "SigAlg", "Signature", "SAMLEncoding"})
-LONGEST_RELAY_STATE = 1024
-"""Characters that we hand back; the binding allows 80 bytes (saml-bindings 3.4.3), which many exceed."""
+_LONGEST_RELAY_STATE = 1024
+"""Characters that are returned to the provider. The binding allows 80 bytes (saml-bindings 3.4.3); many send more."""
 _LONGEST_QUERY = 64 * 1024
 _MOST_PARAMETERS = 32
 
 
 def decode(encoded: str) -> bytes:
-    """Return a message of the POST binding as a form field carries it (saml-bindings 3.5.4), bounded.
+    """Decode a form field of the POST binding (saml-bindings 3.5.4).
 
     :param encoded: base64, line breaks allowed.
     :raises SamlError: if it is too large, or not in base64.
@@ -56,11 +56,11 @@ def decode(encoded: str) -> bytes:
 
 
 def sign_message(xml: str, service: ServiceProvider) -> bytes:
-    """Return a message of ours with an enveloped signature behind its Issuer (saml-core 5.4).
+    """Sign a message with an enveloped signature after its Issuer (saml-core 5.4).
 
-    Without a signing key it is returned as it is.
+    Without a signing key the message is returned unsigned.
 
-    :param xml: what python3-saml has built; its root has an ID and an Issuer.
+    :param xml: from python3-saml; its root has an ID and an Issuer.
     """
     signing = service.keys.signing
     if signing is None:
@@ -76,18 +76,18 @@ def sign_message(xml: str, service: ServiceProvider) -> bytes:
 
 
 def form_field(message: bytes) -> str:
-    """Return a message as a form field carries it (saml-bindings 3.5.4)."""
+    """Encode a message for a form field (saml-bindings 3.5.4)."""
     return base64.b64encode(message).decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
 class RedirectMessage:
-    """A message as a query brought it; nothing of it is proven before :meth:`verify`.
+    """A message of the Redirect binding, unverified until :meth:`verify`.
 
-    :param kind: the name of the parameter it came in.
+    :param kind: the name of its parameter.
     :param xml: inflated.
     :param algorithm: the value of ``SigAlg``.
-    :param signed: the octets that the signature is over, as they were sent (saml-bindings 3.4.4.1).
+    :param signed: the signed octets, as they were sent (saml-bindings 3.4.4.1).
     """
 
     kind: Kind
@@ -100,7 +100,7 @@ class RedirectMessage:
     def verify(self, keys: tuple[xmlsec.Key, ...], *, allow_sha1: bool = False) -> None:
         """Check the signature with the sender's keys.
 
-        :raises SamlError: unless one of them made it, with an algorithm that is allowed.
+        :raises SamlError: unless one of them made it, with an allowed algorithm.
         """
         transform = SIGNATURE_ALGORITHMS.get(self.algorithm)
         if transform is None and allow_sha1:
@@ -121,13 +121,13 @@ class RedirectMessage:
 
 
 def read_query(raw_query: str) -> RedirectMessage:
-    """Read a query as it was sent, before anybody has decoded it.
+    """Read a message from a raw query.
 
-    What two readers could read differently is refused: a parameter that comes twice, and a name of ours that is
-    percent-encoded, so that a signature over one parameter vouches for another.
+    Ambiguous queries are refused: repeated parameters, and percent-encoded names of SAML parameters. Otherwise a
+    signature over one parameter could be used for another.
 
-    :param raw_query: what stands behind the ``?``.
-    :raises SamlError: if it is no signed message in DEFLATE encoding, or too large.
+    :param raw_query: the octets after the ``?``, not decoded.
+    :raises SamlError: if it is not a signed message in DEFLATE encoding, or too large.
     """
     if len(raw_query) > _LONGEST_QUERY:
         raise SamlError(Fault.TOO_LARGE, f"{len(raw_query)} characters, more than {_LONGEST_QUERY}")
@@ -136,7 +136,7 @@ def read_query(raw_query: str) -> RedirectMessage:
     found = _parameters(raw_query)
     kinds = [kind for kind in _MESSAGES if kind in found]
     if len(kinds) != 1:
-        raise SamlError(Fault.MALFORMED, "the query has not exactly one of SAMLRequest and SAMLResponse")
+        raise SamlError(Fault.MALFORMED, "the query does not have exactly one of SAMLRequest and SAMLResponse")
     if "SigAlg" not in found or "Signature" not in found:
         raise SamlError(Fault.NOT_SIGNED, "the query is not signed: let the provider sign logout messages")
     if _text(found.get("SAMLEncoding", _DEFLATE), "SAMLEncoding") != _DEFLATE:
@@ -145,7 +145,7 @@ def read_query(raw_query: str) -> RedirectMessage:
     return RedirectMessage(
         kind=kinds[0],
         xml=_inflated(_base64(found[kinds[0]], kinds[0])),
-        relay_state=_relay_state(found.get("RelayState", "")),
+        relay_state=check_relay_state(_text(found.get("RelayState", ""), "RelayState")),
         algorithm=_text(found["SigAlg"], "SigAlg"),
         signature=_base64(found["Signature"], "Signature"),
         signed="&".join(f"{name}={found[name]}" for name in names).encode("ascii"),
@@ -153,9 +153,9 @@ def read_query(raw_query: str) -> RedirectMessage:
 
 
 def location(address: str, kind: Kind, xml: bytes, relay_state: str, signing: KeyPair) -> str:
-    """Return the address that carries a message of ours, signed with RSA and SHA-256.
+    """Return the URL of a message of ours by the Redirect binding, signed with RSA and SHA-256.
 
-    :param address: the provider's endpoint, which may have a query of its own.
+    :param address: the provider's endpoint, perhaps with a query.
     :param relay_state: empty: none.
     """
     compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -173,7 +173,7 @@ def location(address: str, kind: Kind, xml: bytes, relay_state: str, signing: Ke
 
 
 def _parameters(raw_query: str) -> dict[str, str]:
-    """Return the parameters of ours, not decoded; others mean nothing and are left alone."""
+    """Return the SAML parameters, not decoded; others are ignored."""
     if not raw_query.isascii():
         raise SamlError(Fault.MALFORMED, "the query is not in ASCII")
     found: dict[str, str] = {}
@@ -185,15 +185,18 @@ def _parameters(raw_query: str) -> dict[str, str]:
         if name != written:
             raise SamlError(Fault.MALFORMED, f"the parameter {name} is written {written!r:.80}")
         if name in found:
-            raise SamlError(Fault.MALFORMED, f"the parameter {name} is there twice")
+            raise SamlError(Fault.MALFORMED, f"the parameter {name} occurs twice")
         found[name] = value
     return found
 
 
-def _relay_state(value: str) -> str:
-    text = _text(value, "RelayState")
-    if len(text) > LONGEST_RELAY_STATE:
-        raise SamlError(Fault.TOO_LARGE, f"RelayState has more than {LONGEST_RELAY_STATE} characters")
+def check_relay_state(text: str) -> str:
+    """Return a RelayState unless it is too long.
+
+    :raises SamlError: if it is.
+    """
+    if len(text) > _LONGEST_RELAY_STATE:
+        raise SamlError(Fault.TOO_LARGE, f"RelayState has {len(text)} characters, more than {_LONGEST_RELAY_STATE}")
     return text
 
 
@@ -205,7 +208,7 @@ def _text(value: str, name: str) -> str:
 
 
 def _base64(value: str, name: str) -> bytes:
-    # A plus that was not escaped is a blank to a form and a plus to base64: no other blank can be meant.
+    # An unescaped "+" means a space in a form; in base64 it can only be a plus.
     decoded = unquote_to_bytes(value)
     try:
         return base64.b64decode(b"".join(decoded.split()), validate=True)
@@ -214,7 +217,7 @@ def _base64(value: str, name: str) -> bytes:
 
 
 def _inflated(data: bytes) -> bytes:
-    """Undo DEFLATE (RFC 1951), with an end."""
+    """Undo DEFLATE (RFC 1951), bounded."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         xml = inflater.decompress(data, LIMITS.size + 1)
@@ -223,5 +226,5 @@ def _inflated(data: bytes) -> bytes:
     if len(xml) > LIMITS.size:
         raise SamlError(Fault.TOO_LARGE, f"the message inflates to more than {LIMITS.size} bytes")
     if not inflater.eof or inflater.unused_data:
-        raise SamlError(Fault.MALFORMED, "the message is cut, or something stands behind it")
+        raise SamlError(Fault.MALFORMED, "the deflated message is truncated, or data follow it")
     return xml

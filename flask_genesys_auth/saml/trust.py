@@ -1,4 +1,4 @@
-"""Whom a contact center trusts: each identity provider as its metadata describe it at this moment."""
+"""Trusted identity providers: their current metadata and keys, refreshed in the background."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 UNSPECIFIED: str = Constants.NAMEID_UNSPECIFIED
 
 METADATA_WAIT = FETCH_TIMEOUT + 5
-"""Seconds for which a thread waits, at most, while another one fetches the metadata."""
+"""Seconds for which a thread waits at most while another thread fetches the metadata."""
 
-# Seconds between two attempts, at first and at last: while nobody can log in, and while the last good copy serves.
+# Seconds between two attempts, first and longest: without valid metadata, and with them.
 _FIRST_PAUSES = (5.0, 60.0)
 _PAUSES = (60.0, 3600.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """One identity provider at one moment; whoever handles a message takes one and keeps to it.
+    """An identity provider's configuration, metadata and keys at one time. One message uses one object throughout.
 
     :param settings: its configuration.
-    :param keys: those that may have signed, all of them: while it rolls over it has two.
-    :param toolkit: python3-saml's settings, for messages to it. Holds the signing key.
-    :param referees: the same for messages from it, one with each of our decryption keys.
+    :param keys: public keys that verify its signatures; several during key rollover.
+    :param toolkit: python3-saml's settings for messages to it, with our signing key.
+    :param referees: the same for messages from it, one for each of our decryption keys.
     """
 
     settings: IdentityProvider
@@ -56,16 +56,16 @@ class Trust:
 
     @property
     def name(self) -> str:
-        """The name of its table."""
+        """Name of its table in the configuration."""
         return self.settings.name
 
     @property
     def entity_id(self) -> str:
-        """Its own name for itself."""
+        """Entity ID of its metadata."""
         return self.metadata.entity_id
 
     def check_valid(self, now: float) -> None:
-        """Make sure that the metadata have not expired.
+        """Check that the metadata have not expired.
 
         :param now: unix time.
         :raises SamlError: if they have.
@@ -73,7 +73,8 @@ class Trust:
         ends = self.metadata.valid_until
         if ends is not None and now >= ends:
             raise SamlError(
-                Fault.METADATA_EXPIRED, f"the provider's metadata ended at {as_instant(ends)}, it is {as_instant(now)}"
+                Fault.METADATA_EXPIRED,
+                f"the provider's metadata expired at {as_instant(ends)}, it is {as_instant(now)}",
             )
 
 
@@ -199,10 +200,10 @@ def _service(endpoints: Mapping[str, Endpoint], *bindings: str) -> dict[str, str
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What has gone wrong with the metadata since they were last good.
+    """The last failure to refresh metadata.
 
-    :param again: unix time before which the provider is not asked again.
-    :param count: how often in a row.
+    :param again: unix time of the next attempt.
+    :param count: failures in a row.
     """
 
     finding: str
@@ -212,10 +213,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What fetching anew has changed.
+    """The result of a refresh.
 
-    :param before: the metadata that were known, if any were.
-    :param shared: whether other nodes, and the next start, have the new ones too.
+    :param before: the former metadata, if any.
+    :param shared: whether the new ones are available to other nodes and to the next start.
     """
 
     before: ProviderMetadata | None
@@ -223,10 +224,10 @@ class Change:
     shared: bool
 
 
-class _Known:
-    """What one process knows of an identity provider, and how its threads take turns.
+class _LocalState:
+    """The metadata of one provider in one process, and the locks of its threads.
 
-    :param loaded: what was read when the application started.
+    :param loaded: from the start of the application.
     """
 
     def __init__(self, loaded: tuple[Trust, Copy] | None) -> None:
@@ -239,19 +240,17 @@ class _Known:
 
 
 class TrustedProvider:
-    """One identity provider for as long as the application runs; its metadata may change meanwhile.
+    """An identity provider of a running application. Its metadata change while the application runs.
 
-    What is newer is looked for in the background, at most one thread at a time, which :meth:`current` starts and
-    does not wait for: a process without requests asks nobody. Only what has not been looked at for long is looked at
-    first, for a key may have been taken back meanwhile. What cannot be used leaves everything as it was. A process
-    that was forked knows what was read when the application started, and looks for everything else itself.
+    :meth:`current` starts a background refresh when one is due and does not wait for it; a process without requests
+    does not refresh. If the last check is long ago, :meth:`current` refreshes first: a key may have been revoked
+    meanwhile. Metadata that cannot be used change nothing. A forked process starts with the metadata that were read
+    at the start of the application.
 
-    :param settings: its configuration.
-    :param source: where its metadata come from.
-    :param describe: makes the trust of metadata.
-    :param contact_center: whose provider this is.
+    :param describe: makes a :class:`Trust` from metadata.
+    :param contact_center: name of its contact center.
     :param clock: unix time.
-    :param metadata_wait: seconds for which a thread waits, at most, while another one fetches.
+    :param metadata_wait: seconds for which a thread waits at most while another thread fetches.
     """
 
     def __init__(
@@ -271,86 +270,86 @@ class TrustedProvider:
         self._clock = clock
         self._metadata_wait = metadata_wait
         self._loaded: tuple[Trust, Copy] | None = None
-        self._processes = PerProcess(lambda: _Known(self._loaded))
+        self._processes = PerProcess(lambda: _LocalState(self._loaded))
 
     def __repr__(self) -> str:
         return f"TrustedProvider({self.settings.name!r})"
 
     @property
     def failure(self) -> Failure | None:
-        """What has gone wrong with its metadata since they were last good."""
-        return self._known.failure
+        """The last failure, or ``None`` if the last refresh succeeded."""
+        return self._local.failure
 
     def current(self) -> Trust:
-        """Return what is known of the provider now.
+        """Return the current trust.
 
-        The first call in a process, and one after a time without calls, may wait for the provider, and then no longer
-        than it has for its answer; while it does not answer well, nobody waits again.
+        The first call in a process, or one after a long time without calls, may wait for the provider up to its
+        timeout. After a failure, calls do not wait until the next attempt is due.
 
-        :raises MetadataUnavailable: if nothing is known of it yet.
+        :raises MetadataUnavailable: if the metadata were never fetched.
         """
-        held = self._known.held or self._load_first()
+        held = self._local.held or self._load_first()
         if self._is_overdue():
             self._refresh_overdue()
-            held = self._known.held or held
+            held = self._local.held or held
         self._refresh_in_background()
         return held[0]
 
     def held(self) -> Trust | None:
-        """Return what is known of the provider without asking anybody, or ``None`` while nothing is."""
-        return None if self._known.held is None else self._known.held[0]
+        """Return the trust without any fetch, or ``None`` if the metadata were never fetched."""
+        return None if self._local.held is None else self._local.held[0]
 
     def held_since(self) -> float | None:
-        """Return the unix time at which what is known was fetched, or ``None`` while nothing is known."""
-        return None if self._known.held is None else self._known.held[1].fetched
+        """Return the unix time at which the metadata were fetched, or ``None``."""
+        return None if self._local.held is None else self._local.held[1].fetched
 
     def load(self) -> None:
-        """Read the metadata now, when the application starts.
+        """Read the metadata at the start of the application.
 
         :raises MetadataRefused: if they cannot be used.
-        :raises ConfigurationError: if they do not go with the configuration.
+        :raises ConfigurationError: if they do not match the configuration.
         """
         now = self._clock()
         self._adopt(self.source.fetch(now), now)
-        self._loaded = self._known.held
+        self._loaded = self._local.held
 
     def refresh(self) -> Change:
-        """Fetch the metadata now, whatever their age; what was known stays if that fails.
+        """Fetch the metadata now, whatever their age. On failure the former ones stay.
 
         :raises MetadataRefused: if they cannot be fetched or used.
-        :raises ConfigurationError: if they do not go with the configuration.
+        :raises ConfigurationError: if they do not match the configuration.
         """
         now = self._clock()
-        before = self.source.kept(now) if self._known.held is None else self._known.held[1]
+        before = self.source.kept(now) if self._local.held is None else self._local.held[1]
         try:
             copy = self.source.fetch(now)
             shared = self._adopt(copy, now)
         except (MetadataRefused, ConfigurationError) as error:
-            self._note(error, self._clock())
+            self._record(error, self._clock())
             raise
         return Change(None if before is None else before.metadata, copy.metadata, shared)
 
     def wait(self, seconds: float) -> None:
-        """Wait for what is under way in the background, if anything is."""
-        worker = self._known.worker
+        """Wait for a background refresh, if one is running."""
+        worker = self._local.worker
         if worker is not None:
             worker.join(seconds)
 
     @property
-    def _known(self) -> _Known:
+    def _local(self) -> _LocalState:
         return self._processes.get()
 
     def _load_first(self) -> tuple[Trust, Copy]:
-        """Bring the first metadata; of many threads one does, the others wait for it."""
-        fetch_lock = self._known.fetch_lock
+        """Fetch the first metadata in one thread; the others wait for it."""
+        fetch_lock = self._local.fetch_lock
         if fetch_lock.acquire(timeout=self._metadata_wait):
             try:
-                # In a pause nobody is asked, not even the state: requests must not queue up here.
-                if self._known.held is None and self._may_fetch(self._clock()):
+                # Between attempts not even the state is read: requests must not queue here.
+                if self._local.held is None and self._may_fetch(self._clock()):
                     self._update()
             finally:
                 fetch_lock.release()
-        held, failure = self._known.held, self._known.failure
+        held, failure = self._local.held, self._local.failure
         if held is not None:
             return held
         finding = "not fetched in time" if failure is None else failure.finding
@@ -361,21 +360,21 @@ class TrustedProvider:
         )
 
     def _is_overdue(self) -> bool:
-        """Tell whether nobody has looked for long, or is about to, for want of requests."""
+        """Return whether the last check is long ago and none is running, because there were no requests."""
         return (
-            self._known.worker is None
-            and not 0 <= self._clock() - self._known.checked_at < 2 * self.source.check_interval
+            self._local.worker is None
+            and not 0 <= self._clock() - self._local.checked_at < 2 * self.source.check_interval
         )
 
     def _refresh_overdue(self) -> None:
-        """Look for what is newer before anything is used; of many threads one does, the others wait for it."""
-        fetch_lock = self._known.fetch_lock
+        """Refresh in one thread before the metadata are used; the others wait for it."""
+        fetch_lock = self._local.fetch_lock
         if fetch_lock.acquire(timeout=self._metadata_wait):
             try:
-                known = self._known
+                known = self._local
                 if known.held is not None and self._is_overdue():
                     now = self._clock()
-                    # After a failure the provider has had its turn: it is asked in the background.
+                    # After a failure the provider is asked in the background only.
                     asks = self.source.is_local or (known.failure is None and self.source.is_old(known.held[1], now))
                     known.checked_at = now if asks else known.checked_at
                     self._update(may_fetch=asks)
@@ -383,69 +382,69 @@ class TrustedProvider:
                 fetch_lock.release()
 
     def _refresh_in_background(self) -> None:
-        """Look for what is newer, in the background, if nobody has for a while."""
+        """Start a background refresh if one is due."""
         now = self._clock()
-        if 0 <= now - self._known.checked_at < self.source.check_interval:
+        if 0 <= now - self._local.checked_at < self.source.check_interval:
             return
-        with self._known.worker_lock:
-            if self._known.worker is not None or 0 <= now - self._known.checked_at < self.source.check_interval:
+        with self._local.worker_lock:
+            if self._local.worker is not None or 0 <= now - self._local.checked_at < self.source.check_interval:
                 return
-            self._known.checked_at = now
-            worker = self._known.worker = Thread(
+            self._local.checked_at = now
+            worker = self._local.worker = Thread(
                 target=self._run_refresh, name=f"metadata of {self.contact_center}/{self.settings.name}", daemon=True
             )
         try:
             worker.start()
         except RuntimeError:
-            # No thread is to be had, or the interpreter is on its way out: what is held goes on.
-            self._known.worker = None
+            # Out of threads, or the interpreter shuts down: continue with the current metadata.
+            self._local.worker = None
 
     def _run_refresh(self) -> None:
         try:
             self._update()
         finally:
-            self._known.worker = None
+            self._local.worker = None
 
     def _update(self, *, may_fetch: bool = True) -> None:
         now = self._clock()
-        held = None if self._known.held is None else self._known.held[1]
+        held = None if self._local.held is None else self._local.held[1]
         try:
             copy = self.source.newer(held, now, may_fetch=may_fetch and self._may_fetch(now))
             if copy is not None:
                 self._adopt(copy, now)
         except (MetadataRefused, ConfigurationError) as error:
-            # The provider may have taken its time: the pause begins now.
-            self._fail(error, self._clock())
+            # The pause starts now, after the provider's timeout.
+            self._report_failure(error, self._clock())
 
     def _may_fetch(self, now: float) -> bool:
-        """Tell whether the provider may be asked, or has to be left alone for a while after a failure."""
-        failure = self._known.failure
-        # A pause that is longer than any comes from a clock that was put back.
+        """Return whether the pause after a failure is over."""
+        failure = self._local.failure
+        # A pause above the longest one means that the clock was set back.
         return failure is None or not 0 < failure.again - now <= _PAUSES[1]
 
     def _adopt(self, copy: Copy, now: float) -> bool:
-        """Go by this copy from now on; tell whether other nodes have it too."""
+        """Use this copy from now on; return whether it is available to other nodes."""
         trust = self._describe(self.settings, copy.metadata)
-        former = None if self._known.held is None else self._known.held[1]
-        self._known.held = (trust, copy)
+        former = None if self._local.held is None else self._local.held[1]
+        self._local.held = (trust, copy)
         fresh = copy.fetched >= now
         if fresh:
-            self._known.checked_at = now
-        good_again, self._known.failure = self._known.failure is not None, None
+            self._local.checked_at = now
+        good_again, self._local.failure = self._local.failure is not None, None
         if former is not None and former.metadata != copy.metadata:
-            self._tell(Event.SAML_METADATA_REPLACED, "what the provider says of itself has changed")
+            self._log(Event.SAML_METADATA_REPLACED, "the provider's metadata have changed")
         elif good_again:
-            self._tell(Event.SAML_METADATA_REPLACED, "they are good again")
+            self._log(Event.SAML_METADATA_REPLACED, "the metadata can be used again")
         return self.source.keep(copy) if fresh else True
 
-    def _fail(self, error: Exception, now: float) -> None:
-        """Note a failure; the operator is told once of each."""
-        former = self._known.failure
-        finding = self._note(error, now)
+    def _report_failure(self, error: Exception, now: float) -> None:
+        """Record a failure, and log each finding once."""
+        former = self._local.failure
+        finding = self._record(error, now)
         if former is None or former.finding != finding:
-            served = self._serves(now)
-            meanwhile = "The last good ones stay in force" if served else "Nobody can log in there until they can"
-            self._tell(
+            served = self._is_valid(now)
+            meanwhile = "The last good ones stay in force" if served else "Logins with this provider fail until then"
+            self._log(
                 Event.SAML_METADATA_FAILED,
                 finding,
                 sentence=f"the metadata of {self.settings.name!r} ({self.contact_center}) from {self.source.where} "
@@ -453,7 +452,7 @@ class TrustedProvider:
                 f"{self.contact_center} --provider {self.settings.name}",
             )
 
-    def _tell(self, event: Event, detail: str, *, sentence: str = "") -> None:
+    def _log(self, event: Event, detail: str, *, sentence: str = "") -> None:
         log_event(
             event,
             sentence=sentence,
@@ -463,31 +462,31 @@ class TrustedProvider:
             detail=detail,
         )
 
-    def _serves(self, now: float) -> bool:
-        """Tell whether what is held is still valid."""
-        if self._known.held is None:
+    def _is_valid(self, now: float) -> bool:
+        """Return whether the current metadata are valid."""
+        if self._local.held is None:
             return False
-        ends = self._known.held[1].metadata.valid_until
+        ends = self._local.held[1].metadata.valid_until
         return ends is None or now < ends
 
-    def _note(self, error: Exception, now: float) -> str:
-        finding, former = str(error), self._known.failure
+    def _record(self, error: Exception, now: float) -> str:
+        finding, former = str(error), self._local.failure
         count = 1 if former is None else former.count + 1
-        least, most = _PAUSES if self._serves(now) else _FIRST_PAUSES
-        self._known.failure = Failure(finding, now + min(least * 2 ** min(count - 1, 16), most), count)
+        least, most = _PAUSES if self._is_valid(now) else _FIRST_PAUSES
+        self._local.failure = Failure(finding, now + min(least * 2 ** min(count - 1, 16), most), count)
         return finding
 
 
 def trusts_named(providers: Iterable[TrustedProvider], entity_id: str) -> list[Trust]:
-    """Return those that bear this name; whether one has sent the message is for its keys to show.
+    """Return the providers with this entity ID. The caller checks the signature with their keys.
 
-    Those that are known by this name are asked first, and the others only if there is none: nobody waits for one
-    provider's metadata to hear what another has to say.
+    Providers whose metadata are known are checked first, so that a message of one provider does not wait for the
+    metadata of another.
 
-    :raises MetadataUnavailable: if there is none, but one whose metadata are not there might be it.
+    :raises MetadataUnavailable: if none is found, but the metadata of one that may match were never fetched.
     """
     providers = [one for one in providers if one.settings.entity_id in {"", entity_id}]
-    known = [one for one in providers if _is(one.held(), entity_id)]
+    known = [one for one in providers if _has_entity_id(one.held(), entity_id)]
     others = [one for one in providers if one not in known]
     missing = None
     for group in (known, others):
@@ -501,7 +500,7 @@ def trusts_named(providers: Iterable[TrustedProvider], entity_id: str) -> list[T
     return []
 
 
-def _is(trust: Trust | None, entity_id: str) -> bool:
+def _has_entity_id(trust: Trust | None, entity_id: str) -> bool:
     return trust is not None and trust.entity_id == entity_id
 
 

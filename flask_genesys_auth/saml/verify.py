@@ -1,7 +1,7 @@
-"""Who signed it: signatures are checked with configured keys only, and what is read is what they cover.
+"""Verify a response: decrypt it, check every signature with configured keys, and return only signed bytes.
 
-An assertion whose decryption fails ends where a bad signature ends: what cannot be read is replaced by an assertion
-that nobody has signed (:func:`decoy`).
+If decryption fails, a decoy assertion with an invalid signature takes the same way (:func:`decoy`), so that an attacker
+cannot tell failed decryption from a bad signature (padding oracle).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from .trust import Trust
 
 _WRONG = {
-    Fault.STRUCTURE: "what is encrypted is no Assertion of version 2.0, or copies what may be there once",
-    Fault.DUPLICATE_ID: "an ID in the encrypted assertion is there twice, or is missing where it is due",
-    Fault.ENCRYPTED: "something in the encrypted assertion is encrypted that may not be",
+    Fault.STRUCTURE: "the decrypted element is not an Assertion of version 2.0, or repeats a single element",
+    Fault.DUPLICATE_ID: "an ID in the encrypted assertion occurs twice",
+    Fault.ENCRYPTED: "the encrypted assertion has encrypted parts that are not allowed",
     Fault.NOT_SIGNED: "the encrypted assertion is not signed: let the provider sign assertions",
     Fault.SIGNATURE_FORM: "the signature of the encrypted assertion has a form that is not allowed",
     Fault.ALGORITHM: "the signature of the encrypted assertion has an algorithm that is not allowed",
@@ -47,11 +47,10 @@ _WRONG = {
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What the provider has signed.
+    """The signed parts of a response.
 
-    :param assertion: parsed from the very bytes that its signature covers.
-    :param response: likewise if the Response is signed too; else the message as it came, of which only such values
-        are read as can make us refuse.
+    :param assertion: parsed from the bytes that its signature covers.
+    :param response: likewise if the Response is signed; else as received, and only read to refuse the message.
     """
 
     assertion: etree._Element
@@ -59,16 +58,15 @@ class Verified:
 
 
 def verify(message: Admitted, trust: Trust, decryption_keys: tuple[xmlsec.Key, ...] = ()) -> Verified:
-    """Decrypt, check every signature and return what they cover.
+    """Decrypt a message, check every signature and return the signed parts.
 
-    The assertion itself must be signed, as our metadata says (``WantAssertionsSigned``, saml-metadata 2.4.4): a
-    signature around it alone is not enough. A Response that is signed as well must be signed well, and is looked at
-    first: who sends what nobody has signed has nothing decrypted.
+    The assertion itself must be signed, as our metadata requires (``WantAssertionsSigned``, saml-metadata 2.4.4). If
+    the Response is signed too, its signature is verified before anything is decrypted.
 
-    :param trust: whose keys may have signed.
-    :param decryption_keys: ours.
-    :raises SamlError: if a signature is missing or bad, or the message is not valid against the schema. What was
-        wrong with something encrypted shows in its reason alone: the way there is the same.
+    :param trust: the provider whose keys are accepted.
+    :param decryption_keys: our private keys.
+    :raises SamlError: if a signature is missing or bad, or the message is not valid against the schema. Only the reason
+        of the error differs between failures of decryption; all steps up to it are the same.
     """
     _check_signed(message, trust)
     response = message.response
@@ -91,34 +89,34 @@ def verify(message: Admitted, trust: Trust, decryption_keys: tuple[xmlsec.Key, .
 
 
 def _check_signed(message: Admitted, trust: Trust) -> None:
-    """Make sure, before any key is asked, that what must be signed is, and with what this provider may use."""
+    """Check, before any cryptography, that the required signatures exist and use allowed algorithms."""
     if message.encrypted is None and message.assertion_signature is None:
         raise SamlError(Fault.NOT_SIGNED, "the assertion is not signed: let the provider sign assertions")
     if message.response_signature is None and trust.settings.want_response_signed:
-        raise SamlError(Fault.NOT_SIGNED, "the Response is not signed and want_response_signed asks for it")
+        raise SamlError(Fault.NOT_SIGNED, "the Response is not signed, and want_response_signed is set")
     for form in (message.response_signature, message.assertion_signature):
         if form is not None:
             refuse_weak(form, trust)
 
 
 def refuse_weak(form: SignatureForm, trust: Trust) -> None:
-    """Refuse SHA-1 unless this provider may use it.
+    """Refuse SHA-1 unless the provider has ``allow_sha1``.
 
-    :raises SamlError: then.
+    :raises SamlError: if it is refused.
     """
     if form.weak and not trust.settings.allow_sha1:
         raise SamlError(Fault.ALGORITHM, f"{local_name(form.signed)} is signed with SHA-1: allow_sha1 is not set")
 
 
 def _as_sent(message: Admitted, form: SignatureForm, name_id: etree._Element | None) -> tuple[etree._Element, ...]:
-    """Return the message, and its assertion as it was opened where that was encrypted: for the schemas.
+    """Return the elements to validate against the schema: the message, and a decrypted assertion.
 
-    They do not know all of what may encrypt (xmlenc-core 1.1); its form has been read by a stricter list. What the
-    signature covers is not asked: a prefix that only a value has (``xsi:type="xs:string"``) means nothing there any
-    more (xml-exc-c14n 1.1).
+    The schema lacks parts of xmlenc-core 1.1; ``encryption`` has checked these against a stricter list. The canonical
+    bytes cannot be validated: a prefix that only a value uses (``xsi:type="xs:string"``) is lost there
+    (xml-exc-c14n 1.1).
 
     :param form: the assertion's signature.
-    :param name_id: what stands in the place of its EncryptedID.
+    :param name_id: the decrypted NameID, which replaces the EncryptedID.
     """
     sealed = None if name_id is None else form.signed.find(f"{{{SAML}}}Subject/{{{SAML}}}EncryptedID")
     subject = None if sealed is None else sealed.getparent()
@@ -133,23 +131,23 @@ def _as_sent(message: Admitted, form: SignatureForm, name_id: etree._Element | N
 def decrypted_assertion(
     message: Admitted, trust: Trust, keys: tuple[xmlsec.Key, ...]
 ) -> tuple[SignatureForm, SamlError | None]:
-    """Return the signature of the assertion that is encrypted in a message.
+    """Decrypt the assertion of a message and return its signature.
 
-    :param keys: ours, each of which may be the one.
-    :returns: a signature of the allowed form; if there is none, that of a decoy, and what to say of it once its
-        signature has been found bad.
-    :raises SamlError: if nothing is decrypted at all, for reasons that everybody can see.
+    :param keys: our private keys; every one is tried.
+    :returns: the signature, and ``None``. If decryption fails: a decoy's signature, and the error to raise once that
+        signature has failed.
+    :raises SamlError: if decryption is not attempted, for reasons that the sender can see in the message.
     """
     form = message.encrypted
-    assert form is not None  # noqa: S101 - verify asks for nothing else
+    assert form is not None  # noqa: S101 - verify calls this only for encrypted messages
     refusal: SamlError | None = None
     for content in decrypt(form, trust, keys):
         found = _signature_of(content, message, trust)
         if isinstance(found, SignatureForm):
             return found, None
-        # What is wrong with an assertion says more than that there is none.
+        # An error of a decrypted assertion tells more than a failed decryption.
         refusal = found if refusal is None or found.reason is not Fault.DECRYPTION else refusal
-    # The decoy goes the whole way of an assertion, which takes as long.
+    # The decoy passes through all steps of an assertion, so that failure takes as long as success.
     stand_in = _signature_of(_DECOY, message, trust)
     return stand_in if isinstance(stand_in, SignatureForm) else decoy(), refusal or unreadable(
         form, f"none of our {len(keys)} keys decrypts it"
@@ -162,19 +160,19 @@ def _signature_of(content: bytes, message: Admitted, trust: Trust) -> SignatureF
     try:
         signature = admit_decrypted(parse_within(content, form.holder, LIMITS), message)
     except MalformedXml as error:
-        return unreadable(form, f"what is decrypted is {error}")
+        return unreadable(form, f"the decrypted bytes are {error}")
     except ForbiddenXml:
-        return unreadable(form, "what is decrypted has what no message may have")
+        return unreadable(form, "the decrypted bytes are XML that is not allowed")
     except SamlError as error:
-        # Not in its words: they may be those of what was decrypted, which may be anybody's.
-        return SamlError(error.reason, _WRONG.get(error.reason, "what is encrypted is no assertion that is allowed"))
+        # The text of the error may quote decrypted bytes, which are not verified: it is not used.
+        return SamlError(error.reason, _WRONG.get(error.reason, "the decrypted assertion is not allowed"))
     if signature.weak and not trust.settings.allow_sha1:
         return SamlError(Fault.ALGORITHM, "the encrypted assertion is signed with SHA-1: allow_sha1 is not set")
     return signature
 
 
 def decoy() -> SignatureForm:
-    """Return the signature, good for nothing, of an assertion of nobody."""
+    """Return the signature of an assertion that no key can verify."""
     assertion = reparse(_DECOY)
     return read_form(assertion[1], assertion)
 
@@ -183,7 +181,7 @@ def _random(size: int) -> str:
     return base64.b64encode(secrets.token_bytes(size)).decode()
 
 
-# Nobody can have one of the same name in their message.
+# Random, so that a message cannot contain the same ID.
 _DECOY_ID = f"_decoy-{secrets.token_hex(16)}"
 
 _DECOY = (

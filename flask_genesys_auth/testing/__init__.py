@@ -1,6 +1,6 @@
-"""What applications import in their own tests: a client, fixtures, an identity provider, emulators.
+"""For tests of applications: a client, fixtures, an identity provider, emulators.
 
-Names that need the libraries of SAML are imported when they are asked for; fixtures alone need pytest.
+Names that need SAML's libraries are imported at first use. Only ``fixtures`` needs pytest.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _OF_SAML = {
 
 
 def __getattr__(name: str) -> object:
-    """Import what needs the SAML libraries only when it is asked for (PEP 562)."""
+    """Import names that need SAML's libraries at first use (PEP 562)."""
     if name not in _OF_SAML:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found: object = getattr(import_module(f"{__name__}.{_OF_SAML[name]}"), name)

@@ -1,4 +1,4 @@
-"""``python -m flask_genesys_auth.testing identity-provider``: the development SAML identity provider from a shell."""
+"""``python -m flask_genesys_auth.testing identity-provider``: run the development SAML identity provider."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ from .server import LoopbackServer
 
 @click.group()
 def main() -> None:
-    """Run a part of the testing kit by itself, on this machine only."""
+    """Run a part of the testing kit, on this machine only."""
 
 
-@main.command("identity-provider", short_help="A SAML identity provider that asks for no password.")
+@main.command("identity-provider", short_help="Run a SAML identity provider without passwords.")
 @click.option("--host", type=click.Choice(["localhost", "127.0.0.1"]), default="localhost", show_default=True)
-@click.option("--port", type=click.IntRange(0, 65535), default=5001, show_default=True, help="0 takes a free one.")
-@click.option("--user", "users", metavar="NAME", multiple=True, required=True, help="Who can sign in; may be repeated.")
+@click.option("--port", type=click.IntRange(0, 65535), default=5001, show_default=True, help="0: a free port.")
+@click.option(
+    "--user", "users", metavar="NAME", multiple=True, required=True, help="A user who can sign in; repeatable."
+)
 @click.option(
     "--metadata",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Where to write its metadata, for the application's configuration.",
+    help="Write its metadata here, for the application's configuration.",
 )
 def identity_provider(host: str, port: int, users: tuple[str, ...], metadata: Path | None) -> None:
     """Run a SAML identity provider for development until Ctrl-C.
 
-    It asks for no password, signs with a key that it makes at each start, and answers this machine only. To a browser
-    localhost and 127.0.0.1 are two sites: let the application be at the other one, as it will be in earnest.
+    It asks for no password, generates a signing key at each start, and answers this machine only. Browsers treat
+    localhost and 127.0.0.1 as two sites: serve the application on the other one, as in production.
     """
     provider = DevelopmentIdentityProvider()
     for name in users:
@@ -45,8 +47,8 @@ def identity_provider(host: str, port: int, users: tuple[str, ...], metadata: Pa
             _write(provider, metadata)
         click.echo(f"The identity provider answers at {provider.url}/")
         click.echo(f"Its metadata are at {provider.entity_id}" + (f" and in {metadata}" if metadata else ""))
-        click.echo("Ctrl-C stops it.")
-        # Woken now and then, for not every system lets a signal end a wait without an end.
+        click.echo("Press Ctrl-C to stop it.")
+        # With a timeout: on some systems a signal does not interrupt an unbounded wait.
         while not stopped.wait(1.0):
             pass
 

@@ -1,4 +1,4 @@
-"""A test client that is logged in from its first request, by whichever step a test wants."""
+"""A test client that is logged in from its first request."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 
 class AuthClient(FlaskClient):
-    """A client that is somebody: by a login session, by headers, by a password, or by a SAML login.
+    """A client with a login session, with headers, or with Basic credentials; it can also log in by SAML.
 
-    Set ``app.test_client_class = AuthClient``, then ``app.test_client(user="ann@acme.example")``. Its requests say
-    ``Sec-Fetch-Site: same-origin``, as those of a browser on the application's own pages do.
+    Set ``app.test_client_class = AuthClient``, then ``app.test_client(user="ann@acme.example")``. Its requests have
+    ``Sec-Fetch-Site: same-origin``, like a browser's from a page of the application.
 
-    :param user: gets a login session of the server: a user object of the application's account store, or a user name
-        of the built-in store, where an account is made if there is none. Without one the client has no session.
-    :param roles: with the built-in store, the roles that the account is given.
-    :param contact_center: the table's name; needed where there are several and the account does not tell.
+    :param user: gets a login session: a user object of the application's account store, or a user name of the
+        built-in store, which creates a missing account. Without it the client has no session.
+    :param roles: with the built-in store, the account's roles.
+    :param contact_center: the table's name; required if there are several and the account does not name one.
     :param headers: sent with every request, such as those that ``salesforce_emulator.add_user()`` returns.
     :param basic: a user name and a password, sent with every request (RFC 7617).
-    :raises ConfigurationError: if ``roles`` or a name are given and the application has its own account store.
+    :raises ConfigurationError: if a user name or ``roles`` are given, and the application has its own account store.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class AuthClient(FlaskClient):
             self.log_in(user, roles=roles, contact_center=contact_center)
 
     def log_in(self, user: object, *, roles: Iterable[str] | None = None, contact_center: str | None = None) -> None:
-        """Give this client a login session of this user, as if the application had logged them in.
+        """Start a login session for this client, as ``login_user`` would.
 
-        :param user: as for the class; ``roles`` and ``contact_center`` likewise.
+        The parameters are those of the class.
         """
         app: Flask = self.application
         with app.app_context():
@@ -86,13 +86,13 @@ class AuthClient(FlaskClient):
         idp: str = "",
         return_to: str = "/",
     ) -> TestResponse:
-        """Walk through a SAML login, from the application to the provider and back.
+        """Perform a SAML login, from the application to the provider and back.
 
         :param provider: one that the application trusts; it need not be served.
-        :param user: who logs in there, by the name given to its ``add_user()``.
-        :param idp: the provider's name in the configuration, where there are several.
-        :returns: the application's last answer: the redirect (303) to ``return_to``, or a page that refuses.
-        :raises LookupError: if the provider knows nobody of that name.
+        :param user: a name given to its ``add_user()``.
+        :param idp: the provider's name in the configuration, if there are several.
+        :returns: the application's last response: the redirect (303) to ``return_to``, or a refusal.
+        :raises LookupError: if the provider has no such user.
         """
         begun = self.begin_saml_login(provider, contact_center=contact_center, idp=idp, return_to=return_to)
         return begun.finish(user)
@@ -105,10 +105,11 @@ class AuthClient(FlaskClient):
         idp: str = "",
         return_to: str = "/",
     ) -> SamlLogin:
-        """Begin a SAML login, to answer it as the test wants.
+        """Begin a SAML login that the test answers itself.
 
-        :param contact_center: as for :meth:`log_in_with_saml`; the others likewise.
-        :raises AssertionError: if the application does not begin one.
+        The parameters are those of :meth:`log_in_with_saml`.
+
+        :raises AssertionError: if the application does not start a login.
         """
         from .saml_login import SamlLogin
 
@@ -116,7 +117,7 @@ class AuthClient(FlaskClient):
         return SamlLogin(self, provider, contact_center=center, idp=idp, return_to=return_to)
 
     def send_always(self, headers: Mapping[str, str]) -> None:
-        """Send these headers with every further request of this client."""
+        """Add headers to every further request of this client."""
         for name, value in headers.items():
             self.environ_base[f"HTTP_{name.upper().replace('-', '_')}"] = value
 
@@ -127,7 +128,7 @@ def _only(here: Runtime) -> str | None:
 
 
 def _which() -> str:
-    raise ConfigurationError("AuthClient: say which contact center: app.test_client(user=..., contact_center='acme')")
+    raise ConfigurationError("AuthClient: name the contact center: app.test_client(user=..., contact_center='acme')")
 
 
 def _own_account(
@@ -136,7 +137,7 @@ def _own_account(
     store = here.accounts
     if not isinstance(store, SqlAccounts) or not isinstance(user, (str, Account)):
         raise ConfigurationError(
-            "AuthClient: the application has its own account store; give user= an object of it, its roles set there"
+            "AuthClient: the application has its own account store: pass one of its user objects, without roles="
         )
     store.create_tables()
     name, home = (user.user_name, user.contact_center) if isinstance(user, Account) else (user, center or _which())

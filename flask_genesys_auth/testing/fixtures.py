@@ -1,4 +1,4 @@
-"""Fixtures to opt in to: ``pytest_plugins = ["flask_genesys_auth.testing.fixtures"]``."""
+"""Fixtures for pytest: ``pytest_plugins = ["flask_genesys_auth.testing.fixtures"]``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def fresh_authentication(app: Flask) -> Iterator[None]:
-    """Let the application of your fixture ``app`` remember nothing of earlier tests: ``reset(app)``, before and after.
+    """Call ``reset(app)`` on your fixture ``app``, before and after the test.
 
     For every test: ``usefixtures = fresh_authentication`` in pytest's configuration.
     """
@@ -31,7 +31,7 @@ def fresh_authentication(app: Flask) -> Iterator[None]:
 
 @pytest.fixture
 def salesforce_emulator() -> Iterator[SalesforceEmulator]:
-    """Serve Salesforce's identity service on a loopback port of its own; ``.url`` is for ``identity_hosts``."""
+    """Serve an emulator of Salesforce's identity service on loopback; put its ``url`` into ``identity_hosts``."""
     emulator = SalesforceEmulator()
     with LoopbackServer(emulator) as server:
         emulator.url = server.url
@@ -40,7 +40,7 @@ def salesforce_emulator() -> Iterator[SalesforceEmulator]:
 
 @pytest.fixture
 def genesys_emulator() -> Iterator[GenesysEmulator]:
-    """Serve the Genesys Authentication REST on a loopback port of its own; ``.url`` is for ``configuration_server``."""
+    """Serve an emulator of Genesys' Authentication REST on loopback; put its ``url`` into ``configuration_server``."""
     emulator = GenesysEmulator()
     with LoopbackServer(emulator) as server:
         emulator.url = server.url
@@ -49,7 +49,7 @@ def genesys_emulator() -> Iterator[GenesysEmulator]:
 
 @pytest.fixture
 def development_identity_provider() -> Iterator[DevelopmentIdentityProvider]:
-    """Serve a SAML identity provider on ``localhost``: another site than an application on ``127.0.0.1``."""
+    """Serve a SAML identity provider on ``localhost``, another site than an application on ``127.0.0.1``."""
     from .identity_provider import DevelopmentIdentityProvider
 
     provider = DevelopmentIdentityProvider()

@@ -1,4 +1,4 @@
-"""Plays Genesys' Authentication REST: a token for a password, and userinfo for the token."""
+"""Emulates Genesys' Authentication REST: a token for a password, and userinfo for the token."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class _Person:
 
 
 class GenesysEmulator(Emulator):
-    """An Authentication REST whose people you add.
+    """An Authentication REST; add its users with :meth:`add_user`.
 
-    :param client_id: who may ask, with its ``client_secret``.
-    :param tenant: what must stand before the backslash of a user name.
-    :param contact_center_id: what userinfo says.
+    :param client_id: of the application, with its ``client_secret``.
+    :param tenant: required before the backslash of a user name.
+    :param contact_center_id: in userinfo.
     :param lock_after: failed attempts after which an account is locked, as Configuration Server does; 0: never.
-    :param status_errors: refuse with ``{"status": {"code": 603}}`` rather than by an OAuth error.
+    :param status_errors: refuse with ``{"status": {"code": 603}}`` instead of an OAuth error.
     """
 
     def __init__(
         self,
         *,
         client_id: str = "flask-genesys-auth",
-        client_secret: str = "client-secret",  # noqa: S107 - an emulator keeps nothing worth a secret
+        client_secret: str = "client-secret",  # noqa: S107 - of an emulator
         tenant: str = "Environment",
         contact_center_id: str = "contact-center-1",
         lock_after: int = 0,
@@ -57,9 +57,9 @@ class GenesysEmulator(Emulator):
         self._dbids = itertools.count(101)
 
     def add_user(self, user_name: str, password: str, **userinfo: Any) -> dict[str, str]:
-        """Add a person, and return the headers with which a client logs in as them.
+        """Add a user, and return the headers with which a client logs in as them.
 
-        :param userinfo: fields of the answer, such as ``loginName``; each has a default.
+        :param userinfo: fields of userinfo, such as ``loginName``; each has a default.
         """
         known = {
             "username": user_name,
@@ -74,11 +74,11 @@ class GenesysEmulator(Emulator):
         return {"Authorization": basic_authorization(user_name, password)}
 
     def alter(self, **userinfo: Any) -> None:
-        """Change fields of every userinfo until ``repair()``; ``None`` is sent as null."""
+        """Change fields of every userinfo until :meth:`repair`; ``None`` is sent as null."""
         self._changes = userinfo
 
     def repair(self) -> None:
-        """Answer as usual again."""
+        """Answer normally again."""
         super().repair()
         self._changes = {}
 

@@ -1,13 +1,11 @@
-"""A SAML identity provider for development and tests: real messages over real HTTP, and no passwords at all.
+"""A SAML identity provider for development and tests. It asks for no password.
 
-It signs for whoever asks, with a key of its own making, so that it answers nobody but its own machine
-(:class:`~flask_genesys_auth.testing.server.LoopbackServer` serves it there).
+It signs for every client with a generated key, so it answers loopback addresses only.
+:class:`~flask_genesys_auth.testing.LoopbackServer` serves it.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -16,19 +14,17 @@ from html import escape
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import xmlsec
 from lxml import etree
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, MethodNotAllowed, NotFound
 from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
-from xmlsec import constants
 
-from ..saml.documents import DS, SAML, SAMLP, ForbiddenXml, Limits, MalformedXml, parse, text_of
+from ..saml.documents import DS, SAML, SAMLP, Limits, from_base64, parse, text_of
 from ..saml.errors import SamlError
 from ..saml.signatures import check_signature, read_form
-from ..saml.transport import read_query
+from ..saml.transport import RedirectMessage, read_query
 from .saml_messages import (
     EMAIL,
     SUCCESS,
@@ -47,13 +43,13 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 COOKIE = "development_idp_session"
-"""Not ``session``: cookies are shared between the ports of one host."""
+"""Not ``session``: ports of one host share cookies."""
 
 _STATUS = "urn:oasis:names:tc:SAML:2.0:status:"
 PARTIAL = "urn:oasis:names:tc:SAML:2.0:status:PartialLogout"
 
 _LIMITS = Limits(size=64 * 1024, depth=24, elements=300, attributes=32)
-_MOST_LEAVING = 1000
+_MOST_LOGOUTS = 1000
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -103,9 +99,11 @@ li + li {{ margin-top: .6rem; }}
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody whom the provider can vouch for.
+    """A user who can log in here.
 
-    :param name_id: the NameID it sends; ``attributes`` likewise, each with one value or several.
+    :param name: shown on the login page.
+    :param name_id: sent as the NameID.
+    :param attributes: sent as attributes, each with one or several values.
     """
 
     name: str
@@ -116,15 +114,15 @@ class Person:
 class DevelopmentIdentityProvider:
     """A WSGI application: ``/metadata``, ``/sso`` and ``/slo`` (HTTP-Redirect and HTTP-POST), ``/login``, ``/logout``.
 
-    It answers every service provider. Of those on this machine whose entity id is the address of their metadata, and
-    of those that :meth:`add_service_provider` makes known, it knows more: assertions are encrypted for them if they
-    have a key for that, logins can begin here (``/begin``), and single logout reaches them. Whoever is signed in here
-    is still asked each time as whom to go on, so that a wrong choice is no dead end; ``IsPassive`` is answered at once.
+    It answers every service provider. It reads the metadata of service providers that
+    :meth:`add_service_provider` adds, and of those on this machine whose entity ID is the URL of their metadata. For
+    these it encrypts assertions if they have an encryption key, starts logins (``/begin``) and takes part in single
+    logout. Each login shows the list of users, also with a session. ``IsPassive`` is answered at once.
 
-    :param url: where it is served, once that is known; also its entity id (``{url}/metadata``).
-    :param key: what it signs with; default: a new one, made at the first need.
+    :param url: where it is served. The entity ID is ``{url}/metadata``.
+    :param key: the signing key; default: generated at first use.
     :param sign_response: sign the Response as well as the assertion.
-    :param name_id_format: of the NameIDs it sends.
+    :param name_id_format: of the NameIDs.
     """
 
     def __init__(
@@ -139,7 +137,7 @@ class DevelopmentIdentityProvider:
         self._key = key
         self._sign_response = sign_response
         self._name_id_format = name_id_format
-        self._people: dict[str, Person] = {}
+        self._users: dict[str, Person] = {}
         self._sessions: dict[str, Session] = {}
         self._services = ServiceProviders()
         self._logout = SingleLogout(self._services, self._signer, self._end)
@@ -147,7 +145,7 @@ class DevelopmentIdentityProvider:
 
     @property
     def key(self) -> SigningKey:
-        """What it signs with."""
+        """The signing key."""
         with self._lock:
             if self._key is None:
                 self._key = generate_signing_key("development identity provider")
@@ -155,7 +153,7 @@ class DevelopmentIdentityProvider:
 
     @property
     def entity_id(self) -> str:
-        """Its name, which is where its metadata are."""
+        """The entity ID, which is also the URL of its metadata."""
         return f"{self.url}/metadata"
 
     @property
@@ -164,43 +162,44 @@ class DevelopmentIdentityProvider:
         return provider_metadata(self.entity_id, f"{self.url}/sso", (self.key.certificate,), slo_url=f"{self.url}/slo")
 
     def write_metadata(self, path: Path) -> Path:
-        """Write its metadata where a configuration's ``metadata`` finds them; ``url`` must be known."""
+        """Write its metadata to a file, for ``metadata`` in the configuration. Set ``url`` before."""
         path.write_text(self.metadata_xml, encoding="utf-8")
         return path
 
     def add_user(
         self, name: str, *, name_id: str = "", attributes: Mapping[str, str | Iterable[str]] | None = None
     ) -> None:
-        """Let somebody log in here.
+        """Add a user.
 
-        :param name: what the login page calls them.
+        :param name: shown on the login page.
         :param name_id: default: the name.
-        :param attributes: each with one value or several.
+        :param attributes: each with one or several values.
         """
         several = {
             key: (value,) if isinstance(value, str) else tuple(value) for key, value in (attributes or {}).items()
         }
-        self._people[name] = Person(name, name_id or name, MappingProxyType(several))
+        self._users[name] = Person(name, name_id or name, MappingProxyType(several))
 
     def person(self, name: str) -> Person:
-        """Return somebody who can log in here.
+        """Return a user.
 
-        :raises LookupError: if nobody has that name.
+        :raises LookupError: if there is none of that name.
         """
-        found = self._people.get(name)
+        found = self._users.get(name)
         if found is None:
             raise LookupError(
-                f"nobody is called {name!r} here; known are {', '.join(map(repr, self._people)) or 'none'}"
+                f"no user {name!r}; there are {', '.join(map(repr, self._users)) or 'none'}: call add_user()"
             )
         return found
 
     def message(self, name: str, *, acs_url: str, audience: str, request_id: str | None = None) -> Message:
-        """Return the genuine answer that vouches for somebody; ``but()`` makes wrong ones of it.
+        """Return the genuine response for a user; change it with ``but()``.
 
         :param name: as in :meth:`add_user`.
-        :param acs_url: where it goes; ``audience`` is the service provider's entity id.
-        :param request_id: the ID of the AuthnRequest; ``None``: nobody has asked.
-        :raises LookupError: if nobody has that name.
+        :param acs_url: assertion consumer service of the service provider.
+        :param audience: entity ID of the service provider.
+        :param request_id: ID of the AuthnRequest; ``None``: unsolicited.
+        :raises LookupError: if there is no user of that name.
         """
         person = self.person(name)
         return Message(
@@ -215,9 +214,9 @@ class DevelopmentIdentityProvider:
         )
 
     def add_service_provider(self, metadata: str | bytes) -> str:
-        """Know a service provider by its metadata; return its entity id.
+        """Add a service provider by its metadata; return its entity ID.
 
-        :raises ValueError: if they are none.
+        :raises ValueError: if the metadata cannot be used.
         """
         return self._services.add(metadata.encode() if isinstance(metadata, str) else metadata)
 
@@ -227,7 +226,7 @@ class DevelopmentIdentityProvider:
         request.max_content_length = request.max_form_memory_size = 256 * 1024
         try:
             if not _is_loopback(request.remote_addr):
-                raise Forbidden("This identity provider asks for no password: it answers its own machine only.")
+                raise Forbidden("This identity provider asks for no password, so it answers its own machine only.")
             answer = self._answer(request)
         except HTTPException as error:
             answer = Response(error.get_body(), error.code, error.get_headers())
@@ -236,7 +235,7 @@ class DevelopmentIdentityProvider:
 
     def _answer(self, request: Request) -> Response:
         views = {
-            "/": (self._front, {"GET", "HEAD"}),
+            "/": (self._front_page, {"GET", "HEAD"}),
             "/metadata": (self._metadata, {"GET", "HEAD"}),
             "/sso": (self._sso, {"GET", "POST"}),
             "/begin": (self._begin, {"POST"}),
@@ -254,8 +253,8 @@ class DevelopmentIdentityProvider:
     def _metadata(self, _: Request) -> Response:
         return Response(self.metadata_xml, mimetype="application/samlmetadata+xml")
 
-    def _front(self, request: Request) -> Response:
-        session = self._who(request)
+    def _front_page(self, request: Request) -> Response:
+        session = self._session_of(request)
         body = f"<p>You are signed in here as {escape(session.person)}.</p>" if session else ""
         if session:
             body += '<form method="post" action="/logout"><button>Sign out of the identity provider</button></form>'
@@ -265,23 +264,27 @@ class DevelopmentIdentityProvider:
         )
         if services:
             body += f'<h2>Sign in from here</h2><form method="post" action="/begin"><ul>{services}</ul></form>'
-        return notice("Development identity provider", body if session else f"<p>You are not signed in here.</p>{body}")
+        return html_page(
+            "Development identity provider", body if session else f"<p>You are not signed in here.</p>{body}"
+        )
 
     def _sso(self, request: Request) -> Response:
         asked = read_request(request, "redirect" if request.method == "GET" else "post")
-        session = self._who(request)
+        session = self._session_of(request)
         if asked.passive:
-            return self._vouch(asked, session) if session and not asked.force_authn else self._decline(asked)
+            return (
+                self._answer_as(asked, session) if session and not asked.force_authn else self._answer_no_passive(asked)
+            )
         return self._choose(asked, None if asked.force_authn else session)
 
     def _begin(self, request: Request) -> Response:
-        """Let a login begin here, which no service provider has asked for (saml-profiles 4.1.5)."""
-        return self._choose(self._unsolicited(request), self._who(request))
+        """Start an unsolicited login (saml-profiles 4.1.5)."""
+        return self._choose(self._unsolicited(request), self._session_of(request))
 
     def _unsolicited(self, request: Request) -> AuthnRequest:
         service = self._services.find(request.form.get("service", ""))
         if service is None:
-            raise BadRequest("No service provider of that name is known here.")
+            raise BadRequest("Unknown service provider.")
         return AuthnRequest("", "", "", None, service.entity_id, service.acs_url)
 
     def _login(self, request: Request) -> Response:
@@ -290,18 +293,18 @@ class DevelopmentIdentityProvider:
             if "service" in request.form
             else read_request(request, request.form.get("binding", ""))
         )
-        person = self._people.get(request.form.get("user", ""))
+        person = self._users.get(request.form.get("user", ""))
         if person is None:
-            raise BadRequest("Nobody of that name can sign in here.")
-        former = self._who(request)
-        if former is not None and former.person == person.name and not asked.force_authn:
-            return self._vouch(asked, former)
+            raise BadRequest("There is no user of that name.")
+        current = self._session_of(request)
+        if current is not None and current.person == person.name and not asked.force_authn:
+            return self._answer_as(asked, current)
         opaque = secrets.token_urlsafe(24)
         session = Session(person.name, person.name_id, f"_{secrets.token_hex(16)}")
         with self._lock:
             self._sessions.pop(request.cookies.get(COOKIE, ""), None)
             self._sessions[opaque] = session
-        answer = self._vouch(asked, session)
+        answer = self._answer_as(asked, session)
         answer.set_cookie(COOKIE, opaque, httponly=True, samesite="Lax")
         return answer
 
@@ -309,7 +312,7 @@ class DevelopmentIdentityProvider:
         return self._logout.receive(request)
 
     def _log_out(self, request: Request) -> Response:
-        """End the session here, and all that it has vouched for."""
+        """End the session, and log out of all service providers that it was used for."""
         with self._lock:
             session = self._sessions.pop(request.cookies.get(COOKIE, ""), None)
         answer = self._logout.begin(session or Session("", "", ""))
@@ -317,7 +320,7 @@ class DevelopmentIdentityProvider:
         return answer
 
     def _end(self, name_id: str, indexes: list[str]) -> list[Session]:
-        """Take the sessions of somebody away: found by what the message says, for it may come without our cookie."""
+        """Remove and return the sessions of a NameID. The message may arrive without our cookie."""
         with self._lock:
             found = {
                 opaque: session
@@ -331,12 +334,12 @@ class DevelopmentIdentityProvider:
     def _signer(self) -> tuple[SigningKey, str, str]:
         return self.key, self.entity_id, self._name_id_format
 
-    def _who(self, request: Request) -> Session | None:
+    def _session_of(self, request: Request) -> Session | None:
         with self._lock:
             return self._sessions.get(request.cookies.get(COOKIE, ""))
 
     def _choose(self, asked: AuthnRequest, session: Session | None) -> Response:
-        """Return the login page: one button for each person, first whoever is signed in."""
+        """Return the login page: a button for each user, the current one first."""
         if asked.encoded:
             fields = hidden(SAMLRequest=asked.encoded, RelayState=asked.relay_state, binding=asked.binding)
         else:
@@ -345,17 +348,17 @@ class DevelopmentIdentityProvider:
         buttons = "".join(
             f'<li><button name="user" value="{escape(name)}">'
             f"{'Continue' if name == present else 'Sign in'} as {escape(name)}</button></li>"
-            for name in sorted(self._people, key=lambda name: name != present)
+            for name in sorted(self._users, key=lambda name: name != present)
         )
-        return notice(
+        return html_page(
             "Choose who you are",
             f"<p><strong>{escape(asked.issuer)}</strong> asks who you are.</p>"
             f'<form method="post" action="/login">{fields}<ul>{buttons}</ul></form>'
             '<p class="soft">This identity provider is for development: it asks for no password.</p>',
         )
 
-    def _vouch(self, asked: AuthnRequest, session: Session) -> Response:
-        """Return the page that posts the signed answer (saml-bindings 3.5); without a script it has a button."""
+    def _answer_as(self, asked: AuthnRequest, session: Session) -> Response:
+        """Return a page that posts the signed response (saml-bindings 3.5)."""
         with self._lock:
             if asked.issuer not in session.services:
                 session.services.append(asked.issuer)
@@ -363,45 +366,45 @@ class DevelopmentIdentityProvider:
             self._message(asked),
             name_id=session.name_id,
             name_id_format=self._name_id_format,
-            attributes=self._people[session.person].attributes,
+            attributes=self._users[session.person].attributes,
             session_index=session.index,
         )
         service = self._services.find(asked.issuer)
         if service is None or not service.encryption:
             encoded = replace(message, sign_response=self._sign_response).encoded(self.key)
         else:
-            # What a signature around an encrypted assertion covers is the encrypted one (saml-core 6.2).
+            # The Response is signed last, so that its signature covers the encrypted assertion (saml-core 6.2).
             response = message.signed(self.key)
             Encryption(SigningKey("", service.encryption)).assertion(response)
             if self._sign_response:
                 sign(response, self.key)
             encoded = encode(response)
-        return self._back(asked, encoded, f"You are signed in as {session.person}.")
+        return self._post_answer(asked, encoded, f"You are signed in as {session.person}.")
 
-    def _decline(self, asked: AuthnRequest) -> Response:
-        """Say that the user would have to be asked, which IsPassive forbids (saml-core 3.4.1)."""
+    def _answer_no_passive(self, asked: AuthnRequest) -> Response:
+        """Answer a passive request with NoPassive (saml-core 3.4.1)."""
         response = replace(self._message(asked), status=f"{_STATUS}Responder").tree()
         for part in response.findall(f"{{{SAML}}}Assertion"):
             response.remove(part)
         for code in response.findall(f"{{{SAMLP}}}Status/{{{SAMLP}}}StatusCode"):
             etree.SubElement(code, code.tag, Value=f"{_STATUS}NoPassive")
         sign(response, self.key)
-        return self._back(asked, encode(response), "You are not signed in.")
+        return self._post_answer(asked, encode(response), "You are not signed in.")
 
     def _message(self, asked: AuthnRequest) -> Message:
         return Message(issuer=self.entity_id, acs_url=asked.acs_url, audience=asked.issuer, request_id=asked.request_id)
 
-    def _back(self, asked: AuthnRequest, encoded: str, said: str) -> Response:
+    def _post_answer(self, asked: AuthnRequest, encoded: str, text: str) -> Response:
         fields = {"SAMLResponse": encoded, **({"RelayState": asked.relay_state} if asked.relay_state else {})}
-        return post_on(asked.acs_url, fields, "Going back", said)
+        return auto_post_page(asked.acs_url, fields, "Going back", text)
 
 
 @dataclass(slots=True)
 class Session:
-    """Somebody's session at the identity provider.
+    """A user's session at the identity provider.
 
     :param index: the SessionIndex.
-    :param services: the entity ids of those whom it has vouched to, each once.
+    :param services: entity IDs of the service providers that it was used for.
     """
 
     person: str
@@ -412,7 +415,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class LogoutRequest:
-    """A service provider's LogoutRequest, as far as the answer needs it."""
+    """The fields of a LogoutRequest that its response needs."""
 
     service: ServiceProvider
     request_id: str
@@ -421,12 +424,12 @@ class LogoutRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class _Leaving:
-    """A logout under way.
+class _Logout:
+    """A single logout in progress.
 
-    :param rest: the entity ids of those that have not been asked yet.
-    :param partial: one of them could not be asked, or has not done it.
-    :param asked: who has begun it, if not the user here.
+    :param rest: entity IDs of the service providers still to ask.
+    :param partial: whether one of them could not be asked, or failed.
+    :param asked: the request that started it; ``None`` if the user started it here.
     """
 
     session: Session
@@ -436,11 +439,11 @@ class _Leaving:
 
 
 class SingleLogout:
-    """Sends the browser from one service provider to the next, and back to the one that has begun.
+    """Single logout (saml-profiles 4.4): sends the browser to each service provider in turn, then back.
 
-    :param services: those that are known.
-    :param signer: gives what signs, and the entity id.
-    :param end: takes away the sessions with one of these indexes, of this NameID; of all indexes if there are none.
+    :param services: the known service providers.
+    :param signer: returns the signing key, the entity ID and the NameID format.
+    :param end: removes and returns the sessions of a NameID with these indexes, or all its sessions.
     """
 
     def __init__(
@@ -452,52 +455,52 @@ class SingleLogout:
         self._services = services
         self._signer = signer
         self._end = end
-        self._leaving: dict[str, _Leaving] = {}
+        self._logouts: dict[str, _Logout] = {}
         self._lock = threading.Lock()
 
     def begin(self, session: Session) -> Response:
-        """Log somebody out everywhere whose session has ended here."""
-        return self._go_on(_Leaving(session, tuple(session.services)))
+        """Log a user out of all service providers. Their session here has ended."""
+        return self._next(_Logout(session, tuple(session.services)))
 
     def receive(self, request: Request) -> Response:
-        """Take a service provider's LogoutRequest or LogoutResponse, signed, by either binding."""
+        """Handle a signed LogoutRequest or LogoutResponse by either binding."""
         try:
-            root, relay_state = _query(request) if request.method == "GET" else _form(request)
+            root, relay_state, query = _read(request)
             service = self._sender(root)
-            _check(request, root, service)
-        except (SamlError, MalformedXml, ForbiddenXml, binascii.Error, UnicodeEncodeError) as error:
-            raise BadRequest("This is no logout message that a service provider known here has signed.") from error
+            _check(root, query, service)
+        except (SamlError, ValueError) as error:
+            raise BadRequest("Not a logout message with the signature of a known service provider.") from error
         if root.tag == f"{{{SAMLP}}}LogoutRequest":
-            binding = "redirect" if request.method == "GET" else "post"
+            binding = "post" if query is None else "redirect"
             return self._asked(root, LogoutRequest(service, root.get("ID", ""), relay_state, binding))
         with self._lock:
-            leaving = self._leaving.pop(relay_state, None)
-        if leaving is None:
-            raise BadRequest("Nobody is being logged out with this RelayState.")
+            logout = self._logouts.pop(relay_state, None)
+        if logout is None:
+            raise BadRequest("No logout with this RelayState is in progress.")
         status = root.find(f"{{{SAMLP}}}Status/{{{SAMLP}}}StatusCode")
         done = status is not None and status.get("Value") == SUCCESS and not len(status)
-        return self._go_on(replace(leaving, partial=leaving.partial or not done))
+        return self._next(replace(logout, partial=logout.partial or not done))
 
     def _asked(self, root: etree._Element, asked: LogoutRequest) -> Response:
         name_id = root.find(f"{{{SAML}}}NameID")
         named = "" if name_id is None else text_of(name_id)
         ended = self._end(named, [text_of(index) for index in root.findall(f"{{{SAMLP}}}SessionIndex")])
         if not ended:
-            return self._go_on(_Leaving(Session("", named, ""), (), asked=asked))
+            return self._next(_Logout(Session("", named, ""), (), asked=asked))
         others = dict.fromkeys(name for session in ended for name in session.services)
         others.pop(asked.service.entity_id, None)
-        return self._go_on(_Leaving(ended[0], tuple(others), asked=asked))
+        return self._next(_Logout(ended[0], tuple(others), asked=asked))
 
     def _sender(self, root: etree._Element) -> ServiceProvider:
         issuer = root.find(f"{{{SAML}}}Issuer")
         service = None if issuer is None else self._services.find(text_of(issuer))
         if service is None or not service.keys:
-            raise BadRequest("Whoever says this is not known here, or has no key to sign with.")
+            raise BadRequest("The sender is unknown, or has no signing key.")
         return service
 
-    def _go_on(self, leaving: _Leaving) -> Response:
-        """Ask the next service provider; when all have been asked, answer or say how it went."""
-        rest, partial = list(leaving.rest), leaving.partial
+    def _next(self, logout: _Logout) -> Response:
+        """Send the browser to the next service provider; after the last one, respond or show the result."""
+        rest, partial = list(logout.rest), logout.partial
         key, entity_id, name_id_format = self._signer()
         while rest:
             service = self._services.find(rest.pop(0))
@@ -506,20 +509,20 @@ class SingleLogout:
                 continue
             relay_state = secrets.token_urlsafe(24)
             with self._lock:
-                self._leaving[relay_state] = replace(leaving, rest=tuple(rest), partial=partial)
-                while len(self._leaving) > _MOST_LEAVING:
-                    # Whoever has not come back is not waited for.
-                    del self._leaving[next(iter(self._leaving))]
+                self._logouts[relay_state] = replace(logout, rest=tuple(rest), partial=partial)
+                while len(self._logouts) > _MOST_LOGOUTS:
+                    # Bounded: drop the oldest logouts, whose browsers have not returned.
+                    del self._logouts[next(iter(self._logouts))]
             message = LogoutMessage(
                 issuer=entity_id,
                 destination=None,
-                name_id=leaving.session.name_id,
+                name_id=logout.session.name_id,
                 name_id_format=name_id_format,
-                session_indexes=(leaving.session.index,),
+                session_indexes=(logout.session.index,),
                 relay_state=relay_state,
             )
             return _send(message, service.single_logout, "redirect", key)
-        asked = leaving.asked
+        asked = logout.asked
         if asked is None:
             return _signed_out(partial)
         answer = LogoutMessage(
@@ -536,7 +539,7 @@ class SingleLogout:
 
 def _signed_out(partial: bool) -> Response:
     some = " Some applications may still have you signed in." if partial else ""
-    return notice(
+    return html_page(
         "Signed out",
         f"<p>Your session at the identity provider has ended.{some}</p>"
         '<p><a href="/">Back to the identity provider</a></p>',
@@ -549,76 +552,62 @@ def _send(message: LogoutMessage, addresses: Mapping[str, str], wanted: str, key
     message = message.but(destination=address)
     if binding == "redirect":
         return redirect(f"{address}{'&' if '?' in address else '?'}{message.query(key)}", 303)
-    return post_on(address, message.form(key), "Signing out")
+    return auto_post_page(address, message.form(key), "Signing out")
 
 
-def _query(request: Request) -> tuple[etree._Element, str]:
-    message = read_query(request.query_string.decode("latin-1"))
-    return _parsed(message.xml, message.kind), message.relay_state
-
-
-def _form(request: Request) -> tuple[etree._Element, str]:
-    kind: Literal["SAMLRequest", "SAMLResponse"] = "SAMLRequest" if "SAMLRequest" in request.form else "SAMLResponse"
-    data = base64.b64decode(request.form.get(kind, "").encode("ascii"), validate=True)
-    return _parsed(data, kind), request.form.get("RelayState", "")
-
-
-def _parsed(data: bytes, kind: str) -> etree._Element:
+def _read(request: Request) -> tuple[etree._Element, str, RedirectMessage | None]:
+    """Return a logout message, its RelayState, and its query by the Redirect binding."""
+    if request.method == "GET":
+        query = read_query(request.query_string.decode("latin-1"))
+        kind, data, relay_state = query.kind, query.xml, query.relay_state
+    else:
+        query = None
+        kind = "SAMLRequest" if "SAMLRequest" in request.form else "SAMLResponse"
+        data, relay_state = from_base64(request.form.get(kind, "")), request.form.get("RelayState", "")
     root = parse(data, _LIMITS)
     if root.tag != f"{{{SAMLP}}}{'LogoutRequest' if kind == 'SAMLRequest' else 'LogoutResponse'}":
-        raise BadRequest("This is no logout message.")
-    return root
+        raise BadRequest("Not a logout message.")
+    return root, relay_state, query
 
 
-def _check(request: Request, root: etree._Element, service: ServiceProvider) -> None:
-    """Check the signature: of the query, or of the element.
+def _check(root: etree._Element, query: RedirectMessage | None, service: ServiceProvider) -> None:
+    """Check the signature of the query or of the element.
 
-    :raises SamlError: unless it is good.
+    :raises SamlError: unless a key of the service provider made it.
     """
-    if request.method == "GET":
-        message = read_query(request.query_string.decode("latin-1"))
-        if not any(_made(key, message.signed, message.signature) for key in service.keys):
-            raise BadRequest("None of the service provider's keys has signed this query.")
+    if query is not None:
+        query.verify(service.keys)
         return
     signature = root.find(f"{{{DS}}}Signature")
     if signature is None:
-        raise BadRequest("This logout message is not signed.")
+        raise BadRequest("The logout message is not signed.")
     check_signature(read_form(signature, root), service.keys)
 
 
-def _made(key: xmlsec.Key, signed: bytes, signature: bytes) -> bool:
-    context = xmlsec.SignatureContext()
-    context.key = key
-    try:
-        context.verify_binary(signed, constants.TransformRsaSha256, signature)
-    except (xmlsec.Error, TypeError):
-        return False
-    return True
-
-
-def notice(title: str, body: str, *, script: str = "") -> Response:
+def html_page(title: str, body: str, *, script: str = "") -> Response:
     """Return a page.
 
-    :param title: text; ``body`` and ``script`` are HTML.
+    :param title: plain text.
+    :param body: HTML, and so is ``script``.
     """
     return Response(_PAGE.format(title=escape(title), body=body, script=script), mimetype="text/html")
 
 
-def post_on(action: str, fields: Mapping[str, str], title: str, said: str = "") -> Response:
-    """Return the page that posts these fields on (saml-bindings 3.5); without a script it has a button.
+def auto_post_page(action: str, fields: Mapping[str, str], title: str, text: str = "") -> Response:
+    """Return a page that posts these fields by a script (saml-bindings 3.5), or by its button.
 
-    :param said: text above the button.
+    :param text: text above the button.
     """
-    return notice(
+    return html_page(
         title,
         f'<form method="post" action="{escape(action)}">{hidden(**fields)}'
-        f"{f'<p>{escape(said)}</p>' if said else ''}<button>Continue</button></form>",
+        f"{f'<p>{escape(text)}</p>' if text else ''}<button>Continue</button></form>",
         script="<script>document.forms[0].submit()</script>",
     )
 
 
 def hidden(**fields: str) -> str:
-    """Return a form's hidden fields, those left out that are empty."""
+    """Return hidden form fields; empty ones are left out."""
     return "".join(
         f'<input type="hidden" name="{name}" value="{escape(value)}">' for name, value in fields.items() if value
     )

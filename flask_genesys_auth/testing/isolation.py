@@ -1,4 +1,4 @@
-"""What keeps one test from another: everything that an application's authentication remembers is forgotten."""
+"""Reset the authentication state of an application between tests."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
     from ..accounts.models import Account
 
 _changed: WeakKeyDictionary[Flask, dict[str, frozenset[str] | None]] = WeakKeyDictionary()
-"""Of each application, the accounts that its clients have made (``None``), or given other roles (those before)."""
+"""By application: accounts that its clients created (``None``), or the former roles of accounts they changed."""
 
 
 def note_change(app: Flask, account: Account, before: frozenset[str] | None) -> None:
-    """Note what :func:`reset` has to take back: an account that was made, or its roles before.
+    """Record a change that :func:`reset` undoes.
 
-    :param before: ``None``: the account was made.
+    :param before: the account's former roles; ``None``: the account was created.
     """
     _changed.setdefault(app, {}).setdefault(account.id, before)
 
 
 def reset(app: Flask) -> None:
-    """Let an application remember nothing, as if it had just been made.
+    """Clear the authentication state of an application.
 
-    Login sessions and all else in the state, failures that were counted, credentials that were found good, servers
-    that did not answer: all of it is forgotten. Accounts that :class:`~flask_genesys_auth.testing.AuthClient` has made
-    are deleted again, roles it has changed are those from before; other accounts are yours.
+    Deletes login sessions and everything else in the state, the counters of the throttle, verified credentials, and
+    the health of servers. Accounts that :class:`~flask_genesys_auth.testing.AuthClient` created are deleted, roles
+    that it changed are restored; other accounts are not touched.
 
-    :raises RuntimeError: unless ``TESTING`` is set: it would log everybody out.
+    :raises RuntimeError: unless ``TESTING`` is set, because it logs out every user.
     """
     if not app.testing:
-        raise RuntimeError("reset() is for tests: set app.testing, or TESTING in the configuration")
+        raise RuntimeError("reset() is for tests only: set TESTING in the configuration")
     here = runtime(app)
     for memory in here.memories:
         memory.clear()
@@ -48,7 +48,7 @@ def _clear_state(here: Runtime) -> None:
     if callable(clear):
         clear()
         return
-    # An application's own store, which knows nothing of tests.
+    # An application's own store has no clear().
     for center in here.contact_centers.values():
         here.sessions.revoke(contact_center=center.name)
 

@@ -1,4 +1,4 @@
-"""Plays Salesforce's identity service: who the owner of a session id is, at the identity URL of a user."""
+"""Emulates Salesforce's identity service: a user's identity URL, for the owner of a session ID."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 
 
 def long_id(short: str) -> str:
-    """Return a Salesforce id of 15 characters with its checksum: 18, as the identity service writes it."""
+    """Return the 18-character form of a Salesforce ID of 15 characters, as the identity service writes it."""
     bits = [sum(1 << place for place in range(5) if short[start + place].isupper()) for start in (0, 5, 10)]
     return short + "".join(_LETTERS[value] for value in bits)
 
@@ -30,13 +30,13 @@ class _Person:
 
 
 class SalesforceEmulator(Emulator):
-    """An identity service of one organization whose people you add.
+    """The identity service of one organization; add its users with :meth:`add_user`.
 
-    Set ``instance_url`` to a second server of the same emulator, and every other one redirects there, as
-    login.salesforce.com does to the organization's own instance.
+    Set ``instance_url`` to a second server of the same emulator: other servers then redirect there, as
+    login.salesforce.com redirects to the organization's instance.
 
-    :param organization: its id of 15 characters.
-    :param headers: the names of the two headers that clients send.
+    :param organization: its ID of 15 characters.
+    :param headers: names of the two headers that clients send.
     """
 
     def __init__(self, organization: str = "00D000000000001", *, headers: SalesforceHeaders | None = None) -> None:
@@ -50,13 +50,13 @@ class SalesforceEmulator(Emulator):
         self._user_ids = (f"005Dn{number:010}" for number in itertools.count(1))
 
     def add_user(self, username: str, **answer: Any) -> dict[str, str]:
-        """Add a person with a session, and return the headers with which a client logs in as them.
+        """Add a user with a session, and return the headers with which a client logs in as them.
 
-        :param answer: fields of the answer, such as ``email``; each has a default.
-        :raises RuntimeError: if the emulator has no address yet.
+        :param answer: fields of the identity, such as ``email``; each has a default.
+        :raises RuntimeError: if the emulator has no URL yet.
         """
         if not self.url:
-            raise RuntimeError("call serve() first, or set url: the identity URL names the emulator's address")
+            raise RuntimeError("the identity URL needs the emulator's address: call serve() first, or set url")
         user_id = next(self._user_ids)
         path = f"/id/{long_id(self.organization)}/{long_id(user_id)}"
         known = {
@@ -83,20 +83,20 @@ class SalesforceEmulator(Emulator):
         return {self._headers.session: session_id, self._headers.identity: self.url + path}
 
     def end_session(self, headers: Mapping[str, str]) -> None:
-        """End the session of these headers, as a log-out in Salesforce does."""
+        """End the session of these headers, as a logout in Salesforce does."""
         self._sessions.pop(headers[self._headers.session], None)
 
     def alter(self, **answer: Any) -> None:
-        """Change fields of every answer until ``repair()``; ``None`` is sent as null."""
+        """Change fields of every identity until :meth:`repair`; ``None`` is sent as null."""
         self._changes = answer
 
     def repair(self) -> None:
-        """Answer as usual again."""
+        """Answer normally again."""
         super().repair()
         self._changes = {}
 
     def respond(self, request: Request) -> Response:
-        """Answer as Salesforce does: refusals are one word in plain text."""
+        """Answer like Salesforce; refusals are one word in plain text."""
         if self.instance_url and request.host_url.rstrip("/") != self.instance_url:
             return Response(status=302, headers={"Location": self.instance_url + request.path})
         sent = request.authorization
@@ -113,7 +113,7 @@ class SalesforceEmulator(Emulator):
         person = self._people.get(parts[3][:15])
         if person is None:
             return _word("Bad_Id", 404)
-        # A token with enough scope reads another user's identity too; only this field tells.
+        # A token with enough scope reads another user's identity too; only asserted_user shows it.
         return self._answer(request, {"asserted_user": owner is person} | person.answer | self._changes)
 
     def _answer(self, request: Request, found: dict[str, Any]) -> Response:

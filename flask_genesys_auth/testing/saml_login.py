@@ -1,4 +1,4 @@
-"""A SAML login without a browser and without a network: the provider's part can be done well, or in any wrong way."""
+"""A SAML login without a browser and without a network, with a genuine or a changed response."""
 
 from __future__ import annotations
 
@@ -25,10 +25,7 @@ _NAVIGATION = {"Sec-Fetch-Mode": "navigate"}
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form of a page.
-
-    :param fields: the hidden ones, by name.
-    """
+    """A form of a page, with its hidden fields."""
 
     action: str
     fields: dict[str, str]
@@ -48,23 +45,23 @@ class _Forms(HTMLParser):
 
 
 def form_of(page: str) -> Form | None:
-    """Return the first form of a page, if it has one."""
+    """Return the first form of a page, or ``None``."""
     parser = _Forms()
     parser.feed(page)
     return parser.found[0] if parser.found else None
 
 
 class SamlLogin:
-    """One login that a client has begun, and that waits for the provider's answer.
+    """A login that a client has begun, waiting for the provider's response.
 
-    Addresses of the application are asked for by their path alone, so that ``public_url`` may be any.
+    Requests to the application use paths only, so ``public_url`` may have any value.
 
-    :param client: a client of the application; it keeps the cookie of the login, and is logged in at its end.
+    :param client: a client of the application, logged in at the end.
     :param provider: one that the application trusts.
     :param contact_center: the table's name.
-    :param idp: the provider's name in the configuration, where there are several.
-    :param return_to: where the application leads in the end.
-    :raises AssertionError: if the application does not begin a login; the answer is in the text.
+    :param idp: the provider's name in the configuration, if there are several.
+    :param return_to: the local path after the login.
+    :raises AssertionError: if the application does not start a login.
     """
 
     def __init__(
@@ -83,28 +80,28 @@ class SamlLogin:
         answer = client.get(f"{self._base}/login", query_string=query, headers=_NAVIGATION)
         sent = _sent_on(answer)
         if sent is None:
-            raise AssertionError(f"no login begins there: {answer.status}: {answer.text[:300]}")
+            raise AssertionError(f"the application did not start a login: {answer.status}: {answer.text[:300]}")
         self._address, self._fields = sent
         self.asked: AuthnRequest = read_request(*self._request())
 
     @property
     def relay_state(self) -> str:
-        """What the answer has to carry beside the message."""
+        """RelayState of the request, to be returned with the response."""
         return self.asked.relay_state
 
     def message(self, user: str) -> Message:
-        """Return the genuine answer for somebody who can log in at the provider; ``but()`` makes wrong ones of it.
+        """Return the genuine response for a user of the provider; change it with ``but()``.
 
-        :raises LookupError: if the provider knows nobody of that name.
+        :raises LookupError: if the provider has no such user.
         """
         asked = self.asked
         return self.provider.message(user, acs_url=asked.acs_url, audience=asked.issuer, request_id=asked.request_id)
 
     def finish(self, user: str) -> TestResponse:
-        """Log in at the provider, by its own pages, and come back.
+        """Log in on the provider's pages and return to the application.
 
-        :returns: the application's last answer: the redirect to where it leads, or a page that refuses.
-        :raises LookupError: if the provider knows nobody of that name.
+        :returns: the application's last response: the redirect to ``return_to``, or a refusal.
+        :raises LookupError: if the provider has no such user.
         """
         self.provider.person(user)
         self.provider.add_service_provider(self.client.get(f"{self._base}/metadata").data)
@@ -119,17 +116,17 @@ class SamlLogin:
         return self._post(_form(page).fields)
 
     def answer(self, message: Message | str, *, key: SigningKey | None = None) -> TestResponse:
-        """Answer by a message of one's own making.
+        """Post a message of the test's own.
 
-        :param message: signed here; or text, which is posted as it is.
-        :param key: what it is signed with; default: the provider's key.
-        :returns: as :meth:`finish` does.
+        :param message: signed here; a string is posted unchanged.
+        :param key: the signing key; default: the provider's.
+        :returns: as :meth:`finish`.
         """
         encoded = message if isinstance(message, str) else message.encoded(key or self.provider.key)
         return self._post({"SAMLResponse": encoded, "RelayState": self.relay_state})
 
     def _post(self, fields: dict[str, str]) -> TestResponse:
-        """Post as a page of another site does: a cookie with SameSite=Lax stays behind."""
+        """Post like a page of another site, without cookies (SameSite=Lax)."""
         stranger = self.client.application.test_client(use_cookies=False)
         headers = {**_NAVIGATION, "Sec-Fetch-Site": "cross-site"}
         answer = stranger.post(f"{self._base}/acs", data=fields, headers=headers)
@@ -151,7 +148,7 @@ def _prefix(client: FlaskClient) -> str:
 
 
 def _sent_on(answer: TestResponse) -> tuple[str, dict[str, str]] | None:
-    """Return where an answer sends the browser, and the fields of the form that does it, if any."""
+    """Return the URL that a response sends the browser to, and the fields of its form, if any."""
     if answer.status_code == 302 and "SAMLRequest=" in answer.headers["Location"]:
         return answer.headers["Location"], {}
     form = form_of(answer.text) if answer.status_code == 200 else None
@@ -161,5 +158,5 @@ def _sent_on(answer: TestResponse) -> tuple[str, dict[str, str]] | None:
 def _form(page: TestResponse) -> Form:
     found = form_of(page.text)
     if found is None:
-        raise AssertionError(f"the provider shows no form: {page.status}: {page.text[:300]}")
+        raise AssertionError(f"the provider's page has no form: {page.status}: {page.text[:300]}")
     return found

@@ -1,6 +1,6 @@
-"""SAML messages for tests, genuine or wrong: responses, logout messages, encryption, keys and metadata.
+"""SAML messages for tests, genuine or wrong: keys, responses, logout messages, encryption and metadata.
 
-A field that is ``None`` is left out. Hooks change the XML before or after it is signed.
+Fields that are ``None`` are left out. Hooks change the XML before or after it is signed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PERSISTENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent"
 BEARER = "urn:oasis:names:tc:SAML:2.0:cm:bearer"
 SUCCESS = "urn:oasis:names:tc:SAML:2.0:status:Success"
 
-_PASSWORD = "urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport"  # noqa: S105 - a name, no password
+_PASSWORD = "urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport"  # noqa: S105 - not a password
 _PREFIXES = {"saml": SAML, "samlp": SAMLP, "xs": "http://www.w3.org/2001/XMLSchema"}
 
 Hook = Callable[[etree._Element], None]
@@ -47,7 +47,7 @@ SHA256 = f"{XENC}sha256"
 MGF1_SHA256 = f"{XENC11}mgf1sha256"
 
 _HASHES: dict[str, hashes.HashAlgorithm] = {
-    f"{DS}sha1": hashes.SHA1(),  # noqa: S303 - what OAEP does unless it is told (xmlenc-core1 5.5.2)
+    f"{DS}sha1": hashes.SHA1(),  # noqa: S303 - the default of OAEP (xmlenc-core1 5.5.2)
     SHA256: hashes.SHA256(),
     f"{XENC}sha512": hashes.SHA512(),
     f"{XENC11}mgf1sha1": hashes.SHA1(),  # noqa: S303 - likewise
@@ -64,16 +64,16 @@ class SigningKey:
 
     @property
     def certificate(self) -> str:
-        """The certificate as XML carries it: DER in base64, on one line."""
+        """The certificate as in XML: DER in base64, on one line."""
         return "".join(line for line in self.certificate_pem.splitlines() if not line.startswith("-"))
 
     def load(self) -> xmlsec.Key:
-        """Return the key as libxmlsec wants it."""
+        """Return the key for libxmlsec."""
         return xmlsec.Key.from_memory(self.private_pem.encode(), constants.KeyDataFormatPem, None)
 
 
 def generate_signing_key(name: str = "development") -> SigningKey:
-    """Make an RSA key of 2048 bits and a certificate that is valid for a year.
+    """Generate an RSA key of 2048 bits and a certificate that is valid for a year.
 
     :param name: the certificate's common name.
     """
@@ -82,7 +82,7 @@ def generate_signing_key(name: str = "development") -> SigningKey:
 
 
 def new_id() -> str:
-    """Return an ID that nobody can guess (saml-core 1.3.4)."""
+    """Return a random ID (saml-core 1.3.4)."""
     return f"_{secrets.token_hex(20)}"
 
 
@@ -92,16 +92,16 @@ def _nothing(_: etree._Element) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A response with one assertion; every default is what a genuine one has.
+    """A Response with one assertion; the defaults make a genuine one.
 
-    :param acs_url: fills ``destination`` and ``recipient`` unless they are given.
-    :param issuer: fills ``response_issuer`` and ``assertion_issuer`` unless they are given.
-    :param request_id: fills ``in_response_to`` (of the Response) and ``confirmed_request`` (of the assertion).
-    :param now: unix time that the relative times count from, in seconds.
+    :param acs_url: default of ``destination`` and ``recipient``.
+    :param issuer: default of ``response_issuer`` and ``assertion_issuer``.
+    :param request_id: default of ``in_response_to`` (of the Response) and ``confirmed_request`` (of the assertion).
+    :param now: unix time; the relative times count from it, in seconds.
     :param audiences: one inner tuple for each AudienceRestriction.
-    :param sign_assertion: with ``sign_response`` in any combination.
-    :param before_signing: is given the Response; ``between_signing`` when the assertion is signed already;
-        ``after_signing`` when all is.
+    :param before_signing: called with the Response before anything is signed.
+    :param between_signing: called after the assertion is signed.
+    :param after_signing: called after everything is signed.
     """
 
     issuer: str
@@ -218,16 +218,14 @@ def _quote(value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LogoutMessage:
-    """A LogoutRequest or a LogoutResponse (saml-core 3.7); every default is what a genuine one has.
+    """A LogoutRequest or a LogoutResponse (saml-core 3.7); the defaults make a genuine one.
 
-    A field that is ``None`` is left out.
-
-    :param kind: ``LogoutRequest`` or ``LogoutResponse``.
-    :param parameter: the form's field or query's parameter; default: the one that the kind belongs in.
-    :param now: unix time that the relative times count from, in seconds.
+    :param parameter: name of the form field or query parameter; default: that of the kind.
+    :param now: unix time; the relative times count from it, in seconds.
     :param in_response_to: of a response.
     :param statuses: of a response, the outer one first.
-    :param before_signing: is given the message; ``after_signing`` when it is signed (POST only).
+    :param before_signing: called with the message before it is signed.
+    :param after_signing: called after it is signed (POST only).
     """
 
     issuer: str
@@ -292,8 +290,8 @@ class LogoutMessage:
     def query(self, key: SigningKey, *, escaped: Callable[[str], str] = _quote, algorithm: str = "") -> str:
         """Return the query of the Redirect binding (saml-bindings 3.4), signed over its octets.
 
-        :param escaped: percent-encodes a value; ADFS writes its escapes in lower case.
-        :param algorithm: what SigAlg says, where that is not the algorithm that is used.
+        :param escaped: percent-encodes a value; ADFS uses lower case.
+        :param algorithm: value of SigAlg, if not the algorithm in use.
         """
         compressor = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
         deflated = compressor.compress(etree.tostring(self.tree())) + compressor.flush()
@@ -333,17 +331,26 @@ def _as_it_is(data: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Encryption:
-    """How something is encrypted; every default is what a modern provider does.
+    """Encrypts parts of a message, genuinely or wrongly (saml-core 6, xmlenc-core1).
 
-    :param key: whose certificate it is encrypted for.
-    :param algorithm: of the content; ``transport`` of the session key. Both are URIs.
-    :param digest: of OAEP, and ``mask`` its mask generation; empty: not said, which means SHA-1.
-    :param others: more recipients, each of whom gets the session key too.
-    :param recipient: says for whom the key is.
-    :param beside: the session key stands behind EncryptedData instead of within.
-    :param named: where it stands beside, a RetrievalMethod names it.
-    :param change_plain: is given the bytes before they are encrypted; ``change_cipher`` those that come out;
-        ``change_session`` the session key as it is transported; ``change_key`` what comes out of that.
+    Used as a hook::
+
+        message.but(between_signing=Encryption(ours).assertion)
+        message.but(before_signing=Encryption(ours).name_id)
+
+    It uses another library than the decryption under test. The defaults are those of a modern provider.
+
+    :param key: encrypted for its certificate.
+    :param algorithm: URI of the content encryption.
+    :param transport: URI of the encryption of the session key.
+    :param digest: URI of the digest of OAEP; empty: left out, which means SHA-1.
+    :param mask: URI of the mask generation of OAEP; empty: left out, which means SHA-1.
+    :param others: further recipients of the session key.
+    :param recipient: the ``Recipient`` attribute.
+    :param beside: put the session key after EncryptedData instead of inside.
+    :param named: with ``beside``, refer to the key by a RetrievalMethod.
+    :param change_plain: changes the bytes before they are encrypted; ``change_cipher`` the result.
+    :param change_session: changes the session key before it is encrypted; ``change_key`` the result.
     """
 
     key: SigningKey
@@ -365,15 +372,15 @@ class Encryption:
         return replace(self, **changes)  # type: ignore[arg-type]  # the dataclass itself refuses unknown names
 
     def assertion(self, response: etree._Element) -> None:
-        """Put an EncryptedAssertion in the place of a Response's assertion."""
+        """Replace the assertion of a Response by an EncryptedAssertion."""
         self._replace(response.find(f".//{{{SAML}}}Assertion"), "EncryptedAssertion")
 
     def name_id(self, response: etree._Element) -> None:
-        """Put an EncryptedID in the place of the subject's NameID; of a LogoutRequest's likewise."""
+        """Replace the NameID of a Response or LogoutRequest by an EncryptedID."""
         self._replace(response.find(f".//{{{SAML}}}NameID"), "EncryptedID")
 
     def of(self, plain: bytes, holder: str) -> etree._Element:
-        """Return ``EncryptedAssertion`` or ``EncryptedID`` with these bytes in it."""
+        """Return an ``EncryptedAssertion`` or ``EncryptedID`` with these bytes."""
         session = os.urandom(CONTENT.get(self.algorithm, 32))
         cipher = self.change_cipher(self._encrypted(self.change_plain(plain), session))
         keys = [each.key_element(session) for each in (self, *self.others)]
@@ -395,7 +402,7 @@ class Encryption:
         return root
 
     def key_element(self, session: bytes) -> etree._Element:
-        """Return the session key, encrypted for our recipient."""
+        """Return an EncryptedKey with the session key."""
         element = etree.Element(f"{{{XENC}}}EncryptedKey", nsmap={"xenc": XENC})
         if self.recipient:
             element.set("Recipient", self.recipient)
@@ -410,7 +417,7 @@ class Encryption:
     def _replace(self, element: etree._Element | None, holder: str) -> None:
         parent = None if element is None else element.getparent()
         if element is None or parent is None:
-            raise LookupError(f"nothing to put {holder} in the place of")
+            raise LookupError(f"nothing to replace by {holder}")
         element.tail = None
         parent.replace(element, self.of(etree.tostring(element), holder))
 
@@ -420,7 +427,7 @@ class Encryption:
             return nonce + AESGCM(session).encrypt(nonce, plain, None)
         missing = 16 - len(plain) % 16
         vector = os.urandom(16)
-        # Padding of XML encryption: its last byte says how long it is, the others say nothing (xmlenc-core1 5.2).
+        # Padding of XML encryption: the last byte is its length, the others are random (xmlenc-core1 5.2).
         padded = plain + os.urandom(missing - 1) + bytes([missing])
         encryptor = Cipher(algorithms.AES(session), modes.CBC(vector)).encryptor()
         return vector + encryptor.update(padded) + encryptor.finalize()
@@ -428,11 +435,11 @@ class Encryption:
     def _transported(self, session: bytes) -> bytes:
         public = x509.load_pem_x509_certificate(self.key.certificate_pem.encode()).public_key()
         if not isinstance(public, rsa.RSAPublicKey):
-            raise TypeError("keys are transported with RSA only")
+            raise TypeError("only RSA keys can encrypt a session key")
         if self.transport == RSA_15:
             return public.encrypt(session, padding.PKCS1v15())
         digest = _HASHES[self.digest or f"{DS}sha1"]
-        # rsa-oaep-mgf1p has SHA-1 as its mask whatever the digest is (xmlenc-core1 5.5.2).
+        # rsa-oaep-mgf1p always uses SHA-1 for the mask (xmlenc-core1 5.5.2).
         mask = _HASHES[self.mask or f"{DS}sha1"]
         return public.encrypt(session, padding.OAEP(padding.MGF1(mask), digest, None))
 
@@ -473,7 +480,7 @@ def sign(
 
 
 def _template(*, uri: str, method: str, digest: str, prefixes: str) -> etree._Element:
-    # Built here: lxml cannot search for names that libxmlsec itself has put into a tree.
+    # Built with lxml, which cannot search for names that libxmlsec has added to a tree.
     signature = etree.Element(f"{{{DS}}}Signature", nsmap={"ds": DS})
     signed_info = etree.SubElement(signature, f"{{{DS}}}SignedInfo")
     etree.SubElement(signed_info, f"{{{DS}}}CanonicalizationMethod", Algorithm=EXCLUSIVE_C14N)
@@ -492,14 +499,14 @@ def _template(*, uri: str, method: str, digest: str, prefixes: str) -> etree._El
 
 
 def add_key_info(signature: etree._Element, key: SigningKey) -> None:
-    """Say which certificate the signature claims to be made with."""
+    """Add the certificate to a signature."""
     information = etree.SubElement(signature, f"{{{DS}}}KeyInfo")
     data = etree.SubElement(information, f"{{{DS}}}X509Data")
     etree.SubElement(data, f"{{{DS}}}X509Certificate").text = key.certificate
 
 
 def encode(root: etree._Element) -> str:
-    """Return a tree as the POST binding carries it."""
+    """Encode a tree for the POST binding."""
     return base64.b64encode(etree.tostring(root)).decode()
 
 

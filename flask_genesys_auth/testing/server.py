@@ -1,4 +1,4 @@
-"""HTTP servers on loopback for tests: around a WSGI application, emulators that fail on purpose, raw bytes."""
+"""HTTP servers on loopback for tests: for WSGI applications, for emulators that fail on request, for raw bytes."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class _QuietHandler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - the name is Werkzeug's
-        """Say nothing: what was asked is a matter of the test, not of the terminal."""
+        """Log nothing."""
 
 
 class Server:
-    """What runs while its context is entered."""
+    """A server that runs inside a ``with`` block."""
 
     def start(self) -> Self:
-        """Begin to answer."""
+        """Start the server."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Let everybody go and give the port back."""
+        """Close connections and free the port."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -52,11 +52,10 @@ class Server:
 
 
 class LoopbackServer(Server):
-    """Serves a WSGI application on a port of its own, in threads, until stopped.
+    """Serves a WSGI application in threads.
 
-    :param application: what answers.
-    :param host: the loopback name or address to listen on and to be called by.
-    :param port: 0 takes a free one.
+    :param host: loopback name or address to listen on.
+    :param port: 0: a free port.
     """
 
     def __init__(self, application: WSGIApplication, *, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -67,16 +66,16 @@ class LoopbackServer(Server):
 
     @property
     def url(self) -> str:
-        """The address without a trailing slash, such as ``http://127.0.0.1:5002``."""
+        """The URL without a trailing slash, such as ``http://127.0.0.1:5002``."""
         return f"http://{self.host}:{self.port}"
 
     def start(self) -> Self:
-        """Begin to answer."""
+        """Start the server."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Stop answering and give the port back."""
+        """Stop the server and free the port."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -84,7 +83,7 @@ class LoopbackServer(Server):
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """A request that an emulator got."""
+    """A request that an emulator received."""
 
     method: str
     path: str
@@ -105,10 +104,10 @@ class _Fault:
 
 
 class Emulator:
-    """A WSGI application that plays a server: it records what it is asked, and fails when told to.
+    """A WSGI application that emulates a server, records requests, and fails on request.
 
-    Serve it by :meth:`serve`, or by any WSGI server. The last requests are in ``requests``; ``count`` is how many
-    there were. Where nobody listens at all, a connection is refused: :func:`unused_url` is such an address.
+    Serve it by :meth:`serve`, or by any WSGI server. ``requests`` holds the last requests; ``count`` is their total.
+    For a refused connection use :func:`unused_url` instead.
     """
 
     def __init__(self) -> None:
@@ -121,7 +120,7 @@ class Emulator:
         self._lock = threading.Lock()
 
     def serve(self, *, host: str = "127.0.0.1", port: int = 0) -> LoopbackServer:
-        """Return a server of this emulator, to be started or used as a context; ``url`` is its address."""
+        """Return a server of this emulator, not started yet; sets ``url``."""
         server = LoopbackServer(self, host=host, port=port)
         self.url = server.url
         return server
@@ -138,14 +137,14 @@ class Emulator:
         path: str = "",
         times: int = 0,
     ) -> None:
-        """Answer every request so until :meth:`repair`.
+        """Fail every request until :meth:`repair`.
 
-        :param status: with ``body`` and ``headers``: the answer, such as 500, garbage, or a redirect elsewhere.
-        :param hang: answer nothing at all.
-        :param close: close the connection without an answer (served by :class:`LoopbackServer` only).
-        :param drip: seconds between the single bytes of the body.
-        :param path: fail only where the request's path ends so.
-        :param times: fail so often only; 0: until :meth:`repair`.
+        :param status: with ``body`` and ``headers``: the response, such as 500, garbage, or a redirect.
+        :param hang: never respond.
+        :param close: close the connection without a response (with :class:`LoopbackServer` only).
+        :param drip: seconds between the bytes of the body.
+        :param path: fail only requests whose path ends with it.
+        :param times: number of failures; 0: until :meth:`repair`.
         """
         self.repair()
         self._repaired = threading.Event()
@@ -154,23 +153,23 @@ class Emulator:
         self._fault = _Fault(path, times, hang, close, f"{status} On Purpose", list(sent.items()), octets, drip)
 
     def repair(self) -> None:
-        """Answer as usual again; who hangs is let go."""
+        """Answer normally again; end requests that hang."""
         self._fault = None
         self._failed = 0
         self._repaired.set()
 
     def forget(self) -> None:
-        """Forget which requests there were."""
+        """Clear ``requests`` and ``count``."""
         with self._lock:
             self.requests.clear()
             self.count = 0
 
     def respond(self, request: Request) -> Response:
-        """Answer a request as the server that is emulated would."""
+        """Answer a request like the emulated server."""
         raise NotImplementedError
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Record the request and answer it, or fail (PEP 3333)."""
+        """Record the request, then answer it or fail (PEP 3333)."""
         request = Request(environ)
         recorded = Headers(EnvironHeaders(environ))
         fault, repaired = self._record(RecordedRequest(request.method, request.path, recorded, request.form))
@@ -182,13 +181,13 @@ class Emulator:
         if fault.hang:
             repaired.wait(MAX_HANG)
             return Response("the emulator hung", 503)(environ, start_response)
-        # Not by a Response: it would repair some of the headers that are wrong on purpose.
+        # Not by a Response, which would correct headers that are wrong on purpose.
         length = [] if fault.interval else [("Content-Length", str(len(fault.body)))]
         start_response(fault.status, fault.headers + length)
         return _drip(fault.body, fault.interval, repaired) if fault.interval else [fault.body]
 
     def _record(self, request: RecordedRequest) -> tuple[_Fault | None, threading.Event]:
-        """Note a request; return what goes wrong with it, if anything, and what ends that."""
+        """Record a request; return its fault, if any, and the event that ends the fault."""
         with self._lock:
             self.count += 1
             self.requests.append(request)
@@ -206,7 +205,7 @@ def _drip(body: bytes, interval: float, repaired: threading.Event) -> Iterator[b
 
 
 class RawServer(Server):
-    """Sends prepared bytes to whoever connects and sends something, whatever it is.
+    """Answers every request with prepared bytes.
 
     :param pieces: sent one after the other.
     :param interval: seconds before each piece.
@@ -223,14 +222,14 @@ class RawServer(Server):
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def start(self) -> Self:
-        """Begin to answer."""
+        """Start the server."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Let everybody go and give the port back."""
+        """Close connections and free the port."""
         self._stopped.set()
-        # Closing alone does not wake a thread that waits in accept().
+        # close() alone does not wake a thread in accept().
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
@@ -249,7 +248,7 @@ class RawServer(Server):
             thread.join()
 
     def _serve(self, connection: socket.socket) -> None:
-        # The other side may leave at any time: that is what it is tested for.
+        # Clients under test may disconnect at any time.
         with connection, suppress(OSError):
             connection.settimeout(MAX_HANG)
             connection.recv(65536)
@@ -262,7 +261,7 @@ class RawServer(Server):
 
 
 def unused_url() -> str:
-    """Return an address on loopback where nobody listens: a connection is refused."""
+    """Return a loopback URL that refuses connections."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 

@@ -1,9 +1,7 @@
-"""What the development identity provider reads of service providers: their metadata and their AuthnRequests."""
+"""Service providers of the development identity provider: their metadata and their AuthnRequests."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import threading
 import zlib
 from collections.abc import Mapping
@@ -18,7 +16,7 @@ from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Request
 from xmlsec import constants
 
-from ..saml.documents import DS, MD, SAML, SAMLP, ForbiddenXml, Limits, MalformedXml, parse, text_of
+from ..saml.documents import DS, MD, SAML, SAMLP, ForbiddenXml, Limits, MalformedXml, from_base64, parse, text_of
 from ..saml.keys import pem_of
 from ..saml.metadata import BINDINGS, POST
 
@@ -29,12 +27,12 @@ _TIMEOUT = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ServiceProvider:
-    """What a service provider says of itself (saml-metadata 2.4.4).
+    """The metadata of a service provider (saml-metadata 2.4.4).
 
-    :param acs_url: where answers go that nobody has asked for.
-    :param single_logout: addresses by ``redirect`` and ``post``; those of answers in ``logout_answers``.
-    :param keys: that it signs with.
-    :param encryption: the certificate, in PEM, that it wants assertions encrypted for; or nothing.
+    :param acs_url: of unsolicited responses.
+    :param single_logout: URLs of requests by ``redirect`` and ``post``; those of responses are in ``logout_answers``.
+    :param keys: public keys of its signatures.
+    :param encryption: its encryption certificate in PEM, or empty.
     """
 
     entity_id: str
@@ -46,9 +44,9 @@ class ServiceProvider:
 
 
 class ServiceProviders:
-    """Those that were added, and those of this machine whose entity id is the address of their metadata.
+    """Service providers that were added, and those on this machine whose entity ID is the URL of their metadata.
 
-    The latter are asked anew each time, so that whatever they change counts at once.
+    The metadata of the latter are fetched each time, so that changes take effect at once.
     """
 
     def __init__(self) -> None:
@@ -58,14 +56,14 @@ class ServiceProviders:
 
     @property
     def names(self) -> list[str]:
-        """The entity ids of those that were added or found."""
+        """Entity IDs of all that were added or found."""
         with self._lock:
             return list(dict.fromkeys((*self._added, *self._seen)))
 
     def add(self, metadata: bytes) -> str:
-        """Know a service provider by these metadata; return its entity id.
+        """Add a service provider by its metadata; return its entity ID.
 
-        :raises ValueError: if they are none.
+        :raises ValueError: if the metadata cannot be used.
         """
         found = read_service_provider(metadata)
         with self._lock:
@@ -73,7 +71,7 @@ class ServiceProviders:
         return found.entity_id
 
     def find(self, entity_id: str) -> ServiceProvider | None:
-        """Return what is known of a service provider, which may be nothing."""
+        """Return the service provider with this entity ID, or ``None``."""
         with self._lock:
             known = self._added.get(entity_id)
         if known is not None or not is_local(entity_id):
@@ -93,16 +91,16 @@ class ServiceProviders:
 def read_service_provider(metadata: bytes) -> ServiceProvider:
     """Read the metadata of one service provider.
 
-    :raises ValueError: if they are none.
+    :raises ValueError: if they cannot be used.
     """
     try:
         root = parse(metadata, _METADATA_LIMITS, skip_comments=True)
     except (MalformedXml, ForbiddenXml) as error:
-        raise ValueError(f"these are no metadata: {error}") from error
+        raise ValueError(f"the metadata cannot be read: {error}") from error
     role = root.find(f"{{{MD}}}SPSSODescriptor")
     consumers = [] if role is None else role.findall(f"{{{MD}}}AssertionConsumerService[@Binding='{POST}']")
     if role is None or not consumers:
-        raise ValueError("these metadata name no service provider with an AssertionConsumerService by HTTP-POST")
+        raise ValueError("the metadata have no service provider with an AssertionConsumerService by HTTP-POST")
     logout = {
         name: (service.get("Location", ""), service.get("ResponseLocation", service.get("Location", "")))
         for name, binding in BINDINGS.items()
@@ -120,9 +118,9 @@ def read_service_provider(metadata: bytes) -> ServiceProvider:
 
 @dataclass(frozen=True, slots=True)
 class AuthnRequest:
-    """An AuthnRequest as it came, and what it asks for.
+    """A received AuthnRequest.
 
-    :param encoded: empty where nobody has asked: the login begins here.
+    :param encoded: as received; empty for an unsolicited login.
     """
 
     encoded: str
@@ -136,25 +134,25 @@ class AuthnRequest:
 
 
 def read_request(request: Request, binding: str) -> AuthnRequest:
-    """Read an AuthnRequest of either binding (saml-bindings 3.4, 3.5); what is inflated is bounded.
+    """Read an AuthnRequest of either binding (saml-bindings 3.4, 3.5), within limits.
 
-    :param binding: ``redirect`` or ``post``, whatever brings it now.
-    :raises BadRequest: if it is none.
+    :param binding: ``redirect`` or ``post``: how the message was encoded.
+    :raises BadRequest: if it cannot be read.
     """
     fields = request.args if request.method == "GET" else request.form
     encoded = fields.get("SAMLRequest", "")
     try:
-        data = base64.b64decode(encoded.encode("ascii"), validate=True)
+        data = from_base64(encoded)
         if binding == "redirect":
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, _REQUEST_LIMITS.size + 1)
         root = parse(data, _REQUEST_LIMITS)
         issuer = root.find(f"{{{SAML}}}Issuer")
         named = text_of(issuer) if issuer is not None else ""
-    except (UnicodeEncodeError, binascii.Error, zlib.error, MalformedXml, ForbiddenXml) as error:
-        raise BadRequest("This is no AuthnRequest.") from error
+    except (zlib.error, ValueError) as error:
+        raise BadRequest("Not an AuthnRequest.") from error
     acs_url = root.get("AssertionConsumerServiceURL", "")
     if root.tag != f"{{{SAMLP}}}AuthnRequest" or not named or urlsplit(acs_url).scheme not in {"http", "https"}:
-        raise BadRequest("This is no AuthnRequest that says who asks and where the answer goes.")
+        raise BadRequest("The AuthnRequest has no Issuer, or no AssertionConsumerServiceURL.")
     return AuthnRequest(
         encoded=encoded,
         binding=binding,
@@ -168,7 +166,7 @@ def read_request(request: Request, binding: str) -> AuthnRequest:
 
 
 def is_local(address: str) -> bool:
-    """Tell whether an http address is one of this machine's."""
+    """Return whether an http(s) URL is on loopback."""
     try:
         parts = urlsplit(address)
         host = parts.hostname or ""
@@ -178,9 +176,9 @@ def is_local(address: str) -> bool:
 
 
 def _certificates(role: etree._Element, use: str) -> list[str]:
-    """Return the certificates of a use in PEM, in their order."""
+    """Return the certificates of one use in PEM."""
     return [
-        pem_of(base64.b64decode("".join(text_of(element).split())))
+        pem_of(from_base64(text_of(element)))
         for descriptor in role.findall(f"{{{MD}}}KeyDescriptor")
         if descriptor.get("use", use) == use
         for element in descriptor.iter(f"{{{DS}}}X509Certificate")
@@ -191,4 +189,4 @@ def _key(pem: str) -> xmlsec.Key:
     try:
         return xmlsec.Key.from_memory(pem.encode(), constants.KeyDataFormatCertPem, None)
     except xmlsec.Error as error:
-        raise ValueError("a certificate of these metadata cannot be read") from error
+        raise ValueError("a certificate in the metadata cannot be read") from error

@@ -95,7 +95,7 @@ def test_whoever_the_application_does_not_know_is_refused_at_the_end(
     assert answer.status_code == 400
     assert "could not be accepted" in answer.text
     assert client.get("/me").status_code == 401
-    with pytest.raises(LookupError, match="nobody is called 'Zoe' here; known are 'Ann', 'Bob'"):
+    with pytest.raises(LookupError, match="no user 'Zoe'; there are 'Ann', 'Bob'"):
         client.log_in_with_saml(provider, "Zoe")
 
 
@@ -117,9 +117,9 @@ def test_several_providers_several_contact_centers_and_requests_by_post(
     app = make_app(settings={"contact_centers": centers})
     accounts_of(app).add("umbra", ANN, identities=[("idp", ANN)])
     client = client_of(app)
-    with pytest.raises(ConfigurationError, match="say which contact center"):
+    with pytest.raises(ConfigurationError, match="name the contact center"):
         client.log_in_with_saml(provider, "Ann")
-    with pytest.raises(AssertionError, match="no login begins there: 302"):
+    with pytest.raises(AssertionError, match="the application did not start a login: 302"):
         client.log_in_with_saml(provider, "Ann", contact_center="umbra")
     assert client.log_in_with_saml(provider, "Ann", contact_center="umbra", idp="idp").status_code == 303
     assert client.get("/me").json == {"user": ANN, "by": "saml"}

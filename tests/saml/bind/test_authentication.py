@@ -80,7 +80,7 @@ def test_authentication_that_is_older_than_the_wish_for_a_new_one_is_refused(doo
     with pytest.raises(SamlError) as refusal:
         door.enter(old, request=forced)
     assert refusal.value.reason is Fault.AUTHN_STATEMENT
-    assert "asked for a new authentication" in refusal.value.detail
+    assert "a new authentication was required" in refusal.value.detail
     # Where nobody has asked for a new one, an old one is good.
     assert door.enter(old.but(assertion_id="_another")).subject == "ann@acme.example"
 

@@ -179,5 +179,7 @@ def test_file_that_cannot_be_used_at_the_start_is_an_error(path: Path, clock: Cl
     with service_at(path, clock):
         pass
     path.write_text("<x/>")
-    with pytest.raises(ConfigurationError, match=r"identity_providers\.okta\.metadata: .*idp\.xml: .*no SAML metadata"):
+    with pytest.raises(
+        ConfigurationError, match=r"identity_providers\.okta\.metadata: .*idp\.xml: .*not SAML metadata"
+    ):
         service_at(path, clock).__enter__()

@@ -161,7 +161,7 @@ def test_certificates_that_end_are_told_with_the_days_left(tmp_path: Path, clock
         assert named(service, "okta.certificate.1").status == "ok"
         second, third = named(service, "okta.certificate.2"), named(service, "okta.certificate.3")
         assert (second.status, "in 10 days" in second.finding) == ("warning", True)
-        assert (third.status, "has ended" in third.finding) == ("warning", True)
+        assert (third.status, "expired at" in third.finding) == ("warning", True)
         mine = named(service, "signing_certificate")
         assert (mine.status, "next_signing_certificate" in mine.advice) == ("warning", True)
 

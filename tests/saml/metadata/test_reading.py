@@ -47,9 +47,9 @@ def test_one_provider_of_an_aggregate_is_read_by_its_entity_id(tmp_path: Path, g
     path = written(tmp_path, nested)
     assert read(path, IDP, NOW).single_sign_on["redirect"].location == SSO
     assert read(path, "https://other.example", NOW).single_sign_on["redirect"].location == "https://other.example/sso"
-    with pytest.raises(MetadataRefused, match=r"names 2 identity providers .*set entity_id"):
+    with pytest.raises(MetadataRefused, match=r"has 2 identity providers .*set entity_id"):
         read(path, "", NOW)
-    with pytest.raises(MetadataRefused, match=r"does not name 'x\"\]'; it names"):
+    with pytest.raises(MetadataRefused, match=r"does not have 'x\"\]'; it has"):
         read(path, 'x"]', NOW)
 
 
@@ -63,7 +63,7 @@ def test_what_stands_in_extensions_is_no_entity(tmp_path: Path, genuine: str, wh
     next(root.iter(f"{{{MD}}}{where}")).insert(0, extensions)
     path = written(tmp_path, etree.tostring(root))
     assert read(path, "", NOW).entity_id == IDP
-    with pytest.raises(MetadataRefused, match=r"does not name 'https://hidden\.example'"):
+    with pytest.raises(MetadataRefused, match=r"does not have 'https://hidden\.example'"):
         read(path, "https://hidden.example", NOW)
 
 
@@ -91,26 +91,26 @@ def test_metadata_past_valid_until_are_refused_wherever_it_stands(tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda text: f"<!DOCTYPE x>{text}", "may not have a document type"),
+        (lambda text: f"<!DOCTYPE x>{text}", "must not have a document type"),
         (lambda text: text[:-9], "not well-formed"),
-        (lambda text: "<x/>", "no SAML metadata"),
-        (lambda text: text.replace("IDPSSODescriptor", "SPSSODescriptor"), "names no SAML 2.0 identity provider"),
-        (lambda text: text.replace("SAML:2.0:protocol", "SAML:1.1:protocol"), "names no SAML 2.0 identity provider"),
+        (lambda text: "<x/>", "not SAML metadata"),
+        (lambda text: text.replace("IDPSSODescriptor", "SPSSODescriptor"), "has no SAML 2.0 identity provider"),
+        (lambda text: text.replace("SAML:2.0:protocol", "SAML:1.1:protocol"), "has no SAML 2.0 identity provider"),
         (lambda text: text.replace(f'entityID="{IDP}"', ""), "has no entityID"),
         (
             lambda text: text.replace("bindings:HTTP-", "bindings:SOAP-"),
             "no SingleSignOnService by HTTP-Redirect or HTTP-POST",
         ),
-        (lambda text: text.replace("https://idp.example/sso", "javascript:alert(1)//"), "is no http"),
-        (lambda text: text.replace("https://idp.example/sso", "file:///etc/passwd"), "is no http"),
-        (lambda text: text.replace("https://idp.example/sso", "//idp.example/sso"), "is no http"),
-        (lambda text: text.replace("https://idp.example/sso", "https://a:b@idp.example/"), "is no http"),
-        (lambda text: text.replace("https://idp.example/sso", "https://idp.example/sso#part"), "is no http"),
-        (lambda text: text.replace("/sso", "/s so"), "characters that an address may not have"),
+        (lambda text: text.replace("https://idp.example/sso", "javascript:alert(1)//"), "is not an http"),
+        (lambda text: text.replace("https://idp.example/sso", "file:///etc/passwd"), "is not an http"),
+        (lambda text: text.replace("https://idp.example/sso", "//idp.example/sso"), "is not an http"),
+        (lambda text: text.replace("https://idp.example/sso", "https://a:b@idp.example/"), "is not an http"),
+        (lambda text: text.replace("https://idp.example/sso", "https://idp.example/sso#part"), "is not an http"),
+        (lambda text: text.replace("/sso", "/s so"), "characters that are not allowed in a URL"),
         (lambda text: text.replace('use="signing"', 'use="encryption"'), "no signing certificate"),
         (lambda text: text.replace("<ds:X509Certificate>", "<ds:X509Certificate>!"), "not in base64"),
-        (lambda text: text.replace("<ds:X509Certificate>MIIC", "<ds:X509Certificate>AAAA"), "no X.509 certificate"),
-        (lambda text: text.replace("entityID=", 'validUntil="soon" entityID='), "is no instant"),
+        (lambda text: text.replace("<ds:X509Certificate>MIIC", "<ds:X509Certificate>AAAA"), "not an X.509 certificate"),
+        (lambda text: text.replace("entityID=", 'validUntil="soon" entityID='), "is not an instant"),
     ],
 )
 def test_metadata_that_cannot_be_used_are_refused_and_say_why(

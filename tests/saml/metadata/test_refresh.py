@@ -297,8 +297,8 @@ def test_pauses_grow_from_a_minute_to_an_hour(site: Site, clock: Clock) -> None:
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        (b"<html>", "no XML"),
-        (b"<x/>", "no SAML metadata"),
+        (b"<html>", "not XML"),
+        (b"<x/>", "not SAML metadata"),
         (b"<!DOCTYPE x [<!ENTITY a SYSTEM 'file:///etc/hostname'>]><x>&a;</x>", "document type"),
         (metadata_of().encode(), "no signing certificate"),
         (b"<x/>" + b" " * LIMITS.size, "larger than"),
@@ -327,13 +327,13 @@ def test_endpoint_that_runs_a_script_is_refused(site: Site, clock: Clock, key: S
     with service_at(site.address, clock) as service:
         assert okta(service).current().entity_id == IDP
     site.document = metadata_of(key).replace("https://idp.example/sso", "javascript:alert(1)//")
-    with service_at(site.address, clock) as service, pytest.raises(MetadataUnavailable, match=r"is no http\(s\)"):
+    with service_at(site.address, clock) as service, pytest.raises(MetadataUnavailable, match=r"is not an http\(s\)"):
         okta(service).current()
 
 
 @pytest.mark.parametrize(
     ("status", "headers", "said"),
-    [(302, {"Location": "/"}, "redirects"), (404, {}, "HTTP 404"), (204, {}, "HTTP 204"), (500, {}, "HTTP 500")],
+    [(302, {"Location": "/"}, "redirect"), (404, {}, "HTTP 404"), (204, {}, "HTTP 204"), (500, {}, "HTTP 500")],
 )
 def test_answer_that_is_no_document_is_refused(
     site: Site, clock: Clock, status: int, headers: dict[str, str], said: str
@@ -611,7 +611,7 @@ def test_state_that_is_down_leaves_what_is_in_memory(
     state.down = True
     with service_at(site.address, clock, state) as service:
         assert keys_after_looking(okta(service)) == der(key)
-        assert "is not kept" in caplog.text
+        assert "are not stored" in caplog.text
         site.document = metadata_of(other_key)
         clock.pass_(HOUR)
         assert keys_after_looking(okta(service)) == der(other_key)

@@ -90,8 +90,8 @@ def signing(metadata_file: Path, key: SigningKey, **changes: object) -> ContactC
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"signing_certificate": ""}, "belong together"),
-        ({"signing_key": None}, "belong together"),
+        ({"signing_certificate": ""}, "must be set together"),
+        ({"signing_key": None}, "must be set together"),
         ({"signing_key": Secret("no key")}, "must be an RSA key"),
         ({"signing_certificate": "none"}, "must be the certificate of signing_key"),
         ({"entity_id": "a&b"}, "characters that cannot stand"),
