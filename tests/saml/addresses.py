@@ -1,4 +1,4 @@
-"""Who is who in these tests."""
+"""Entity IDs and URLs of the tests."""
 
 IDP = "https://idp.example/metadata"
 SSO = "https://idp.example/sso?tenant=1&lang=en"

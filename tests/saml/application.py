@@ -1,4 +1,4 @@
-"""An application with a SAML login, a browser in front of it and the provider behind it, in one process."""
+"""An application with a SAML login, its browser and its provider, in one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The attacks that go through every form of a login: what is sent in the place of a genuine response, and what is said.
+"""The attacks that run against every form of a login.
 
 ``docs/saml-attacks.md`` is the same list for people; a test keeps the two together.
 """

@@ -1,4 +1,4 @@
-"""A service provider, a signer, and the way of a message through gate, verification and binding."""
+"""A service provider, signing keys, and a consumer that runs admit, verify and bind."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def other_key() -> SigningKey:
 
 
 def center(metadata: Path, name: str = "acme", **provider: object) -> ContactCenterSettings:
-    """A contact center with one identity provider, ``okta``."""
+    """Return a contact center with one identity provider, ``okta``."""
     saml = Saml({"okta": IdentityProvider("okta", metadata, **provider)})  # type: ignore[arg-type]  # free-form for tests
     return ContactCenterSettings(name=name, id=name, saml=saml)
 
@@ -62,13 +62,13 @@ def service(metadata_file: Path) -> ServiceProvider:
 
 
 def trust_of(service: ServiceProvider) -> Trust:
-    """What the service provider knows of its one identity provider."""
+    """Return the trust of the only identity provider."""
     (provider,) = service.providers.values()
     return provider.current()
 
 
 def pending(service: ServiceProvider, **changes: Any) -> PendingLogin:
-    """The login that was begun with ``REQUEST_ID``."""
+    """Return the pending login of ``REQUEST_ID``."""
     begun = PendingLogin(
         request_id=REQUEST_ID,
         contact_center=service.contact_center,
@@ -81,7 +81,7 @@ def pending(service: ServiceProvider, **changes: Any) -> PendingLogin:
 
 
 def genuine(service: ServiceProvider) -> Message:
-    """What the provider really sends."""
+    """Return the genuine message of the provider."""
     return Message(
         issuer=trust_of(service).entity_id,
         acs_url=service.acs_url,
@@ -92,25 +92,25 @@ def genuine(service: ServiceProvider) -> Message:
 
 
 def referee_accepts(service: ServiceProvider, encoded: str) -> bool:
-    """Whether python3-saml accepts a message, too, by the tests' clock."""
+    """Return whether python3-saml accepts a message at the time of the tests."""
     address = urlsplit(service.acs_url)
     posted = {"https": "on", "http_host": address.netloc, "script_name": address.path, "get_data": {}}
     message = OneLogin_Saml2_Response(trust_of(service).toolkit, encoded)
     with pytest.MonkeyPatch.context() as clock:
-        # It knows none but the machine's, which has gone on since these messages were made.
+        # It uses the clock of the machine, which is later than that of these messages.
         clock.setattr(OneLogin_Saml2_Utils, "now", staticmethod(lambda: int(NOW)))
         return bool(message.is_valid(posted, REQUEST_ID, raise_exceptions=True))
 
 
 @dataclass(frozen=True)
-class Door:
-    """All rooms behind the assertion consumer service."""
+class Consumer:
+    """Runs admit, verify and bind, like the assertion consumer service."""
 
     service: ServiceProvider
     key: SigningKey
     state: MemoryState
 
-    def enter(
+    def accept(
         self,
         message: Message | str,
         *,
@@ -118,13 +118,13 @@ class Door:
         request: PendingLogin | None = None,
         referee: bool = True,
     ) -> Login:
-        """Accept a message or raise; what is accepted, python3-saml must accept as well.
+        """Accept a message or raise. python3-saml must accept an accepted message too.
 
-        Every part is asked in the consumer's own order, but the request need not have been begun.
+        :param request: default: a pending login that need not be in the state.
         """
         service = service or self.service
         if service.clock is time.time:
-            # However long the tests before this one took.
+            # Independent of the duration of earlier tests.
             service = dataclasses.replace(service, clock=lambda: NOW)
         encoded = message if isinstance(message, str) else message.encoded(self.key)
         admitted = admit(encoded)
@@ -136,18 +136,18 @@ class Door:
 
     @property
     def genuine(self) -> Message:
-        """A new one each time."""
+        """A new genuine message each time."""
         return genuine(self.service)
 
     def refuses(self, message: Message | str, *faults: Fault, service: ServiceProvider | None = None) -> SamlError:
         """Check that the genuine message is accepted and this one is not, for the right reason."""
-        assert self.enter(self.genuine).subject == "ann@acme.example"
+        assert self.accept(self.genuine).subject == "ann@acme.example"
         with pytest.raises(SamlError) as refusal:
-            self.enter(message, service=service)
+            self.accept(message, service=service)
         assert refusal.value.reason in faults, refusal.value
         return refusal.value
 
 
 @pytest.fixture
-def door(service: ServiceProvider, key: SigningKey) -> Door:
-    return Door(service, key, MemoryState("tests"))
+def consumer(service: ServiceProvider, key: SigningKey) -> Consumer:
+    return Consumer(service, key, MemoryState("tests"))

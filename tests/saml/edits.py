@@ -1,4 +1,4 @@
-"""Changes to a message as text: what a tree cannot say."""
+"""Changes to the text of a message, for what a tree cannot express."""
 
 from __future__ import annotations
 

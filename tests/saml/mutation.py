@@ -1,4 +1,4 @@
-"""Mutants of genuine messages: what somebody would try who holds one, has read about XML signatures, and has time."""
+"""Mutants of genuine messages, as an attacker would make them who has one and knows XML signatures."""
 
 from __future__ import annotations
 

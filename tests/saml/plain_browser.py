@@ -1,4 +1,4 @@
-"""A browser without scripts: keeps cookies, follows redirects, fills in forms. Enough to log in anywhere."""
+"""A browser without scripts: it keeps cookies, follows redirects and fills in forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A provider that publishes its metadata over real HTTP, and a clock that goes as told."""
+"""A provider that publishes its metadata over HTTP, and a clock that tests set."""
 
 from __future__ import annotations
 

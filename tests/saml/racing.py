@@ -1,4 +1,4 @@
-"""A process with an application of its own, that sends several requests to it at once; run as a program.
+"""A process with its own application that receives several requests at once; run as a program.
 
 It reads its order as one line of JSON, says that it is ready, waits for a second line, and tells what was answered.
 """

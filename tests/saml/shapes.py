@@ -1,4 +1,4 @@
-"""Responses as the known identity providers write them: prefixes, their places, signatures, attributes and all.
+"""Responses of known identity providers, with their prefixes, signatures and attributes.
 
 Each is a text, written after the provider's documentation, with empty signatures in it that :func:`signed` fills.
 """

@@ -1,4 +1,4 @@
-"""SimpleSAMLphp as a server of our own: an identity provider that somebody else has written."""
+"""SimpleSAMLphp as an identity provider on a server of its own."""
 
 from __future__ import annotations
 

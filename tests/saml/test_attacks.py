@@ -1,4 +1,4 @@
-"""Each attack in every form of a login: one public answer, the reason in the log, and the genuine message beside it."""
+"""Each attack in every form of a login gets one public answer; the reason is in the log."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def public(answer: TestResponse) -> tuple[str, str, list[tuple[str, str]]]:
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
-def test_an_attack_is_refused_in_every_form_and_the_genuine_message_accepted(
+def test_attack_is_refused_and_genuine_message_accepted(
     desks: dict[str, Flask], keys: Keys, attack: Attack, caplog: pytest.LogCaptureFixture
 ) -> None:
     forms = [form for form in FORMS if attack.possible(form)]

@@ -1,4 +1,4 @@
-"""What the development identity provider refuses, and what it makes of service providers that it knows little of."""
+"""Refusals of the development identity provider, and the service providers it knows."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def send(client: Client, message: LogoutMessage, key: SigningKey, binding: str) 
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_logout_messages_must_be_signed_by_somebody_known(
+def test_logout_message_needs_a_known_signer(
     client: Client, request_: LogoutMessage, key: SigningKey, other_key: SigningKey, binding: str
 ) -> None:
     accepted = {"redirect": 303, "post": 200}[binding]
@@ -70,14 +70,14 @@ def test_logout_messages_must_be_signed_by_somebody_known(
 
 
 @pytest.mark.parametrize("encoded", ["", "%%%", "ä", base64.b64encode(b"<x").decode()])
-def test_what_is_no_logout_message_is_refused(client: Client, encoded: str) -> None:
+def test_other_message_is_refused_as_logout(client: Client, encoded: str) -> None:
     origin = {"REMOTE_ADDR": "127.0.0.1"}
     assert client.get("/slo", query_string={"SAMLRequest": encoded}, environ_overrides=origin).status_code == 400
     assert client.post("/slo", data={"SAMLRequest": encoded}, environ_overrides=origin).status_code == 400
 
 
 @pytest.mark.parametrize(("statuses", "whole"), [((SUCCESS,), True), ((SUCCESS, PARTIAL), False), ((PARTIAL,), False)])
-def test_an_answer_tells_how_it_went(
+def test_logout_answer_reports_the_outcome(
     idp: DevelopmentIdentityProvider,
     client: Client,
     service: ServiceProvider,
@@ -97,13 +97,13 @@ def test_an_answer_tells_how_it_went(
     assert ("Some applications" not in page) is whole
 
 
-def test_a_login_cannot_begin_here_for_somebody_unknown(client: Client, service: ServiceProvider) -> None:
+def test_unsolicited_login_needs_a_known_service_provider(client: Client, service: ServiceProvider) -> None:
     origin = {"REMOTE_ADDR": "127.0.0.1"}
     for name, status in (("https://nobody.example", 400), (service.entity_id, 200)):
         assert client.post("/begin", data={"service": name}, environ_overrides=origin).status_code == status
 
 
-def test_only_metadata_of_service_providers_are_taken(
+def test_only_service_provider_metadata_are_accepted(
     idp: DevelopmentIdentityProvider, service: ServiceProvider
 ) -> None:
     good = service.metadata_xml().decode()
@@ -119,7 +119,7 @@ def _certificate(text: str) -> str:
     return f"<ds:X509Certificate {ns}>{text}</ds:X509Certificate>"
 
 
-def test_those_of_this_machine_are_asked_for_their_metadata(service: ServiceProvider) -> None:
+def test_metadata_of_local_service_providers_are_fetched(service: ServiceProvider) -> None:
     site = Site("")
     with site.serve():
         known = ServiceProviders()
@@ -140,7 +140,7 @@ def test_those_of_this_machine_are_asked_for_their_metadata(service: ServiceProv
         assert known.find(server.url) is None
 
 
-def test_nobody_else_is_asked() -> None:
+def test_metadata_of_other_hosts_are_not_fetched() -> None:
     assert all(is_local(f"http://{host}/x") for host in ("localhost", "127.0.0.1:80", "[::1]"))
     assert not any(
         is_local(name) for name in ("http://192.0.2.1/", "https://sp.example", "ftp://localhost/", "urn:x", "")

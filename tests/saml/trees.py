@@ -1,4 +1,4 @@
-"""Trees of messages: finding a part, and making the copies that attackers make."""
+"""Find and copy parts of message trees, as attackers do."""
 
 from __future__ import annotations
 

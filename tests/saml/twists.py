@@ -1,4 +1,4 @@
-"""What attackers do to the tree of a genuine message: signature wrapping (XSW 1 to 8), signatures of another form."""
+"""Attacks on the tree of a genuine message: signature wrapping (XSW 1 to 8), other forms of signatures."""
 
 from __future__ import annotations
 

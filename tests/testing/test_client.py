@@ -78,7 +78,7 @@ def test_configuration_server_users_of_the_emulator_log_in(make_app: MakeApp) ->
         assert client.get("/me").json == {"user": "ann", "by": "configuration_server"}
 
 
-def test_a_saml_login_is_walked_through(saml_app: Flask, provider: DevelopmentIdentityProvider) -> None:
+def test_saml_login_succeeds(saml_app: Flask, provider: DevelopmentIdentityProvider) -> None:
     client = client_of(saml_app)
     assert client.get("/me").status_code == 401
     answer = client.log_in_with_saml(provider, "Ann", return_to="/me")
@@ -87,9 +87,7 @@ def test_a_saml_login_is_walked_through(saml_app: Flask, provider: DevelopmentId
     assert client_of(saml_app).get("/me").status_code == 401, "it is this client's login alone"
 
 
-def test_whoever_the_application_does_not_know_is_refused_at_the_end(
-    saml_app: Flask, provider: DevelopmentIdentityProvider
-) -> None:
+def test_unknown_user_is_refused_at_the_end(saml_app: Flask, provider: DevelopmentIdentityProvider) -> None:
     client = client_of(saml_app)
     answer = client.log_in_with_saml(provider, "Bob")
     assert answer.status_code == 400
@@ -99,7 +97,7 @@ def test_whoever_the_application_does_not_know_is_refused_at_the_end(
         client.log_in_with_saml(provider, "Zoe")
 
 
-def test_several_providers_several_contact_centers_and_requests_by_post(
+def test_providers_contact_centers_and_bindings_are_selectable(
     make_app: MakeApp, provider: DevelopmentIdentityProvider, tmp_path: Path
 ) -> None:
     metadata = provider.write_metadata(tmp_path / "idp.xml")
@@ -125,7 +123,7 @@ def test_several_providers_several_contact_centers_and_requests_by_post(
     assert client.get("/me").json == {"user": ANN, "by": "saml"}
 
 
-def test_assertions_are_encrypted_for_an_application_that_has_a_key(
+def test_assertions_are_encrypted_for_encryption_keys(
     make_app: MakeApp, provider: DevelopmentIdentityProvider, tmp_path: Path, key: SigningKey
 ) -> None:
     pair = {"key": key.private_pem, "certificate": key.certificate_pem}
@@ -156,7 +154,7 @@ WRONG: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_message_is_refused_and_the_genuine_one_beside_it_is_not(
+def test_wrong_message_is_refused_genuine_one_accepted(
     saml_app: Flask, provider: DevelopmentIdentityProvider, wrong: str
 ) -> None:
     client = client_of(saml_app)
@@ -175,9 +173,7 @@ def test_another_key_and_garbage_are_refused(saml_app: Flask, provider: Developm
     assert begun.answer("PHNhbWw+").status_code == 400
 
 
-def test_a_message_is_signed_by_the_response_where_the_provider_does_that(
-    make_app: MakeApp, key: SigningKey, tmp_path: Path
-) -> None:
+def test_provider_can_sign_the_response(make_app: MakeApp, key: SigningKey, tmp_path: Path) -> None:
     provider = DevelopmentIdentityProvider("http://127.0.0.1:9", key=key, sign_response=True)
     provider.add_user(ANN)
     metadata = provider.write_metadata(tmp_path / "idp.xml")
@@ -190,7 +186,7 @@ def test_a_message_is_signed_by_the_response_where_the_provider_does_that(
     assert begun.answer(begun.message(ANN)).status_code == 303
 
 
-def test_roles_and_names_are_for_the_built_in_accounts(app: Flask) -> None:
+def test_roles_and_names_need_built_in_accounts(app: Flask) -> None:
     assert client_of(app, user=ANN, roles=["ROLE_SUPERVISOR"]).get("/reports").status_code == 200
     with pytest.raises(ConfigurationError, match="its own account store"):
         client_of(app, user=object(), roles=["ROLE_SUPERVISOR"])

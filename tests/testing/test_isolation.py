@@ -28,21 +28,21 @@ def names(*clients: Any) -> list[Any]:
     return [(client.get("/me").json or {}).get("user") for client in clients]
 
 
-def test_clients_do_not_mix_within_an_outer_application_context(app: Flask) -> None:
+def test_clients_do_not_mix_in_outer_context(app: Flask) -> None:
     with app.app_context():
         ann, nobody, bob = app.test_client(user=ANN), app.test_client(), app.test_client(user="bob")
         assert names(ann, nobody, bob, ann, nobody) == [ANN, None, "bob", ANN, None]
         assert "_login_user" not in g
 
 
-def test_a_request_context_after_a_client_within_an_outer_one_is_nobody(app: Flask) -> None:
+def test_request_after_a_client_is_anonymous(app: Flask) -> None:
     with app.app_context():
         assert app.test_client(user=ANN).get("/me").status_code == 200
         with app.test_request_context("/me"):
             assert not current_user.is_authenticated
 
 
-def test_without_the_extension_flask_login_alone_would_mix_them(tmp_path: Path) -> None:
+def test_flask_login_alone_would_mix_clients(tmp_path: Path) -> None:
     app = Flask("alone", instance_path=str(tmp_path))
     app.secret_key = "k" * 32
     manager = flask_login.LoginManager(app)
@@ -54,14 +54,14 @@ def test_without_the_extension_flask_login_alone_would_mix_them(tmp_path: Path) 
         assert app.test_client().get("/").text == "True", "this is the trap"
 
 
-def test_the_user_is_still_there_while_a_client_keeps_its_context(app: Flask) -> None:
+def test_user_stays_while_context_is_kept(app: Flask) -> None:
     with app.test_client(user=ANN) as client:
         assert client.get("/me").status_code == 200
         assert current_user.user_name == ANN
 
 
 @pytest.mark.parametrize("outer", [False, True])
-def test_what_a_view_raises_leaves_nobody_behind(app: Flask, outer: bool) -> None:
+def test_failing_view_leaves_no_user(app: Flask, outer: bool) -> None:
     @app.get("/broken")
     def broken() -> str:
         raise ZeroDivisionError(current_user.user_name)
@@ -86,14 +86,14 @@ def exhaust(app: Flask) -> int:
     return client.get("/me", auth=(ANN, "wrong")).status_code
 
 
-def test_a_throttled_account_is_not_throttled_after_a_reset(app: Flask) -> None:
+def test_reset_clears_the_throttle(app: Flask) -> None:
     assert exhaust(app) == 429
     assert app.test_client().get("/me", auth=(ANN, "wrong")).status_code == 429
     reset(app)
     assert app.test_client().get("/me", auth=(ANN, "wrong")).status_code == 401
 
 
-def test_what_is_counted_in_redis_is_forgotten_too(make_app: MakeApp, redis_server: RedisServer) -> None:
+def test_reset_clears_the_throttle_in_redis(make_app: MakeApp, redis_server: RedisServer) -> None:
     app = make_app(settings={"state_url": redis_server.url, "state_namespace": f"reset-{time.time_ns()}"})
     other = make_app(settings={"state_url": redis_server.url, "state_namespace": f"other-{time.time_ns()}"})
     client, bystander = app.test_client(user=ANN), other.test_client(user=ANN)
@@ -107,7 +107,7 @@ def test_what_is_counted_in_redis_is_forgotten_too(make_app: MakeApp, redis_serv
 
 
 @pytest.mark.parametrize("state", ["memory://", "sqlite:///state.sqlite3"])
-def test_login_sessions_end_with_a_reset(make_app: MakeApp, state: str) -> None:
+def test_reset_ends_login_sessions(make_app: MakeApp, state: str) -> None:
     app = make_app(settings={"state_url": state, "session": {"revocation_delay": 60}})
     client = app.test_client(user=ANN)
     assert client.get("/me").status_code == 200
@@ -115,7 +115,7 @@ def test_login_sessions_end_with_a_reset(make_app: MakeApp, state: str) -> None:
     assert client.get("/me").status_code == 401
 
 
-def test_credentials_found_good_are_asked_about_again_after_a_reset(make_app: MakeApp) -> None:
+def test_reset_clears_verified_credentials(make_app: MakeApp) -> None:
     genesys = GenesysEmulator()
     with genesys.serve() as server:
         table = {"url": server.url, "client_id": genesys.client_id, "client_secret": genesys.client_secret}
@@ -150,7 +150,7 @@ def _walk(client: Any) -> list[dict[str, Any]]:
         return current_decision.explain()
 
 
-def test_accounts_of_the_client_are_taken_back_and_no_others(app: Flask) -> None:
+def test_reset_undoes_only_the_clients_accounts(app: Flask) -> None:
     store = accounts_of(app)
     mine = store.add("acme", "mine", roles={"ROLE_AGENT"})
     app.test_client(user="made", roles=["ROLE_ADMIN"])
@@ -168,14 +168,14 @@ def test_accounts_of_the_client_are_taken_back_and_no_others(app: Flask) -> None
     assert len(store.list()) == 2
 
 
-def test_one_application_is_reset_and_no_other(make_app: MakeApp) -> None:
+def test_reset_affects_one_application(make_app: MakeApp) -> None:
     first, second = make_app(), make_app()
     clients = first.test_client(user=ANN), second.test_client(user=ANN)
     reset(first)
     assert names(*clients) == [None, ANN]
 
 
-def test_only_an_application_under_test_is_reset(make_app: MakeApp) -> None:
+def test_reset_requires_testing(make_app: MakeApp) -> None:
     app = make_app(testing=False)
     client = app.test_client(user=ANN)
     with pytest.raises(RuntimeError, match="TESTING"):
@@ -207,7 +207,7 @@ class OwnPeople:
 
 
 @pytest.mark.parametrize("missing", ["find_each", "take"])
-def test_a_store_that_lacks_something_is_refused_at_the_start(tmp_path: Path, missing: str) -> None:
+def test_incomplete_store_is_refused_at_start(tmp_path: Path, missing: str) -> None:
     app = Flask("own", instance_path=str(tmp_path))
     app.config.update(TESTING=True, SECRET_KEY="k" * 32)
     app.config["GENESYS_AUTH"] = {"contact_centers": {"acme": {}}}
@@ -219,7 +219,7 @@ def test_a_store_that_lacks_something_is_refused_at_the_start(tmp_path: Path, mi
     make(app, accounts=OwnPeople(), state=OwnState())
 
 
-def test_stores_of_the_applications_own_are_left_alone_but_for_login_sessions(tmp_path: Path) -> None:
+def test_reset_leaves_the_applications_own_stores(tmp_path: Path) -> None:
     app = Flask("own", instance_path=str(tmp_path))
     app.config.update(TESTING=True, SECRET_KEY="k" * 32)
     app.config["GENESYS_AUTH"] = {"contact_centers": {"acme": {}}}

@@ -1,4 +1,4 @@
-"""What does not even reach the signature check: sizes, encodings, document types, structure."""
+"""Refusals before any signature check: sizes, encodings, document types, structure."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from flask_genesys_auth.saml.gate import admit
 from flask_genesys_auth.saml.transport import LARGEST_ENCODED
 from flask_genesys_auth.testing.saml_messages import Hook, encode
 
-from ..conftest import REQUEST_ID, Door
+from ..conftest import REQUEST_ID, Consumer
 
 
-def rewritten(door: Door, change: Callable[[bytes], bytes]) -> str:
+def rewritten(consumer: Consumer, change: Callable[[bytes], bytes]) -> str:
     """The genuine message, its bytes changed."""
-    return base64.b64encode(change(base64.b64decode(door.genuine.encoded(door.key)))).decode()
+    return base64.b64encode(change(base64.b64decode(consumer.genuine.encoded(consumer.key)))).decode()
 
 
-def test_line_breaks_in_base64_are_accepted(door: Door) -> None:
-    encoded = door.genuine.encoded(door.key)
+def test_line_breaks_in_base64_are_accepted(consumer: Consumer) -> None:
+    encoded = consumer.genuine.encoded(consumer.key)
     wrapped = "\r\n".join(encoded[start : start + 76] for start in range(0, len(encoded), 76))
-    assert door.enter(wrapped).subject == "ann@acme.example"
+    assert consumer.accept(wrapped).subject == "ann@acme.example"
 
 
-def test_utf8_declaration_is_accepted(door: Door) -> None:
-    declared = rewritten(door, lambda data: b'<?xml version="1.0" encoding="UTF-8"?>\n' + data)
-    assert door.enter(declared).subject == "ann@acme.example"
+def test_utf8_declaration_is_accepted(consumer: Consumer) -> None:
+    declared = rewritten(consumer, lambda data: b'<?xml version="1.0" encoding="UTF-8"?>\n' + data)
+    assert consumer.accept(declared).subject == "ann@acme.example"
 
 
 @pytest.mark.parametrize("encoded", ["", "a", "%%%", "\u00e9\u00e9\u00e9\u00e9", "PHg+", "PHgvPg==x", "/////w=="])
-def test_what_is_no_message_is_refused(door: Door, encoded: str) -> None:
-    door.refuses(encoded, Fault.MALFORMED)
+def test_garbage_is_refused(consumer: Consumer, encoded: str) -> None:
+    consumer.refuses(encoded, Fault.MALFORMED)
 
 
 @pytest.mark.parametrize(
@@ -59,29 +59,29 @@ def test_what_is_no_message_is_refused(door: Door, encoded: str) -> None:
         (lambda data: data + data, Fault.MALFORMED),
     ],
 )
-def test_document_of_another_kind_is_refused(door: Door, change: Callable[[bytes], bytes], fault: Fault) -> None:
-    door.refuses(rewritten(door, change), fault)
+def test_other_documents_are_refused(consumer: Consumer, change: Callable[[bytes], bytes], fault: Fault) -> None:
+    consumer.refuses(rewritten(consumer, change), fault)
 
 
-def test_billion_laughs_are_refused_unexpanded(door: Door) -> None:
+def test_billion_laughs_are_refused_unexpanded(consumer: Consumer) -> None:
     entities = "".join(f'<!ENTITY a{n + 1} "{f"&a{n};" * 10}">' for n in range(10))
     bomb = f'<!DOCTYPE x [<!ENTITY a0 "ha">{entities}]><x>&a10;</x>'
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    door.refuses(base64.b64encode(bomb.encode()).decode(), Fault.FORBIDDEN_XML)
+    consumer.refuses(base64.b64encode(bomb.encode()).decode(), Fault.FORBIDDEN_XML)
     # Expanded they are 20 GB; the process has grown by less than 100 MB.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
 
-def test_huge_message_is_refused_before_it_is_decoded(door: Door) -> None:
-    door.refuses("A" * (LARGEST_ENCODED + 4), Fault.TOO_LARGE)
+def test_huge_message_is_refused_before_decoding(consumer: Consumer) -> None:
+    consumer.refuses("A" * (LARGEST_ENCODED + 4), Fault.TOO_LARGE)
 
 
-def test_deep_wide_and_crowded_documents_are_refused(door: Door) -> None:
+def test_deep_wide_and_crowded_documents_are_refused(consumer: Consumer) -> None:
     deep = "<x>" * 40 + "</x>" * 40
     crowded = "<x>" + "<y/>" * 6000 + "</x>"
     wide = "<x " + " ".join(f'a{n}="1"' for n in range(40)) + "/>"
     for text in (deep, crowded, wide):
-        door.refuses(base64.b64encode(text.encode()).decode(), Fault.FORBIDDEN_XML)
+        consumer.refuses(base64.b64encode(text.encode()).decode(), Fault.FORBIDDEN_XML)
 
 
 def changed(hook: Callable[[etree._Element], object]) -> Hook:
@@ -118,9 +118,9 @@ def the_assertion(response: etree._Element) -> etree._Element:
     ],
 )
 def test_message_of_another_structure_is_refused(
-    door: Door, hook: Callable[[etree._Element], object], fault: Fault
+    consumer: Consumer, hook: Callable[[etree._Element], object], fault: Fault
 ) -> None:
-    door.refuses(door.genuine.but(after_signing=changed(hook)), fault)
+    consumer.refuses(consumer.genuine.but(after_signing=changed(hook)), fault)
 
 
 @pytest.mark.parametrize(
@@ -131,14 +131,14 @@ def test_message_of_another_structure_is_refused(
         ("EncryptedAttribute", Fault.ENCRYPTED),
     ],
 )
-def test_encrypted_parts_are_refused_beside_plain_ones(door: Door, name: str, fault: Fault) -> None:
+def test_encrypted_parts_are_refused_beside_plain_ones(consumer: Consumer, name: str, fault: Fault) -> None:
     def encrypt(response: etree._Element) -> None:
         etree.SubElement(response, f"{{{SAML}}}{name}")
 
-    door.refuses(door.genuine.but(after_signing=encrypt), fault)
+    consumer.refuses(consumer.genuine.but(after_signing=encrypt), fault)
 
 
-def test_bad_news_from_the_provider_is_named_in_the_log(door: Door) -> None:
+def test_status_of_the_provider_is_logged(consumer: Consumer) -> None:
     bad = "urn:oasis:names:tc:SAML:2.0:status:Responder"
 
     def without_assertion(response: etree._Element) -> None:
@@ -146,16 +146,16 @@ def test_bad_news_from_the_provider_is_named_in_the_log(door: Door) -> None:
         text = etree.SubElement(response[1], f"{{{SAMLP}}}StatusMessage")
         text.text = "MFA\x85failed"
 
-    message = door.genuine.but(status=bad, sign_assertion=False, before_signing=without_assertion)
-    error = door.refuses(message, Fault.STATUS)
+    message = consumer.genuine.but(status=bad, sign_assertion=False, before_signing=without_assertion)
+    error = consumer.refuses(message, Fault.STATUS)
     assert bad in error.detail
     assert "MFA failed" in error.detail
-    door.refuses(door.genuine.but(status=bad), Fault.STATUS)
+    consumer.refuses(consumer.genuine.but(status=bad), Fault.STATUS)
 
 
-def test_claimed_request_is_found_in_the_response_or_in_the_assertion(door: Door) -> None:
+def test_claimed_request_is_read_from_either_element(consumer: Consumer) -> None:
     def claimed(**changes: str | None) -> str:
-        return admit(door.genuine.but(**changes).encoded(door.key)).in_response_to
+        return admit(consumer.genuine.but(**changes).encoded(consumer.key)).in_response_to
 
     assert claimed() == REQUEST_ID
     assert claimed(in_response_to=None) == REQUEST_ID
@@ -164,7 +164,7 @@ def test_claimed_request_is_found_in_the_response_or_in_the_assertion(door: Door
 
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=400))
-def test_no_bytes_do_worse_than_a_refusal(data: bytes) -> None:
+def test_any_bytes_are_refused_without_errors(data: bytes) -> None:
     with contextlib.suppress(SamlError):
         admit(base64.b64encode(data).decode())
     with contextlib.suppress(SamlError):
@@ -173,7 +173,7 @@ def test_no_bytes_do_worse_than_a_refusal(data: bytes) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_no_change_to_a_message_does_worse_than_a_refusal(data: st.DataObject) -> None:
+def test_any_change_is_refused_without_errors(data: st.DataObject) -> None:
     whole = base64.b64decode(_UNSIGNED)
     start = data.draw(st.integers(0, len(whole)))
     end = data.draw(st.integers(start, min(start + 30, len(whole))))
@@ -194,9 +194,9 @@ _UNSIGNED = encode(
 
 
 @pytest.mark.parametrize("declare", ["<q xmlns:n='{}'/>", '<q xmlns = "{}"/>', '<q xmlns:n=\n"{}"><n:a/></q>'])
-def test_a_namespace_that_canonicalization_would_repeat_at_length_is_refused(door: Door, declare: str) -> None:
+def test_long_namespace_is_refused(consumer: Consumer, declare: str) -> None:
     def message(length: int) -> str:
-        text = etree.tostring(door.genuine.signed(door.key)).decode()
+        text = etree.tostring(consumer.genuine.signed(consumer.key)).decode()
         held = f"<samlp:Extensions>{declare.format('u' * length)}</samlp:Extensions><samlp:Status>"
         return base64.b64encode(text.replace("<samlp:Status>", held).encode()).decode()
 
@@ -206,9 +206,9 @@ def test_a_namespace_that_canonicalization_would_repeat_at_length_is_refused(doo
     assert refusal.value.reason is Fault.FORBIDDEN_XML
 
 
-def test_attributes_are_counted_over_all_elements(door: Door) -> None:
+def test_attributes_are_counted_over_all_elements(consumer: Consumer) -> None:
     def message(elements: int) -> str:
-        text = etree.tostring(door.genuine.signed(door.key)).decode()
+        text = etree.tostring(consumer.genuine.signed(consumer.key)).decode()
         many = "<a " + " ".join(f'a{number}=""' for number in range(30)) + "/>"
         held = f"<samlp:Extensions>{many * elements}</samlp:Extensions><samlp:Status>"
         return base64.b64encode(text.replace("<samlp:Status>", held).encode()).decode()

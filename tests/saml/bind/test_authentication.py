@@ -1,4 +1,4 @@
-"""What is bound beyond the core: how and when the user was authenticated, who they are, and that nobody has asked."""
+"""Authentication context and time, attributes, and unsolicited messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.testing.saml_messages import Hook, Message
 
 from ..addresses import PUBLIC_URL
-from ..conftest import NOW, Door, center, pending, trust_of
+from ..conftest import NOW, Consumer, center, pending, trust_of
 
 PASSWORD = "urn:oasis:names:tc:SAML:2.0:ac:classes:PasswordProtectedTransport"
 KERBEROS = "urn:oasis:names:tc:SAML:2.0:ac:classes:Kerberos"
@@ -44,22 +44,25 @@ def authenticated_by(*classes: str) -> Hook:
     return change
 
 
-def test_only_a_context_that_was_asked_for_is_accepted(door: Door, metadata_file: Path) -> None:
+def test_only_requested_context_is_accepted(consumer: Consumer, metadata_file: Path) -> None:
     service = service_with(metadata_file, authn_context=(KERBEROS, PASSWORD))
     for good in (KERBEROS, PASSWORD, f"\n {KERBEROS}\t"):
-        message = door.genuine.but(before_signing=authenticated_by(good))
+        message = consumer.genuine.but(before_signing=authenticated_by(good))
         # An xs:anyURI has no white space around it; python3-saml compares it all the same: our listed exception.
-        login = door.enter(message, service=service, referee=good == good.strip())
+        login = consumer.accept(message, service=service, referee=good == good.strip())
         assert login.subject == "ann@acme.example"
     for bad in ((f"{KERBEROS}x",), (KERBEROS[:-1],), (KERBEROS.upper(),), ("",), ()):
-        message = door.genuine.but(before_signing=authenticated_by(*bad))
-        error = door.refuses(message, Fault.AUTHN_CONTEXT, service=service)
+        message = consumer.genuine.but(before_signing=authenticated_by(*bad))
+        error = consumer.refuses(message, Fault.AUTHN_CONTEXT, service=service)
         assert KERBEROS in error.detail
 
 
-def test_any_context_is_accepted_where_none_was_asked_for(door: Door) -> None:
+def test_any_context_is_accepted_without_setting(consumer: Consumer) -> None:
     for classes in ((KERBEROS,), ()):
-        assert door.enter(door.genuine.but(before_signing=authenticated_by(*classes))).subject == "ann@acme.example"
+        assert (
+            consumer.accept(consumer.genuine.but(before_signing=authenticated_by(*classes))).subject
+            == "ann@acme.example"
+        )
 
 
 def authenticated_at(seconds: float) -> Hook:
@@ -71,21 +74,21 @@ def authenticated_at(seconds: float) -> Hook:
     return change
 
 
-def test_authentication_that_is_older_than_the_wish_for_a_new_one_is_refused(door: Door) -> None:
-    forced = pending(door.service, forced_at=NOW)
+def test_authentication_before_forced_request_is_refused(consumer: Consumer) -> None:
+    forced = pending(consumer.service, forced_at=NOW)
     for seconds in (0, -60, 30):
-        message = door.genuine.but(before_signing=authenticated_at(NOW + seconds))
-        assert door.enter(message, request=forced).subject == "ann@acme.example"
-    old = door.genuine.but(before_signing=authenticated_at(NOW - 61))
+        message = consumer.genuine.but(before_signing=authenticated_at(NOW + seconds))
+        assert consumer.accept(message, request=forced).subject == "ann@acme.example"
+    old = consumer.genuine.but(before_signing=authenticated_at(NOW - 61))
     with pytest.raises(SamlError) as refusal:
-        door.enter(old, request=forced)
+        consumer.accept(old, request=forced)
     assert refusal.value.reason is Fault.AUTHN_STATEMENT
     assert "a new authentication was required" in refusal.value.detail
     # Where nobody has asked for a new one, an old one is good.
-    assert door.enter(old.but(assertion_id="_another")).subject == "ann@acme.example"
+    assert consumer.accept(old.but(assertion_id="_another")).subject == "ann@acme.example"
 
 
-def test_attributes_come_by_our_names(door: Door, metadata_file: Path) -> None:
+def test_attributes_come_by_our_names(consumer: Consumer, metadata_file: Path) -> None:
     names = {"first_name": "givenName", "last_name": "urn:oid:2.5.4.4", "email": "mail", "groups": "groups"}
     service = service_with(metadata_file, attributes=names)
     said = {
@@ -95,54 +98,56 @@ def test_attributes_come_by_our_names(door: Door, metadata_file: Path) -> None:
         "givenname": ("Bob",),
         "role": ("admin",),
     }
-    login = door.enter(door.genuine.but(attributes=said), service=service)
+    login = consumer.accept(consumer.genuine.but(attributes=said), service=service)
     assert dict(login.attributes) == {"first_name": ("Ann",), "last_name": ("Ångström",), "groups": ("a", "e")}
-    assert dict(door.enter(door.genuine, service=service).attributes) == {}
-    assert dict(door.enter(door.genuine.but(attributes=said)).attributes) == {}
+    assert dict(consumer.accept(consumer.genuine, service=service).attributes) == {}
+    assert dict(consumer.accept(consumer.genuine.but(attributes=said)).attributes) == {}
 
 
-def test_attribute_that_is_not_signed_is_not_read(door: Door, metadata_file: Path) -> None:
+def test_attribute_that_is_not_signed_is_not_read(consumer: Consumer, metadata_file: Path) -> None:
     service = service_with(metadata_file, attributes={"groups": "groups"})
-    message = door.genuine.but(attributes={"groups": ("agents",)})
-    assert door.enter(message, service=service).attributes["groups"] == ("agents",)
+    message = consumer.genuine.but(attributes={"groups": ("agents",)})
+    assert consumer.accept(message, service=service).attributes["groups"] == ("agents",)
 
     def promote(response: etree._Element) -> None:
         value = response.find(f".//{{{SAML}}}AttributeValue")
         assert value is not None
         value.text = "admins"
 
-    door.refuses(message.but(after_signing=promote), Fault.BAD_SIGNATURE, service=service)
+    consumer.refuses(message.but(after_signing=promote), Fault.BAD_SIGNATURE, service=service)
 
 
-def unasked(door: Door, message: Message, service: ServiceProvider, request: PendingLogin | None = None) -> Login:
+def unasked(
+    consumer: Consumer, message: Message, service: ServiceProvider, request: PendingLogin | None = None
+) -> Login:
     trust = trust_of(service)
-    return bind(verify(admit(message.encoded(door.key)), trust), service, trust, request, door.state)
+    return bind(verify(admit(message.encoded(consumer.key)), trust), service, trust, request, consumer.state)
 
 
-def test_message_without_a_request_is_bound_only_where_it_is_allowed(door: Door, metadata_file: Path) -> None:
+def test_unsolicited_message_needs_allow_unsolicited(consumer: Consumer, metadata_file: Path) -> None:
     allowing = service_with(metadata_file, allow_unsolicited=True)
-    nobody_asked = door.genuine.but(request_id=None)
-    assert unasked(door, nobody_asked, allowing).subject == "ann@acme.example"
+    nobody_asked = consumer.genuine.but(request_id=None)
+    assert unasked(consumer, nobody_asked, allowing).subject == "ann@acme.example"
     with pytest.raises(SamlError) as refusal:
-        unasked(door, nobody_asked.but(assertion_id="_2"), door.service)
+        unasked(consumer, nobody_asked.but(assertion_id="_2"), consumer.service)
     assert refusal.value.reason is Fault.UNSOLICITED
     # What was asked for is bound to its request there too.
     with pytest.raises(SamlError) as refusal:
-        unasked(door, nobody_asked.but(assertion_id="_3"), allowing, pending(allowing))
+        unasked(consumer, nobody_asked.but(assertion_id="_3"), allowing, pending(allowing))
     assert refusal.value.reason is Fault.UNSOLICITED
-    assert unasked(door, door.genuine, allowing, pending(allowing)).subject == "ann@acme.example"
+    assert unasked(consumer, consumer.genuine, allowing, pending(allowing)).subject == "ann@acme.example"
 
 
 @pytest.mark.parametrize("changes", [{}, {"in_response_to": None}, {"confirmed_request": None}])
-def test_answer_to_a_request_is_never_taken_as_unasked(
-    door: Door, metadata_file: Path, changes: dict[str, None]
+def test_answer_to_a_request_is_never_unsolicited(
+    consumer: Consumer, metadata_file: Path, changes: dict[str, None]
 ) -> None:
     allowing = service_with(metadata_file, allow_unsolicited=True)
     with pytest.raises(SamlError) as refusal:
-        unasked(door, door.genuine.but(**changes), allowing)
+        unasked(consumer, consumer.genuine.but(**changes), allowing)
     assert refusal.value.reason is Fault.IN_RESPONSE_TO
     assert "no request" in refusal.value.detail
-    assert unasked(door, door.genuine.but(request_id=None), allowing).subject == "ann@acme.example"
+    assert unasked(consumer, consumer.genuine.but(request_id=None), allowing).subject == "ann@acme.example"
 
 
 @pytest.mark.parametrize(
@@ -156,21 +161,21 @@ def test_answer_to_a_request_is_never_taken_as_unasked(
         ({"conditions_not_on_or_after": None}, Fault.CONDITIONS),
     ],
 )
-def test_unasked_message_is_bound_as_strictly_as_any_other(
-    door: Door, metadata_file: Path, changes: dict[str, Any], fault: Fault
+def test_unsolicited_message_is_bound_as_strictly(
+    consumer: Consumer, metadata_file: Path, changes: dict[str, Any], fault: Fault
 ) -> None:
     allowing = service_with(metadata_file, allow_unsolicited=True)
-    nobody_asked = door.genuine.but(request_id=None)
+    nobody_asked = consumer.genuine.but(request_id=None)
     with pytest.raises(SamlError) as refusal:
-        unasked(door, nobody_asked.but(**changes), allowing)
+        unasked(consumer, nobody_asked.but(**changes), allowing)
     assert refusal.value.reason is fault
-    assert unasked(door, nobody_asked, allowing).subject == "ann@acme.example"
+    assert unasked(consumer, nobody_asked, allowing).subject == "ann@acme.example"
     with pytest.raises(SamlError) as refusal:
-        unasked(door, nobody_asked, allowing)
+        unasked(consumer, nobody_asked, allowing)
     assert refusal.value.reason is Fault.REPLAYED
 
 
-def test_pending_login_of_an_older_release_is_still_read(door: Door) -> None:
-    kept = dataclasses.asdict(pending(door.service))
+def test_pending_login_of_older_release_is_read(consumer: Consumer) -> None:
+    kept = dataclasses.asdict(pending(consumer.service))
     del kept["passive"], kept["forced_at"]
-    assert PendingLogin(**kept) == pending(door.service)
+    assert PendingLogin(**kept) == pending(consumer.service)

@@ -1,4 +1,4 @@
-"""Whether a genuinely signed message is meant for us, for this request and for now."""
+"""Audience, recipient, issuer, times and replay of a signed message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flask_genesys_auth.saml.verify import verify
 from flask_genesys_auth.testing.saml_messages import PERSISTENT, Hook, SigningKey, provider_metadata
 
 from ..addresses import PUBLIC_URL, SSO
-from ..conftest import NOW, Door, center, pending, trust_of
+from ..conftest import NOW, Consumer, center, pending, trust_of
 
 ACS = f"{PUBLIC_URL}/saml/acme/acs"
 TRANSIENT = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient"
@@ -38,25 +38,25 @@ WRONG_ADDRESSES = [
 
 
 @pytest.mark.parametrize("address", WRONG_ADDRESSES)
-def test_wrong_destination_is_refused(door: Door, address: str | None) -> None:
+def test_wrong_destination_is_refused(consumer: Consumer, address: str | None) -> None:
     def set_destination(response: etree._Element) -> None:
         response.attrib.pop("Destination")
         if address is not None:
             response.set("Destination", address)
 
-    error = door.refuses(door.genuine.but(before_signing=set_destination), Fault.DESTINATION)
+    error = consumer.refuses(consumer.genuine.but(before_signing=set_destination), Fault.DESTINATION)
     assert ACS in error.detail
 
 
 @pytest.mark.parametrize("address", WRONG_ADDRESSES)
-def test_wrong_recipient_is_refused(door: Door, address: str | None) -> None:
+def test_wrong_recipient_is_refused(consumer: Consumer, address: str | None) -> None:
     def set_recipient(response: etree._Element) -> None:
         data = the(response, "Subject/SubjectConfirmation/SubjectConfirmationData")
         data.attrib.pop("Recipient")
         if address is not None:
             data.set("Recipient", address)
 
-    error = door.refuses(door.genuine.but(before_signing=set_recipient), Fault.RECIPIENT)
+    error = consumer.refuses(consumer.genuine.but(before_signing=set_recipient), Fault.RECIPIENT)
     assert ACS in error.detail
 
 
@@ -82,17 +82,15 @@ US = f"{PUBLIC_URL}/saml/acme/metadata"
         (("https://other.example",), (US,)),
     ],
 )
-def test_wrong_audience_is_refused_and_both_names_are_in_the_log(
-    door: Door, audiences: tuple[tuple[str, ...], ...]
-) -> None:
-    error = door.refuses(door.genuine.but(audiences=audiences), Fault.AUDIENCE)
+def test_wrong_audience_is_refused_and_logged(consumer: Consumer, audiences: tuple[tuple[str, ...], ...]) -> None:
+    error = consumer.refuses(consumer.genuine.but(audiences=audiences), Fault.AUDIENCE)
     assert US in error.detail
     assert not audiences or any(name in error.detail for name in audiences[0] + audiences[-1])
 
 
-def test_one_of_several_audiences_and_several_restrictions_that_all_name_us_are_accepted(door: Door) -> None:
+def test_several_audiences_with_ours_are_accepted(consumer: Consumer) -> None:
     for audiences in ((("https://other.example", US),), ((US,), (US, "x"))):
-        assert door.enter(door.genuine.but(audiences=audiences)).subject == "ann@acme.example"
+        assert consumer.accept(consumer.genuine.but(audiences=audiences)).subject == "ann@acme.example"
 
 
 @pytest.mark.parametrize(
@@ -105,50 +103,50 @@ def test_one_of_several_audiences_and_several_restrictions_that_all_name_us_are_
         ({"request_id": None}, Fault.UNSOLICITED),
     ],
 )
-def test_answer_to_another_request_or_to_none_is_refused(door: Door, changes: dict[str, str], fault: Fault) -> None:
-    door.refuses(door.genuine.but(**changes), fault)
+def test_answer_to_another_request_is_refused(consumer: Consumer, changes: dict[str, str], fault: Fault) -> None:
+    consumer.refuses(consumer.genuine.but(**changes), fault)
 
 
-def test_request_id_is_read_from_the_signed_assertion_where_the_response_has_none(door: Door) -> None:
-    assert door.enter(door.genuine.but(in_response_to=None)).subject == "ann@acme.example"
-    stripped = door.genuine.but(in_response_to=None, confirmed_request="_other")
-    door.refuses(stripped, Fault.IN_RESPONSE_TO)
+def test_request_id_is_read_from_signed_assertion(consumer: Consumer) -> None:
+    assert consumer.accept(consumer.genuine.but(in_response_to=None)).subject == "ann@acme.example"
+    stripped = consumer.genuine.but(in_response_to=None, confirmed_request="_other")
+    consumer.refuses(stripped, Fault.IN_RESPONSE_TO)
 
 
 @pytest.mark.parametrize("issuer", ["https://evil.example", "https://idp.example/metadata/", None, ""])
 @pytest.mark.parametrize("whose", ["response_issuer", "assertion_issuer"])
-def test_wrong_issuer_is_refused(door: Door, whose: str, issuer: str | None) -> None:
+def test_wrong_issuer_is_refused(consumer: Consumer, whose: str, issuer: str | None) -> None:
     def empty(response: etree._Element) -> None:
         if issuer == "":
             element = response[0] if whose == "response_issuer" else the(response, "Issuer")
             element.text = ""
 
-    wrong = door.genuine.but(**{whose: issuer}, before_signing=empty)
+    wrong = consumer.genuine.but(**{whose: issuer}, before_signing=empty)
     # Without an Issuer there is no place for a signature either.
-    door.refuses(wrong, Fault.ISSUER, Fault.SIGNATURE_FORM)
+    consumer.refuses(wrong, Fault.ISSUER, Fault.SIGNATURE_FORM)
 
 
-def test_issuer_of_another_format_is_refused(door: Door) -> None:
+def test_issuer_of_another_format_is_refused(consumer: Consumer) -> None:
     def persistent(response: etree._Element) -> None:
         the(response, "Issuer").set("Format", PERSISTENT)
 
-    door.refuses(door.genuine.but(before_signing=persistent), Fault.ISSUER)
+    consumer.refuses(consumer.genuine.but(before_signing=persistent), Fault.ISSUER)
 
 
-def test_provider_of_one_contact_center_is_refused_at_another(
-    door: Door, other_key: SigningKey, tmp_path: Path, metadata_file: Path
+def test_provider_of_another_contact_center_is_refused(
+    consumer: Consumer, other_key: SigningKey, tmp_path: Path, metadata_file: Path
 ) -> None:
     path = tmp_path / "other.xml"
     path.write_text(provider_metadata("https://idp.other.example", SSO, (other_key.certificate,)))
     other = build_service_provider(center(path, name="other"), public_url=PUBLIC_URL, prefix="/saml")
-    door.refuses(door.genuine, Fault.BAD_SIGNATURE, service=other)
+    consumer.refuses(consumer.genuine, Fault.BAD_SIGNATURE, service=other)
     # Also where both share one provider: the request was begun for one of the two.
     shared = build_service_provider(center(metadata_file, name="other"), public_url=PUBLIC_URL, prefix="/saml")
     with pytest.raises(SamlError) as refusal:
-        door.enter(door.genuine, service=shared, request=pending(door.service))
+        consumer.accept(consumer.genuine, service=shared, request=pending(consumer.service))
     assert refusal.value.reason is Fault.OTHER_CONTACT_CENTER
     with pytest.raises(SamlError) as refusal:
-        door.enter(door.genuine, request=pending(door.service, provider="another"))
+        consumer.accept(consumer.genuine, request=pending(consumer.service, provider="another"))
     assert refusal.value.reason is Fault.ISSUER
 
 
@@ -170,10 +168,8 @@ def test_provider_of_one_contact_center_is_refused_at_another(
         ({"name_id_format": TRANSIENT}, Fault.NAME_ID),
     ],
 )
-def test_message_out_of_its_time_or_without_what_it_must_say_is_refused(
-    door: Door, changes: dict[str, object], fault: Fault
-) -> None:
-    error = door.refuses(door.genuine.but(**changes), fault)
+def test_expired_or_incomplete_message_is_refused(consumer: Consumer, changes: dict[str, object], fault: Fault) -> None:
+    error = consumer.refuses(consumer.genuine.but(**changes), fault)
     if fault in {Fault.EXPIRED, Fault.NOT_YET_VALID, Fault.SESSION_EXPIRED}:
         assert "our clock says" in error.detail
         assert "60 s of skew" in error.detail
@@ -191,27 +187,27 @@ def test_message_out_of_its_time_or_without_what_it_must_say_is_refused(
         {"name_id": " \n ann@acme.example\t"},
     ],
 )
-def test_one_skew_holds_for_every_clock(door: Door, changes: dict[str, object]) -> None:
+def test_one_skew_holds_for_every_clock(consumer: Consumer, changes: dict[str, object]) -> None:
     # python3-saml allows none for SubjectConfirmationData and the session: our listed exception.
     ours_alone = bool({"confirmation_not_on_or_after", "session_not_on_or_after"} & set(changes))
-    assert door.enter(door.genuine.but(**changes), referee=not ours_alone).subject == "ann@acme.example"
+    assert consumer.accept(consumer.genuine.but(**changes), referee=not ours_alone).subject == "ann@acme.example"
 
 
 @pytest.mark.parametrize(
     "text", ["2026-01-01T00:00:00", "2026-01-01T00:00:00+01:00", "2026-13-01T00:00:00Z", "tomorrow", ""]
 )
-def test_instant_that_saml_does_not_write_is_refused(door: Door, text: str) -> None:
+def test_malformed_instant_is_refused(consumer: Consumer, text: str) -> None:
     def write(response: etree._Element) -> None:
         the(response, "Conditions").set("NotOnOrAfter", text)
 
-    door.refuses(door.genuine.but(before_signing=write), Fault.CONDITIONS, Fault.SCHEMA)
+    consumer.refuses(consumer.genuine.but(before_signing=write), Fault.CONDITIONS, Fault.SCHEMA)
 
 
-def test_fractions_of_a_second_are_read(door: Door) -> None:
+def test_fractions_of_a_second_are_read(consumer: Consumer) -> None:
     def write(response: etree._Element) -> None:
         the(response, "Conditions").set("NotOnOrAfter", "2999-01-01T00:00:00.1234567Z")
 
-    assert door.enter(door.genuine.but(before_signing=write)).subject == "ann@acme.example"
+    assert consumer.accept(consumer.genuine.but(before_signing=write)).subject == "ann@acme.example"
 
 
 def remove(path: str) -> Hook:
@@ -234,11 +230,11 @@ def remove(path: str) -> Hook:
         ("AuthnStatement", Fault.AUTHN_STATEMENT),
     ],
 )
-def test_missing_part_is_refused(door: Door, path: str, fault: Fault) -> None:
-    door.refuses(door.genuine.but(before_signing=remove(path)), fault)
+def test_missing_part_is_refused(consumer: Consumer, path: str, fault: Fault) -> None:
+    consumer.refuses(consumer.genuine.but(before_signing=remove(path)), fault)
 
 
-def test_one_good_confirmation_among_several_is_enough(door: Door) -> None:
+def test_one_valid_confirmation_among_several_suffices(consumer: Consumer) -> None:
     def more(response: etree._Element) -> None:
         subject = the(response, "Subject")
         subject.insert(1, etree.Element(f"{{{SAML}}}SubjectConfirmation", Method="urn:x"))
@@ -246,51 +242,51 @@ def test_one_good_confirmation_among_several_is_enough(door: Door) -> None:
         bare.set("Method", "urn:oasis:names:tc:SAML:2.0:cm:bearer")
         subject.insert(1, bare)
 
-    assert door.enter(door.genuine.but(before_signing=more)).subject == "ann@acme.example"
+    assert consumer.accept(consumer.genuine.but(before_signing=more)).subject == "ann@acme.example"
 
 
-def test_condition_that_nobody_here_understands_is_refused(door: Door) -> None:
+def test_unknown_condition_is_refused(consumer: Consumer) -> None:
     def add(response: etree._Element, name: str) -> None:
         etree.SubElement(the(response, "Conditions"), f"{{{SAML}}}{name}")
 
-    known = door.genuine.but(before_signing=lambda response: add(response, "OneTimeUse"))
-    assert door.enter(known).subject == "ann@acme.example"
+    known = consumer.genuine.but(before_signing=lambda response: add(response, "OneTimeUse"))
+    assert consumer.accept(known).subject == "ann@acme.example"
 
     def strange(response: etree._Element) -> None:
         add(response, "Condition")
         the(response, "Conditions/Condition").set("{http://www.w3.org/2001/XMLSchema-instance}type", "saml:Strange")
 
-    door.refuses(door.genuine.but(before_signing=strange), Fault.CONDITIONS, Fault.SCHEMA)
+    consumer.refuses(consumer.genuine.but(before_signing=strange), Fault.CONDITIONS, Fault.SCHEMA)
 
 
-def test_assertion_is_good_once(door: Door) -> None:
-    message = door.genuine.encoded(door.key)
-    assert door.enter(message).subject == "ann@acme.example"
+def test_assertion_is_accepted_once(consumer: Consumer) -> None:
+    message = consumer.genuine.encoded(consumer.key)
+    assert consumer.accept(message).subject == "ann@acme.example"
     with pytest.raises(SamlError) as refusal:
-        door.enter(message)
+        consumer.accept(message)
     assert refusal.value.reason is Fault.REPLAYED
 
 
-def test_assertion_is_good_once_also_in_another_response(door: Door) -> None:
-    one = door.genuine.but(assertion_id="_same")
-    assert door.enter(one).subject == "ann@acme.example"
-    door.refuses(door.genuine.but(assertion_id="_same"), Fault.REPLAYED)
+def test_assertion_is_accepted_once_across_responses(consumer: Consumer) -> None:
+    one = consumer.genuine.but(assertion_id="_same")
+    assert consumer.accept(one).subject == "ann@acme.example"
+    consumer.refuses(consumer.genuine.but(assertion_id="_same"), Fault.REPLAYED)
 
 
-def test_attribute_is_matched_with_exactly_one_value(door: Door, metadata_file: Path) -> None:
+def test_attribute_is_matched_with_exactly_one_value(consumer: Consumer, metadata_file: Path) -> None:
     service = build_service_provider(
         center(metadata_file, match="attribute:mail"), public_url=PUBLIC_URL, prefix="/saml"
     )
-    good = door.genuine.but(
+    good = consumer.genuine.but(
         attributes={"mail": (" bob@acme.example ",), "groups": ("a", "b")}, name_id_format=TRANSIENT
     )
-    assert door.enter(good, service=service).subject == "bob@acme.example"
+    assert consumer.accept(good, service=service).subject == "bob@acme.example"
     for attributes in ({}, {"mail": ()}, {"mail": ("a", "b")}, {"Mail": ("a",)}):
-        door.refuses(door.genuine.but(attributes=attributes), Fault.ATTRIBUTE, service=service)
-    door.refuses(door.genuine.but(attributes={"mail": ("",)}), Fault.NAME_ID, service=service)
+        consumer.refuses(consumer.genuine.but(attributes=attributes), Fault.ATTRIBUTE, service=service)
+    consumer.refuses(consumer.genuine.but(attributes={"mail": ("",)}), Fault.NAME_ID, service=service)
 
 
-def test_attribute_value_with_elements_is_refused_but_for_a_name_id(door: Door) -> None:
+def test_attribute_value_with_elements_is_refused(consumer: Consumer) -> None:
     def nested(child: str) -> Hook:
         def change(response: etree._Element) -> None:
             value = the(response, "AttributeStatement/Attribute/AttributeValue")
@@ -298,10 +294,10 @@ def test_attribute_value_with_elements_is_refused_but_for_a_name_id(door: Door) 
 
         return change
 
-    message = door.genuine.but(attributes={"mail": ("ann@acme.example",)})
+    message = consumer.genuine.but(attributes={"mail": ("ann@acme.example",)})
     targeted = message.but(before_signing=nested(f'<NameID xmlns="{SAML}">x</NameID>'))
-    assert door.enter(targeted).subject == "ann@acme.example"
-    door.refuses(message.but(before_signing=nested('<b xmlns="urn:x">.evil.example</b>')), Fault.STRUCTURE)
+    assert consumer.accept(targeted).subject == "ann@acme.example"
+    consumer.refuses(message.but(before_signing=nested('<b xmlns="urn:x">.evil.example</b>')), Fault.STRUCTURE)
 
 
 @pytest.mark.parametrize(
@@ -321,31 +317,33 @@ def test_attribute_value_with_elements_is_refused_but_for_a_name_id(door: Door) 
         ("ann", False),
     ],
 )
-def test_provider_speaks_only_for_the_listed_email_domains(
-    door: Door, metadata_file: Path, name_id: str, accepted: bool
+def test_subject_outside_email_domains_is_refused(
+    consumer: Consumer, metadata_file: Path, name_id: str, accepted: bool
 ) -> None:
     provider = center(metadata_file, email_domains=frozenset({"acme.example", "bank.example", "strasse.example"}))
     service = build_service_provider(provider, public_url=PUBLIC_URL, prefix="/saml")
-    message = door.genuine.but(name_id=name_id)
+    message = consumer.genuine.but(name_id=name_id)
     if accepted:
-        assert door.enter(message, service=service).subject == name_id
+        assert consumer.accept(message, service=service).subject == name_id
     else:
-        door.refuses(message, Fault.EMAIL_DOMAIN, service=service)
+        consumer.refuses(message, Fault.EMAIL_DOMAIN, service=service)
 
 
-def test_metadata_that_ended_since_the_start_refuses_logins(door: Door, key: SigningKey, tmp_path: Path) -> None:
+def test_expired_metadata_refuse_logins(consumer: Consumer, key: SigningKey, tmp_path: Path) -> None:
     path = tmp_path / "short.xml"
-    path.write_text(provider_metadata(trust_of(door.service).entity_id, SSO, (key.certificate,), valid_until=NOW + 100))
+    path.write_text(
+        provider_metadata(trust_of(consumer.service).entity_id, SSO, (key.certificate,), valid_until=NOW + 100)
+    )
     service = build_service_provider(center(path), public_url=PUBLIC_URL, prefix="/saml", clock=lambda: NOW)
-    assert door.enter(door.genuine, service=service).subject == "ann@acme.example"
+    assert consumer.accept(consumer.genuine, service=service).subject == "ann@acme.example"
     later = dataclasses.replace(service, clock=lambda: NOW + 100)
-    error = door.refuses(door.genuine, Fault.METADATA_EXPIRED, service=later)
+    error = consumer.refuses(consumer.genuine, Fault.METADATA_EXPIRED, service=later)
     assert "it is" in error.detail
 
 
-def test_signed_status_is_looked_at_again(door: Door) -> None:
-    message = verify(admit(door.genuine.encoded(door.key)), trust_of(door.service))
+def test_signed_status_is_checked_again(consumer: Consumer) -> None:
+    message = verify(admit(consumer.genuine.encoded(consumer.key)), trust_of(consumer.service))
     message.response[1][0].set("Value", "urn:oasis:names:tc:SAML:2.0:status:Responder")
     with pytest.raises(SamlError) as refusal:
-        bind(message, door.service, trust_of(door.service), pending(door.service), door.state)
+        bind(message, consumer.service, trust_of(consumer.service), pending(consumer.service), consumer.state)
     assert refusal.value.reason is Fault.STATUS

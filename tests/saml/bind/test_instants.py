@@ -1,4 +1,4 @@
-"""Instants that many write for "never", and what shows of them."""
+"""Instants that providers write for "never"."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from flask_genesys_auth.saml.errors import Fault, SamlError
 from flask_genesys_auth.saml.requests import BegunLogin, Login
 from flask_genesys_auth.saml.response import Received
 
-from ..conftest import Door
+from ..conftest import Consumer
 
 NEVER = "9999-12-31T23:59:59.999999999999Z"
 
 
 @pytest.mark.parametrize("text", [NEVER, "9999-12-31T23:59:59.9999999Z", "9999-12-31T23:59:59Z"])
-def test_the_last_instant_there_is_can_be_read_and_written(text: str) -> None:
+def test_last_instant_is_read_and_written(text: str) -> None:
     assert as_instant(instant(text)) == "9999-12-31T23:59:59Z"
     assert instant("1970-01-01T00:00:01.5Z") == 1.5
 
 
-def test_what_is_out_of_reach_is_written_as_the_nearest() -> None:
+def test_unwritable_instants_are_clamped() -> None:
     assert as_instant(1e15) == "9999-12-31T23:59:59Z"
     assert as_instant(-1e15).endswith("01-01T00:00:00Z")
     assert as_instant(1.9) == "1970-01-01T00:00:01Z"
@@ -36,25 +36,25 @@ def test_what_is_out_of_reach_is_written_as_the_nearest() -> None:
         ("AuthnStatement", "SessionNotOnOrAfter", None),
     ],
 )
-def test_never_is_an_instant_like_others(door: Door, path: str, attribute: str, fault: Fault | None) -> None:
+def test_last_instant_is_accepted_as_never(consumer: Consumer, path: str, attribute: str, fault: Fault | None) -> None:
     def change(response: etree._Element) -> None:
         found = response.find("/".join(f"{{{SAML}}}{name}" for name in ("Assertion", *path.split("/"))))
         assert found is not None
         found.set(attribute, NEVER)
 
-    message = door.genuine.but(before_signing=change)
+    message = consumer.genuine.but(before_signing=change)
     if fault is None:
-        assert door.enter(message, referee=False).subject == "ann@acme.example"
+        assert consumer.accept(message, referee=False).subject == "ann@acme.example"
     else:
-        door.refuses(message, fault)
+        consumer.refuses(message, fault)
 
 
-def test_an_endless_detail_is_cut_before_it_is_made_printable() -> None:
+def test_long_detail_is_cut_before_cleaning() -> None:
     error = SamlError(Fault.MALFORMED, "\n" + "x" * 600)
     assert error.detail == " " + "x" * 499
 
 
-def test_what_names_a_person_or_proves_a_browser_does_not_show() -> None:
+def test_secrets_and_names_are_not_in_repr() -> None:
     login = Login("okta", "ann", "the-name-id", "the-index", None)
     begun = BegunLogin("https://idp.example/?RelayState=the-state", "ref", "the-nonce", {"RelayState": "the-state"})
     received = Received(None, login, "the-state")

@@ -1,4 +1,4 @@
-"""What nobody asked for counts once, for as long as anybody could accept it, and is as fresh as what we ask for."""
+"""An unsolicited response is accepted once, and must be as fresh as a requested one."""
 
 from __future__ import annotations
 
@@ -53,9 +53,7 @@ def confirmed_twice(response: etree._Element) -> None:
     find(response, "saml:Assertion/saml:Conditions").set("NotOnOrAfter", as_instant(NOW + 3600))
 
 
-def test_an_assertion_with_two_confirmations_counts_once_until_the_last_has_ended(
-    metadata_file: Path, key: SigningKey
-) -> None:
+def test_assertion_with_two_confirmations_counts_once(metadata_file: Path, key: SigningKey) -> None:
     clock = Clock()
     service = service_by(clock, metadata_file)
     state = MemoryState("one", clock=clock)
@@ -70,7 +68,7 @@ def test_an_assertion_with_two_confirmations_counts_once_until_the_last_has_ende
     assert refusal(service, state, encoded) is Fault.EXPIRED
 
 
-def test_an_assertion_counts_once_also_where_clocks_differ_by_the_skew(metadata_file: Path, key: SigningKey) -> None:
+def test_assertion_counts_once_despite_clock_skew(metadata_file: Path, key: SigningKey) -> None:
     clock = Clock()
     ahead = service_by(lambda: clock() + 30, metadata_file)
     behind = service_by(lambda: clock() - 30, metadata_file)
@@ -94,7 +92,7 @@ def authenticated(before: float) -> Hook:
 
 
 @pytest.mark.parametrize(("force_authn", "accepted"), [(True, False), (False, True)])
-def test_with_force_authn_an_old_authentication_will_not_do_though_nobody_asked(
+def test_unsolicited_login_respects_force_authn(
     metadata_file: Path, key: SigningKey, force_authn: bool, accepted: bool
 ) -> None:
     service = service_by(lambda: NOW, metadata_file, force_authn=force_authn)

@@ -1,4 +1,4 @@
-"""``?authType=saml`` on any page: begins the SAML login there, and only there where it makes sense."""
+"""``?authType=saml`` on a page begins the SAML login."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def next_of(location: str) -> str:
 
 
 @pytest.mark.parametrize("page", ["/private", "/keep"])
-def test_link_begins_the_login_and_comes_back_to_the_address_without_it(browser: Browser, page: str) -> None:
+def test_auth_type_starts_login_and_returns(browser: Browser, page: str) -> None:
     answer = browser.get(f"{page}?b=2&authType=saml&a=%2F1&b=3", headers=NAVIGATION)
     assert answer.status_code == 302
     location = answer.headers["Location"]
@@ -38,7 +38,7 @@ def test_link_begins_the_login_and_comes_back_to_the_address_without_it(browser:
     assert browser.user == ANN
 
 
-def test_whoever_has_a_saml_session_goes_to_the_page_at_once(browser: Browser) -> None:
+def test_saml_session_skips_the_login(browser: Browser) -> None:
     browser.log_in()
     for query, rest in (
         ("authType=saml", ""),
@@ -50,7 +50,7 @@ def test_whoever_has_a_saml_session_goes_to_the_page_at_once(browser: Browser) -
     assert browser.get("/private?x=1", headers=NAVIGATION).status_code == 200
 
 
-def test_session_of_another_step_is_none_of_saml(make_app: MakeApp, key: SigningKey) -> None:
+def test_session_of_another_step_does_not_count(make_app: MakeApp, key: SigningKey) -> None:
     app = make_app()
 
     @app.post("/enter")
@@ -77,7 +77,7 @@ def test_session_of_another_step_is_none_of_saml(make_app: MakeApp, key: Signing
         {},
     ],
 )
-def test_script_and_client_are_not_sent_away(browser: Browser, headers: dict[str, str]) -> None:
+def test_script_and_client_are_not_redirected(browser: Browser, headers: dict[str, str]) -> None:
     assert browser.get("/keep?authType=saml", headers=NAVIGATION).status_code == 302
     assert browser.get("/keep?authType=saml", headers={"Accept": "text/html"}).status_code == 302
     assert browser.get("/keep?authType=saml", headers=headers).text == "kept"
@@ -90,12 +90,12 @@ def test_script_and_client_are_not_sent_away(browser: Browser, headers: dict[str
     "query",
     ["authType=SAML", "authType=basic", "authType=", "authType", "authtype=saml", "xauthType=saml", "a=authType=saml"],
 )
-def test_other_words_mean_nothing(browser: Browser, query: str) -> None:
+def test_other_auth_types_are_ignored(browser: Browser, query: str) -> None:
     assert browser.get(f"/keep?{query}", headers=NAVIGATION).text == "kept"
     assert browser.get(f"/keep?{query}&authType=saml", headers=NAVIGATION).status_code == 302
 
 
-def test_other_methods_missing_pages_and_saml_addresses_are_left_alone(make_app: MakeApp, key: SigningKey) -> None:
+def test_other_requests_are_not_redirected(make_app: MakeApp, key: SigningKey) -> None:
     app = make_app()
 
     class Page(MethodView):
@@ -129,7 +129,7 @@ def test_contact_center_without_saml_ignores_it(make_app: MakeApp, key: SigningK
     assert Browser(app, key).get("/keep?authType=saml", headers=nobody).text == "kept"
 
 
-def test_login_is_that_of_the_requests_contact_center(make_app: MakeApp, key: SigningKey) -> None:
+def test_login_belongs_to_the_requests_contact_center(make_app: MakeApp, key: SigningKey) -> None:
     app = make_app(("acme", "umbra"))
     for url, name in ((PUBLIC_URL, "acme"), ("https://umbra.example", "umbra")):
         answer = Browser(app, key, url, name).get("/keep?authType=saml", headers=NAVIGATION)
@@ -137,7 +137,7 @@ def test_login_is_that_of_the_requests_contact_center(make_app: MakeApp, key: Si
 
 
 @pytest.mark.parametrize("path", ["//evil.example/x", "/%5Cevil.example", "/%2F%2Fevil.example", "/a%3Fb%23c%25d%09e"])
-def test_address_stays_on_this_host_whatever_it_looks_like(make_app: MakeApp, key: SigningKey, path: str) -> None:
+def test_return_address_stays_on_this_host(make_app: MakeApp, key: SigningKey, path: str) -> None:
     app = make_app()
     app.url_map.merge_slashes = False
 
@@ -162,13 +162,13 @@ def test_address_stays_on_this_host_whatever_it_looks_like(make_app: MakeApp, ke
     assert answer.headers["Location"] == back
 
 
-def test_application_below_a_path_comes_back_below_it(app: Flask) -> None:
+def test_login_returns_below_the_applications_path(app: Flask) -> None:
     client = app.test_client()
     answer = client.get("/keep?authType=saml&x=1", base_url=f"{PUBLIC_URL}/desk", headers=NAVIGATION)
     assert answer.headers["Location"] == "/desk/saml/acme/login?next=%2Fdesk%2Fkeep%3Fx%3D1"
 
 
-def test_view_that_is_never_reached_is_not_called(make_app: MakeApp, key: SigningKey) -> None:
+def test_view_is_not_called_before_login(make_app: MakeApp, key: SigningKey) -> None:
     app = make_app()
 
     @app.get("/never")
@@ -185,9 +185,7 @@ def test_view_that_is_never_reached_is_not_called(make_app: MakeApp, key: Signin
     ("path", "goes_to"),
     [("//evil.example/x", "/evil.example/x"), ("/\\evil.example", "/%5Cevil.example"), ("/" + "a" * 2100, "/")],
 )
-def test_whoever_has_a_session_is_not_sent_elsewhere_either(
-    make_app: MakeApp, key: SigningKey, path: str, goes_to: str
-) -> None:
+def test_session_does_not_allow_foreign_addresses(make_app: MakeApp, key: SigningKey, path: str, goes_to: str) -> None:
     app = make_app()
     app.url_map.merge_slashes = False
 

@@ -1,4 +1,4 @@
-"""One response is one login, however many processes get it at the same moment, and one code is good once."""
+"""One response gives one login, also when several processes receive it at once."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def race(settings: dict[str, str], request: dict[str, Any], *, processes: int, t
     return [(status, location, cookie) for answers, _ in told for status, location, cookie in json.loads(answers)]
 
 
-def test_of_fifty_posts_of_one_response_one_gets_a_code_and_of_twenty_with_that_code_one_logs_in(
+def test_parallel_posts_give_one_code_and_one_login(
     settings: dict[str, str], shared_app: Flask, key: SigningKey
 ) -> None:
     browser = Browser(shared_app, key)

@@ -1,4 +1,4 @@
-"""The second opinion at run time: what we accept, python3-saml must accept as well."""
+"""With cross_check, python3-saml must accept the response as well."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def checked(make_app: MakeApp, key: SigningKey, other_key: SigningKey) -> Flask:
     return make_app(cross_check=True, encryption_keys=pairs, okta={"allow_unsolicited": True})
 
 
-def test_genuine_responses_are_accepted_with_the_second_opinion(
+def test_genuine_response_passes_the_cross_check(
     checked: Flask, make_app: MakeApp, key: SigningKey, other_key: SigningKey
 ) -> None:
     changes: list[dict[str, Any]] = [{}, {"sign_response": True}]
@@ -33,7 +33,7 @@ def test_genuine_responses_are_accepted_with_the_second_opinion(
     assert plain.user == ANN
 
 
-def test_a_login_that_begins_at_the_provider_is_accepted_with_the_second_opinion(
+def test_unsolicited_login_passes_the_cross_check(
     checked: Flask, key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     browser = Browser(checked, key)
@@ -41,7 +41,7 @@ def test_a_login_that_begins_at_the_provider_is_accepted_with_the_second_opinion
     assert_refused(browser.answer(browser.unsolicited(audience="https://x.example"), None), caplog, "audience")
 
 
-def test_what_the_second_opinion_refuses_is_refused(
+def test_cross_check_refusal_refuses_the_login(
     checked: Flask, app: Flask, key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     def answer(to: Flask) -> Any:

@@ -1,4 +1,4 @@
-"""The addresses of the SAML login, in a real application: what a browser and an attacker can do with them."""
+"""The SAML addresses of a real application, with a browser and an attacker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..addresses import PUBLIC_URL
 from ..application import ANN, BreakableState, Browser, MakeApp, accounts, assert_refused
 
 
-def test_login_comes_back_to_the_page_that_was_asked_for(browser: Browser) -> None:
+def test_login_returns_to_the_requested_page(browser: Browser) -> None:
     assert browser.user == ""
     answer = browser.log_in("/private?x=1&y=%2F")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/private?x=1&y=%2F")
@@ -39,7 +39,7 @@ def test_login_comes_back_to_the_page_that_was_asked_for(browser: Browser) -> No
         ("kim@acme.example", "\u212aim@acme.example"),
     ],
 )
-def test_nobody_is_linked_to_an_account_whose_name_is_theirs_by_folding_alone(
+def test_folded_name_is_not_linked_to_account(
     make_app: MakeApp, key: SigningKey, own: str, alike: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(okta={"link_by": "user_name", "email_domains": ["acme.example"]})
@@ -51,7 +51,7 @@ def test_nobody_is_linked_to_an_account_whose_name_is_theirs_by_folding_alone(
     assert browser.user == own
 
 
-def test_protected_page_sends_a_browser_to_the_login(browser: Browser) -> None:
+def test_protected_page_redirects_browser_to_login(browser: Browser) -> None:
     answer = browser.get("/private?x=1", headers={"Sec-Fetch-Mode": "navigate"})
     assert answer.status_code == 302
     assert answer.headers["Location"] == "/saml/acme/login?next=%2Fprivate%3Fx%3D1"
@@ -63,7 +63,7 @@ def test_metadata_are_served(browser: Browser) -> None:
     assert etree.fromstring(answer.data).find(f".//{{{MD}}}AssertionConsumerService") is not None
 
 
-def test_host_header_builds_no_address(browser: Browser) -> None:
+def test_host_header_never_builds_an_address(browser: Browser) -> None:
     browser.url = "https://evil.example"
     request, _ = browser.begin()
     assert request.get("AssertionConsumerServiceURL") == f"{PUBLIC_URL}/saml/acme/acs"
@@ -92,7 +92,7 @@ def test_contact_center_without_saml_has_no_addresses(browser: Browser, name: st
         "/saml/acme/logout?x=1",
     ],
 )
-def test_address_that_is_no_page_here_is_not_kept(browser: Browser, address: str) -> None:
+def test_foreign_return_address_is_dropped(browser: Browser, address: str) -> None:
     assert browser.log_in("/private?fine").headers["Location"] == "/private?fine"
     assert browser.log_in(address).headers["Location"] == "/"
 
@@ -105,9 +105,7 @@ def test_return_addresses_stay_below_the_application(app: Flask) -> None:
         assert local_path("") == "/desk/"
 
 
-def test_same_message_is_refused_a_second_time_whoever_brings_it(
-    browser: Browser, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_replayed_message_is_refused(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     request, relay_state = browser.begin()
     message = browser.message(request)
     assert browser.answer(message, relay_state).status_code == 303
@@ -133,7 +131,7 @@ def test_request_is_answered_once(browser: Browser, app: Flask, caplog: pytest.L
     assert browser.log_in().status_code == 303
 
 
-def test_code_is_good_once(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+def test_code_is_used_once(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     path = browser.code()
     assert browser.get(path).status_code == 303
     assert_refused(browser.get(path), caplog, "code")
@@ -142,7 +140,7 @@ def test_code_is_good_once(browser: Browser, caplog: pytest.LogCaptureFixture) -
     assert browser.user == ANN
 
 
-def test_other_browser_is_refused_and_burns_the_code(
+def test_other_browser_is_refused_and_consumes_code(
     browser: Browser, app: Flask, key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert browser.log_in().status_code == 303
@@ -154,14 +152,14 @@ def test_other_browser_is_refused_and_burns_the_code(
     assert_refused(browser.get(path), caplog, "code")
 
 
-def test_head_does_not_burn_the_code(browser: Browser) -> None:
+def test_head_does_not_consume_the_code(browser: Browser) -> None:
     path = browser.code()
     answer = browser.client.head(path, base_url=PUBLIC_URL)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")
     assert browser.get(path).status_code == 303
 
 
-def test_code_of_one_contact_center_is_refused_at_another(
+def test_code_of_another_contact_center_is_refused(
     make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(("acme", "umbra"))
@@ -174,13 +172,13 @@ def test_code_of_one_contact_center_is_refused_at_another(
     assert_refused(at_umbra.answer(message, relay_state), caplog, "other_contact_center")
 
 
-def test_login_in_one_tab_leaves_the_others_their_logins(browser: Browser) -> None:
+def test_logins_in_several_tabs_are_independent(browser: Browser) -> None:
     paths = [browser.code(f"/private?tab={number}") for number in range(MOST_PENDING)]
     for number, path in enumerate(paths):
         assert browser.get(path).headers["Location"] == f"/private?tab={number}"
 
 
-def test_only_the_latest_logins_of_a_browser_are_kept(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_latest_logins_of_browser_are_kept(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     oldest = browser.code()
     paths = [browser.code() for _ in range(MOST_PENDING)]
     assert browser.get(paths[0]).status_code == 303
@@ -236,7 +234,7 @@ def test_every_wrong_message_gets_the_same_answer(
     assert browser.log_in().status_code == 303
 
 
-def test_forged_answer_does_not_spoil_the_login(browser: Browser, other_key: SigningKey) -> None:
+def test_forged_answer_keeps_the_login_pending(browser: Browser, other_key: SigningKey) -> None:
     request, relay_state = browser.begin()
     genuine = browser.message(request)
     browser.key, key = other_key, browser.key
@@ -259,7 +257,7 @@ def test_forged_answer_does_not_spoil_the_login(browser: Browser, other_key: Sig
         ({"data": {"SAMLResponse": "PHgvPg=="}}, "structure"),
     ],
 )
-def test_what_is_no_answer_of_a_provider_is_refused(
+def test_other_posts_are_refused(
     browser: Browser, caplog: pytest.LogCaptureFixture, sent: dict[str, Any], reason: str
 ) -> None:
     assert_refused(browser.post("/saml/acme/acs", **sent), caplog, reason)
@@ -267,7 +265,7 @@ def test_what_is_no_answer_of_a_provider_is_refused(
 
 
 @pytest.mark.parametrize("name", ["login", "complete", "slo"])
-def test_a_look_ahead_begins_nothing_and_uses_nothing_up(browser: Browser, name: str) -> None:
+def test_prefetch_starts_nothing(browser: Browser, name: str) -> None:
     answer = browser.client.head(f"/saml/acme/{name}")
     assert answer.status_code == 405
     assert "GET" in answer.headers["Allow"]
@@ -275,7 +273,7 @@ def test_a_look_ahead_begins_nothing_and_uses_nothing_up(browser: Browser, name:
     assert browser.client.get("/saml/acme/login").status_code == 302
 
 
-def test_after_a_refusal_the_provider_is_to_ask_anew_who_it_is(browser: Browser) -> None:
+def test_login_after_refusal_forces_authentication(browser: Browser) -> None:
     refused = browser.client.post("/saml/acme/acs", data={"SAMLResponse": "!"})
     assert refused.status_code == 400
     (again,) = re.findall(r'class="ga-button" href="([^"]+)"', refused.text)

@@ -1,4 +1,4 @@
-"""Behind a reverse proxy, and under several names: addresses come from the configuration, never from a request."""
+"""Reverse proxies and several hosts: addresses come from the configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..application import NAVIGATION, Browser, MakeApp
 DESK = "https://desk.acme.example"
 
 
-def test_login_begun_on_another_of_our_hosts_begins_on_the_public_one(app: Flask, key: SigningKey) -> None:
+def test_login_on_another_host_moves_to_public_host(app: Flask, key: SigningKey) -> None:
     desk = Browser(app, key, DESK)
     query = "next=%2Fprivate%3Fa%3D1%26b%3D%252F&idp=okta&login_hint=a%26b"
     answer = desk.get(f"/saml/acme/login?{query}")
@@ -32,7 +32,7 @@ def test_login_begun_on_another_of_our_hosts_begins_on_the_public_one(app: Flask
         assert answer.headers["Location"] == f"{PUBLIC_URL}/saml/acme/login?moved=1"
 
 
-def test_page_on_another_host_is_reached_by_a_login_on_the_public_one(app: Flask, key: SigningKey) -> None:
+def test_page_on_another_host_is_reached_after_login(app: Flask, key: SigningKey) -> None:
     answer = Browser(app, key, DESK).get("/private?x=1", headers=NAVIGATION)
     answer = Browser(app, key, DESK).get(answer.headers["Location"])
     moved = urlsplit(answer.headers["Location"])
@@ -43,12 +43,12 @@ def test_page_on_another_host_is_reached_by_a_login_on_the_public_one(app: Flask
 @pytest.mark.parametrize(
     "host", ["portal.acme.example", "PORTAL.ACME.EXAMPLE", "portal.acme.example:443", "portal.acme.example:8443"]
 )
-def test_public_host_is_where_it_begins(app: Flask, key: SigningKey, host: str) -> None:
+def test_login_begins_on_the_public_host(app: Flask, key: SigningKey, host: str) -> None:
     answer = Browser(app, key, f"https://{host}").get("/saml/acme/login")
     assert answer.headers["Location"].startswith("https://idp.example/sso")
 
 
-def test_proxy_that_calls_us_by_a_listed_name_makes_no_loop(app: Flask, key: SigningKey) -> None:
+def test_proxy_with_a_listed_name_makes_no_loop(app: Flask, key: SigningKey) -> None:
     # A proxy that rewrites every Host to desk.acme.example, one that we list.
     desk = Browser(app, key, DESK)
     answer = desk.get("/saml/acme/login?next=/private")
@@ -76,7 +76,7 @@ def visit(app: Flask, path: str, host: str) -> Response:
         "",
     ],
 )
-def test_host_that_nobody_lists_changes_nothing(app: Flask, key: SigningKey, host: str) -> None:
+def test_unlisted_host_changes_nothing(app: Flask, key: SigningKey, host: str) -> None:
     browser = Browser(app, key)
     plain = browser.get("/saml/acme/login?next=/private")
     poisoned = visit(app, "/saml/acme/login?next=/private", host)
@@ -88,7 +88,7 @@ def test_host_that_nobody_lists_changes_nothing(app: Flask, key: SigningKey, hos
     assert PUBLIC_URL in metadata.get_data(as_text=True)
 
 
-def test_whole_login_behind_a_proxy_that_hides_our_name(make_app: MakeApp, key: SigningKey) -> None:
+def test_login_works_behind_a_renaming_proxy(make_app: MakeApp, key: SigningKey) -> None:
     app = make_app()
     browser = Browser(app, key)
     outside = browser.url

@@ -1,4 +1,4 @@
-"""What a page on an identity provider says is seen when a step of it was forgotten is the reason in our log."""
+"""A forgotten step of a page about an identity provider has the documented reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flask_genesys_auth.saml.service_provider import build_service_provider
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import SigningKey
 
-from ..conftest import NOW, Door
+from ..conftest import NOW, Consumer
 from ..shapes import EMAIL, SHAPES, TRANSIENT, Shape
 from ..verify.test_provider_responses import posted, written
 from .test_howto_pages import PAGES, page_text, provider_of, settings_of, table_of
@@ -77,14 +77,14 @@ def shape_of(page: str) -> Shape:
     return next(shape for shape in SHAPES if shape.name == PAGES[page])
 
 
-def door_of(page: str, metadata_file: Path, key: SigningKey) -> Door:
+def consumer_of(page: str, metadata_file: Path, key: SigningKey) -> Consumer:
     """An application that is configured as the page says."""
     table = table_of(page)
     provider_of(table)["metadata"] = str(metadata_file)
     settings = settings_of(table, metadata_file.parent)
     center = settings.contact_centers["acme"]
     service = build_service_provider(center, public_url=settings.public_url, prefix="/saml", clock=lambda: NOW)
-    return Door(service, key, MemoryState("tests"))
+    return Consumer(service, key, MemoryState("tests"))
 
 
 @pytest.mark.parametrize(
@@ -92,24 +92,24 @@ def door_of(page: str, metadata_file: Path, key: SigningKey) -> Door:
     FORGOTTEN,
     ids=[f"{page}-{reason}-{place}" for place, (page, _, reason) in enumerate(FORGOTTEN)],
 )
-def test_a_forgotten_step_has_the_reason_that_the_page_names(
+def test_forgotten_step_has_the_documented_reason(
     page: str, change: Change, reason: str, metadata_file: Path, key: SigningKey
 ) -> None:
-    door = door_of(page, metadata_file, key)
-    assert door.enter(posted(written(door, shape_of(page)))).subject == shape_of(page).subject
+    consumer = consumer_of(page, metadata_file, key)
+    assert consumer.accept(posted(written(consumer, shape_of(page)))).subject == shape_of(page).subject
     with pytest.raises(SamlError) as refusal:
-        door_of(page, metadata_file, key).enter(posted(written(door, shape_of(page), change)))
+        consumer_of(page, metadata_file, key).accept(posted(written(consumer, shape_of(page), change)))
     assert str(refusal.value.reason) == reason
     assert f"`{reason}`" in page_text(page).partition("## When it does not work")[2]
 
 
-def test_a_link_in_the_place_of_groups_is_no_group(metadata_file: Path, key: SigningKey) -> None:
+def test_groups_link_is_not_a_group(metadata_file: Path, key: SigningKey) -> None:
     """What Entra sends of somebody in more than 150 groups; with ``sync_roles`` they then have no role."""
-    door = door_of("entra", metadata_file, key)
-    assert "groups" in door.enter(posted(written(door, shape_of("entra")))).attributes
+    consumer = consumer_of("entra", metadata_file, key)
+    assert "groups" in consumer.accept(posted(written(consumer, shape_of("entra")))).attributes
     link = (
         '<Attribute Name="http://schemas.microsoft.com/claims/groups.link"><AttributeValue>'
         "https://graph.windows.example/users/1/getMemberObjects</AttributeValue></Attribute>"
     )
-    message = written(door, shape_of("entra"), becomes('<Attribute Name="[^"]*/groups">.*?</Attribute>', link))
-    assert "groups" not in door_of("entra", metadata_file, key).enter(posted(message)).attributes
+    message = written(consumer, shape_of("entra"), becomes('<Attribute Name="[^"]*/groups">.*?</Attribute>', link))
+    assert "groups" not in consumer_of("entra", metadata_file, key).accept(posted(message)).attributes

@@ -1,4 +1,4 @@
-"""The pages on identity providers: what they tell to write is accepted, and reads a response of that provider right."""
+"""The settings on the pages about identity providers work with their responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flask_genesys_auth.testing.saml_messages import SigningKey
 from tests.browser.real_desk import Desk
 
 from ..addresses import PUBLIC_URL
-from ..conftest import NOW, Door
+from ..conftest import NOW, Consumer
 from ..plain_browser import PlainBrowser
 from ..shapes import SHAPES
 from ..simplesaml import SimpleSamlPhp, simplesamlphp
@@ -56,14 +56,12 @@ def settings_of(table: dict[str, Any], folder: Path) -> Settings:
     return load_settings(table, base_path=folder, app_name="portal")
 
 
-def test_every_page_on_a_provider_is_tried() -> None:
+def test_every_provider_page_is_tested() -> None:
     assert {path.stem for path in HOWTO.glob("*.md") if "identity_providers." in path.read_text("utf-8")} == set(PAGES)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_a_page_tells_to_write_reads_that_providers_response(
-    page: str, metadata_file: Path, key: SigningKey
-) -> None:
+def test_documented_settings_read_the_providers_response(page: str, metadata_file: Path, key: SigningKey) -> None:
     (shape,) = (shape for shape in SHAPES if shape.name == PAGES[page])
     table = table_of(page)
     provider = provider_of(table)
@@ -76,15 +74,15 @@ def test_what_a_page_tells_to_write_reads_that_providers_response(
     shown = set(re.findall(rf"{PUBLIC_URL}/saml/acme/\w+", page_text(page)))
     assert service.entity_id in shown
     assert shown <= {service.entity_id, service.acs_url, service.slo_url}
-    door = Door(service, key, MemoryState("tests"))
-    login = door.enter(posted(written(door, shape)))
+    consumer = Consumer(service, key, MemoryState("tests"))
+    login = consumer.accept(posted(written(consumer, shape)))
     assert login.subject == shape.subject
     assert shape.expected.items() <= login.attributes.items()
     roles = provider.get("role_map", {})
     assert set(roles) <= set(login.attributes.get("groups", ()))
 
 
-def test_what_the_page_on_simplesamlphp_says_logs_in(tmp_path: Path, simplesamlphp: SimpleSamlPhp) -> None:
+def test_documented_simplesamlphp_settings_log_in(tmp_path: Path, simplesamlphp: SimpleSamlPhp) -> None:
     desk = Desk(tmp_path / "desk")
     browser = PlainBrowser()
     try:

@@ -1,4 +1,4 @@
-"""Pages, errors and sessions of the SAML addresses: what a stranger can put into them, and whom they let in."""
+"""Pages, errors and sessions of the SAML addresses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SCRIPT = "<script>alert(1)</script>"
         ("complete", 400),
     ],
 )
-def test_every_page_is_strict(make_app: MakeApp, key: SigningKey, path: str, status: int) -> None:
+def test_every_page_has_strict_headers(make_app: MakeApp, key: SigningKey, path: str, status: int) -> None:
     browser = Browser(make_app(), key)
     if path != "signed-out":  # whoever is signed in is sent on from there
         browser.log_in()
@@ -54,7 +54,7 @@ def test_every_page_is_strict(make_app: MakeApp, key: SigningKey, path: str, sta
         assert "style=" not in answer.text
 
 
-def test_refused_message_has_a_strict_page_too(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+def test_refusal_page_has_strict_headers(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     answer = browser.post("/saml/acme/acs", data={"SAMLResponse": SCRIPT, "RelayState": SCRIPT})
     assert_refused(answer, caplog, "malformed")
     assert "alert" not in answer.text
@@ -74,7 +74,7 @@ def test_no_parameter_ever_becomes_markup(make_app: MakeApp, key: SigningKey, pa
     assert "<img" not in answer.text
 
 
-def test_provider_whose_metadata_were_never_fetched_is_unavailable(tmp_path: Path, key: SigningKey) -> None:
+def test_provider_without_metadata_is_unavailable(tmp_path: Path, key: SigningKey) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}/idp.xml"
@@ -106,7 +106,7 @@ def accounts_of(app: Flask) -> Any:
     return runtime(app).accounts
 
 
-def test_nobody_is_logged_in_by_an_answer_to_somebody_elses_login(
+def test_answer_to_another_users_login_is_refused(
     app: Flask, key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     attacker, victim = Browser(app, key), Browser(app, key)
@@ -123,7 +123,7 @@ def test_nobody_is_logged_in_by_an_answer_to_somebody_elses_login(
     assert victim.user == ANN
 
 
-def test_browser_forgets_the_logins_that_have_ended(browser: Browser) -> None:
+def test_browser_drops_finished_logins(browser: Browser) -> None:
     ended, waiting = browser.code(), browser.code()
     assert browser.get(ended).status_code == 303
     with browser.client.session_transaction(base_url=PUBLIC_URL) as kept:
@@ -165,7 +165,7 @@ class RegeneratingSessions(ServerSessions):
 
 
 @pytest.mark.parametrize(("sessions", "fixed"), [(RegeneratingSessions, False), (ServerSessions, True)])
-def test_session_id_that_was_known_before_is_worth_nothing_after(
+def test_session_id_from_before_login_is_useless(
     app: Flask, key: SigningKey, sessions: type[ServerSessions], fixed: bool
 ) -> None:
     app.session_interface = sessions()
@@ -179,9 +179,7 @@ def test_session_id_that_was_known_before_is_worth_nothing_after(
     assert other.user == (ANN if fixed else ""), "without regenerate() nobody can give it another name"
 
 
-def test_a_session_of_the_provider_that_ends_before_the_login_does_is_none(
-    app: Flask, key: SigningKey, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_expired_provider_session_gives_no_login(app: Flask, key: SigningKey, caplog: pytest.LogCaptureFixture) -> None:
     browser = Browser(app, key)
     assert browser.log_in(session_not_on_or_after=-30).status_code == 303
     assert browser.user == ANN
@@ -223,16 +221,14 @@ def test_a_form_of_many_fields_is_not_read(
         ("GET", "/samlet", 404, False),
     ],
 )
-def test_errors_that_are_not_pages_of_ours_refuse_framing_too(
-    browser: Browser, method: str, path: str, status: int, ours: bool
-) -> None:
+def test_other_error_pages_refuse_framing(browser: Browser, method: str, path: str, status: int, ours: bool) -> None:
     answer = browser.client.open(path, method=method, base_url=PUBLIC_URL)
     assert answer.status_code == status
     assert ("frame-ancestors 'none'" in answer.headers.get(CSP, "")) == ours
     assert (answer.headers.get("X-Frame-Options") == "DENY") == ours
 
 
-def test_refusal_names_the_provider_it_was_checked_against(
+def test_refusal_is_logged_with_its_provider(
     make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     browser = Browser(make_app(others={"adfs": {}}), key)
@@ -246,7 +242,7 @@ def test_refusal_names_the_provider_it_was_checked_against(
     assert browser.answer(genuine, relay_state).status_code == 303
 
 
-def test_page_asked_for_is_reached_as_it_was_written(make_app: MakeApp, key: SigningKey) -> None:
+def test_requested_address_is_kept_unchanged(make_app: MakeApp, key: SigningKey) -> None:
     app = make_app()
 
     @app.get("/files/<path:name>")
@@ -269,9 +265,7 @@ def test_page_asked_for_is_reached_as_it_was_written(make_app: MakeApp, key: Sig
 
 
 @pytest.mark.parametrize(("path", "reason"), [("acs", "malformed"), ("complete", "code")])
-def test_form_that_breaks_off_is_refused(
-    browser: Browser, caplog: pytest.LogCaptureFixture, path: str, reason: str
-) -> None:
+def test_truncated_form_is_refused(browser: Browser, caplog: pytest.LogCaptureFixture, path: str, reason: str) -> None:
     answer = browser.post(
         f"/saml/acme/{path}",
         data={"SAMLResponse": "PHgvPg==", "ticket": "x"},
@@ -282,9 +276,7 @@ def test_form_that_breaks_off_is_refused(
     assert browser.log_in().status_code == 303
 
 
-def test_provider_that_is_configured_no_more_lets_nobody_in(
-    make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_removed_provider_is_refused(make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture) -> None:
     app = make_app(others={"adfs": {}})
     browser = Browser(app, key)
     path = browser.code(idp="okta")

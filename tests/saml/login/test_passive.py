@@ -1,4 +1,4 @@
-"""A login that must not ask the user anything: it works, or the browser goes quietly on without one."""
+"""Passive logins succeed, or the browser continues without one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def post(browser: Browser, message: bytes, relay_state: str | None) -> TestRespo
     return stranger.post(f"{browser.base}/acs", base_url=browser.url, data=fields)
 
 
-def test_passive_login_works_like_any_other(browser: Browser) -> None:
+def test_passive_login_with_session_succeeds(browser: Browser) -> None:
     request, relay_state = browser.begin(is_passive="true")
     assert request.get("IsPassive") == "true"
     answer = browser.answer(browser.message(request), relay_state)
@@ -48,9 +48,7 @@ def test_passive_login_works_like_any_other(browser: Browser) -> None:
     assert browser.user == ANN
 
 
-def test_provider_that_would_have_to_ask_sends_the_browser_quietly_back(
-    browser: Browser, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_passive_login_without_session_returns_quietly(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     request, relay_state = browser.begin("/private?x=1", is_passive="true")
     answer = post(browser, declined(browser, request), relay_state)
     assert (answer.status_code, answer.headers["Location"]) == (303, "/private?x=1")
@@ -62,14 +60,14 @@ def test_provider_that_would_have_to_ask_sends_the_browser_quietly_back(
     assert_refused(post(browser, declined(browser, request), relay_state), caplog, "status")
 
 
-def test_without_the_relay_state_it_is_a_refusal(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+def test_passive_answer_without_relay_state_is_refused(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     request, relay_state = browser.begin(is_passive="true")
     for wrong in (None, "", "guess", "/private", "https://evil.example"):
         assert_refused(post(browser, declined(browser, request), wrong), caplog, "status")
     assert post(browser, declined(browser, request), relay_state).status_code == 303
 
 
-def test_other_bad_news_and_other_requests_are_refused(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+def test_other_statuses_and_requests_are_refused(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     request, relay_state = browser.begin(is_passive="true")
     for code in (f"{STATUS}AuthnFailed", f"{STATUS}NoPassive ", "NoPassive"):
         assert_refused(post(browser, declined(browser, request, code), relay_state), caplog, "status")
@@ -81,7 +79,7 @@ def test_other_bad_news_and_other_requests_are_refused(browser: Browser, caplog:
     assert_refused(post(browser, declined(browser, request), relay_state), caplog, "status")
 
 
-def test_other_contact_center_cannot_end_it(
+def test_other_contact_center_cannot_finish_passive_login(
     make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(("acme", "umbra"))
@@ -91,7 +89,7 @@ def test_other_contact_center_cannot_end_it(
     assert post(acme, declined(acme, request), relay_state).status_code == 303
 
 
-def test_two_such_answers_at_once_are_one(browser: Browser, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+def test_parallel_passive_answers_count_once(browser: Browser, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
     request, relay_state = browser.begin(is_passive="true")
     state = runtime(app).state
     own = type(state)

@@ -1,4 +1,4 @@
-"""Several identity providers: the user chooses one, and no other can answer in its place."""
+"""With several providers, the user chooses one, and only that one can answer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def links(page: TestResponse) -> dict[str, str]:
     return {name: html.unescape(address) for address, name in found}
 
 
-def test_user_chooses_and_comes_back_to_the_page_that_was_asked_for(browser: Browser) -> None:
+def test_chosen_provider_leads_back_to_requested_page(browser: Browser) -> None:
     answer = browser.get("/private?x=1&y=%2F", headers=NAVIGATION)
     answer = browser.get(answer.headers["Location"])
     assert answer.status_code == 302
@@ -46,7 +46,7 @@ def test_user_chooses_and_comes_back_to_the_page_that_was_asked_for(browser: Bro
     assert browser.user == ANN
 
 
-def test_what_was_wished_for_survives_the_choice(browser: Browser) -> None:
+def test_login_parameters_survive_the_choice(browser: Browser) -> None:
     wishes = {"next": "/private", "login_hint": "a&b=<c>", "is_passive": "true", "force_authn": "true"}
     answer = browser.get("/saml/acme/login", query_string={**wishes, "idp": "", "other": "x"})
     page = browser.get(answer.headers["Location"])
@@ -60,7 +60,7 @@ def test_one_provider_needs_no_choice(make_app: MakeApp, key: SigningKey) -> Non
     assert list(links(browser.get("/saml/acme/choose"))) == ["okta"]
 
 
-def test_page_of_choices_stands_alone_and_cannot_be_framed(browser: Browser) -> None:
+def test_choice_page_cannot_be_framed(browser: Browser) -> None:
     page = browser.get("/saml/acme/choose?next=%22%3E%3Cscript%3Ealert(1)%3C/script%3E")
     assert "frame-ancestors 'none'" in page.headers[CSP]
     assert "default-src 'none'" in page.headers[CSP]
@@ -71,7 +71,7 @@ def test_page_of_choices_stands_alone_and_cannot_be_framed(browser: Browser) -> 
 
 
 @pytest.mark.parametrize("name", ["nobody", "<script>alert(1)</script>", "okta ", "OKTA", "../okta", "\u202eokta"])
-def test_provider_that_nobody_has_configured_does_not_exist(browser: Browser, name: str) -> None:
+def test_unknown_provider_is_not_found(browser: Browser, name: str) -> None:
     answer = browser.get("/saml/acme/login", query_string={"idp": name})
     assert answer.status_code == 404
     assert name.strip() not in answer.text
@@ -81,7 +81,7 @@ def test_provider_that_nobody_has_configured_does_not_exist(browser: Browser, na
 
 @pytest.mark.parametrize("whose", ["issuer", "response_issuer", "assertion_issuer"])
 @pytest.mark.parametrize(("begun", "answering"), [("okta", idp_of("adfs")), ("adfs", IDP), ("adfs", idp_of("ping"))])
-def test_answer_of_another_provider_is_refused_though_its_key_is_the_same(
+def test_other_provider_with_same_key_is_refused(
     browser: Browser, caplog: pytest.LogCaptureFixture, whose: str, begun: str, answering: str
 ) -> None:
     request, relay_state = browser.begin(idp=begun)
@@ -105,9 +105,7 @@ def test_answer_signed_by_another_provider_is_refused(
     assert browser.answer(genuine, relay_state).status_code == 303
 
 
-def test_answer_to_the_request_of_another_provider_is_refused(
-    browser: Browser, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_answer_to_other_providers_request_is_refused(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     to_okta, with_okta = browser.begin(idp="okta")
     to_adfs, with_adfs = browser.begin(idp="adfs")
     crossed = browser.message(to_adfs, issuer=idp_of("adfs")).but(in_response_to=to_okta.get("ID"))
@@ -119,7 +117,7 @@ def test_answer_to_the_request_of_another_provider_is_refused(
     assert browser.answer(browser.message(to_adfs, issuer=idp_of("adfs")), with_adfs).status_code == 303
 
 
-def test_provider_of_one_contact_center_says_nothing_at_another(
+def test_providers_are_separate_per_contact_center(
     make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(("acme", "umbra"), others={"adfs": {}}, okta={"allow_unsolicited": True})
@@ -134,9 +132,7 @@ def test_provider_of_one_contact_center_says_nothing_at_another(
     assert acme.answer(genuine, relay_state).status_code == 303
 
 
-def test_account_belongs_to_one_provider_of_its_contact_center(
-    make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_account_belongs_to_one_provider(make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture) -> None:
     app = make_app(others={"adfs": {}})
     browser = Browser(app, key)
     store = accounts(app)

@@ -1,4 +1,4 @@
-"""The whole login over real HTTP: the development identity provider and SimpleSAMLphp, without scripts."""
+"""The whole login over HTTP with the development identity provider and SimpleSAMLphp."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flask_genesys_auth.testing.saml_messages import SigningKey
 from flask_genesys_auth.testing.server import LoopbackServer
 from flask_genesys_auth.web.runtime import runtime
 
-from ..conftest import Door
+from ..conftest import Consumer
 from ..plain_browser import Form, Page, PlainBrowser
 from ..simplesaml import SimpleSamlPhp, simplesamlphp
 
@@ -94,7 +94,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         runtime(app).state.close()
 
 
-def test_development_provider_logs_somebody_in_and_out(
+def test_development_provider_logs_in_and_out(
     serve: Serve, provider: DevelopmentIdentityProvider, browser: PlainBrowser, tmp_path: Path
 ) -> None:
     desk = serve(provider.write_metadata(tmp_path / "idp.xml"))
@@ -114,7 +114,7 @@ def test_development_provider_logs_somebody_in_and_out(
     assert "Sign in as Ann" in browser.get(f"{desk}/saml/acme/login").text
 
 
-def test_person_without_an_account_here_is_refused(
+def test_user_without_an_account_is_refused(
     serve: Serve, provider: DevelopmentIdentityProvider, browser: PlainBrowser, tmp_path: Path
 ) -> None:
     desk = serve(provider.write_metadata(tmp_path / "idp.xml"))
@@ -129,29 +129,29 @@ def test_person_without_an_account_here_is_refused(
     assert page.text == f"Hello {ANN}"
 
 
-def asked(door: Door, **changes: str) -> str:
+def asked(consumer: Consumer, **changes: str) -> str:
     xml = (
         '<samlp:AuthnRequest xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol" '
         'xmlns:saml="urn:oasis:names:tc:SAML:2.0:assertion" ID="_request-1" Version="2.0" '
         f'IssueInstant="2026-01-01T00:00:00Z" ForceAuthn="{changes.get("force", "false")}" '
-        f'AssertionConsumerServiceURL="{changes.get("acs", door.service.acs_url)}">'
-        f"<saml:Issuer>{door.service.entity_id}</saml:Issuer></samlp:AuthnRequest>"
+        f'AssertionConsumerServiceURL="{changes.get("acs", consumer.service.acs_url)}">'
+        f"<saml:Issuer>{consumer.service.entity_id}</saml:Issuer></samlp:AuthnRequest>"
     )
     return base64.b64encode(xml.encode()).decode()
 
 
-def test_development_provider_speaks_the_post_binding_and_can_be_made_to_ask_again(
-    door: Door, provider: DevelopmentIdentityProvider, browser: PlainBrowser
+def test_development_provider_supports_post_and_force_authn(
+    consumer: Consumer, provider: DevelopmentIdentityProvider, browser: PlainBrowser
 ) -> None:
     def send(encoded: str) -> Page:
         return browser.submit(Form(f"{provider.url}/sso", "post"), SAMLRequest=encoded, RelayState="<opaque>")
 
-    choice = send(asked(door))
+    choice = send(asked(consumer))
     assert "Choose who you are" in choice.text
     back = browser.submit(choice.form, user="Ann").form
-    assert (back.action, back.fields["RelayState"]) == (door.service.acs_url, "<opaque>")
-    assert "Continue as Ann" in send(asked(door)).text
-    anew = send(asked(door, force="true"))
+    assert (back.action, back.fields["RelayState"]) == (consumer.service.acs_url, "<opaque>")
+    assert "Continue as Ann" in send(asked(consumer)).text
+    anew = send(asked(consumer, force="true"))
     assert "Sign in as Ann" in anew.text
     assert "Continue as Ann" not in anew.text
     assert "signed in as Ann" in browser.submit(anew.form, user="Ann").text
@@ -161,25 +161,26 @@ def test_development_provider_speaks_the_post_binding_and_can_be_made_to_ask_aga
     "encoded",
     ["", "%%%", "PHgvPg==", base64.b64encode(b"\0" * 50).decode(), base64.b64encode(b"<!DOCTYPE x><x/>").decode()],
 )
-def test_development_provider_refuses_what_is_no_request(
+def test_development_provider_refuses_other_messages(
     provider: DevelopmentIdentityProvider, browser: PlainBrowser, encoded: str
 ) -> None:
     assert browser.get(f"{provider.url}/sso?SAMLRequest={quote(encoded)}").status == 400
     assert browser.submit(Form(f"{provider.url}/sso", "post"), SAMLRequest=encoded).status == 400
 
 
-def test_development_provider_refuses_script_addresses_bombs_and_strangers(
-    door: Door, provider: DevelopmentIdentityProvider, browser: PlainBrowser
+def test_development_provider_refuses_attacks(
+    consumer: Consumer, provider: DevelopmentIdentityProvider, browser: PlainBrowser
 ) -> None:
     assert (
-        browser.submit(Form(f"{provider.url}/sso", "post"), SAMLRequest=asked(door, acs="javascript:x")).status == 400
+        browser.submit(Form(f"{provider.url}/sso", "post"), SAMLRequest=asked(consumer, acs="javascript:x")).status
+        == 400
     )
     squeezer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     bomb = base64.b64encode(squeezer.compress(b" " * 20_000_000) + squeezer.flush()).decode()
     assert browser.get(f"{provider.url}/sso?{urlencode({'SAMLRequest': bomb})}").status == 400
     login = Form(f"{provider.url}/login", "post")
-    assert browser.submit(login, SAMLRequest=asked(door), binding="post", user="Nobody").status == 400
-    assert browser.submit(login, SAMLRequest=asked(door), binding="post", user="Ann").status == 200
+    assert browser.submit(login, SAMLRequest=asked(consumer), binding="post", user="Nobody").status == 400
+    assert browser.submit(login, SAMLRequest=asked(consumer), binding="post", user="Ann").status == 200
     assert browser.get(f"{provider.url}/login").status == 405
     assert browser.get(f"{provider.url}/nothing").status == 404
     assert browser.get(provider.entity_id).headers["content-type"].startswith("application/samlmetadata+xml")
@@ -198,7 +199,7 @@ def test_development_provider_makes_its_own_key_once() -> None:
     assert provider.key.certificate in provider.metadata_xml
 
 
-def test_simplesamlphp_logs_somebody_in(
+def test_simplesamlphp_logs_in(
     serve: Serve, simplesamlphp: SimpleSamlPhp, browser: PlainBrowser, tmp_path: Path
 ) -> None:
     desk = serve(simplesamlphp.write_metadata(tmp_path / "idp.xml"))

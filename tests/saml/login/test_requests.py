@@ -1,4 +1,4 @@
-"""What we ask a provider: AuthnRequests by both bindings, signed, with all they may ask for and nothing smuggled in."""
+"""AuthnRequests by both bindings, signed and escaped."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def asked(service: ServiceProvider, **wishes: Any) -> etree._Element:
     return request
 
 
-def test_request_goes_by_post_where_told(make_app: MakeApp, key: SigningKey) -> None:
+def test_request_uses_post_where_configured(make_app: MakeApp, key: SigningKey) -> None:
     browser = Browser(make_app(okta={"binding": "post"}), key)
     page = browser.get("/saml/acme/login?next=/private")
     assert page.status_code == 200
@@ -87,7 +87,7 @@ def with_few_begun(app: Flask) -> Flask:
     return app
 
 
-def test_one_address_begins_only_so_many_logins_that_nobody_finishes(
+def test_unfinished_logins_per_address_are_limited(
     make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = BreakableState("desk")
@@ -114,7 +114,7 @@ def test_one_address_begins_only_so_many_logins_that_nobody_finishes(
     assert browser.get("/saml/acme/metadata").status_code == 200
 
 
-def test_a_login_begins_with_the_statuses_of_the_page(make_app: MakeApp, key: SigningKey) -> None:
+def test_login_starts_with_the_documented_statuses(make_app: MakeApp, key: SigningKey) -> None:
     page = (Path(__file__).parents[3] / "docs" / "http.md").read_text("utf-8")
     row = next(line for line in page.splitlines() if line.startswith("| GET | `/saml/<contact_center>/login`"))
     state = BreakableState("desk")
@@ -127,9 +127,7 @@ def test_a_login_begins_with_the_statuses_of_the_page(make_app: MakeApp, key: Si
     assert {int(status) for status in row.split("|")[3].split(",")} == set(seen)
 
 
-def test_a_login_that_has_begun_is_finished_though_the_address_may_begin_no_more(
-    make_app: MakeApp, key: SigningKey
-) -> None:
+def test_limited_address_can_finish_started_logins(make_app: MakeApp, key: SigningKey) -> None:
     app = with_few_begun(make_app())
     browser, other = Browser(app, key), Browser(app, key)
     request, relay_state = browser.begin()
@@ -141,7 +139,7 @@ def test_a_login_that_has_begun_is_finished_though_the_address_may_begin_no_more
     assert browser.user == "ann@acme.example"
 
 
-def test_page_that_posts_sends_itself_and_may_do_nothing_else(make_app: MakeApp, key: SigningKey) -> None:
+def test_posting_page_has_a_strict_policy(make_app: MakeApp, key: SigningKey) -> None:
     browser = Browser(make_app(okta={"binding": "post"}), key)
     page = browser.get("/saml/acme/login")
     policy = dict(part.strip().split(" ", 1) for part in page.headers[CSP].split(";"))
@@ -159,7 +157,7 @@ def test_page_that_posts_sends_itself_and_may_do_nothing_else(make_app: MakeApp,
     assert '<button class="ga-button" type="submit">' in page.text
 
 
-def test_form_may_go_to_http_only_where_something_is_http(make_app: MakeApp, key: SigningKey, tmp_path: Path) -> None:
+def test_form_action_allows_http_only_with_http_settings(make_app: MakeApp, key: SigningKey, tmp_path: Path) -> None:
     app = make_app(okta={"binding": "post"})
     metadata = tmp_path / "idp.xml"
     metadata.write_text(metadata.read_text().replace("https://idp.example/sso", "http://127.0.0.1:9/sso"))
@@ -168,7 +166,7 @@ def test_form_may_go_to_http_only_where_something_is_http(make_app: MakeApp, key
     assert "form-action http: https:" in page.headers[CSP]
 
 
-def test_request_by_post_is_signed_where_there_is_a_key(metadata_file: Path, other_key: SigningKey) -> None:
+def test_post_request_is_signed_with_a_key(metadata_file: Path, other_key: SigningKey) -> None:
     request = asked(make_service(metadata_file, other_key, binding="post"), login_hint="ann")
     signature = request.find("{*}Signature")
     assert signature is not None
@@ -183,11 +181,11 @@ def test_request_by_post_is_signed_where_there_is_a_key(metadata_file: Path, oth
         check_signature(form, (load_key(base64.b64decode(other_key.certificate)),))
 
 
-def test_message_stays_as_it_is_without_a_key(service: ServiceProvider) -> None:
+def test_message_is_unsigned_without_a_key(service: ServiceProvider) -> None:
     assert sign_message("<x/>", service) == b"<x/>"
 
 
-def test_provider_is_asked_to_authenticate_anew_where_told(make_app: MakeApp, key: SigningKey) -> None:
+def test_force_authn_is_requested_where_configured(make_app: MakeApp, key: SigningKey) -> None:
     for told in (True, False):
         browser = Browser(make_app(okta={"force_authn": told}), key)
         assert browser.begin()[0].get("ForceAuthn") == ("true" if told else None)
@@ -195,7 +193,7 @@ def test_provider_is_asked_to_authenticate_anew_where_told(make_app: MakeApp, ke
         assert browser.begin(force_authn="no")[0].get("ForceAuthn") == ("true" if told else None)
 
 
-def test_login_says_what_was_asked_for(metadata_file: Path) -> None:
+def test_login_address_takes_the_parameters(metadata_file: Path) -> None:
     service = make_service(metadata_file, binding="post")
     state = MemoryState("tests")
     plain = asked(service)
@@ -209,7 +207,7 @@ def test_login_says_what_was_asked_for(metadata_file: Path) -> None:
     assert (kept.passive, kept.forced_at) == (True, NOW)
 
 
-def test_contexts_that_are_asked_for_are_named(metadata_file: Path) -> None:
+def test_configured_contexts_are_requested(metadata_file: Path) -> None:
     request = asked(make_service(metadata_file, binding="post", authn_context=(KERBEROS, MFA)))
     wanted = request.find(f"{{{SAMLP}}}RequestedAuthnContext")
     assert wanted is not None
@@ -231,7 +229,7 @@ def test_contexts_that_are_asked_for_are_named(metadata_file: Path) -> None:
         "a" * 255,
     ],
 )
-def test_login_hint_arrives_as_it_is_and_changes_nothing_else(metadata_file: Path, hint: str) -> None:
+def test_login_hint_is_sent_escaped(metadata_file: Path, hint: str) -> None:
     service = make_service(metadata_file, binding="post")
     request, plain = asked(service, login_hint=f" {hint} "), asked(service)
     subject = request.find(f"{{{SAML}}}Subject")
@@ -243,7 +241,7 @@ def test_login_hint_arrives_as_it_is_and_changes_nothing_else(metadata_file: Pat
 
 
 @pytest.mark.parametrize("hint", ["", "  ", "a" * 256, "ann\x00", "ann\nbob", "ann\u202e", "\ud800", "\ufffe"])
-def test_login_hint_that_is_no_name_is_dropped(metadata_file: Path, hint: str) -> None:
+def test_unusable_login_hint_is_dropped(metadata_file: Path, hint: str) -> None:
     service = make_service(metadata_file, binding="post")
     assert asked(service, login_hint="ann").find(f"{{{SAML}}}Subject") is not None
     assert asked(service, login_hint=hint).find(f"{{{SAML}}}Subject") is None
@@ -255,7 +253,7 @@ def test_login_address_takes_the_hint(browser: Browser) -> None:
     assert browser.begin()[0].find(f"{{{SAML}}}Subject") is None
 
 
-def test_redirect_is_signed_over_all_that_goes(metadata_file: Path, other_key: SigningKey) -> None:
+def test_redirect_signature_covers_all_parameters(metadata_file: Path, other_key: SigningKey) -> None:
     service = make_service(metadata_file, other_key)
     state = MemoryState("tests")
     begun = begin_login(service, trust_of(service), state, return_to="/", login_hint="a&b")

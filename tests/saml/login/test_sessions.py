@@ -1,4 +1,4 @@
-"""From the provider's word to an account and its login session, and out again."""
+"""From a response to an account and its login session, and logout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..addresses import PUBLIC_URL
 from ..application import ANN, BreakableState, Browser, MakeApp, accounts, assert_refused
 
 
-def test_unknown_and_disabled_accounts_get_the_one_answer(
+def test_unknown_and_disabled_accounts_get_one_answer(
     browser: Browser, app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = accounts(app)
@@ -60,7 +60,7 @@ def test_login_ends_with_the_providers_own_session(browser: Browser, app: Flask)
     assert abs(found.expires - (time.time() + 3600)) < 60
 
 
-def test_logging_out_ends_the_session_and_does_not_log_in_again_by_itself(browser: Browser) -> None:
+def test_logout_does_not_log_in_again(browser: Browser) -> None:
     browser.log_in()
     page = browser.get("/saml/acme/logout")
     assert page.status_code == 200
@@ -77,7 +77,7 @@ def test_logging_out_ends_the_session_and_does_not_log_in_again_by_itself(browse
     assert browser.get("/saml/acme/logout").headers["Location"] == "/saml/acme/signed-out"
 
 
-def test_other_site_cannot_log_somebody_out(browser: Browser) -> None:
+def test_other_site_cannot_log_out(browser: Browser) -> None:
     browser.log_in()
     assert browser.post("/saml/acme/logout", headers={"Origin": "https://evil.example"}).status_code == 403
     assert browser.user == ANN
@@ -85,7 +85,7 @@ def test_other_site_cannot_log_somebody_out(browser: Browser) -> None:
     assert browser.user == ""
 
 
-def test_login_after_a_logout_asks_for_a_new_proof_where_told(make_app: MakeApp, key: SigningKey) -> None:
+def test_login_after_logout_forces_authentication_where_configured(make_app: MakeApp, key: SigningKey) -> None:
     for told in (True, False):
         browser = Browser(make_app(force_authn_after_logout=told), key)
         assert browser.begin()[0].get("ForceAuthn") is None
@@ -96,7 +96,7 @@ def test_login_after_a_logout_asks_for_a_new_proof_where_told(make_app: MakeApp,
         assert browser.begin()[0].get("ForceAuthn") is None
 
 
-def test_state_that_does_not_answer_is_no_refusal(browser: Browser, app: Flask) -> None:
+def test_unavailable_state_is_not_a_refusal(browser: Browser, app: Flask) -> None:
     state = runtime(app).state
     assert isinstance(state, BreakableState)
     request, relay_state = browser.begin()
@@ -122,7 +122,7 @@ def test_state_that_does_not_answer_is_no_refusal(browser: Browser, app: Flask) 
     assert browser.get(path).status_code == 303
 
 
-def test_accounts_that_do_not_answer_are_no_refusal(browser: Browser, app: Flask) -> None:
+def test_unavailable_accounts_are_not_a_refusal(browser: Browser, app: Flask) -> None:
     path, later = browser.code(), browser.code()
     store = accounts(app)
     store.broken = True
@@ -131,7 +131,7 @@ def test_accounts_that_do_not_answer_are_no_refusal(browser: Browser, app: Flask
     assert browser.get(later).status_code == 303
 
 
-def test_first_login_makes_the_account_and_later_ones_follow_the_groups(make_app: MakeApp, key: SigningKey) -> None:
+def test_logins_create_accounts_and_follow_groups(make_app: MakeApp, key: SigningKey) -> None:
     okta = {
         "metadata": "idp.xml",
         "provision": True,
@@ -160,7 +160,7 @@ def metadata_path(app: Flask) -> str:
     return str(saml.identity_providers["okta"].metadata)
 
 
-def test_who_lacks_a_role_is_shown_the_way_home_and_out_of_the_login(browser: Browser, app: Flask) -> None:
+def test_missing_role_page_offers_home_and_logout(browser: Browser, app: Flask) -> None:
     app.add_url_rule("/reports", "reports", roles_required("ROLE_ADMIN")(lambda: "reports"))
     assert "Sign out" not in browser.get("/reports", headers={"Accept": "text/html"}).text
     browser.log_in()

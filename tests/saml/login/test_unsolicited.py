@@ -1,4 +1,4 @@
-"""Logins that begin at the provider: only where allowed, once, and only if the user says so."""
+"""Logins that begin at the provider need allow_unsolicited and the user's confirmation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def agree(browser: Browser, ticket: str, **headers: str) -> TestResponse:
     return browser.post(COMPLETE, data={"ticket": ticket}, headers=headers or SAME)
 
 
-def test_user_is_asked_and_logged_in(browser: Browser) -> None:
+def test_user_confirms_and_is_logged_in(browser: Browser) -> None:
     page = sent(browser, relay_state="/private?x=1")
     assert f"Continue as {ANN}?" in page.text
     assert f'action="{COMPLETE}"' in page.text
@@ -55,7 +55,7 @@ def test_user_is_asked_and_logged_in(browser: Browser) -> None:
     assert browser.user == ANN
 
 
-def test_page_that_asks_carries_nothing_else_and_cannot_be_framed(browser: Browser) -> None:
+def test_confirmation_page_cannot_be_framed(browser: Browser) -> None:
     page = sent(browser)
     assert "frame-ancestors 'none'" in page.headers[CSP]
     assert "form-action 'self'" in page.headers[CSP]
@@ -66,7 +66,7 @@ def test_page_that_asks_carries_nothing_else_and_cannot_be_framed(browser: Brows
     assert "Set-Cookie" not in page.headers
 
 
-def test_nobody_is_let_in_unasked_where_it_is_not_allowed(
+def test_unsolicited_login_is_refused_by_default(
     make_app: MakeApp, key: SigningKey, browser: Browser, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert agree(browser, ticket_of(sent(browser))).status_code == 303
@@ -75,7 +75,7 @@ def test_nobody_is_let_in_unasked_where_it_is_not_allowed(
     assert strict.log_in().status_code == 303
 
 
-def test_code_is_good_once_and_no_ticket(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+def test_code_is_used_once_and_not_as_ticket(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     answer = browser.answer(browser.unsolicited(), None)
     path = answer.headers["Location"].removeprefix(PUBLIC_URL)
     code = path.partition("code=")[2]
@@ -89,7 +89,7 @@ def test_code_is_good_once_and_no_ticket(browser: Browser, caplog: pytest.LogCap
     assert browser.user == ANN
 
 
-def test_head_burns_nothing(browser: Browser) -> None:
+def test_head_request_uses_nothing_up(browser: Browser) -> None:
     path = browser.answer(browser.unsolicited(), None).headers["Location"].removeprefix(PUBLIC_URL)
     assert browser.client.head(path, base_url=PUBLIC_URL).status_code == 405
     assert agree(browser, ticket_of(browser.get(path))).status_code == 303
@@ -108,7 +108,7 @@ def test_head_burns_nothing(browser: Browser) -> None:
         {"X-Nothing": "at all"},
     ],
 )
-def test_only_our_own_page_can_agree(make_app: MakeApp, key: SigningKey, headers: dict[str, str]) -> None:
+def test_only_our_own_page_can_confirm(make_app: MakeApp, key: SigningKey, headers: dict[str, str]) -> None:
     app = make_app(okta={"allow_unsolicited": True}, table={"allowed_origins": ["https://partner.example"]})
     browser = Browser(app, key)
     ticket = ticket_of(sent(browser))
@@ -119,7 +119,7 @@ def test_only_our_own_page_can_agree(make_app: MakeApp, key: SigningKey, headers
     assert browser.user == ANN
 
 
-def test_replay_is_refused_in_this_browser_and_in_another(
+def test_replay_is_refused_in_any_browser(
     app: Flask, browser: Browser, key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     message = browser.unsolicited()
@@ -131,7 +131,7 @@ def test_replay_is_refused_in_this_browser_and_in_another(
     assert agree(browser, ticket).status_code == 303
 
 
-def test_browser_that_has_begun_a_login_is_asked_all_the_same(browser: Browser) -> None:
+def test_pending_login_does_not_skip_the_confirmation(browser: Browser) -> None:
     request, relay_state = browser.begin()
     page = sent(browser)
     assert browser.user == ""
@@ -158,7 +158,7 @@ def test_browser_that_has_begun_a_login_is_asked_all_the_same(browser: Browser) 
         None,
     ],
 )
-def test_relay_state_is_an_address_only_if_it_is_one_of_ours(browser: Browser, relay_state: str | None) -> None:
+def test_relay_state_is_used_only_as_local_path(browser: Browser, relay_state: str | None) -> None:
     assert agree(browser, ticket_of(sent(browser, relay_state="/private"))).headers["Location"] == "/private"
     page = sent(browser, relay_state=relay_state)
     assert "alert" not in page.text
@@ -192,7 +192,7 @@ def _second(response: etree._Element) -> None:
         {"before_signing": lambda response: response.set("InResponseTo", "")},
     ],
 )
-def test_message_that_names_a_request_anywhere_is_an_answer_to_it(
+def test_message_with_a_request_id_is_an_answer(
     browser: Browser, caplog: pytest.LogCaptureFixture, changes: dict[str, Any]
 ) -> None:
     answer = browser.answer(browser.unsolicited(**changes), None)
@@ -201,7 +201,7 @@ def test_message_that_names_a_request_anywhere_is_an_answer_to_it(
     assert agree(browser, ticket_of(sent(browser))).status_code == 303
 
 
-def test_provider_is_chosen_among_those_that_are_allowed_and_proven_by_its_own_key(
+def test_unsolicited_provider_is_proven_by_its_key(
     make_app: MakeApp, key: SigningKey, other_key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(okta={"allow_unsolicited": True}, others={"adfs": {}, "ping": {"allow_unsolicited": True}})
@@ -228,7 +228,7 @@ def test_issuer_that_holds_elements_is_refused(browser: Browser, caplog: pytest.
     assert ticket_of(sent(browser))
 
 
-def test_two_providers_of_one_name_are_told_apart_by_the_request_alone(
+def test_request_tells_providers_with_one_name_apart(
     make_app: MakeApp, key: SigningKey, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "copy.xml").write_text((tmp_path / "idp.xml").read_text())
@@ -240,7 +240,7 @@ def test_two_providers_of_one_name_are_told_apart_by_the_request_alone(
     assert browser.answer(browser.message(request), relay_state).status_code == 303
 
 
-def test_ticket_of_one_contact_center_is_refused_at_another(
+def test_ticket_of_another_contact_center_is_refused(
     make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(("acme", "umbra"), okta={"allow_unsolicited": True})
@@ -257,7 +257,7 @@ def test_ticket_of_one_contact_center_is_refused_at_another(
     assert agree(browser, ticket_of(sent(browser))).status_code == 303
 
 
-def test_name_on_the_page_is_text(browser: Browser, app: Flask) -> None:
+def test_name_on_the_page_is_escaped(browser: Browser, app: Flask) -> None:
     evil = "<script>alert(1)</script>\"'&"
     store = accounts(app)
     bob = store.add("acme", "bob")
@@ -269,9 +269,7 @@ def test_name_on_the_page_is_text(browser: Browser, app: Flask) -> None:
     assert browser.user == "bob"
 
 
-def test_account_is_looked_up_when_the_user_agrees(
-    browser: Browser, app: Flask, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_account_is_looked_up_at_confirmation(browser: Browser, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
     ticket = ticket_of(sent(browser, browser.unsolicited(name_id="bob@acme.example")))
     assert_refused(agree(browser, ticket), caplog, "account")
     ticket = ticket_of(sent(browser, browser.unsolicited(name_id="bob@acme.example")))
@@ -291,13 +289,13 @@ def test_form_without_a_ticket_is_refused(
     assert agree(browser, ticket_of(sent(browser))).status_code == 303
 
 
-def test_login_that_was_asked_for_cannot_be_ended_by_a_form(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+def test_requested_login_cannot_be_confirmed_by_form(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     path = browser.code()
     assert_refused(agree(browser, path.partition("code=")[2]), caplog, "code")
     assert browser.get(path).status_code == 303
 
 
-def test_state_that_does_not_answer_is_no_refusal(browser: Browser, app: Flask) -> None:
+def test_unavailable_state_is_not_a_refusal(browser: Browser, app: Flask) -> None:
     state = runtime(app).state
     assert isinstance(state, BreakableState)
     ticket = ticket_of(sent(browser))
@@ -310,7 +308,7 @@ def test_state_that_does_not_answer_is_no_refusal(browser: Browser, app: Flask) 
     assert agree(browser, ticket).status_code == 303
 
 
-def test_agreeing_changes_the_session(browser: Browser) -> None:
+def test_confirmation_changes_the_session(browser: Browser) -> None:
     browser.get("/keep")
     assert agree(browser, ticket_of(sent(browser))).status_code == 303
     with browser.client.session_transaction(base_url=PUBLIC_URL) as after:

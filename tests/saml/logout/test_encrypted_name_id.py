@@ -1,4 +1,4 @@
-"""A provider's LogoutRequest that names somebody by an EncryptedID (saml-core 3.7.1)."""
+"""A LogoutRequest with an EncryptedID (saml-core 3.7.1)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def desk(build: Build, key: SigningKey, other_key: SigningKey) -> Desk:
 @pytest.mark.parametrize(
     "changes", [{}, {"transport": OAEP_11, "digest": SHA256, "mask": MGF1_SHA256}, {"beside": True}]
 )
-def test_an_encrypted_name_is_opened(
+def test_encrypted_name_id_is_decrypted(
     desk: Desk, other_key: SigningKey, binding: str, changes: dict[str, object]
 ) -> None:
     encryption = Encryption(other_key).but(**changes)
@@ -45,7 +45,7 @@ def test_an_encrypted_name_is_opened(
         ({"change_plain": lambda data: data.replace(b"NameID", b"BaseID")}, Fault.DECRYPTION),
     ],
 )
-def test_an_encrypted_name_that_cannot_be_had_is_refused(
+def test_undecryptable_name_id_is_refused(
     desk: Desk, other_key: SigningKey, binding: str, changes: dict[str, object], fault: Fault
 ) -> None:
     encryption = Encryption(other_key)
@@ -54,7 +54,7 @@ def test_an_encrypted_name_that_cannot_be_had_is_refused(
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_what_is_encrypted_for_somebody_else_is_refused_as_is_what_nobody_has_signed(
+def test_foreign_ciphertext_and_unsigned_message_are_refused(
     desk: Desk, key: SigningKey, other_key: SigningKey, binding: str
 ) -> None:
     theirs, ours = Encryption(key), Encryption(other_key)
@@ -63,7 +63,7 @@ def test_what_is_encrypted_for_somebody_else_is_refused_as_is_what_nobody_has_si
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_without_a_key_of_ours_nothing_is_opened(desk: Desk, other_key: SigningKey, binding: str) -> None:
+def test_nothing_is_decrypted_without_our_key(desk: Desk, other_key: SigningKey, binding: str) -> None:
     without_keys = dataclasses.replace(desk.service.keys, decryption=())
     locked = dataclasses.replace(desk, service=dataclasses.replace(desk.service, keys=without_keys))
     message = desk.request.but(before_signing=Encryption(other_key).name_id)

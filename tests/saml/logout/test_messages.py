@@ -1,4 +1,4 @@
-"""Logout messages: what is believed, what is refused, and what we send; each refusal beside what is accepted."""
+"""Logout messages: accepted, refused and sent ones; each refusal beside an accepted message."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_genuine_request_is_accepted_with_all_it_says(desk: Desk, binding: str) 
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_what_goes_without_saying_in_a_name_id_makes_no_difference(desk: Desk, binding: str) -> None:
+def test_default_name_id_attributes_make_no_difference(desk: Desk, binding: str) -> None:
     said = desk.request.but(name_id_format=PERSISTENT, name_qualifier=IDP, sp_name_qualifier=desk.service.entity_id)
     unsaid = desk.request.but(name_id_format=PERSISTENT)
     other = desk.request.but(name_id_format=PERSISTENT, name_qualifier="https://elsewhere.example")
@@ -187,7 +187,7 @@ def test_what_goes_without_saying_in_a_name_id_makes_no_difference(desk: Desk, b
         ({"signature_algorithm": "RsaSha1"}, Fault.ALGORITHM),
     ],
 )
-def test_a_request_that_is_wrong_is_refused(desk: Desk, binding: str, changes: dict[str, object], fault: Fault) -> None:
+def test_wrong_logout_request_is_refused(desk: Desk, binding: str, changes: dict[str, object], fault: Fault) -> None:
     desk.refuses(desk.request.but(**changes), binding, fault)
 
 
@@ -198,7 +198,7 @@ def test_a_request_within_the_skew_is_accepted(desk: Desk, binding: str) -> None
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_a_request_counts_once(desk: Desk, binding: str) -> None:
+def test_logout_request_counts_once(desk: Desk, binding: str) -> None:
     message = desk.request
     assert isinstance(desk.take(message, binding), LogoutRequest)
     for again in BINDINGS:
@@ -208,7 +208,7 @@ def test_a_request_counts_once(desk: Desk, binding: str) -> None:
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_somebody_elses_key_is_refused(desk: Desk, other_key: SigningKey, binding: str) -> None:
+def test_other_signing_key_is_refused(desk: Desk, other_key: SigningKey, binding: str) -> None:
     error = desk.refuses(desk.request, binding, Fault.BAD_SIGNATURE, key=other_key)
     assert error.provider == "okta"
 
@@ -280,7 +280,7 @@ def test_wrapping_is_refused(desk: Desk, attack: Callable[[etree._Element], None
     desk.refuses(desk.request.but(after_signing=attack), "post", *faults)
 
 
-def test_a_signature_inside_is_none_for_a_query(desk: Desk) -> None:
+def test_inner_signature_does_not_count_for_query(desk: Desk) -> None:
     def with_signature(root: etree._Element) -> None:
         root.insert(1, etree.fromstring('<Signature xmlns="http://www.w3.org/2000/09/xmldsig#"/>'))
 
@@ -300,7 +300,7 @@ def test_sha1_in_a_query_needs_the_relaxation(desk: Desk, build: Build) -> None:
     desk.refuses(message, "redirect", Fault.ALGORITHM)
 
 
-def test_lower_case_escapes_are_verified_as_they_were_sent(desk: Desk) -> None:
+def test_lower_case_escapes_are_verified_as_sent(desk: Desk) -> None:
     def lower(value: str) -> str:
         escaped = quote(value, safe="")
         return "".join(
@@ -349,9 +349,7 @@ def smuggled(query: str) -> str:
         (lambda query: "", Fault.MALFORMED),
     ],
 )
-def test_queries_that_could_be_read_in_two_ways_are_refused(
-    desk: Desk, change: Callable[[str], str], fault: Fault
-) -> None:
+def test_ambiguous_queries_are_refused(desk: Desk, change: Callable[[str], str], fault: Fault) -> None:
     query = desk.request.query(desk.key)
     with pytest.raises(SamlError) as refusal:
         desk.take_query(change(query))
@@ -369,7 +367,7 @@ def test_queries_that_could_be_read_in_two_ways_are_refused(
         (zlib.compress(b" " * 300_000_000)[2:-4][:190_000], Fault.TOO_LARGE),
     ],
 )
-def test_what_does_not_inflate_or_never_ends_is_refused(data: bytes, fault: Fault) -> None:
+def test_broken_or_unbounded_deflate_is_refused(data: bytes, fault: Fault) -> None:
     good = quote(base64.b64encode(zlib.compress(b"<a/>")[2:-4]), safe="")
     assert read_query(f"SAMLRequest={good}&SigAlg=x&Signature=AAAA").xml == b"<a/>"
     with pytest.raises(SamlError) as refusal:
@@ -396,7 +394,7 @@ def test_forms_that_are_no_message_are_refused(desk: Desk, message: str, fault: 
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_relay_state_is_handed_back_up_to_its_limit(desk: Desk, binding: str) -> None:
+def test_relay_state_is_returned_up_to_its_limit(desk: Desk, binding: str) -> None:
     asked = desk.take(desk.request.but(relay_state="x" * 1024), binding)
     assert isinstance(asked, LogoutRequest)
     assert asked.relay_state == "x" * 1024
@@ -406,7 +404,7 @@ def test_relay_state_is_handed_back_up_to_its_limit(desk: Desk, binding: str) ->
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_message_is_known_as_used_until_no_node_could_accept_it(desk: Desk, binding: str) -> None:
+def test_used_message_is_remembered_until_it_expires(desk: Desk, binding: str) -> None:
     message = desk.request
     ahead = dataclasses.replace(desk.service, clock=lambda: NOW + desk.service.clock_skew)
     skew = desk.service.clock_skew
@@ -434,7 +432,7 @@ def test_message_is_known_as_used_until_no_node_could_accept_it(desk: Desk, bind
         ((RESPONDER, SUCCESS), "failed"),
     ],
 )
-def test_the_answer_to_our_request_says_how_it_ended(
+def test_answer_to_our_request_reports_the_outcome(
     desk: Desk, binding: str, statuses: tuple[str, ...], outcome: str
 ) -> None:
     message = desk.response(desk.begin()).but(statuses=statuses)
@@ -459,7 +457,7 @@ def test_the_answer_to_our_request_says_how_it_ended(
         ({"issued": -361}, Fault.EXPIRED),
     ],
 )
-def test_an_answer_that_is_wrong_is_refused_and_the_right_one_still_counts(
+def test_wrong_answer_does_not_spoil_the_right_one(
     desk: Desk, binding: str, changes: dict[str, object], fault: Fault
 ) -> None:
     genuine = desk.response(desk.begin())
@@ -505,7 +503,7 @@ def _own_keys(service: ServiceProvider) -> tuple[xmlsec.Key, ...]:
 
 
 @pytest.mark.parametrize("evil", ["<saml:x/>", "a&b", 'a"b', "</samlp:SessionIndex><samlp:SessionIndex>x", "&lt;"])
-def test_names_and_indexes_stay_text_in_what_we_send(desk: Desk, evil: str) -> None:
+def test_names_and_indexes_are_escaped(desk: Desk, evil: str) -> None:
     session = dataclasses.replace(SESSION, name_id=NameId(evil, "", evil, evil).text, session_index=evil)
     root, _ = sent(begin_logout(desk.service, trust_of(desk.service), desk.state, session))
     assert root.findtext(f"{{{SAML}}}NameID") == evil
@@ -515,7 +513,7 @@ def test_names_and_indexes_stay_text_in_what_we_send(desk: Desk, evil: str) -> N
     assert dict(name_id.attrib) == {"NameQualifier": evil, "SPNameQualifier": evil}
 
 
-def test_a_provider_that_takes_forms_only_gets_a_form(desk: Desk, build: Build, key: SigningKey) -> None:
+def test_provider_with_post_only_gets_a_form(desk: Desk, build: Build, key: SigningKey) -> None:
     metadata = provider_metadata(IDP, SSO, (key.certificate,), slo_url=SLO, slo_bindings=("HTTP-POST",))
     service = build(metadata=metadata)
     begun = begin_logout(service, trust_of(service), desk.state, SESSION)
@@ -554,9 +552,7 @@ def test_our_answer_goes_where_the_provider_wants_answers(desk: Desk, binding: s
     assert (referee.get_status(), referee.get_in_response_to()) == (SUCCESS, "_x")
 
 
-def test_answers_have_an_address_of_their_own_where_the_metadata_say_so(
-    desk: Desk, build: Build, key: SigningKey
-) -> None:
+def test_answers_use_the_response_location(desk: Desk, build: Build, key: SigningKey) -> None:
     metadata = provider_metadata(IDP, SSO, (key.certificate,), slo_url=SLO)
     own = metadata.replace(f'Location="{SLO}"', f'Location="{SLO}" ResponseLocation="{SLO}/answers?x=1"')
     service = build(metadata=own)
@@ -567,7 +563,7 @@ def test_answers_have_an_address_of_their_own_where_the_metadata_say_so(
     assert answered.location.startswith(f"{SLO}/answers?x=1&SAMLResponse=")
 
 
-def test_without_a_key_or_an_address_there_is_no_answer(desk: Desk, build: Build, key: SigningKey) -> None:
+def test_no_answer_without_key_or_address(desk: Desk, build: Build, key: SigningKey) -> None:
     asked = desk.take(desk.request, "redirect")
     assert isinstance(asked, LogoutRequest)
     assert answer(desk.service, asked) is not None

@@ -1,4 +1,4 @@
-"""A provider's logout request counts for logins that are still on their way (saml-core 3.7.3.2)."""
+"""A provider's logout request also ends pending logins (saml-core 3.7.3.2)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def logs_out(browser: Browser, **changes: Any) -> None:
         ({"issued": AGO - 1}, False),
     ],
 )
-def test_login_on_its_way_ends_with_the_provider_s_session(
+def test_pending_login_ends_with_providers_session(
     browser: Browser, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], counts: bool
 ) -> None:
     now = float(int(time.time()))
@@ -57,9 +57,7 @@ def test_login_on_its_way_ends_with_the_provider_s_session(
     assert browser.user == ANN
 
 
-def test_assertion_that_arrives_after_the_request_is_refused(
-    browser: Browser, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_assertion_after_the_logout_request_is_refused(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     now = float(int(time.time()))
     logs_out(browser, now=now)
     assert_refused(browser.log_in(now=now - 1), caplog, "logged_out")
@@ -68,7 +66,7 @@ def test_assertion_that_arrives_after_the_request_is_refused(
     assert browser.user == ANN
 
 
-def test_older_request_does_not_undo_a_newer_one(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+def test_older_request_keeps_the_newer_one(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     now = float(int(time.time()))
     code, later = browser.code(now=now - 10), browser.code(now=now + 1)
     logs_out(browser, now=now)
@@ -78,7 +76,7 @@ def test_older_request_does_not_undo_a_newer_one(browser: Browser, caplog: pytes
     assert browser.user == ANN
 
 
-def test_request_to_another_contact_center_says_nothing_of_ours(make_app: MakeApp, key: SigningKey) -> None:
+def test_logout_at_another_contact_center_has_no_effect(make_app: MakeApp, key: SigningKey) -> None:
     app = make_app(("acme", "umbra"))
     browser = Browser(app, key)
     code = browser.code(now=time.time() - 10)
@@ -89,7 +87,9 @@ def test_request_to_another_contact_center_says_nothing_of_ours(make_app: MakeAp
     assert browser.user == ANN
 
 
-def test_question_is_no_way_around_it(make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture) -> None:
+def test_confirmation_page_respects_the_logout(
+    make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
+) -> None:
     browser = Browser(make_app(okta={"allow_unsolicited": True}), key)
     ticket = ticket_of(sent(browser, browser.unsolicited(now=time.time() - 10)))
     logs_out(browser)
@@ -124,7 +124,7 @@ def sessions_of(app: Flask) -> list[SessionInfo]:
         return GenesysAuth().sessions()
 
 
-def test_request_at_the_very_moment_leaves_no_session(
+def test_simultaneous_logout_leaves_no_session(
     make_app: MakeApp, key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = LoggedOutMeanwhile("desk")
@@ -137,7 +137,7 @@ def test_request_at_the_very_moment_leaves_no_session(
     assert sessions_of(app) == []
 
 
-def test_login_of_which_nobody_can_tell_is_none(browser: Browser, app: Flask) -> None:
+def test_login_fails_while_the_state_is_down(browser: Browser, app: Flask) -> None:
     browser.get("/keep")
     code = browser.code()
     state = runtime(app).state
@@ -158,7 +158,7 @@ def test_login_of_which_nobody_can_tell_is_none(browser: Browser, app: Flask) ->
     assert browser.user == ANN
 
 
-def test_page_about_a_refused_login_greets_nobody(browser: Browser, app: Flask) -> None:
+def test_refusal_page_shows_no_user(browser: Browser, app: Flask) -> None:
     greeted: list[bool] = []
 
     def look(_: Flask, context: dict[str, Any], **__: object) -> None:
@@ -171,7 +171,7 @@ def test_page_about_a_refused_login_greets_nobody(browser: Browser, app: Flask) 
     assert greeted == [False]
 
 
-def test_refused_login_leaves_the_one_that_was_there(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+def test_refused_login_keeps_the_former_session(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
     now = float(int(time.time()))
     stale = browser.code(now=now - 10, session_index="session-9")
     browser.log_in(now=now)
@@ -194,7 +194,7 @@ def permanent(app: Flask) -> Flask:
     return app
 
 
-def test_answers_to_another_site_do_not_replace_the_session(permanent: Flask, key: SigningKey) -> None:
+def test_cross_site_answer_keeps_the_session(permanent: Flask, key: SigningKey) -> None:
     browser = Browser(permanent, key)
     request, relay_state = browser.begin()
     stranger = permanent.test_client(use_cookies=False)

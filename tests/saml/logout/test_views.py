@@ -1,4 +1,4 @@
-"""Single logout in a real application: from here and from the provider, by both bindings, with and without a cookie."""
+"""Single logout in a real application, in both directions and by both bindings."""
 
 from __future__ import annotations
 
@@ -163,9 +163,7 @@ def ann(app: Flask, key: SigningKey) -> Browser:
 
 @pytest.mark.parametrize("answered_by", BINDINGS)
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_logging_out_goes_on_to_the_provider_and_back(
-    build: Build, key: SigningKey, binding: str, answered_by: str
-) -> None:
+def test_logout_goes_to_the_provider_and_back(build: Build, key: SigningKey, binding: str, answered_by: str) -> None:
     offered = {"redirect": "HTTP-Redirect", "post": "HTTP-POST"}[binding]
     browser = logged_in(build(slo_bindings=(offered,)), key)
     request, relay_state = sent(leave(browser), binding)
@@ -225,7 +223,7 @@ def test_logging_in_again_forgets_the_logout(ann: Browser) -> None:
     assert (page.status_code, ANN in page.text) == (200, True)
 
 
-def test_browser_that_was_never_signed_in_is_not_told_that_it_was(app: Flask, key: SigningKey) -> None:
+def test_anonymous_browser_is_not_told_of_logout(app: Flask, key: SigningKey) -> None:
     page = Browser(app, key).get("/saml/acme/signed-out")
     assert (page.status_code, HERE in page.text) == (200, False)
     assert "You are not signed in" in page.text
@@ -249,7 +247,7 @@ def test_what_nobody_can_tell_is_not_said(app: Flask, ann: Browser) -> None:
         ({"signs": False}, LOCAL),
     ],
 )
-def test_where_the_provider_cannot_be_asked_the_page_says_so(
+def test_page_says_that_the_provider_was_not_asked(
     build: Build, key: SigningKey, how: dict[str, Any], said: str
 ) -> None:
     browser = logged_in(build(**how), key)
@@ -283,7 +281,7 @@ def carrying(app: Flask, key: SigningKey, opaque: str) -> Browser:
     return browser
 
 
-def test_provider_that_is_gone_or_not_reachable_leaves_a_logout_here(build: Build, key: SigningKey) -> None:
+def test_logout_works_without_the_provider(build: Build, key: SigningKey) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}/idp.xml"
@@ -321,7 +319,7 @@ def test_applications_own_logout_goes_on_too(build: Build, key: SigningKey, bind
     assert browser.post("/leave", headers=headers).headers["Location"] == "/bye"
 
 
-def test_policy_of_the_logout_page_lets_the_way_to_the_provider_through(build: Build, key: SigningKey) -> None:
+def test_logout_page_policy_allows_the_provider(build: Build, key: SigningKey) -> None:
     for slo_url, targets in ((SLO, "'self' https:"), ("http://idp.example/slo", "'self' http: https:"), ("", "'self'")):
         page = logged_in(build(slo_url=slo_url), key).get("/saml/acme/logout")
         assert f"form-action {targets};" in page.headers[CSP]
@@ -347,7 +345,7 @@ def test_providers_word_ends_the_login(ann: Browser, binding: str, cookies: bool
     assert ann.user == ANN
 
 
-def test_foreign_origin_is_no_matter_to_a_providers_word(ann: Browser) -> None:
+def test_providers_request_may_have_a_foreign_origin(ann: Browser) -> None:
     headers = {"Origin": "https://idp.example", "Sec-Fetch-Site": "cross-site"}
     assert leave_from_elsewhere(ann, headers).status_code == 403
     assert ann.user == ANN
@@ -360,14 +358,14 @@ def leave_from_elsewhere(browser: Browser, headers: dict[str, str]) -> TestRespo
     return browser.post("/saml/acme/logout", headers=headers)
 
 
-def test_login_after_a_providers_word_asks_for_a_new_proof_where_told(build: Build, key: SigningKey) -> None:
+def test_login_after_providers_logout_forces_authentication(build: Build, key: SigningKey) -> None:
     browser = logged_in(build(force_authn_after_logout=True), key)
     assert browser.begin()[0].get("ForceAuthn") is None
     bring(browser, request_of(browser), "redirect", cookies=True)
     assert browser.begin()[0].get("ForceAuthn") == "true"
 
 
-def test_every_login_of_the_named_sessions_ends_and_no_other(app: Flask, key: SigningKey) -> None:
+def test_only_logins_of_named_sessions_end(app: Flask, key: SigningKey) -> None:
     one, again, elsewhere = (logged_in(app, key, session_index=index) for index in ("s1", "s1", "s2"))
     bring(one, request_of(one, session_indexes=("s1",)), "redirect", cookies=True)
     assert (one.user, again.user, elsewhere.user) == ("", "", ANN)
@@ -388,7 +386,7 @@ def test_every_login_of_the_named_sessions_ends_and_no_other(app: Flask, key: Si
         {"issuer": idp_of("entra")},
     ],
 )
-def test_word_about_somebody_else_succeeds_and_ends_nobody(
+def test_logout_request_for_another_user_ends_nothing(
     build: Build, key: SigningKey, changes: dict[str, Any], binding: str
 ) -> None:
     browser = logged_in(build(others={"entra": {}}), key, idp="okta")
@@ -404,7 +402,7 @@ def test_word_about_somebody_else_succeeds_and_ends_nobody(
     assert browser.user == ""
 
 
-def test_word_to_one_contact_center_ends_nobody_in_another(build: Build, key: SigningKey) -> None:
+def test_logout_request_stays_in_its_contact_center(build: Build, key: SigningKey) -> None:
     app = build(("acme", "umbra"))
     browser = logged_in(app, key)
     at_umbra = Browser(app, key, "https://umbra.example", "umbra")
@@ -415,7 +413,7 @@ def test_word_to_one_contact_center_ends_nobody_in_another(build: Build, key: Si
     assert browser.user == ""
 
 
-def test_message_for_one_contact_center_is_refused_at_another(
+def test_message_for_another_contact_center_is_refused(
     build: Build, key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = build(("acme", "umbra"))
@@ -447,9 +445,7 @@ def test_logins_end_and_are_announced(app: Flask, key: SigningKey) -> None:
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_login_that_another_node_has_made_ends_on_both(
-    build: Build, tmp_path: Path, key: SigningKey, binding: str
-) -> None:
+def test_login_of_another_node_ends_on_both(build: Build, tmp_path: Path, key: SigningKey, binding: str) -> None:
     address = f"sqlite:///{tmp_path}/state.sqlite3"
     here = build(state=SqlState(address, "desk", 5.0))
     there = second_node(here, tmp_path, SqlState(address, "desk", 5.0))
@@ -481,7 +477,7 @@ def second_node(first: Flask, tmp_path: Path, state: SqlState) -> Flask:
     return app
 
 
-def test_without_our_key_the_login_ends_and_the_browser_stays_here(build: Build, key: SigningKey) -> None:
+def test_logout_without_key_stays_here(build: Build, key: SigningKey) -> None:
     for how in ({"signs": False}, {"slo_url": ""}):
         browser = logged_in(build(**how), key)
         answer = bring(browser, request_of(browser), "redirect", cookies=True)
@@ -505,7 +501,7 @@ def test_without_our_key_the_login_ends_and_the_browser_stays_here(build: Build,
         ({"name_id": None}, "schema"),
     ],
 )
-def test_wrong_request_is_refused_and_ends_nobody(
+def test_wrong_request_ends_no_session(
     ann: Browser, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], reason: str, binding: str
 ) -> None:
     answer = bring(ann, request_of(ann, **changes), binding, cookies=True)
@@ -539,7 +535,7 @@ def test_replayed_request_is_refused(ann: Browser, caplog: pytest.LogCaptureFixt
     assert ann.user == ANN
 
 
-def test_answer_is_taken_once_and_only_to_what_was_asked(ann: Browser, caplog: pytest.LogCaptureFixture) -> None:
+def test_answer_counts_once_for_a_pending_request(ann: Browser, caplog: pytest.LogCaptureFixture) -> None:
     request, relay_state = sent(leave(ann), "redirect")
     never = response_to(request, relay_state, in_response_to="_never")
     assert_refused(bring(ann, never, "post"), caplog, "in_response_to")
@@ -625,7 +621,7 @@ class NothingIsFound(BreakableState):
         raise StateUnavailable("told to fail")
 
 
-def test_logout_that_the_state_cannot_do_is_not_claimed(app: Flask, ann: Browser) -> None:
+def test_failed_logout_is_not_reported_as_done(app: Flask, ann: Browser) -> None:
     state = state_of(app)
     state.broken = True
     answer = leave(ann)
@@ -641,7 +637,7 @@ def test_logout_that_the_state_cannot_do_is_not_claimed(app: Flask, ann: Browser
     assert ann.user == ""
 
 
-def test_request_that_cannot_be_remembered_leaves_a_logout_here(app: Flask, ann: Browser) -> None:
+def test_unstorable_request_gives_a_local_logout(app: Flask, ann: Browser) -> None:
     state_of(app).__class__ = NothingIsKept
     assert leave(ann).headers["Location"] == "/saml/acme/signed-out"
     state_of(app).__class__ = BreakableState
@@ -650,7 +646,7 @@ def test_request_that_cannot_be_remembered_leaves_a_logout_here(app: Flask, ann:
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_providers_word_is_not_answered_while_the_state_is_down(app: Flask, ann: Browser, binding: str) -> None:
+def test_no_answer_while_the_state_is_down(app: Flask, ann: Browser, binding: str) -> None:
     state = state_of(app)
     request = request_of(ann)
     state.broken = True
@@ -671,7 +667,7 @@ def test_providers_word_is_not_answered_while_the_state_is_down(app: Flask, ann:
         ann.log_in()
 
 
-def test_browser_learns_of_its_end_later_if_the_state_cannot_be_read(app: Flask, ann: Browser) -> None:
+def test_unreadable_state_ends_the_session_later(app: Flask, ann: Browser) -> None:
     state_of(app).__class__ = NothingIsFound
     request = request_of(ann)
     assert is_success(sent(bring(ann, request, "redirect", cookies=True), "redirect")[0], request)
@@ -680,7 +676,7 @@ def test_browser_learns_of_its_end_later_if_the_state_cannot_be_read(app: Flask,
     assert HERE in next_page(ann)
 
 
-def test_answer_that_cannot_be_kept_or_read_stays_unconfirmed(app: Flask, ann: Browser) -> None:
+def test_unstorable_answer_stays_unconfirmed(app: Flask, ann: Browser) -> None:
     request, relay_state = sent(leave(ann), "redirect")
     state = state_of(app)
     state.__class__ = NothingIsKept
@@ -696,7 +692,7 @@ def test_answer_that_cannot_be_kept_or_read_stays_unconfirmed(app: Flask, ann: B
     assert COMPLETE in ann.get("/saml/acme/signed-out").text
 
 
-def test_message_of_a_provider_that_is_not_known_yet_can_wait(build: Build, key: SigningKey) -> None:
+def test_message_waits_for_the_providers_metadata(build: Build, key: SigningKey) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}/idp.xml"
@@ -708,7 +704,7 @@ def test_message_of_a_provider_that_is_not_known_yet_can_wait(build: Build, key:
         assert browser.user == ""
 
 
-def test_provider_that_cannot_be_known_stops_no_other(build: Build, key: SigningKey) -> None:
+def test_unavailable_provider_blocks_no_other(build: Build, key: SigningKey) -> None:
     site = Site(metadata_of(key, entity_id=idp_of("near")))
     with socket.socket() as nobody, site.serve():
         nobody.bind(("127.0.0.1", 0))
@@ -725,7 +721,7 @@ def test_provider_that_cannot_be_known_stops_no_other(build: Build, key: Signing
         assert site.asked == 1
 
 
-def test_provider_that_has_changed_its_name_is_heard_by_the_new_one(build: Build, key: SigningKey) -> None:
+def test_provider_is_found_by_its_new_entity_id(build: Build, key: SigningKey) -> None:
     clock, browser = Clock(), Browser(build(), key)
     age_metadata_by(clock, browser.client.application)
     trusted = runtime(browser.client.application).saml.service_providers["acme"].providers["okta"]

@@ -1,4 +1,4 @@
-"""Metadata files: read at the start, and again when they change."""
+"""Metadata files are read at the start, and again when they change."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ def der(*keys: SigningKey) -> set[bytes]:
     return {der_of(key.certificate_pem) for key in keys}
 
 
-def test_changed_file_is_read_again_without_a_restart(
-    path: Path, clock: Clock, key: SigningKey, other_key: SigningKey
-) -> None:
+def test_changed_file_is_read_without_restart(path: Path, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
     with service_at(path, clock) as service:
         path.write_text(metadata_of(key, other_key))
         clock.pass_(9)
@@ -47,7 +45,7 @@ def test_changed_file_is_read_again_without_a_restart(
         assert keys_after_looking(okta(service)) == der(other_key)
 
 
-def test_file_that_has_not_changed_is_not_read_again(
+def test_unchanged_file_is_not_read_again(
     path: Path, clock: Clock, key: SigningKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with service_at(path, clock) as service:
@@ -62,7 +60,7 @@ def test_file_that_has_not_changed_is_not_read_again(
 
 
 @pytest.mark.parametrize("broken", ["", "<half", "<x/>"])
-def test_broken_file_keeps_the_old_one_and_warns_once(
+def test_broken_file_keeps_old_metadata_and_warns(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, key: SigningKey, other_key: SigningKey, broken: str
 ) -> None:
     with service_at(path, clock) as service:
@@ -80,7 +78,7 @@ def test_broken_file_keeps_the_old_one_and_warns_once(
         assert okta(service).failure is None
 
 
-def test_file_that_goes_and_comes_back_unchanged_is_good_again(path: Path, clock: Clock, key: SigningKey) -> None:
+def test_restored_file_is_valid_again(path: Path, clock: Clock, key: SigningKey) -> None:
     aside = path.with_suffix(".aside")
     with service_at(path, clock) as service:
         path.rename(aside)
@@ -93,7 +91,7 @@ def test_file_that_goes_and_comes_back_unchanged_is_good_again(path: Path, clock
         assert okta(service).failure is None
 
 
-def test_expired_file_does_not_replace_one_that_is_valid(
+def test_expired_file_does_not_replace_valid_one(
     path: Path, clock: Clock, key: SigningKey, other_key: SigningKey
 ) -> None:
     with service_at(path, clock) as service:
@@ -105,7 +103,7 @@ def test_expired_file_does_not_replace_one_that_is_valid(
         assert keys_after_looking(okta(service)) == der(other_key)
 
 
-def test_pinned_signer_holds_for_a_file_that_changes(
+def test_pinned_signer_applies_to_changed_files(
     path: Path, clock: Clock, key: SigningKey, other_key: SigningKey
 ) -> None:
     path.write_bytes(signed(metadata_of(key), other_key))
@@ -118,9 +116,7 @@ def test_pinned_signer_holds_for_a_file_that_changes(
         assert keys_after_looking(okta(service)) == der(other_key)
 
 
-def test_reading_a_file_by_hand_tells_what_changed(
-    path: Path, clock: Clock, key: SigningKey, other_key: SigningKey
-) -> None:
+def test_refresh_of_a_file_reports_changes(path: Path, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
     with service_at(path, clock) as service:
         path.write_text(metadata_of(other_key))
         change = okta(service).refresh()
@@ -136,7 +132,7 @@ def threads_that_look() -> int:
     return [thread.name for thread in threading.enumerate()].count("metadata of acme/okta")
 
 
-def test_one_look_at_a_time(path: Path, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
+def test_one_refresh_at_a_time(path: Path, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
     with service_at(path, clock) as service:
         path.unlink()
         os.mkfifo(path)
@@ -157,7 +153,7 @@ def test_one_look_at_a_time(path: Path, clock: Clock, key: SigningKey, other_key
 
 
 @pytest.mark.parametrize("fork", sorted(FORKS))
-def test_child_begins_with_what_was_read_at_the_start(path: Path, clock: Clock, key: SigningKey, fork: str) -> None:
+def test_child_starts_with_the_initial_metadata(path: Path, clock: Clock, key: SigningKey, fork: str) -> None:
     with service_at(path, clock) as service:
         path.unlink()  # or the server has dropped the right to read it
         clock.pass_(10)
@@ -165,7 +161,7 @@ def test_child_begins_with_what_was_read_at_the_start(path: Path, clock: Clock, 
 
 
 @pytest.mark.parametrize("fork", sorted(FORKS))
-def test_child_reads_what_the_parent_has_read_since(
+def test_child_reads_newer_metadata_itself(
     path: Path, clock: Clock, key: SigningKey, other_key: SigningKey, fork: str
 ) -> None:
     with service_at(path, clock) as service:
@@ -175,7 +171,7 @@ def test_child_reads_what_the_parent_has_read_since(
         assert holds_in_child(lambda: keys_after_looking(okta(service)) == der(other_key), fork=fork)
 
 
-def test_file_that_cannot_be_used_at_the_start_is_an_error(path: Path, clock: Clock) -> None:
+def test_unusable_file_at_start_is_an_error(path: Path, clock: Clock) -> None:
     with service_at(path, clock):
         pass
     path.write_text("<x/>")

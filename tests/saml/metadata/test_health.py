@@ -1,4 +1,4 @@
-"""What SAML says of its own health."""
+"""The checks of SAML."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def own(key: SigningKey) -> dict[str, Any]:
     return {"signing_key": Secret(key.private_pem), "signing_certificate": key.certificate_pem}
 
 
-def test_all_is_well(path: Path, clock: Clock, key: SigningKey) -> None:
+def test_healthy_configuration_has_no_warnings(path: Path, clock: Clock, key: SigningKey) -> None:
     pair = KeyPair(Secret(key.private_pem), key.certificate_pem)
     with service_at(path, clock, **own(key), encryption_keys=(pair,)) as service:
         assert {check.status for check in service.checks()} == {"ok"}
@@ -79,7 +79,7 @@ def test_all_is_well(path: Path, clock: Clock, key: SigningKey) -> None:
         assert "PRIVATE" not in str(service.checks())
 
 
-def test_no_signing_key_is_warned_of(path: Path, clock: Clock) -> None:
+def test_missing_signing_key_is_a_warning(path: Path, clock: Clock) -> None:
     with service_at(path, clock) as service:
         check = named(service, "signing_key")
         assert check.status == "warning"
@@ -88,7 +88,7 @@ def test_no_signing_key_is_warned_of(path: Path, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("relaxation", ["allow_sha1", "allow_cbc", "allow_rsa15", "allow_unsolicited"])
-def test_each_relaxation_is_warned_of(path: Path, clock: Clock, relaxation: str) -> None:
+def test_each_relaxed_setting_is_a_warning(path: Path, clock: Clock, relaxation: str) -> None:
     with service_at(path, clock) as service:
         assert names(service, "warning") == {"signing_key"}
     relaxed: dict[str, Any] = {relaxation: True}
@@ -98,7 +98,7 @@ def test_each_relaxation_is_warned_of(path: Path, clock: Clock, relaxation: str)
 
 
 @pytest.mark.parametrize(("wants", "warned"), [("true", True), ("1", True), ("false", False)])
-def test_provider_that_wants_signed_requests_is_told_of_where_there_is_no_key(
+def test_required_request_signature_without_key_is_a_warning(
     path: Path, clock: Clock, key: SigningKey, wants: str, warned: bool
 ) -> None:
     path.write_text(metadata_of(key).replace("Descriptor proto", f'Descriptor WantAuthnRequestsSigned="{wants}" proto'))
@@ -108,7 +108,7 @@ def test_provider_that_wants_signed_requests_is_told_of_where_there_is_no_key(
         assert "okta.signed_requests" not in names(service, "warning")
 
 
-def test_plain_http_that_leaves_the_machine_is_warned_of(clock: Clock, other_key: SigningKey) -> None:
+def test_plain_http_to_another_machine_is_a_warning(clock: Clock, other_key: SigningKey) -> None:
     pinned: dict[str, Any] = {"metadata_certificate": other_key.certificate_pem}
     with service_at("http://127.0.0.1:1/metadata", clock, **pinned) as service:
         assert "okta.allow_http" not in names(service, "warning")
@@ -144,7 +144,9 @@ def test_metadata_are_fetched_to_be_checked(clock: Clock, key: SigningKey) -> No
 
 
 @pytest.mark.parametrize(("lives", "status"), [(2 * DAY, "ok"), (0.5 * DAY, "warning"), (0, "failure")])
-def test_validity_that_ends_is_told(tmp_path: Path, clock: Clock, key: SigningKey, lives: float, status: str) -> None:
+def test_expiring_metadata_are_reported(
+    tmp_path: Path, clock: Clock, key: SigningKey, lives: float, status: str
+) -> None:
     path = tmp_path / "idp.xml"
     path.write_text(metadata_of(key, valid_until=clock.now + 3 * DAY))
     with service_at(path, clock) as service:
@@ -153,7 +155,7 @@ def test_validity_that_ends_is_told(tmp_path: Path, clock: Clock, key: SigningKe
         assert named(service, "okta.metadata").status == status
 
 
-def test_certificates_that_end_are_told_with_the_days_left(tmp_path: Path, clock: Clock, key: SigningKey) -> None:
+def test_expiring_certificates_are_reported_with_days(tmp_path: Path, clock: Clock, key: SigningKey) -> None:
     soon, gone = ending(clock.now + 10 * DAY + HOUR), ending(clock.now - DAY)
     path = tmp_path / "idp.xml"
     path.write_text(metadata_of(key, soon, gone))
@@ -166,7 +168,7 @@ def test_certificates_that_end_are_told_with_the_days_left(tmp_path: Path, clock
         assert (mine.status, "next_signing_certificate" in mine.advice) == ("warning", True)
 
 
-def test_certificate_whose_end_cannot_be_read_is_no_alarm(path: Path, clock: Clock, key: SigningKey) -> None:
+def test_unreadable_certificate_expiry_is_not_a_warning(path: Path, clock: Clock, key: SigningKey) -> None:
     ends = x509.load_pem_x509_certificate(key.certificate_pem.encode()).not_valid_after_utc
     der = der_of(key.certificate_pem)
     assert der.count(f"{ends:%y%m%d%H%M%SZ}".encode()) == 1
@@ -177,14 +179,14 @@ def test_certificate_whose_end_cannot_be_read_is_no_alarm(path: Path, clock: Clo
         assert (check.status, "cannot be read" in check.finding) == ("ok", True)
 
 
-def test_public_url_on_plain_http_is_warned_of(path: Path, clock: Clock) -> None:
+def test_plain_http_public_url_is_a_warning(path: Path, clock: Clock) -> None:
     with service_at(path, clock) as service:
         assert "public_url" not in names(service, "warning")
     with service_at(path, clock, public_url="http://portal.acme.example") as service:
         assert "public_url" in names(service, "warning")
 
 
-def test_a_short_key_is_warned_of(path: Path, clock: Clock, key: SigningKey) -> None:
+def test_short_key_is_a_warning(path: Path, clock: Clock, key: SigningKey) -> None:
     with service_at(path, clock, **own(key)) as service:
         assert named(service, "signing_certificate").finding.count("(RSA, 2048 bits)") == 1
         assert names(service, "warning") == set()
@@ -194,7 +196,7 @@ def test_a_short_key_is_warned_of(path: Path, clock: Clock, key: SigningKey) -> 
         assert (check.status, "1024 bits" in check.finding) == ("warning", True)
 
 
-def test_a_key_that_is_no_rsa_key_has_no_size_to_warn_of() -> None:
+def test_only_rsa_keys_have_a_size() -> None:
     made = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "curve")])
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -205,7 +207,7 @@ def test_a_key_that_is_no_rsa_key_has_no_size_to_warn_of() -> None:
     assert rsa_bits(b"no certificate") is None
 
 
-def test_nobody_is_asked_where_nobody_is_to_be(clock: Clock, key: SigningKey) -> None:
+def test_checks_can_avoid_fetching(clock: Clock, key: SigningKey) -> None:
     site = Site(metadata_of(key))
     with site.serve(), service_at(site.address, clock) as service:
         (check,) = [check for check in service.checks(ask=False) if check.name == "saml.acme.okta.metadata"]
@@ -226,7 +228,7 @@ def test_the_providers_clock_is_compared(key: SigningKey, ahead: float, status: 
         assert (check.name, check.status, words in check.finding) == ("saml.acme.okta.clock", status, True)
 
 
-def test_a_provider_of_a_file_or_without_a_date_has_no_clock_to_look_at(path: Path, key: SigningKey) -> None:
+def test_missing_date_gives_no_clock_check(path: Path, key: SigningKey) -> None:
     with service_at(path, Clock()) as service:
         assert list(service.clock_checks()) == []
     with service_at(f"{unused_url()}/metadata", Clock()) as service:
@@ -236,7 +238,7 @@ def test_a_provider_of_a_file_or_without_a_date_has_no_clock_to_look_at(path: Pa
         assert list(service.clock_checks()) == []
 
 
-def test_the_pair_of_libraries_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_versions_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     check = library_check()
     assert check.status == "ok"
     assert re.search(r"lxml [\d.]+ on libxml2 ([\d.]+), xmlsec [\d.]+ on libxml2 \1$", check.finding)

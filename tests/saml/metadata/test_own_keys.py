@@ -1,4 +1,4 @@
-"""Our own keys, python3-saml's settings made of them, and what is read of certificates."""
+"""Our own keys, python3-saml's settings with them, and certificates."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ def built(metadata: Path, provider: dict[str, object] | None = None, **saml: obj
     return build_service_provider(dataclasses.replace(made, saml=table), public_url=PUBLIC_URL, prefix="/saml")
 
 
-def test_every_decryption_key_is_there_in_the_configurations_order(
-    metadata_file: Path, key: SigningKey, other_key: SigningKey
-) -> None:
+def test_decryption_keys_keep_the_configured_order(metadata_file: Path, key: SigningKey, other_key: SigningKey) -> None:
     service = built(metadata_file, encryption_keys=(pair(key), pair(other_key)))
     assert len(service.keys.decryption) == 2
     for made, loaded in zip((key, other_key), service.keys.decryption, strict=True):
@@ -56,7 +54,7 @@ def test_every_decryption_key_is_there_in_the_configurations_order(
     assert service.keys.signing is None
 
 
-def test_signing_pair_is_offered_to_whoever_signs(metadata_file: Path, key: SigningKey) -> None:
+def test_signing_pair_is_loaded(metadata_file: Path, key: SigningKey) -> None:
     service = built(metadata_file, signing_key=Secret(key.private_pem), signing_certificate=key.certificate_pem)
     assert service.keys.signing == pair(key)
     assert service.keys.signing is not None
@@ -74,7 +72,7 @@ def test_signing_pair_is_offered_to_whoever_signs(metadata_file: Path, key: Sign
         ("damaged", r"saml\.encryption_keys\.1\.certificate: must be the certificate of key"),
     ],
 )
-def test_decryption_key_that_cannot_work_is_named_at_the_start(
+def test_unusable_decryption_key_is_named_at_start(
     metadata_file: Path, key: SigningKey, other_key: SigningKey, wrong: str, said: str
 ) -> None:
     curve = ec.generate_private_key(ec.SECP256R1()).private_bytes(
@@ -92,7 +90,9 @@ def test_decryption_key_that_cannot_work_is_named_at_the_start(
     assert "PRIVATE" not in str(refusal.value)
 
 
-def test_next_signing_certificate_must_be_one(metadata_file: Path, key: SigningKey, other_key: SigningKey) -> None:
+def test_next_signing_certificate_must_be_a_certificate(
+    metadata_file: Path, key: SigningKey, other_key: SigningKey
+) -> None:
     signing: dict[str, Any] = {"signing_key": Secret(key.private_pem), "signing_certificate": key.certificate_pem}
     rolling = built(metadata_file, **signing, next_signing_certificate=other_key.certificate_pem)
     assert trust_of(rolling).toolkit.get_sp_cert_new().strip() == other_key.certificate_pem.strip()
@@ -101,7 +101,7 @@ def test_next_signing_certificate_must_be_one(metadata_file: Path, key: SigningK
             built(metadata_file, **signing, next_signing_certificate=wrong)
 
 
-def test_toolkit_knows_both_logout_services_escaped_where_it_pastes(tmp_path: Path, key: SigningKey) -> None:
+def test_toolkit_settings_escape_both_logout_services(tmp_path: Path, key: SigningKey) -> None:
     root = etree.fromstring(provider_metadata(IDP, SSO, (key.certificate,)))
     role = root[0]
     for binding, place in (("HTTP-POST", "p"), ("HTTP-Redirect", "r")):
@@ -119,11 +119,11 @@ def test_toolkit_knows_both_logout_services_escaped_where_it_pastes(tmp_path: Pa
     assert trust_of(service_provider).metadata.single_logout["redirect"].location == "https://idp.example/r?a=1&b=2"
 
 
-def test_toolkit_of_a_provider_without_single_logout_knows_none(metadata_file: Path) -> None:
+def test_toolkit_settings_without_single_logout(metadata_file: Path) -> None:
     assert trust_of(built(metadata_file)).toolkit.get_idp_slo_url() is None
 
 
-def test_authentication_contexts_are_asked_for_and_held_to_where_configured(metadata_file: Path) -> None:
+def test_configured_authentication_contexts_are_required(metadata_file: Path) -> None:
     security = trust_of(built(metadata_file)).toolkit.get_security_data()
     assert (security["requestedAuthnContext"], security["failOnAuthnContextMismatch"]) == (False, False)
     security = trust_of(built(metadata_file, {"authn_context": CLASSES})).toolkit.get_security_data()
@@ -132,14 +132,14 @@ def test_authentication_contexts_are_asked_for_and_held_to_where_configured(meta
         built(metadata_file, {"authn_context": ("urn:a</saml:AuthnContextClassRef>",)})
 
 
-def test_python3_saml_refuses_sha1_unless_the_provider_is_allowed_it(metadata_file: Path) -> None:
+def test_python3_saml_refuses_sha1_unless_allowed(metadata_file: Path) -> None:
     assert trust_of(built(metadata_file)).toolkit.get_security_data()["rejectDeprecatedAlgorithm"]
     allowed = built(metadata_file, {"allow_sha1": True})
     assert not trust_of(allowed).toolkit.get_security_data()["rejectDeprecatedAlgorithm"]
 
 
 @pytest.mark.parametrize("year", [2049, 2051])  # UTCTime and GeneralizedTime
-def test_end_and_name_of_a_certificate_are_read(year: int) -> None:
+def test_certificate_expiry_and_fingerprint_are_read(year: int) -> None:
     made = rsa.generate_private_key(65537, 2048)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a name that is long" * 3)])
     ends = datetime.datetime(year, 2, 3, 4, 5, 6, tzinfo=datetime.timezone.utc)
@@ -156,11 +156,11 @@ def test_end_and_name_of_a_certificate_are_read(year: int) -> None:
 @pytest.mark.parametrize(
     "der", [b"\x30\x00", b"\x02\x01\x00", b"\x30\x02\x30\x00", bytes.fromhex("300e300c0200300030003006020100040161")]
 )
-def test_end_of_what_is_no_certificate_is_not_read(der: bytes) -> None:
+def test_unreadable_certificate_has_no_expiry(der: bytes) -> None:
     assert not_after(der) is None
 
 
-def test_pem_that_holds_no_certificate_is_refused(key: SigningKey) -> None:
+def test_pem_without_certificate_is_refused(key: SigningKey) -> None:
     assert der_of("text before\n" + key.certificate_pem + key.private_pem) == base64.b64decode(key.certificate)
     for text in ("", key.private_pem, "-----BEGIN CERTIFICATE-----\nQ\n-----END CERTIFICATE-----"):
         with pytest.raises(ValueError, match="no certificate in PEM"):

@@ -1,4 +1,4 @@
-"""Our own metadata: what providers must know of us, and nothing else."""
+"""Our own metadata."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def clock() -> Clock:
     return Clock(2e9)  # python3-saml compares validUntil with the machine's own clock
 
 
-def test_without_keys_there_is_an_acs_and_no_single_logout(path: Path, clock: Clock) -> None:
+def test_metadata_without_keys_offer_no_logout(path: Path, clock: Clock) -> None:
     with service_at(path, clock) as service:
         root = written(service)
         (role,) = root
@@ -87,9 +87,7 @@ def test_without_keys_there_is_an_acs_and_no_single_logout(path: Path, clock: Cl
         assert role.findall(f"{{{MD}}}KeyDescriptor") == []
 
 
-def test_with_a_signing_key_single_logout_is_offered_by_both_bindings(
-    path: Path, clock: Clock, key: SigningKey
-) -> None:
+def test_metadata_with_signing_key_offer_logout(path: Path, clock: Clock, key: SigningKey) -> None:
     with service_at(path, clock, **own(key)) as service:
         role = written(service)[0]
         offered = {
@@ -127,7 +125,7 @@ def test_validity_counts_from_the_moment_of_asking(path: Path, clock: Clock) -> 
             assert (root.get("validUntil"), root.get("cacheDuration")) == (as_instant(clock.now + 3600), "PT1800S")
 
 
-def test_signed_only_when_asked_for_and_by_our_key(path: Path, clock: Clock, key: SigningKey) -> None:
+def test_metadata_are_signed_only_when_configured(path: Path, clock: Clock, key: SigningKey) -> None:
     with service_at(path, clock, **own(key)) as service:
         assert written(service).find(f"{{{DS}}}Signature") is None
     with service_at(path, clock, **own(key), sign_metadata=True) as service:
@@ -139,9 +137,7 @@ def test_signed_only_when_asked_for_and_by_our_key(path: Path, clock: Clock, key
         assert covered(form).get("entityID") == service.entity_id
 
 
-def test_every_name_id_format_that_is_asked_for_is_listed(
-    path: Path, clock: Clock, tmp_path: Path, key: SigningKey
-) -> None:
+def test_every_requested_name_id_format_is_listed(path: Path, clock: Clock, tmp_path: Path, key: SigningKey) -> None:
     formats = (EMAIL, "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent", EMAIL)
     providers = {
         f"idp{place}": IdentityProvider(f"idp{place}", path, name_id_format=name) for place, name in enumerate(formats)
@@ -176,7 +172,7 @@ def test_private_keys_are_never_handed_out(
 
 
 @pytest.mark.parametrize("name", ["https://sp.example/?a=1&b=2", 'urn:"<x>&amp;', "urn:it's"])
-def test_well_formed_whatever_the_names(path: Path, clock: Clock, key: SigningKey, name: str) -> None:
+def test_metadata_are_well_formed_with_odd_names(path: Path, clock: Clock, key: SigningKey, name: str) -> None:
     with service_at(path, clock, **own(key)) as service:
         odd: ServiceProvider = dataclasses.replace(
             service,

@@ -1,4 +1,4 @@
-"""Metadata with a pinned signer: nothing is read but what that very key has signed."""
+"""With a pinned signer, only metadata that its key signed are read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def genuine(key: SigningKey, other_key: SigningKey) -> etree._Element:
     return signed_root(metadata_of(key), other_key)
 
 
-def test_metadata_that_the_pinned_key_has_signed_are_read(
+def test_metadata_signed_by_pinned_key_are_read(
     genuine: etree._Element, key: SigningKey, other_key: SigningKey
 ) -> None:
     found = read(etree.tostring(genuine), other_key)
@@ -143,7 +143,7 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
-def test_what_the_pinned_key_has_not_signed_is_refused(
+def test_metadata_not_signed_by_pinned_key_are_refused(
     genuine: etree._Element, other_key: SigningKey, attack: Callable[[etree._Element], etree._Element]
 ) -> None:
     assert EVIL not in str(read(etree.tostring(genuine), other_key))
@@ -151,7 +151,7 @@ def test_what_the_pinned_key_has_not_signed_is_refused(
         read(etree.tostring(attack(genuine)), other_key)
 
 
-def test_another_signer_is_refused_whatever_certificate_comes_along(key: SigningKey, other_key: SigningKey) -> None:
+def test_other_signer_with_its_certificate_is_refused(key: SigningKey, other_key: SigningKey) -> None:
     assert read(signed(metadata_of(key), other_key), other_key).entity_id == IDP
     # The signature carries the certificate of ``key``, which the metadata themselves publish.
     with pytest.raises(MetadataRefused, match="signature does not match metadata_certificate"):
@@ -197,7 +197,7 @@ def test_comments_change_nothing_signed_or_not(genuine: etree._Element, key: Sig
         assert parse_metadata(commented, entity_id="", now=BEGIN) == plain
 
 
-def test_one_of_a_signed_aggregate_is_read_though_it_is_signed_itself(key: SigningKey, other_key: SigningKey) -> None:
+def test_signed_entity_in_signed_aggregate_is_read(key: SigningKey, other_key: SigningKey) -> None:
     inner = metadata_of(other_key, entity_id="https://other.example")
     aggregate = f'<EntitiesDescriptor xmlns="{MD}">{metadata_of(key)}{signed(inner, key).decode()}</EntitiesDescriptor>'
     document = signed(aggregate.replace('ID="_metadata"', 'ID="_inner"').replace("#_metadata", "#_inner"), other_key)
@@ -205,9 +205,7 @@ def test_one_of_a_signed_aggregate_is_read_though_it_is_signed_itself(key: Signi
     assert read(document, other_key, "https://other.example").certificates == (der_of(other_key.certificate_pem),)
 
 
-def test_metadata_file_with_a_pinned_signer_is_held_to_it(
-    tmp_path: Path, key: SigningKey, other_key: SigningKey
-) -> None:
+def test_pinned_signer_applies_to_files(tmp_path: Path, key: SigningKey, other_key: SigningKey) -> None:
     path = tmp_path / "idp.xml"
     path.write_bytes(signed(metadata_of(key), other_key))
     pinned = other_key.certificate_pem

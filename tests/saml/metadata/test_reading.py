@@ -1,4 +1,4 @@
-"""A provider's metadata as it is read: what is taken, and what is refused and why."""
+"""Metadata of a provider: accepted documents, and refusals with their reasons."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_metadata_of_one_provider_is_read(tmp_path: Path, genuine: str, key: Sig
     assert read(written(tmp_path, genuine), IDP, NOW) == found
 
 
-def test_one_provider_of_an_aggregate_is_read_by_its_entity_id(tmp_path: Path, genuine: str, key: SigningKey) -> None:
+def test_entity_id_selects_provider_of_aggregate(tmp_path: Path, genuine: str, key: SigningKey) -> None:
     other = provider_metadata("https://other.example", "https://other.example/sso", (key.certificate,))
     service = f'<EntityDescriptor xmlns="{MD}" entityID="https://sp.example"/>'
     inner = f"<EntitiesDescriptor>{genuine}</EntitiesDescriptor>"
@@ -54,7 +54,7 @@ def test_one_provider_of_an_aggregate_is_read_by_its_entity_id(tmp_path: Path, g
 
 
 @pytest.mark.parametrize("where", ["EntityDescriptor", "EntitiesDescriptor"])
-def test_what_stands_in_extensions_is_no_entity(tmp_path: Path, genuine: str, where: str) -> None:
+def test_entity_in_extensions_is_ignored(tmp_path: Path, genuine: str, where: str) -> None:
     hidden = genuine.replace(IDP, "https://hidden.example").replace(SSO, "https://hidden.example/sso")
     aggregate = f'<EntitiesDescriptor xmlns="{MD}">{genuine}</EntitiesDescriptor>'
     assert read(written(tmp_path, aggregate.replace(genuine, hidden)), "https://hidden.example", NOW).certificates
@@ -67,7 +67,7 @@ def test_what_stands_in_extensions_is_no_entity(tmp_path: Path, genuine: str, wh
         read(path, "https://hidden.example", NOW)
 
 
-def test_text_out_of_the_document_is_fit_for_a_log(tmp_path: Path, genuine: str) -> None:
+def test_text_from_the_document_is_printable(tmp_path: Path, genuine: str) -> None:
     forged = genuine.replace(f'entityID="{IDP}"', f'entityID="x&#10;WARNING forged{"y" * 5000}"')
     with pytest.raises(MetadataRefused) as refusal:
         read(written(tmp_path, forged), IDP, NOW)
@@ -77,7 +77,7 @@ def test_text_out_of_the_document_is_fit_for_a_log(tmp_path: Path, genuine: str)
 
 
 @pytest.mark.parametrize("element", ["EntityDescriptor", "EntitiesDescriptor", "IDPSSODescriptor"])
-def test_metadata_past_valid_until_are_refused_wherever_it_stands(tmp_path: Path, genuine: str, element: str) -> None:
+def test_expired_valid_until_is_refused_anywhere(tmp_path: Path, genuine: str, element: str) -> None:
     def ending(at: float) -> Path:
         root = etree.fromstring(f'<EntitiesDescriptor xmlns="{MD}">{genuine}</EntitiesDescriptor>')
         next(root.iter(f"{{{MD}}}{element}")).set("validUntil", as_instant(at))
@@ -113,7 +113,7 @@ def test_metadata_past_valid_until_are_refused_wherever_it_stands(tmp_path: Path
         (lambda text: text.replace("entityID=", 'validUntil="soon" entityID='), "is not an instant"),
     ],
 )
-def test_metadata_that_cannot_be_used_are_refused_and_say_why(
+def test_unusable_metadata_are_refused_with_reason(
     tmp_path: Path, genuine: str, change: Callable[[str], str], said: str
 ) -> None:
     assert read(written(tmp_path, genuine), "", NOW).entity_id == IDP

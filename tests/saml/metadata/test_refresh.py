@@ -1,4 +1,4 @@
-"""Metadata from an address, by real HTTP: first use, refresh, roll-over, copies in the state, and what goes wrong."""
+"""Metadata from a URL: first use, refresh, key rollover, copies in the state, failures."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class BrokenState(MemoryState):
             raise StateUnavailable("the server is down, on purpose")
 
 
-def test_nobody_is_asked_before_the_first_use_and_then_once(site: Site, clock: Clock, state: MemoryState) -> None:
+def test_metadata_are_fetched_once_at_first_use(site: Site, clock: Clock, state: MemoryState) -> None:
     with service_at(site.address, clock, state) as service:
         assert site.asked == 0
         assert okta(service).held_since() is None
@@ -125,7 +125,7 @@ def test_nobody_is_asked_before_the_first_use_and_then_once(site: Site, clock: C
         assert okta(service).held_since() == clock.now
 
 
-def test_our_own_metadata_need_nothing_of_the_providers(clock: Clock) -> None:
+def test_own_metadata_need_no_provider(clock: Clock) -> None:
     with service_at(unused_url(), clock) as service:
         assert service.entity_id.encode() in service.metadata_xml()
 
@@ -141,7 +141,7 @@ def current(provider: TrustedProvider) -> str:
         return error.finding
 
 
-def test_many_threads_at_the_first_use_ask_once(site: Site, clock: Clock) -> None:
+def test_parallel_first_use_fetches_once(site: Site, clock: Clock) -> None:
     with service_at(site.address, clock) as service, ThreadPoolExecutor(8) as threads:
         site.fail(hang=True)
         outcomes = [threads.submit(outcome, service) for _ in range(8)]
@@ -155,7 +155,7 @@ def test_many_threads_at_the_first_use_ask_once(site: Site, clock: Clock) -> Non
         assert site.asked == 2
 
 
-def test_waiting_for_another_threads_fetch_is_bounded(site: Site, clock: Clock) -> None:
+def test_wait_for_another_threads_fetch_is_bounded(site: Site, clock: Clock) -> None:
     with service_at(site.address, clock) as service, ThreadPoolExecutor(1) as threads:
         first = okta(service)
         impatient = TrustedProvider(
@@ -173,7 +173,7 @@ def no_trust(settings: IdentityProvider, metadata: ProviderMetadata) -> Trust:
     raise AssertionError("there are no metadata")
 
 
-def test_key_roll_over_needs_no_restart_and_a_removed_key_is_gone(
+def test_key_rollover_needs_no_restart(
     site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
 ) -> None:
     with service_at(site.address, clock, state) as service:
@@ -189,9 +189,7 @@ def test_key_roll_over_needs_no_restart_and_a_removed_key_is_gone(
         assert site.asked == 3
 
 
-def test_message_signed_with_a_removed_key_is_refused_without_a_restart(
-    site: Site, clock: Clock, key: SigningKey, other_key: SigningKey
-) -> None:
+def test_message_with_removed_key_is_refused(site: Site, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
     with service_at(site.address, clock) as service:
 
         def found(signer: SigningKey) -> str:
@@ -213,7 +211,7 @@ def test_message_signed_with_a_removed_key_is_refused_without_a_restart(
         assert (found(key), found(other_key)) == ("bad_signature", "accepted")
 
 
-def test_clock_that_is_put_back_does_not_stop_the_asking(
+def test_clock_set_back_does_not_stop_refreshes(
     site: Site, clock: Clock, key: SigningKey, other_key: SigningKey
 ) -> None:
     with service_at(site.address, clock) as service:
@@ -227,9 +225,7 @@ def test_clock_that_is_put_back_does_not_stop_the_asking(
         assert keys_after_looking(okta(service)) == der(other_key)
 
 
-def test_trust_that_was_taken_stays_what_it_was(
-    site: Site, clock: Clock, key: SigningKey, other_key: SigningKey
-) -> None:
+def test_trust_object_does_not_change(site: Site, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
     with service_at(site.address, clock) as service:
         taken = okta(service).current()
         site.document = metadata_of(other_key)
@@ -238,7 +234,7 @@ def test_trust_that_was_taken_stays_what_it_was(
         assert set(taken.metadata.certificates) == der(key)
 
 
-def test_refresh_never_makes_a_request_wait(site: Site, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
+def test_refresh_never_delays_a_request(site: Site, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
     with service_at(site.address, clock) as service:
         okta(service).current()
         site.document = metadata_of(other_key)
@@ -252,7 +248,7 @@ def test_refresh_never_makes_a_request_wait(site: Site, clock: Clock, key: Signi
         assert site.asked == 2
 
 
-def test_failed_refresh_keeps_the_old_one_warns_once_and_backs_off(
+def test_failed_refresh_keeps_old_metadata_and_backs_off(
     site: Site, clock: Clock, caplog: pytest.LogCaptureFixture, key: SigningKey, other_key: SigningKey
 ) -> None:
     with service_at(site.address, clock) as service:
@@ -305,9 +301,7 @@ def test_pauses_grow_from_a_minute_to_an_hour(site: Site, clock: Clock) -> None:
         (b"<x>" * 40 + b"</x>" * 40, "nested deeper"),
     ],
 )
-def test_document_that_cannot_be_used_is_refused_at_first_and_later(
-    site: Site, clock: Clock, key: SigningKey, document: bytes, said: str
-) -> None:
+def test_unusable_document_is_refused(site: Site, clock: Clock, key: SigningKey, document: bytes, said: str) -> None:
     genuine, site.document = site.document, document
     with service_at(site.address, clock) as service:
         with pytest.raises(MetadataUnavailable, match=f"were never fetched: .*{said}"):
@@ -323,7 +317,7 @@ def test_document_that_cannot_be_used_is_refused_at_first_and_later(
         assert said in failure.finding
 
 
-def test_endpoint_that_runs_a_script_is_refused(site: Site, clock: Clock, key: SigningKey) -> None:
+def test_script_endpoint_is_refused(site: Site, clock: Clock, key: SigningKey) -> None:
     with service_at(site.address, clock) as service:
         assert okta(service).current().entity_id == IDP
     site.document = metadata_of(key).replace("https://idp.example/sso", "javascript:alert(1)//")
@@ -335,7 +329,7 @@ def test_endpoint_that_runs_a_script_is_refused(site: Site, clock: Clock, key: S
     ("status", "headers", "said"),
     [(302, {"Location": "/"}, "redirect"), (404, {}, "HTTP 404"), (204, {}, "HTTP 204"), (500, {}, "HTTP 500")],
 )
-def test_answer_that_is_no_document_is_refused(
+def test_other_http_answer_is_refused(
     site: Site, clock: Clock, status: int, headers: dict[str, str], said: str
 ) -> None:
     with service_at(site.address, clock) as service:
@@ -356,7 +350,7 @@ def test_slow_answer_ends_by_the_deadline(site: Site, clock: Clock) -> None:
         source.fetch(clock.now)
 
 
-def test_provider_that_was_never_reached_is_not_asked_by_every_request(clock: Clock, site: Site) -> None:
+def test_unreachable_provider_is_not_asked_each_time(clock: Clock, site: Site) -> None:
     site.fail(503)
     with service_at(site.address, clock) as service:
         for _ in range(5):
@@ -370,7 +364,7 @@ def test_provider_that_was_never_reached_is_not_asked_by_every_request(clock: Cl
         assert (site.asked, error.value.retry_after) == (2, 10)
 
 
-def test_requests_do_not_queue_up_for_a_state_that_is_down_as_well(clock: Clock, site: Site) -> None:
+def test_requests_do_not_queue_for_unavailable_state(clock: Clock, site: Site) -> None:
     site.fail(503)
     state = BrokenState("tests")
     state.down = True
@@ -383,7 +377,7 @@ def test_requests_do_not_queue_up_for_a_state_that_is_down_as_well(clock: Clock,
         assert outcome(service) == IDP
 
 
-def test_restart_with_the_provider_down_goes_by_the_copy_in_sqlite(
+def test_restart_uses_the_stored_copy(
     site: Site, clock: Clock, tmp_path: Path, key: SigningKey, other_key: SigningKey
 ) -> None:
     address = f"sqlite:///{tmp_path / 'state.sqlite3'}"
@@ -410,7 +404,7 @@ def test_restart_with_the_provider_down_goes_by_the_copy_in_sqlite(
             okta(service).current()
 
 
-def test_another_nodes_newer_copy_is_taken_within_a_minute_without_asking(
+def test_newer_copy_of_another_node_is_used(
     site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
 ) -> None:
     with service_at(site.address, clock, state) as here, service_at(site.address, clock, state) as there:
@@ -429,7 +423,7 @@ def test_another_nodes_newer_copy_is_taken_within_a_minute_without_asking(
         assert site.asked == 2
 
 
-def test_node_without_requests_looks_before_it_trusts_a_key_again(
+def test_idle_node_refreshes_before_using_a_key(
     site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
 ) -> None:
     with service_at(site.address, clock, state) as idle, service_at(site.address, clock, state) as busy:
@@ -447,7 +441,7 @@ def test_node_without_requests_looks_before_it_trusts_a_key_again(
         assert site.asked == 3
 
 
-def test_provider_is_asked_before_a_key_of_long_ago_is_trusted(
+def test_old_metadata_are_refreshed_before_use(
     site: Site, clock: Clock, key: SigningKey, other_key: SigningKey
 ) -> None:
     with service_at(site.address, clock) as service:
@@ -464,9 +458,7 @@ def test_provider_is_asked_before_a_key_of_long_ago_is_trusted(
         assert site.asked == 3
 
 
-def test_nobody_waits_a_second_time_for_a_provider_that_does_not_answer(
-    site: Site, clock: Clock, key: SigningKey, other_key: SigningKey
-) -> None:
+def test_requests_wait_once_for_hung_provider(site: Site, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
     with service_at(site.address, clock) as service:
         okta(service).current()
         site.fail(503)
@@ -482,7 +474,7 @@ def test_nobody_waits_a_second_time_for_a_provider_that_does_not_answer(
         assert set(okta(service).current().metadata.certificates) == der(other_key)
 
 
-def test_pause_begins_when_the_attempt_has_failed(site: Site, clock: Clock) -> None:
+def test_pause_starts_after_the_failure(site: Site, clock: Clock) -> None:
     class Slow(Clock):
         """Each look at it takes four seconds."""
 
@@ -501,7 +493,7 @@ def test_pause_begins_when_the_attempt_has_failed(site: Site, clock: Clock) -> N
         assert BEGIN + 8 < began <= slow.now
 
 
-def test_newer_answer_is_newer_on_every_node_whatever_their_clocks_say(
+def test_newer_answer_wins_despite_clock_differences(
     site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
 ) -> None:
     ahead = Clock(clock.now + 200)
@@ -515,7 +507,7 @@ def test_newer_answer_is_newer_on_every_node_whatever_their_clocks_say(
         assert site.asked == 2
 
 
-def test_answer_that_came_late_does_not_replace_a_newer_one(
+def test_late_answer_does_not_replace_newer_one(
     site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
 ) -> None:
     with service_at(site.address, clock, state) as slow, service_at(site.address, clock, state) as fast:
@@ -533,7 +525,7 @@ def test_answer_that_came_late_does_not_replace_a_newer_one(
 
 
 @pytest.mark.parametrize("value", [[], {"certificates": []}, {"single_sign_on": {"redirect": []}}, 7, "text", None])
-def test_copy_that_nobody_can_read_counts_as_none(
+def test_unreadable_copy_counts_as_none(
     site: Site, clock: Clock, state: NotedState, key: SigningKey, value: Json
 ) -> None:
     with service_at(site.address, clock, state) as service:
@@ -547,7 +539,7 @@ def test_copy_that_nobody_can_read_counts_as_none(
         assert site.asked == 2
 
 
-def test_copy_counts_only_under_the_configuration_it_was_made_with(
+def test_copy_belongs_to_its_configuration(
     site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
 ) -> None:
     site.document = signed(metadata_of(key), other_key)
@@ -567,7 +559,7 @@ def test_copy_counts_only_under_the_configuration_it_was_made_with(
         assert site.asked == 5
 
 
-def test_pinned_signer_holds_for_an_address(
+def test_pinned_signer_applies_to_urls(
     site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
 ) -> None:
     pinned: dict[str, Any] = {"metadata_certificate": other_key.certificate_pem}
@@ -584,9 +576,7 @@ def test_pinned_signer_holds_for_an_address(
         assert "metadata_certificate" in outcome(service)
 
 
-def test_metadata_by_plain_http_must_end_lest_old_ones_be_played_back_for_ever(
-    site: Site, clock: Clock, key: SigningKey, other_key: SigningKey
-) -> None:
+def test_plain_http_metadata_need_valid_until(site: Site, clock: Clock, key: SigningKey, other_key: SigningKey) -> None:
     pinned: dict[str, Any] = {"metadata_certificate": other_key.certificate_pem}
     # Another name of this machine that is none of those that count as loopback.
     in_the_open = site.address.replace("127.0.0.1", "0.0.0.0")
@@ -604,7 +594,7 @@ def test_metadata_by_plain_http_must_end_lest_old_ones_be_played_back_for_ever(
                 assert "by plain http need a validUntil" in outcome(service)
 
 
-def test_state_that_is_down_leaves_what_is_in_memory(
+def test_unavailable_state_keeps_metadata_in_memory(
     site: Site, clock: Clock, caplog: pytest.LogCaptureFixture, key: SigningKey, other_key: SigningKey
 ) -> None:
     state = BrokenState("tests")
@@ -624,7 +614,7 @@ def test_state_that_is_down_leaves_what_is_in_memory(
         assert keys_after_looking(okta(service)) == der(other_key)
 
 
-def test_expired_metadata_are_refused_when_read_and_asked_for_anew_when_they_expire(
+def test_expired_metadata_are_refused_and_refreshed(
     site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
 ) -> None:
     site.document = metadata_of(key, valid_until=clock.now + 600)
@@ -642,9 +632,7 @@ def test_expired_metadata_are_refused_when_read_and_asked_for_anew_when_they_exp
         assert keys_after_looking(okta(service)) == der(other_key)
 
 
-def test_metadata_that_are_valid_for_a_short_time_are_renewed_before_they_expire(
-    site: Site, clock: Clock, key: SigningKey
-) -> None:
+def test_short_lived_metadata_are_refreshed_early(site: Site, clock: Clock, key: SigningKey) -> None:
     site.document = metadata_of(key, valid_until=clock.now + 600)
     with service_at(site.address, clock) as service:
         okta(service).current()
@@ -657,7 +645,7 @@ def test_metadata_that_are_valid_for_a_short_time_are_renewed_before_they_expire
         assert okta(service).current().metadata.valid_until == clock.now + 6000 - 359
 
 
-def test_expired_metadata_are_asked_for_as_often_as_missing_ones(site: Site, clock: Clock, key: SigningKey) -> None:
+def test_expired_metadata_are_retried_like_missing_ones(site: Site, clock: Clock, key: SigningKey) -> None:
     site.document = metadata_of(key, valid_until=clock.now + 600)
     with service_at(site.address, clock) as service:
         okta(service).current()
@@ -672,7 +660,7 @@ def test_expired_metadata_are_asked_for_as_often_as_missing_ones(site: Site, clo
         assert pauses == [5, 10, 20, 40, 60, 60]
 
 
-def test_copy_of_a_node_whose_clock_is_ahead_is_not_taken(
+def test_copy_from_the_future_is_ignored(
     site: Site, clock: Clock, state: MemoryState, key: SigningKey, other_key: SigningKey
 ) -> None:
     site.document = metadata_of(other_key)
@@ -704,7 +692,7 @@ def test_copy_of_a_node_whose_clock_is_ahead_is_not_taken(
         {"valid_until": "soon"},
     ],
 )
-def test_copy_that_is_damaged_is_not_taken(
+def test_damaged_copy_is_ignored(
     site: Site, clock: Clock, state: NotedState, key: SigningKey, other_key: SigningKey, damage: dict[str, Json]
 ) -> None:
     with service_at(site.address, clock, state) as service:
@@ -723,7 +711,7 @@ def test_copy_that_is_damaged_is_not_taken(
             assert set(okta(service).current().metadata.certificates) == der(other_key)
 
 
-def test_provider_that_stops_offering_the_binding_is_kept_as_it_was(site: Site, clock: Clock, key: SigningKey) -> None:
+def test_removed_binding_keeps_the_old_metadata(site: Site, clock: Clock, key: SigningKey) -> None:
     genuine = metadata_of(key)
     with service_at(site.address, clock) as service:
         okta(service).current()
@@ -745,7 +733,7 @@ forked = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:De
 
 @forked
 @pytest.mark.parametrize("fork", sorted(FORKS))
-def test_child_asks_for_itself_while_the_parent_refreshes(
+def test_child_refreshes_independently_of_the_parent(
     site: Site, clock: Clock, key: SigningKey, other_key: SigningKey, fork: str
 ) -> None:
     with service_at(site.address, clock) as service:
@@ -764,7 +752,7 @@ def test_child_asks_for_itself_while_the_parent_refreshes(
 
 @forked
 @pytest.mark.parametrize("fork", sorted(FORKS))
-def test_child_does_not_wait_for_the_parents_first_fetch(site: Site, clock: Clock, key: SigningKey, fork: str) -> None:
+def test_child_does_not_wait_for_parents_fetch(site: Site, clock: Clock, key: SigningKey, fork: str) -> None:
     with service_at(site.address, clock) as service, ThreadPoolExecutor(1) as threads:
         site.fail(hang=True, times=1)
         first = threads.submit(outcome, service)
@@ -775,9 +763,7 @@ def test_child_does_not_wait_for_the_parents_first_fetch(site: Site, clock: Cloc
 
 
 @pytest.mark.parametrize("fork", sorted(FORKS))
-def test_child_goes_by_the_copy_in_the_state(
-    site: Site, clock: Clock, tmp_path: Path, key: SigningKey, fork: str
-) -> None:
+def test_child_uses_the_copy_in_the_state(site: Site, clock: Clock, tmp_path: Path, key: SigningKey, fork: str) -> None:
     state = SqlState(f"sqlite:///{tmp_path / 'state.sqlite3'}", "tests", 5.0)
     with service_at(site.address, clock, state) as service:
         okta(service).current()
@@ -787,7 +773,7 @@ def test_child_goes_by_the_copy_in_the_state(
     state.close()
 
 
-def test_where_no_thread_can_begin_what_is_held_goes_on(
+def test_metadata_stay_when_no_thread_can_start(
     site: Site, clock: Clock, key: SigningKey, other_key: SigningKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_thread(_: threading.Thread) -> None:

@@ -1,4 +1,4 @@
-"""What is read, checked and written before and around the first login: metadata, settings, AuthnRequests."""
+"""Settings, addresses and stored requests of a service provider."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def written(tmp_path: Path, text: str | bytes) -> Path:
     return path
 
 
-def test_binding_that_the_provider_does_not_offer_is_an_error(tmp_path: Path, genuine: str) -> None:
+def test_missing_binding_is_an_error(tmp_path: Path, genuine: str) -> None:
     both = build_service_provider(center(written(tmp_path, genuine)), public_url=PUBLIC_URL, prefix="/saml")
     assert set(trust_of(both).metadata.single_sign_on) == {"redirect", "post"}
     only_post = center(written(tmp_path, genuine.replace("bindings:HTTP-Redirect", "bindings:SOAP")))
@@ -67,7 +67,7 @@ def test_addresses_come_from_the_configuration(metadata_file: Path, service: Ser
     assert (built.acs_url, built.entity_id) == ("https://own.example/app/sso/acme/acs", "urn:acme")
 
 
-def test_our_metadata_say_what_we_want(service: ServiceProvider) -> None:
+def test_our_metadata_state_our_requirements(service: ServiceProvider) -> None:
     root = etree.fromstring(service.metadata_xml())
     role = root[0]
     assert root.get("entityID") == service.entity_id
@@ -97,7 +97,7 @@ def signing(metadata_file: Path, key: SigningKey, **changes: object) -> ContactC
         ({"entity_id": "a&b"}, "characters that cannot stand"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_at_the_start(
+def test_unusable_settings_are_refused_at_start(
     metadata_file: Path, other_key: SigningKey, changes: dict[str, object], said: str
 ) -> None:
     good = build_service_provider(signing(metadata_file, other_key), public_url=PUBLIC_URL, prefix="/saml")
@@ -113,7 +113,7 @@ def test_certificate_of_another_key_is_refused(metadata_file: Path, key: Signing
         build_service_provider(mixed, public_url=PUBLIC_URL, prefix="/saml")
 
 
-def test_saml_without_a_public_url_a_table_or_usable_addresses_is_refused(metadata_file: Path, tmp_path: Path) -> None:
+def test_incomplete_saml_settings_are_refused(metadata_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="needs public_url"):
         build_service_provider(center(metadata_file), public_url="", prefix="/saml")
     with pytest.raises(ConfigurationError, match="no such table"):
@@ -130,7 +130,7 @@ def sent(location: str) -> tuple[etree._Element, dict[str, list[str]]]:
     return etree.fromstring(inflated), fields
 
 
-def test_login_begins_with_a_request_that_is_kept_until_it_is_answered(service: ServiceProvider) -> None:
+def test_request_is_stored_until_answered(service: ServiceProvider) -> None:
     state = MemoryState("tests")
     begun = begin_login(service, trust_of(service), state, return_to="/desk?x=1")
     request, fields = sent(begun.location)
@@ -154,7 +154,7 @@ def test_login_begins_with_a_request_that_is_kept_until_it_is_answered(service: 
     assert find_login(state, "") is None
 
 
-def test_nothing_that_must_stay_secret_is_kept_as_it_is(service: ServiceProvider) -> None:
+def test_secrets_are_stored_as_hashes(service: ServiceProvider) -> None:
     state = MemoryState("tests")
     begun = begin_login(service, trust_of(service), state, return_to="/")
     request, fields = sent(begun.location)
@@ -169,9 +169,7 @@ def test_nothing_that_must_stay_secret_is_kept_as_it_is(service: ServiceProvider
     assert take_proven(state, code) is None
 
 
-def test_request_is_signed_where_there_is_a_key_and_asks_for_a_new_proof_where_told(
-    metadata_file: Path, other_key: SigningKey
-) -> None:
+def test_request_is_signed_and_forces_authentication(metadata_file: Path, other_key: SigningKey) -> None:
     service = build_service_provider(signing(metadata_file, other_key), public_url=PUBLIC_URL, prefix="/saml")
     begun = begin_login(service, trust_of(service), MemoryState("tests"), return_to="/", force_authn=True)
     request, fields = sent(begun.location)
@@ -191,7 +189,7 @@ def test_request_is_signed_where_there_is_a_key_and_asks_for_a_new_proof_where_t
     assert etree.fromstring(service.metadata_xml())[0].get("AuthnRequestsSigned") == "true"
 
 
-def test_libraries_that_do_not_go_together_say_what_to_install(tmp_path: Path) -> None:
+def test_incompatible_libraries_name_the_cure(tmp_path: Path) -> None:
     (tmp_path / "xmlsec.py").write_text('raise RuntimeError("lxml & xmlsec libxml2 library version mismatch")')
     program = (
         "import flask_genesys_auth.errors as e\n"

@@ -1,4 +1,4 @@
-"""Mutants of encrypted messages: of what stands around the cipher, and of what an attacker encrypts for us anew."""
+"""Mutants of encrypted messages never change the signed user."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def mallory(message: Message) -> Message:
 
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("what", ["assertion", "name_id"])
-def test_mutant_of_a_sealed_message_is_let_in_only_as_whom_the_provider_signed_for(
+def test_mutant_of_encrypted_message_never_changes_the_user(
     service: ServiceProvider, key: SigningKey, other_key: SigningKey, ours: SigningKey, what: str, both: bool
 ) -> None:
     encryption = Encryption(ours)
@@ -97,7 +97,7 @@ def test_mutant_of_a_sealed_message_is_let_in_only_as_whom_the_provider_signed_f
     assert 1 <= harmless < MUTANTS / 2
 
 
-def test_mutant_that_the_attacker_encrypts_is_let_in_only_as_whom_the_provider_signed_for(
+def test_attackers_ciphertext_never_changes_the_user(
     service: ServiceProvider, key: SigningKey, other_key: SigningKey, ours: SigningKey
 ) -> None:
     message = genuine(service).but(response_id="_response", assertion_id="_assertion")

@@ -1,4 +1,4 @@
-"""Mutants of logout messages, in a form, behind a query and of the query: only the sessions that were named end."""
+"""Mutants of logout messages end only the named sessions."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def is_genuine(asked: LogoutRequest) -> bool:
     return (asked.name_id.value, asked.name_id.format, asked.session_indexes) == (ANN, EMAIL, ("session-1",))
 
 
-def test_mutant_of_a_form_ends_nothing_but_what_the_provider_has_named(desk: Desk) -> None:
+def test_mutant_of_form_ends_only_named_sessions(desk: Desk) -> None:
     accepted: list[LogoutRequest] = []
     refused: list[Fault] = []
     assert is_genuine(desk.by_form(of_form(desk.genuine, desk.key)))
@@ -123,7 +123,7 @@ def test_mutant_of_a_form_ends_nothing_but_what_the_provider_has_named(desk: Des
     assert set(refused) >= {Fault.BAD_SIGNATURE, Fault.MALFORMED, Fault.STRUCTURE}
 
 
-def test_mutant_behind_a_query_is_refused_if_the_provider_has_not_signed_it(desk: Desk) -> None:
+def test_unsigned_mutant_in_query_is_refused(desk: Desk) -> None:
     genuine = desk.genuine.query(desk.key)
     signature = base64.b64encode(b"x" * 256).decode()
     refused: list[Fault] = []
@@ -135,7 +135,7 @@ def test_mutant_behind_a_query_is_refused_if_the_provider_has_not_signed_it(desk
     assert is_genuine(desk.by_query(genuine))
 
 
-def test_whatever_the_provider_has_signed_behind_a_query_is_taken_or_refused(desk: Desk) -> None:
+def test_signed_mutant_in_query_is_accepted_or_refused(desk: Desk) -> None:
     accepted: list[LogoutRequest] = []
     refused: list[Fault] = []
     for xml in desk.mutants("signed query", signed=False):
@@ -153,7 +153,7 @@ def test_whatever_the_provider_has_signed_behind_a_query_is_taken_or_refused(des
     assert set(refused) >= OFTEN
 
 
-def test_mutant_of_the_query_itself_is_the_genuine_request_or_none(desk: Desk) -> None:
+def test_mutant_of_query_is_genuine_or_refused(desk: Desk) -> None:
     chance = random.Random("query itself")
     genuine = desk.genuine.query(desk.key).encode()
     accepted: list[LogoutRequest] = []
@@ -165,7 +165,7 @@ def test_mutant_of_the_query_itself_is_the_genuine_request_or_none(desk: Desk) -
     assert len(refused) > MUTANTS / 2
 
 
-def test_relative_namespace_that_the_provider_has_signed_behind_a_query_changes_nobody(desk: Desk) -> None:
+def test_signed_relative_namespace_changes_no_user(desk: Desk) -> None:
     def extend(root: etree._Element) -> None:
         extensions = etree.Element(f"{{{SAMLP}}}Extensions")
         etree.SubElement(extensions, "{relative}NameID").text = EVIL

@@ -1,4 +1,4 @@
-"""Encrypted assertions and identifiers: what is decrypted, for whom, and that nobody learns how it went."""
+"""Encrypted assertions and identifiers; failures of decryption are indistinguishable."""
 
 from __future__ import annotations
 
@@ -99,14 +99,14 @@ def accepts(app: Flask, key: SigningKey, encryption: Encryption, what: str = ASS
         {"beside": True, "named": False},
     ],
 )
-def test_what_is_encrypted_for_us_is_read(
+def test_encrypted_parts_are_read(
     desk: Flask, key: SigningKey, ours: SigningKey, what: str, sign_response: bool, changes: dict[str, Any]
 ) -> None:
     assert accepts(desk, key, Encryption(ours, **changes), what, sign_response=sign_response)
 
 
 @pytest.mark.parametrize("what", [ASSERTION, NAME_ID])
-def test_values_may_say_of_what_type_they_are(desk: Flask, key: SigningKey, ours: SigningKey, what: str) -> None:
+def test_typed_values_are_read(desk: Flask, key: SigningKey, ours: SigningKey, what: str) -> None:
     # As SimpleSAMLphp and Keycloak write them. Canonicalization drops a prefix that nothing but a value has.
     encryption = Encryption(ours)
 
@@ -130,7 +130,7 @@ def test_assertion_and_identifier_are_both_encrypted(desk: Flask, key: SigningKe
 @pytest.mark.parametrize(
     "changes", [*({"algorithm": name} for name in CONTENT if name.endswith("-cbc")), {"transport": RSA_15}]
 )
-def test_weak_encryption_is_for_providers_that_are_allowed_it(
+def test_weak_encryption_needs_a_setting(
     desk: Flask,
     relaxed: Flask,
     key: SigningKey,
@@ -144,7 +144,7 @@ def test_weak_encryption_is_for_providers_that_are_allowed_it(
     assert_refused(post(desk, key, **hooks(encryption, what)), caplog, "algorithm")
 
 
-def test_either_key_decrypts_while_ours_rolls_over_and_the_old_one_no_more_after(
+def test_both_keys_decrypt_during_rollover_only(
     make_app: MakeApp, key: SigningKey, ours: SigningKey, next_ours: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     both, after = (make_app(encryption_keys=pairs(*keys)) for keys in ((next_ours, ours), (next_ours,)))
@@ -156,7 +156,7 @@ def test_either_key_decrypts_while_ours_rolls_over_and_the_old_one_no_more_after
 
 
 @pytest.mark.parametrize("what", [ASSERTION, NAME_ID])
-def test_without_a_key_of_ours_nothing_is_decrypted(
+def test_nothing_is_decrypted_without_a_key(
     app: Flask, desk: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     assert accepts(desk, key, Encryption(ours), what)
@@ -164,7 +164,7 @@ def test_without_a_key_of_ours_nothing_is_decrypted(
     assert "encryption_keys" in caplog.text
 
 
-def test_the_key_of_the_named_recipient_is_taken(
+def test_session_key_of_our_recipient_is_used(
     desk: Flask, key: SigningKey, ours: SigningKey, other_key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     us = Browser(desk, key).unsolicited().audience
@@ -224,7 +224,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("named", BROKEN)
-def test_everything_that_fails_looks_the_same_and_goes_the_same_way(
+def test_failures_of_decryption_are_indistinguishable(
     relaxed: Flask,
     key: SigningKey,
     ours: SigningKey,
@@ -278,7 +278,7 @@ def test_everything_that_fails_looks_the_same_and_goes_the_same_way(
     assert capfd.readouterr().err == ""
 
 
-def test_what_nobody_has_signed_has_nothing_decrypted(
+def test_unsigned_message_is_not_decrypted(
     desk: Flask,
     key: SigningKey,
     other_key: SigningKey,
@@ -373,7 +373,7 @@ VALUE = f"{{{XENC}}}CipherData/{{{XENC}}}CipherValue"
         (add(".", f"{{{SAML}}}EncryptedID"), "encrypted"),
     ],
 )
-def test_other_forms_of_encryption_are_refused_before_anything_is_decrypted(
+def test_other_encryption_forms_are_refused_before_decryption(
     desk: Flask,
     key: SigningKey,
     ours: SigningKey,
@@ -386,7 +386,7 @@ def test_other_forms_of_encryption_are_refused_before_anything_is_decrypted(
     assert_refused(post(desk, key, between_signing=encryption.assertion, after_signing=change), caplog, reason)
 
 
-def test_an_id_means_one_element_also_across_what_is_decrypted(
+def test_id_is_unique_across_decrypted_parts(
     desk: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     encryption = Encryption(ours)
@@ -395,7 +395,7 @@ def test_an_id_means_one_element_also_across_what_is_decrypted(
     assert_refused(post(desk, key, **same), caplog, "duplicate_id")
 
 
-def test_an_encrypted_assertion_within_an_encrypted_assertion_is_refused(
+def test_nested_encrypted_assertion_is_refused(
     desk: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     inner = Encryption(ours)
@@ -407,7 +407,7 @@ def test_an_encrypted_assertion_within_an_encrypted_assertion_is_refused(
     assert_refused(post(desk, key, **hooks(inner.but(change_plain=wrapped), ASSERTION)), caplog, "structure")
 
 
-def test_an_identifier_that_decrypts_to_something_else_is_refused(
+def test_identifier_decrypting_to_something_else_is_refused(
     desk: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     encryption = Encryption(ours)
@@ -417,7 +417,7 @@ def test_an_identifier_that_decrypts_to_something_else_is_refused(
         assert_refused(post(desk, key, **hooks(other, NAME_ID)), caplog, "decryption")
 
 
-def test_the_defaults_of_the_signer_are_modern(ours: SigningKey) -> None:
+def test_encryption_defaults_are_modern(ours: SigningKey) -> None:
     assert (Encryption(ours).algorithm, Encryption(ours).transport) == (GCM, OAEP)
     with pytest.raises(LookupError, match="EncryptedID"):
         Encryption(ours).name_id(etree.Element("empty"))
@@ -440,7 +440,7 @@ def test_the_defaults_of_the_signer_are_modern(ours: SigningKey) -> None:
         (lambda plain: plain.replace(b"</saml:Subject>", b"</saml:Subject><!-- secret-of-ann -->"), "decryption"),
     ],
 )
-def test_nothing_of_what_was_decrypted_and_is_not_proven_is_logged(
+def test_unverified_decrypted_text_is_not_logged(
     desk: Flask,
     key: SigningKey,
     ours: SigningKey,
@@ -453,7 +453,7 @@ def test_nothing_of_what_was_decrypted_and_is_not_proven_is_logged(
     assert "secret" not in caplog.text
 
 
-def test_an_id_of_the_message_around_an_encrypted_assertion_is_not_there_twice(
+def test_id_around_encrypted_assertion_is_unique(
     desk: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     def extended(identifier: str) -> Hook:

@@ -1,4 +1,4 @@
-"""Responses in the documented shapes of the known identity providers are read right, and a changed one is refused."""
+"""Responses of known identity providers are read; changed ones are refused."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import SigningKey
 
 from ..addresses import IDP, PUBLIC_URL
-from ..conftest import NOW, REQUEST_ID, Door, center
+from ..conftest import NOW, REQUEST_ID, Consumer, center
 from ..shapes import SHAPES, Facts, Shape, entra, google, google_signed_response, okta, signed, simplesaml
 
 Write = Callable[[str], str]
 
 
-def door_for(shape: Shape, metadata_file: Path, key: SigningKey) -> Door:
+def consumer_for(shape: Shape, metadata_file: Path, key: SigningKey) -> Consumer:
     settings = center(metadata_file, match=shape.match, attributes=dict(shape.attributes))
     service = build_service_provider(settings, public_url=PUBLIC_URL, prefix="/saml", clock=lambda: NOW)
-    return Door(service, key, MemoryState("tests"))
+    return Consumer(service, key, MemoryState("tests"))
 
 
 def facts(service: ServiceProvider, key: SigningKey) -> Facts:
     return Facts(IDP, service.acs_url, service.entity_id, REQUEST_ID, NOW, key)
 
 
-def written(door: Door, shape: Shape, change: Write = str) -> bytes:
+def written(consumer: Consumer, shape: Shape, change: Write = str) -> bytes:
     """The genuine message; ``change`` is done to the text before it is signed."""
-    plain = shape.write(facts(door.service, door.key))
+    plain = shape.write(facts(consumer.service, consumer.key))
     changed = change(plain)
     assert change is str or changed != plain
-    return signed(changed, door.key)
+    return signed(changed, consumer.key)
 
 
 def posted(message: bytes) -> str:
@@ -51,27 +51,23 @@ def by_name(shape: Shape) -> str:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=by_name)
-def test_response_of_a_known_provider_is_accepted_and_read_right(
-    shape: Shape, metadata_file: Path, key: SigningKey
-) -> None:
-    door = door_for(shape, metadata_file, key)
-    login = door.enter(posted(written(door, shape)))
+def test_known_providers_response_is_read(shape: Shape, metadata_file: Path, key: SigningKey) -> None:
+    consumer = consumer_for(shape, metadata_file, key)
+    login = consumer.accept(posted(written(consumer, shape)))
     assert login.subject == shape.subject
     assert login.attributes == shape.expected
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=by_name)
-def test_response_is_refused_when_one_byte_of_what_is_signed_changes(
-    shape: Shape, metadata_file: Path, key: SigningKey
-) -> None:
-    door = door_for(shape, metadata_file, key)
-    message = written(door, shape)
-    assert door.enter(posted(message)).subject == shape.subject
+def test_changed_signed_byte_is_refused(shape: Shape, metadata_file: Path, key: SigningKey) -> None:
+    consumer = consumer_for(shape, metadata_file, key)
+    message = written(consumer, shape)
+    assert consumer.accept(posted(message)).subject == shape.subject
     for position in letters_signed(message, random.Random(shape.name), 40):
         changed = bytearray(message)
         changed[position] = ord("y") if changed[position] == ord("x") else ord("x")
         with pytest.raises(SamlError):
-            door_for(shape, metadata_file, key).enter(posted(bytes(changed)))
+            consumer_for(shape, metadata_file, key).accept(posted(bytes(changed)))
 
 
 def letters_signed(message: bytes, chance: random.Random, count: int) -> list[int]:
@@ -99,45 +95,43 @@ def test_line_ends_of_other_systems_change_nothing(
     shape: Shape, break_: bytes, metadata_file: Path, key: SigningKey
 ) -> None:
     """A parser hands on one line feed for each of them (XML 1.0, 2.11)."""
-    door = door_for(shape, metadata_file, key)
-    message = written(door, shape, lambda text: text.replace("><", ">\n<"))
+    consumer = consumer_for(shape, metadata_file, key)
+    message = written(consumer, shape, lambda text: text.replace("><", ">\n<"))
     assert b"\n" in message
-    login = door.enter(posted(message.replace(b"\n", break_)))
+    login = consumer.accept(posted(message.replace(b"\n", break_)))
     assert (login.subject, login.attributes) == (shape.subject, shape.expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=by_name)
-def test_signature_in_lines_ended_by_character_references_is_accepted(
-    shape: Shape, metadata_file: Path, key: SigningKey
-) -> None:
+def test_signature_with_character_references_is_accepted(shape: Shape, metadata_file: Path, key: SigningKey) -> None:
     """What XML signing in Java writes on Windows."""
 
     def with_references(value: re.Match[bytes]) -> bytes:
         text = value.group(2)
         return value.group(1) + b"&#13;\n".join(text[at : at + 76] for at in range(0, len(text), 76)) + value.group(3)
 
-    door = door_for(shape, metadata_file, key)
-    message = written(door, shape)
+    consumer = consumer_for(shape, metadata_file, key)
+    message = written(consumer, shape)
     pattern = re.compile(rb"(<(?:\w+:)?SignatureValue>)([^<]*)(</)")
     last = list(pattern.finditer(message))[-1 if message.count(b"SignatureValue>") == 2 else 0]
     lined = message[: last.start()] + with_references(last) + message[last.end() :]
     assert b"&#13;" in lined
-    assert door.enter(posted(lined)).subject == shape.subject
+    assert consumer.accept(posted(lined)).subject == shape.subject
 
 
 @pytest.mark.parametrize("algorithm", ["rsa-sha384", "rsa-sha512"])
 def test_other_strong_algorithms_are_accepted(algorithm: str, metadata_file: Path, key: SigningKey) -> None:
     shape = Shape(okta)
-    door = door_for(shape, metadata_file, key)
-    message = written(door, shape, lambda text: text.replace("rsa-sha256", algorithm))
-    assert door.enter(posted(message)).subject == shape.subject
+    consumer = consumer_for(shape, metadata_file, key)
+    message = written(consumer, shape, lambda text: text.replace("rsa-sha256", algorithm))
+    assert consumer.accept(posted(message)).subject == shape.subject
 
 
 def test_session_without_an_end_has_none(metadata_file: Path, key: SigningKey) -> None:
-    door = door_for(Shape(google), metadata_file, key)
-    assert door.enter(posted(written(door, Shape(google)))).not_on_or_after is None
-    door = door_for(Shape(simplesaml), metadata_file, key)
-    assert door.enter(posted(written(door, Shape(simplesaml)))).not_on_or_after == NOW + 28800 + 60, "the skew"
+    consumer = consumer_for(Shape(google), metadata_file, key)
+    assert consumer.accept(posted(written(consumer, Shape(google)))).not_on_or_after is None
+    consumer = consumer_for(Shape(simplesaml), metadata_file, key)
+    assert consumer.accept(posted(written(consumer, Shape(simplesaml)))).not_on_or_after == NOW + 28800 + 60, "the skew"
 
 
 def test_advice_may_hold_anything_but_assertions(metadata_file: Path, key: SigningKey) -> None:
@@ -148,41 +142,39 @@ def test_advice_may_hold_anything_but_assertions(metadata_file: Path, key: Signi
         return lambda text: text.replace("</saml2:Conditions>", f"</saml2:Conditions>{advice}")
 
     for harmless in ("", "<saml2:AssertionURIRef>https://idp.example/1</saml2:AssertionURIRef>", '<k xmlns="urn:k"/>'):
-        door = door_for(shape, metadata_file, key)
-        assert door.enter(posted(written(door, shape, advise(harmless)))).subject == shape.subject
-    inner = f'<saml2:Assertion ID="in" Version="2.0" IssueInstant="{facts(door.service, key).at(0)}"/>'
+        consumer = consumer_for(shape, metadata_file, key)
+        assert consumer.accept(posted(written(consumer, shape, advise(harmless)))).subject == shape.subject
+    inner = f'<saml2:Assertion ID="in" Version="2.0" IssueInstant="{facts(consumer.service, key).at(0)}"/>'
     with pytest.raises(SamlError) as refusal:
-        door.enter(posted(written(door, shape, advise(inner))))
+        consumer.accept(posted(written(consumer, shape, advise(inner))))
     assert refusal.value.reason is Fault.STRUCTURE
 
 
-def test_value_with_elements_is_refused_but_for_a_targeted_id(metadata_file: Path, key: SigningKey) -> None:
+def test_value_with_elements_is_refused(metadata_file: Path, key: SigningKey) -> None:
     shape = next(shape for shape in SHAPES if shape.write is simplesaml)
-    door = door_for(shape, metadata_file, key)
-    assert "2c5fb7c8" not in str(door.enter(posted(written(door, shape))).attributes)
+    consumer = consumer_for(shape, metadata_file, key)
+    assert "2c5fb7c8" not in str(consumer.accept(posted(written(consumer, shape))).attributes)
     shape = next(shape for shape in SHAPES if shape.write is entra)
-    message = written(door, shape, lambda text: text.replace(">Ann Onymous<", '>Ann<b xmlns="urn:b"/> Onymous<'))
+    message = written(consumer, shape, lambda text: text.replace(">Ann Onymous<", '>Ann<b xmlns="urn:b"/> Onymous<'))
     with pytest.raises(SamlError) as refusal:
-        door_for(shape, metadata_file, key).enter(posted(message))
+        consumer_for(shape, metadata_file, key).accept(posted(message))
     assert refusal.value.reason is Fault.STRUCTURE
 
 
-def test_response_signed_in_the_assertions_place_is_refused_and_the_operator_told_what_to_switch_on(
-    metadata_file: Path, key: SigningKey
-) -> None:
+def test_signed_response_with_unsigned_assertion_is_refused(metadata_file: Path, key: SigningKey) -> None:
     shape = Shape(google_signed_response)
-    door = door_for(shape, metadata_file, key)
+    consumer = consumer_for(shape, metadata_file, key)
     with pytest.raises(SamlError) as refusal:
-        door.enter(posted(written(door, shape)))
+        consumer.accept(posted(written(consumer, shape)))
     assert refusal.value.reason is Fault.NOT_SIGNED
     assert "let the provider sign assertions" in refusal.value.detail
-    assert door.enter(posted(written(door, replace(shape, write=google)))).subject == shape.subject
+    assert consumer.accept(posted(written(consumer, replace(shape, write=google)))).subject == shape.subject
 
 
-def test_every_shape_is_another(metadata_file: Path, key: SigningKey) -> None:
+def test_provider_responses_differ(metadata_file: Path, key: SigningKey) -> None:
     """The table covers what it says: both signed and one signed, every prefix of signatures, values of all kinds."""
-    door = door_for(SHAPES[0], metadata_file, key)
-    texts = [written(door, shape).decode() for shape in SHAPES]
+    consumer = consumer_for(SHAPES[0], metadata_file, key)
+    texts = [written(consumer, shape).decode() for shape in SHAPES]
     assert {text.count("SignatureValue>") for text in texts} == {2, 4}
     for sign in (
         f'<Signature xmlns="{DS}"',
@@ -197,22 +189,22 @@ def test_every_shape_is_another(metadata_file: Path, key: SigningKey) -> None:
 def test_list_of_prefixes_is_bounded(metadata_file: Path, key: SigningKey) -> None:
     """Each is looked up at every element before any key is asked: ten thousand were two minutes of work."""
     shape = Shape(okta)
-    door = door_for(shape, metadata_file, key)
+    consumer = consumer_for(shape, metadata_file, key)
 
     def listing(count: int) -> Write:
         prefixes = " ".join(["xs", *(f"p{number}" for number in range(count - 1))])
         return lambda text: text.replace('PrefixList="xs"', f'PrefixList="{prefixes}"')
 
-    assert door.enter(posted(written(door, shape, listing(16)))).subject == shape.subject
+    assert consumer.accept(posted(written(consumer, shape, listing(16)))).subject == shape.subject
     with pytest.raises(SamlError) as refusal:
-        door.enter(posted(written(door, shape, listing(17))))
+        consumer.accept(posted(written(consumer, shape, listing(17))))
     assert refusal.value.reason is Fault.SIGNATURE_FORM
 
 
-def test_namespaces_that_hold_at_one_element_are_bounded(metadata_file: Path, key: SigningKey) -> None:
+def test_namespaces_in_scope_are_bounded(metadata_file: Path, key: SigningKey) -> None:
     """What was declared beside does not count: many elements may each declare their own."""
     shape = Shape(okta)
-    door = door_for(shape, metadata_file, key)
+    consumer = consumer_for(shape, metadata_file, key)
 
     def declaring(outer: int, inner: int, count: int) -> Write:
         inside = f"<q xmlns='urn:q' {declared(outer)}><r {declared(inner)}/></q>" * count
@@ -222,8 +214,8 @@ def test_namespaces_that_hold_at_one_element_are_bounded(metadata_file: Path, ke
     def declared(count: int) -> str:
         return " ".join(f'xmlns:n{number}="urn:{number}"' for number in range(count))
 
-    assert door.enter(posted(written(door, shape, declaring(9, 9, 100)))).subject == shape.subject
+    assert consumer.accept(posted(written(consumer, shape, declaring(9, 9, 100)))).subject == shape.subject
     for outer, inner in ((30, 0), (0, 30), (15, 15)):
         with pytest.raises(SamlError) as refusal:
-            door.enter(posted(written(door, shape, declaring(outer, inner, 1))))
+            consumer.accept(posted(written(consumer, shape, declaring(outer, inner, 1))))
         assert refusal.value.reason is Fault.FORBIDDEN_XML

@@ -1,4 +1,4 @@
-"""Copies that hope to be read in the place of what is signed: signature wrapping (XSW 1 to 8) and its kin."""
+"""Signature wrapping (XSW 1 to 8) and similar copies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flask_genesys_auth.saml.documents import SAMLP
 from flask_genesys_auth.saml.errors import Fault
 from flask_genesys_auth.testing.saml_messages import Hook, encode, generate_signing_key
 
-from ..conftest import Door
+from ..conftest import Consumer
 from ..trees import EVIL, REFERENCE, find
 from ..twists import (
     evil_assertion_around,
@@ -42,28 +42,28 @@ from ..twists import (
         evil_assertion_of_another_namespace,
     ],
 )
-def test_wrapped_assertion_is_refused(door: Door, wrap: Hook, sign_response: bool) -> None:
-    wrapped = door.genuine.but(after_signing=wrap, sign_response=sign_response)
-    door.refuses(wrapped, Fault.STRUCTURE, Fault.SIGNATURE_FORM)
+def test_wrapped_assertion_is_refused(consumer: Consumer, wrap: Hook, sign_response: bool) -> None:
+    wrapped = consumer.genuine.but(after_signing=wrap, sign_response=sign_response)
+    consumer.refuses(wrapped, Fault.STRUCTURE, Fault.SIGNATURE_FORM)
 
 
 @pytest.mark.parametrize("wrap", [wrap_response_in_signature, wrap_response_beside_signature])
-def test_wrapped_response_is_refused(door: Door, wrap: Hook) -> None:
-    wrapped = door.genuine.but(after_signing=wrap, sign_response=True)
-    door.refuses(wrapped, Fault.STRUCTURE, Fault.DUPLICATE_ID)
+def test_wrapped_response_is_refused(consumer: Consumer, wrap: Hook) -> None:
+    wrapped = consumer.genuine.but(after_signing=wrap, sign_response=True)
+    consumer.refuses(wrapped, Fault.STRUCTURE, Fault.DUPLICATE_ID)
 
 
-def test_second_nameid_subject_or_conditions_is_refused_though_signed(door: Door) -> None:
+def test_signed_duplicates_are_refused(consumer: Consumer) -> None:
     for path in ("saml:Subject/saml:NameID", "saml:Subject", "saml:Conditions"):
 
         def again(response: etree._Element, path: str = path) -> None:
             element = find(response, f"saml:Assertion/{path}")
             element.addnext(copy.deepcopy(element))
 
-        door.refuses(door.genuine.but(before_signing=again), Fault.STRUCTURE)
+        consumer.refuses(consumer.genuine.but(before_signing=again), Fault.STRUCTURE)
 
 
-def test_digest_smuggled_outside_signedinfo_does_not_help(door: Door) -> None:
+def test_digest_outside_signedinfo_is_refused(consumer: Consumer) -> None:
     """CVE-2024-45409."""
 
     def smuggle(response: etree._Element) -> None:
@@ -72,14 +72,12 @@ def test_digest_smuggled_outside_signedinfo_does_not_help(door: Door) -> None:
         detail = etree.SubElement(find(response, "samlp:Status"), f"{{{SAMLP}}}StatusDetail")
         detail.append(copy.deepcopy(genuine))
 
-    door.refuses(door.genuine.but(after_signing=smuggle), Fault.BAD_SIGNATURE)
+    consumer.refuses(consumer.genuine.but(after_signing=smuggle), Fault.BAD_SIGNATURE)
 
 
 @pytest.mark.parametrize("path", ["saml:Subject/saml:NameID", f"ds:Signature/{REFERENCE}/ds:DigestValue"])
 @pytest.mark.parametrize("node", [etree.Comment("x"), etree.ProcessingInstruction("x")])
-def test_comment_and_instruction_are_refused_where_they_would_split_text(
-    door: Door, path: str, node: etree._Element
-) -> None:
+def test_comments_and_instructions_in_text_are_refused(consumer: Consumer, path: str, node: etree._Element) -> None:
     """CVE-2017-11427, CVE-2025-29775: the signature still verifies, and readers see different text."""
 
     def split(response: etree._Element) -> None:
@@ -88,17 +86,17 @@ def test_comment_and_instruction_are_refused_where_they_would_split_text(
         added.tail, element.text = (element.text or "")[4:], (element.text or "")[:4]
         element.append(added)
 
-    door.refuses(door.genuine.but(after_signing=split), Fault.FORBIDDEN_XML)
+    consumer.refuses(consumer.genuine.but(after_signing=split), Fault.FORBIDDEN_XML)
 
 
-def test_message_not_valid_against_the_schema_is_refused_though_signed(door: Door) -> None:
+def test_signed_message_must_match_the_schema(consumer: Consumer) -> None:
     def untidy(response: etree._Element) -> None:
         find(response, "saml:Assertion/saml:AuthnStatement").set("Mood", "good")
 
-    door.refuses(door.genuine.but(before_signing=untidy), Fault.SCHEMA)
+    consumer.refuses(consumer.genuine.but(before_signing=untidy), Fault.SCHEMA)
 
 
-def test_key_made_for_the_occasion_signs_and_carries_its_name() -> None:
+def test_generated_key_signs_and_has_its_name() -> None:
     made = generate_signing_key("for the occasion")
     assert b"for the occasion" in base64.b64decode(made.certificate)
     assert "PRIVATE" not in repr(made)
