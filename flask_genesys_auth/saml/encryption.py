@@ -204,20 +204,10 @@ def _refused(detail: str) -> SamlError:
     return SamlError(Fault.ENCRYPTED, detail)
 
 
-def decrypt_subject(assertion: etree._Element, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> bool:
-    """Replace the subject's ``EncryptedID`` by its NameID; return whether there was one (saml-core 2.2.4).
-
-    :param assertion: verified, so that the provider made the cipher text.
-    :raises SamlError: if it does not decrypt to a NameID.
-    """
-    subject = assertion.find(f"{{{SAML}}}Subject")
-    return subject is not None and decrypt_name_id(subject, trust, keys)
-
-
 def decrypt_name_id(parent: etree._Element, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> bool:
-    """Replace the ``EncryptedID`` child of an element, such as a LogoutRequest (saml-core 3.7.1), by its NameID.
+    """Replace the ``EncryptedID`` child of an element by its NameID (saml-core 2.2.4, 3.7.1).
 
-    :param parent: verified.
+    :param parent: a Subject or LogoutRequest, verified, so that the provider made the cipher text.
     :returns: whether there was an ``EncryptedID``.
     :raises SamlError: if it does not decrypt to a NameID.
     """

@@ -95,9 +95,12 @@ def parse_metadata(
         if signer is not None:
             root = _covered_by(signer, root)
         entity, role = _choose(root, entity_id)
+        single_sign_on = _endpoints(role, "SingleSignOnService")
+        if not single_sign_on:
+            raise ValueError("the identity provider offers no SingleSignOnService by HTTP-Redirect or HTTP-POST")
         return ProviderMetadata(
             entity_id=entity.get("entityID", ""),
-            single_sign_on=_single_sign_on(role),
+            single_sign_on=single_sign_on,
             single_logout=_endpoints(role, "SingleLogoutService"),
             certificates=tuple(dict.fromkeys(_signing_certificates(role))),
             valid_until=_valid_until(role, now, must_end),
@@ -173,13 +176,6 @@ def _entities(root: etree._Element) -> Iterator[etree._Element]:
     elif root.tag == _ENTITIES:
         for child in root:
             yield from _entities(child)
-
-
-def _single_sign_on(role: etree._Element) -> dict[str, Endpoint]:
-    found = _endpoints(role, "SingleSignOnService")
-    if not found:
-        raise ValueError("the identity provider offers no SingleSignOnService by HTTP-Redirect or HTTP-POST")
-    return found
 
 
 def _endpoints(role: etree._Element, service: str) -> dict[str, Endpoint]:

@@ -1,20 +1,20 @@
 """Validate a ``SAMLResponse``: start reading here.
 
-The message is hostile until it is verified. :func:`consume` passes it through these steps, in this order, and each step
-raises :class:`~.errors.SamlError`:
+The message is untrusted until it is verified. :func:`consume` passes it through these steps, in this order. A check
+that fails raises :class:`~.errors.SamlError`.
 
 1. :func:`~.gate.admit` decodes and parses the message, and checks sizes, structure and algorithms against allow-lists.
    Nothing in the message is computed, fetched or inflated without bound.
-2. ``InResponseTo`` finds the stored request, which names the identity provider. A message without a request needs a
-   provider with ``allow_unsolicited``. Both values are unsigned: they select what the next steps compare with.
+2. ``InResponseTo`` finds the stored request, which names the identity provider. A message without it is unsolicited:
+   its ``Issuer`` selects a provider with ``allow_unsolicited``. Both values are unsigned here and prove nothing.
 3. :func:`~.verify.verify` decrypts the assertion if it is encrypted, and checks every signature with the provider's
-   configured keys. From here on only signed bytes are read.
+   configured keys. From here on, values are accepted from signed bytes only.
 4. :func:`~.binding.bind` compares the signed values with the request, the provider, our own addresses and the clock. It
    records the assertion's ID, so that the same assertion is not accepted twice.
-5. :func:`cross_check` also asks python3-saml, where ``cross_check`` is configured.
+5. :func:`cross_check`, if configured, requires that python3-saml accepts the message too.
 6. The stored request is deleted: one request has one answer.
 
-``web`` keeps the result under a one-time code. The login session starts when the browser that began the login returns
+``web`` stores the result under a one-time code. The login session starts when the browser that began the login sends
 that code.
 """
 
@@ -66,8 +66,12 @@ def consume(service: ServiceProvider, state: StateStore, encoded: str, relay_sta
     :raises BackendUnavailable: if the state times out, or the provider's metadata were never fetched.
     """
     message = admit(encoded)
-    pending = _pending(service, state, message, relay_state) if message.in_response_to else None
-    trust = _sender(service, message) if pending is None else service.providers[pending.provider].current()
+    pending: PendingLogin | None = None
+    if message.in_response_to:
+        pending = _pending_login(service, state, message, relay_state)
+        trust = service.providers[pending.provider].current()
+    else:
+        trust = _unsolicited_provider(service, message)
     try:
         verified = verify(message, trust, service.keys.decryption)
         login = bind(verified, service, trust, pending, state)
@@ -82,23 +86,7 @@ def consume(service: ServiceProvider, state: StateStore, encoded: str, relay_sta
     return Received(pending, login, relay_state)
 
 
-def declined(service: ServiceProvider, state: StateStore, error: StatusRefused, relay_state: str) -> str | None:
-    """Finish a passive login that the provider answered with ``NoPassive``.
-
-    The provider need not sign this answer (saml-core 3.2.2.2). RelayState shows that the sender received our request,
-    and the answer can only end that request.
-
-    :returns: the local path where the login began, or ``None`` for any other answer.
-    """
-    pending = find_login(state, error.in_response_to) if NO_PASSIVE in error.codes else None
-    if pending is None or not pending.passive or pending.contact_center != service.contact_center:
-        return None
-    if not pending.made_with(relay_state) or not finish_login(state, pending):
-        return None
-    return pending.return_to
-
-
-def _pending(service: ServiceProvider, state: StateStore, message: Admitted, relay_state: str) -> PendingLogin:
+def _pending_login(service: ServiceProvider, state: StateStore, message: Admitted, relay_state: str) -> PendingLogin:
     """Return the stored login that the message claims to answer, if RelayState matches."""
     pending = find_login(state, message.in_response_to)
     if pending is None:
@@ -114,7 +102,7 @@ def _pending(service: ServiceProvider, state: StateStore, message: Admitted, rel
     return pending
 
 
-def _sender(service: ServiceProvider, message: Admitted) -> Trust:
+def _unsolicited_provider(service: ServiceProvider, message: Admitted) -> Trust:
     """Return the provider that an unsolicited message claims as its issuer. The signature is checked later."""
     claimed = message.issuer
     allowed = [one for one in service.providers.values() if one.settings.allow_unsolicited]
@@ -159,3 +147,19 @@ def _finding(
     except Exception as error:  # any error of the library is a refusal
         return f"{type(error).__name__}: {error}"
     return "" if found == name_id else "it reads another NameID"
+
+
+def declined(service: ServiceProvider, state: StateStore, error: StatusRefused, relay_state: str) -> str | None:
+    """Finish a passive login that the provider answered with ``NoPassive``.
+
+    The provider need not sign this answer (saml-core 3.2.2.2). RelayState shows that the sender received our request,
+    and the answer can only end that request.
+
+    :returns: the local path where the login began, or ``None`` for any other answer.
+    """
+    pending = find_login(state, error.in_response_to) if NO_PASSIVE in error.codes else None
+    if pending is None or not pending.passive or pending.contact_center != service.contact_center:
+        return None
+    if not pending.made_with(relay_state) or not finish_login(state, pending):
+        return None
+    return pending.return_to

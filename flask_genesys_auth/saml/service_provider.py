@@ -15,13 +15,13 @@ from onelogin.saml2.constants import OneLogin_Saml2_Constants as Constants
 from onelogin.saml2.metadata import OneLogin_Saml2_Metadata
 
 from ..checks import Check
-from ..config.settings import ContactCenterSettings, IdentityProvider
+from ..config.settings import ContactCenterSettings
 from ..errors import ConfigurationError
 from .documents import DS, MD, Limits, as_instant, parse, protocol_schema
 from .health import own_checks, provider_checks, provider_clock_checks
 from .keys import OwnKeys, der_of, load_own_keys
 from .metadata import POST, REDIRECT, MetadataRefused
-from .sources import FETCH_TIMEOUT, Source, source_of
+from .sources import FETCH_TIMEOUT, source_of
 from .trust import METADATA_WAIT, UNSPECIFIED, TrustBuilder, TrustedProvider
 
 if TYPE_CHECKING:
@@ -185,12 +185,26 @@ def build_service_provider(
     keys = load_own_keys(saml, path)
     builder = TrustBuilder(keys, center.name, entity_id=saml.entity_id or f"{base}/metadata", base=base)
     providers = saml.identity_providers
+    trusted = {}
+    for name, settings in providers.items():
+        builder.check(settings)
+        try:
+            source = source_of(settings, center.name, state, fetch_timeout)
+        except ValueError as error:
+            where = f"{builder.path_of(settings)}.metadata_certificate"
+            raise ConfigurationError(f"{where}: must be a certificate in PEM") from error
+        trusted[name] = TrustedProvider(
+            settings, source, builder.build, contact_center=center.name, clock=clock, metadata_wait=metadata_wait
+        )
+        if source.is_local:  # a URL is fetched at first use
+            try:
+                trusted[name].load()
+            except MetadataRefused as error:
+                where = f"{builder.path_of(settings)}.metadata"
+                raise ConfigurationError(f"{where}: {source.where}: {error}") from error
     return ServiceProvider(
         contact_center=center.name,
-        providers={
-            name: _trusted(one, _source(one, builder, state, fetch_timeout), builder, clock, metadata_wait)
-            for name, one in providers.items()
-        },
+        providers=trusted,
         entity_id=builder.entity_id,
         public_url=public_url,
         acs_url=builder.acs_url,
@@ -206,28 +220,3 @@ def build_service_provider(
         sign_metadata=saml.sign_metadata,
         clock=clock,
     )
-
-
-def _trusted(
-    settings: IdentityProvider, source: Source, builder: TrustBuilder, clock: Callable[[], float], metadata_wait: float
-) -> TrustedProvider:
-    """Return the provider. Only a metadata file is read at the start; a URL is fetched at first use."""
-    provider = TrustedProvider(
-        settings, source, builder.build, contact_center=builder.contact_center, clock=clock, metadata_wait=metadata_wait
-    )
-    if source.is_local:
-        try:
-            provider.load()
-        except MetadataRefused as error:
-            raise ConfigurationError(f"{builder.path_of(settings)}.metadata: {source.where}: {error}") from error
-    return provider
-
-
-def _source(settings: IdentityProvider, builder: TrustBuilder, state: StateStore | None, timeout: float) -> Source:
-    builder.check(settings)
-    try:
-        return source_of(settings, builder.contact_center, state, timeout)
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{builder.path_of(settings)}.metadata_certificate: must be a certificate in PEM"
-        ) from error

@@ -253,7 +253,7 @@ def covered(form: SignatureForm) -> etree._Element:
     """
     data = _canonical(form)
     if not hmac.compare_digest(hashlib.new(form.digest, data).digest(), form.digest_value):
-        raise SamlError(Fault.BAD_SIGNATURE, "the signature covers other bytes than the element it stands in")
+        raise SamlError(Fault.BAD_SIGNATURE, "the digest of the signed element does not match")
     try:
         return reparse(data)
     except MalformedXml as error:

@@ -106,7 +106,7 @@ class TrustBuilder:
         for value in (self.entity_id, self.acs_url, settings.name_id_format, *settings.authn_context):
             if any(character in value for character in "&<>\"'") or not value.isprintable():
                 raise ConfigurationError(
-                    f"{self.path_of(settings)}: {value!r} has characters that cannot stand in an address or entity id"
+                    f"{self.path_of(settings)}: {value!r} has characters that are not allowed in a URL or entity ID"
                 )
 
     def build(self, settings: IdentityProvider, metadata: ProviderMetadata) -> Trust:
@@ -290,7 +290,7 @@ class TrustedProvider:
         """
         held = self._local.held or self._load_first()
         if self._is_overdue():
-            self._refresh_overdue()
+            self._in_one_thread(self._refresh_overdue)
             held = self._local.held or held
         self._refresh_in_background()
         return held[0]
@@ -339,16 +339,21 @@ class TrustedProvider:
     def _local(self) -> _LocalState:
         return self._processes.get()
 
-    def _load_first(self) -> tuple[Trust, Copy]:
-        """Fetch the first metadata in one thread; the others wait for it."""
-        fetch_lock = self._local.fetch_lock
-        if fetch_lock.acquire(timeout=self._metadata_wait):
+    def _in_one_thread(self, fetch: Callable[[], None]) -> None:
+        """Call ``fetch`` in one thread at a time; the others wait for it, up to ``metadata_wait`` seconds."""
+        lock = self._local.fetch_lock
+        if lock.acquire(timeout=self._metadata_wait):
             try:
-                # Between attempts not even the state is read: requests must not queue here.
-                if self._local.held is None and self._may_fetch(self._clock()):
-                    self._update()
+                fetch()
             finally:
-                fetch_lock.release()
+                lock.release()
+
+    def _load_first(self) -> tuple[Trust, Copy]:
+        """Return the first metadata.
+
+        :raises MetadataUnavailable: if they cannot be fetched.
+        """
+        self._in_one_thread(self._fetch_first)
         held, failure = self._local.held, self._local.failure
         if held is not None:
             return held
@@ -359,6 +364,11 @@ class TrustedProvider:
             retry_after=wait,
         )
 
+    def _fetch_first(self) -> None:
+        # Between attempts not even the state is read: requests must not queue here.
+        if self._local.held is None and self._may_fetch(self._clock()):
+            self._update()
+
     def _is_overdue(self) -> bool:
         """Return whether the last check is long ago and none is running, because there were no requests."""
         return (
@@ -367,19 +377,14 @@ class TrustedProvider:
         )
 
     def _refresh_overdue(self) -> None:
-        """Refresh in one thread before the metadata are used; the others wait for it."""
-        fetch_lock = self._local.fetch_lock
-        if fetch_lock.acquire(timeout=self._metadata_wait):
-            try:
-                known = self._local
-                if known.held is not None and self._is_overdue():
-                    now = self._clock()
-                    # After a failure the provider is asked in the background only.
-                    asks = self.source.is_local or (known.failure is None and self.source.is_old(known.held[1], now))
-                    known.checked_at = now if asks else known.checked_at
-                    self._update(may_fetch=asks)
-            finally:
-                fetch_lock.release()
+        """Refresh before the metadata are used, unless another thread just did."""
+        local = self._local
+        if local.held is not None and self._is_overdue():
+            now = self._clock()
+            # After a failure the provider is asked in the background only.
+            asks = self.source.is_local or (local.failure is None and self.source.is_old(local.held[1], now))
+            local.checked_at = now if asks else local.checked_at
+            self._update(may_fetch=asks)
 
     def _refresh_in_background(self) -> None:
         """Start a background refresh if one is due."""

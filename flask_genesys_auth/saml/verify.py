@@ -26,7 +26,7 @@ from .documents import (
     protocol_schema,
     reparse,
 )
-from .encryption import decrypt, decrypt_subject, unreadable
+from .encryption import decrypt, decrypt_name_id, unreadable
 from .errors import Fault, SamlError
 from .gate import Admitted, admit_decrypted
 from .signatures import ENVELOPED, SignatureForm, check_signature, covered, read_form
@@ -81,8 +81,9 @@ def verify(message: Admitted, trust: Trust, decryption_keys: tuple[xmlsec.Key, .
         assertion = covered(form)
     except SamlError as error:
         raise refusal or error from None
-    revealed = decrypt_subject(assertion, trust, decryption_keys)
-    name_id = assertion.find(f"{{{SAML}}}Subject/{{{SAML}}}NameID") if revealed else None
+    subject = assertion.find(f"{{{SAML}}}Subject")
+    decrypted = subject is not None and decrypt_name_id(subject, trust, decryption_keys)
+    name_id = assertion.find(f"{{{SAML}}}Subject/{{{SAML}}}NameID") if decrypted else None
     if not all(protocol_schema().validate(part) for part in _as_sent(message, form, name_id)):
         raise SamlError(Fault.SCHEMA, "the message is not valid against saml-schema-protocol-2.0")
     return Verified(assertion=assertion, response=response)
@@ -145,7 +146,7 @@ def decrypted_assertion(
         found = _signature_of(content, message, trust)
         if isinstance(found, SignatureForm):
             return found, None
-        # An error of a decrypted assertion tells more than a failed decryption.
+        # Prefer the error of a decrypted assertion to that of a failed decryption.
         refusal = found if refusal is None or found.reason is not Fault.DECRYPTION else refusal
     # The decoy passes through all steps of an assertion, so that failure takes as long as success.
     stand_in = _signature_of(_DECOY, message, trust)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
 from ipaddress import ip_address
@@ -111,6 +111,45 @@ class Person:
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
+@dataclass(slots=True)
+class Session:
+    """A user's session at the identity provider.
+
+    :param index: the SessionIndex.
+    :param services: entity IDs of the service providers that it was used for.
+    """
+
+    person: str
+    name_id: str
+    index: str
+    services: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutRequest:
+    """The fields of a LogoutRequest that its response needs."""
+
+    service: ServiceProvider
+    request_id: str
+    relay_state: str
+    binding: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Logout:
+    """A single logout in progress (saml-profiles 4.4): the browser visits each service provider in turn.
+
+    :param rest: entity IDs of the service providers still to ask.
+    :param partial: whether one of them could not be asked, or failed.
+    :param asked: the request that started it; ``None`` if the user started it here.
+    """
+
+    session: Session
+    rest: tuple[str, ...]
+    partial: bool = False
+    asked: LogoutRequest | None = None
+
+
 class DevelopmentIdentityProvider:
     """A WSGI application: ``/metadata``, ``/sso`` and ``/slo`` (HTTP-Redirect and HTTP-POST), ``/login``, ``/logout``.
 
@@ -140,7 +179,7 @@ class DevelopmentIdentityProvider:
         self._users: dict[str, Person] = {}
         self._sessions: dict[str, Session] = {}
         self._services = ServiceProviders()
-        self._logout = SingleLogout(self._services, self._signer, self._end)
+        self._logouts: dict[str, _Logout] = {}
         self._lock = threading.Lock()
 
     @property
@@ -308,16 +347,87 @@ class DevelopmentIdentityProvider:
         answer.set_cookie(COOKIE, opaque, httponly=True, samesite="Lax")
         return answer
 
-    def _slo(self, request: Request) -> Response:
-        return self._logout.receive(request)
-
     def _log_out(self, request: Request) -> Response:
         """End the session, and log out of all service providers that it was used for."""
         with self._lock:
             session = self._sessions.pop(request.cookies.get(COOKIE, ""), None)
-        answer = self._logout.begin(session or Session("", "", ""))
+        session = session or Session("", "", "")
+        answer = self._continue_logout(_Logout(session, tuple(session.services)))
         answer.delete_cookie(COOKIE, httponly=True, samesite="Lax")
         return answer
+
+    def _slo(self, request: Request) -> Response:
+        """Handle a signed LogoutRequest or LogoutResponse by either binding."""
+        try:
+            root, relay_state, query = _read(request)
+            service = self._sender(root)
+            _check(root, query, service)
+        except (SamlError, ValueError) as error:
+            raise BadRequest("Not a logout message with the signature of a known service provider.") from error
+        if root.tag == f"{{{SAMLP}}}LogoutRequest":
+            binding = "post" if query is None else "redirect"
+            return self._end_sessions(root, LogoutRequest(service, root.get("ID", ""), relay_state, binding))
+        with self._lock:
+            logout = self._logouts.pop(relay_state, None)
+        if logout is None:
+            raise BadRequest("No logout with this RelayState is in progress.")
+        status = root.find(f"{{{SAMLP}}}Status/{{{SAMLP}}}StatusCode")
+        done = status is not None and status.get("Value") == SUCCESS and not len(status)
+        return self._continue_logout(replace(logout, partial=logout.partial or not done))
+
+    def _end_sessions(self, root: etree._Element, asked: LogoutRequest) -> Response:
+        name_id = root.find(f"{{{SAML}}}NameID")
+        named = "" if name_id is None else text_of(name_id)
+        ended = self._end(named, [text_of(index) for index in root.findall(f"{{{SAMLP}}}SessionIndex")])
+        if not ended:
+            return self._continue_logout(_Logout(Session("", named, ""), (), asked=asked))
+        others = dict.fromkeys(name for session in ended for name in session.services)
+        others.pop(asked.service.entity_id, None)
+        return self._continue_logout(_Logout(ended[0], tuple(others), asked=asked))
+
+    def _sender(self, root: etree._Element) -> ServiceProvider:
+        issuer = root.find(f"{{{SAML}}}Issuer")
+        service = None if issuer is None else self._services.find(text_of(issuer))
+        if service is None or not service.keys:
+            raise BadRequest("The sender is unknown, or has no signing key.")
+        return service
+
+    def _continue_logout(self, logout: _Logout) -> Response:
+        """Send the browser to the next service provider; after the last one, respond or show the result."""
+        rest, partial = list(logout.rest), logout.partial
+        while rest:
+            service = self._services.find(rest.pop(0))
+            if service is None or not service.single_logout:
+                partial = True
+                continue
+            relay_state = secrets.token_urlsafe(24)
+            with self._lock:
+                self._logouts[relay_state] = replace(logout, rest=tuple(rest), partial=partial)
+                while len(self._logouts) > _MOST_LOGOUTS:
+                    # Bounded: drop the oldest logouts, whose browsers have not returned.
+                    del self._logouts[next(iter(self._logouts))]
+            message = LogoutMessage(
+                issuer=self.entity_id,
+                destination=None,
+                name_id=logout.session.name_id,
+                name_id_format=self._name_id_format,
+                session_indexes=(logout.session.index,),
+                relay_state=relay_state,
+            )
+            return _send(message, service.single_logout, "redirect", self.key)
+        asked = logout.asked
+        if asked is None:
+            return _signed_out(partial)
+        answer = LogoutMessage(
+            issuer=self.entity_id,
+            destination=None,
+            kind="LogoutResponse",
+            in_response_to=asked.request_id,
+            statuses=(SUCCESS, PARTIAL) if partial else (SUCCESS,),
+            relay_state=asked.relay_state or None,
+        )
+        addresses = asked.service.logout_answers
+        return _send(answer, addresses, asked.binding, self.key) if addresses else _signed_out(partial)
 
     def _end(self, name_id: str, indexes: list[str]) -> list[Session]:
         """Remove and return the sessions of a NameID. The message may arrive without our cookie."""
@@ -330,9 +440,6 @@ class DevelopmentIdentityProvider:
             for opaque in found:
                 del self._sessions[opaque]
         return list(found.values())
-
-    def _signer(self) -> tuple[SigningKey, str, str]:
-        return self.key, self.entity_id, self._name_id_format
 
     def _session_of(self, request: Request) -> Session | None:
         with self._lock:
@@ -397,144 +504,6 @@ class DevelopmentIdentityProvider:
     def _post_answer(self, asked: AuthnRequest, encoded: str, text: str) -> Response:
         fields = {"SAMLResponse": encoded, **({"RelayState": asked.relay_state} if asked.relay_state else {})}
         return auto_post_page(asked.acs_url, fields, "Going back", text)
-
-
-@dataclass(slots=True)
-class Session:
-    """A user's session at the identity provider.
-
-    :param index: the SessionIndex.
-    :param services: entity IDs of the service providers that it was used for.
-    """
-
-    person: str
-    name_id: str
-    index: str
-    services: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class LogoutRequest:
-    """The fields of a LogoutRequest that its response needs."""
-
-    service: ServiceProvider
-    request_id: str
-    relay_state: str
-    binding: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Logout:
-    """A single logout in progress.
-
-    :param rest: entity IDs of the service providers still to ask.
-    :param partial: whether one of them could not be asked, or failed.
-    :param asked: the request that started it; ``None`` if the user started it here.
-    """
-
-    session: Session
-    rest: tuple[str, ...]
-    partial: bool = False
-    asked: LogoutRequest | None = None
-
-
-class SingleLogout:
-    """Single logout (saml-profiles 4.4): sends the browser to each service provider in turn, then back.
-
-    :param services: the known service providers.
-    :param signer: returns the signing key, the entity ID and the NameID format.
-    :param end: removes and returns the sessions of a NameID with these indexes, or all its sessions.
-    """
-
-    def __init__(
-        self,
-        services: ServiceProviders,
-        signer: Callable[[], tuple[SigningKey, str, str]],
-        end: Callable[[str, list[str]], list[Session]],
-    ) -> None:
-        self._services = services
-        self._signer = signer
-        self._end = end
-        self._logouts: dict[str, _Logout] = {}
-        self._lock = threading.Lock()
-
-    def begin(self, session: Session) -> Response:
-        """Log a user out of all service providers. Their session here has ended."""
-        return self._next(_Logout(session, tuple(session.services)))
-
-    def receive(self, request: Request) -> Response:
-        """Handle a signed LogoutRequest or LogoutResponse by either binding."""
-        try:
-            root, relay_state, query = _read(request)
-            service = self._sender(root)
-            _check(root, query, service)
-        except (SamlError, ValueError) as error:
-            raise BadRequest("Not a logout message with the signature of a known service provider.") from error
-        if root.tag == f"{{{SAMLP}}}LogoutRequest":
-            binding = "post" if query is None else "redirect"
-            return self._asked(root, LogoutRequest(service, root.get("ID", ""), relay_state, binding))
-        with self._lock:
-            logout = self._logouts.pop(relay_state, None)
-        if logout is None:
-            raise BadRequest("No logout with this RelayState is in progress.")
-        status = root.find(f"{{{SAMLP}}}Status/{{{SAMLP}}}StatusCode")
-        done = status is not None and status.get("Value") == SUCCESS and not len(status)
-        return self._next(replace(logout, partial=logout.partial or not done))
-
-    def _asked(self, root: etree._Element, asked: LogoutRequest) -> Response:
-        name_id = root.find(f"{{{SAML}}}NameID")
-        named = "" if name_id is None else text_of(name_id)
-        ended = self._end(named, [text_of(index) for index in root.findall(f"{{{SAMLP}}}SessionIndex")])
-        if not ended:
-            return self._next(_Logout(Session("", named, ""), (), asked=asked))
-        others = dict.fromkeys(name for session in ended for name in session.services)
-        others.pop(asked.service.entity_id, None)
-        return self._next(_Logout(ended[0], tuple(others), asked=asked))
-
-    def _sender(self, root: etree._Element) -> ServiceProvider:
-        issuer = root.find(f"{{{SAML}}}Issuer")
-        service = None if issuer is None else self._services.find(text_of(issuer))
-        if service is None or not service.keys:
-            raise BadRequest("The sender is unknown, or has no signing key.")
-        return service
-
-    def _next(self, logout: _Logout) -> Response:
-        """Send the browser to the next service provider; after the last one, respond or show the result."""
-        rest, partial = list(logout.rest), logout.partial
-        key, entity_id, name_id_format = self._signer()
-        while rest:
-            service = self._services.find(rest.pop(0))
-            if service is None or not service.single_logout:
-                partial = True
-                continue
-            relay_state = secrets.token_urlsafe(24)
-            with self._lock:
-                self._logouts[relay_state] = replace(logout, rest=tuple(rest), partial=partial)
-                while len(self._logouts) > _MOST_LOGOUTS:
-                    # Bounded: drop the oldest logouts, whose browsers have not returned.
-                    del self._logouts[next(iter(self._logouts))]
-            message = LogoutMessage(
-                issuer=entity_id,
-                destination=None,
-                name_id=logout.session.name_id,
-                name_id_format=name_id_format,
-                session_indexes=(logout.session.index,),
-                relay_state=relay_state,
-            )
-            return _send(message, service.single_logout, "redirect", key)
-        asked = logout.asked
-        if asked is None:
-            return _signed_out(partial)
-        answer = LogoutMessage(
-            issuer=entity_id,
-            destination=None,
-            kind="LogoutResponse",
-            in_response_to=asked.request_id,
-            statuses=(SUCCESS, PARTIAL) if partial else (SUCCESS,),
-            relay_state=asked.relay_state or None,
-        )
-        addresses = asked.service.logout_answers
-        return _send(answer, addresses, asked.binding, key) if addresses else _signed_out(partial)
 
 
 def _signed_out(partial: bool) -> Response:

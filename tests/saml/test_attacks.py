@@ -27,7 +27,7 @@ def keys(key: SigningKey, other_key: SigningKey) -> Keys:
 
 
 @pytest.fixture(scope="module")
-def desks(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Iterator[dict[str, Flask]]:
+def apps(tmp_path_factory: pytest.TempPathFactory, keys: Keys) -> Iterator[dict[str, Flask]]:
     """One application for each binding."""
     own = {"key": keys.ours.private_pem, "certificate": keys.ours.certificate_pem}
     with making(tmp_path_factory.mktemp("attacks"), keys.provider) as make:
@@ -64,13 +64,13 @@ def public(answer: TestResponse) -> tuple[str, str, list[tuple[str, str]]]:
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_attack_is_refused_and_genuine_message_accepted(
-    desks: dict[str, Flask], keys: Keys, attack: Attack, caplog: pytest.LogCaptureFixture
+    apps: dict[str, Flask], keys: Keys, attack: Attack, caplog: pytest.LogCaptureFixture
 ) -> None:
     forms = [form for form in FORMS if attack.possible(form)]
     assert forms
     seen = set()
     for form in forms:
-        browser = Browser(desks[form.binding], keys.provider)
+        browser = Browser(apps[form.binding], keys.provider)
         request, relay_state = begin(browser, form)
         message = browser.message(request, sign_response=form.both)
         genuine = {

@@ -11,16 +11,16 @@ from flask_genesys_auth.saml.logout import LogoutRequest
 from flask_genesys_auth.state.memory import MemoryState
 from flask_genesys_auth.testing.saml_messages import CBC, MGF1_SHA256, OAEP_11, SHA256, Encryption, SigningKey
 
-from .test_messages import ANN, BINDINGS, Build, Desk, build
+from .test_messages import ANN, BINDINGS, Build, LogoutService, build
 
 __all__ = ["build"]
 
 
 @pytest.fixture
-def desk(build: Build, key: SigningKey, other_key: SigningKey) -> Desk:
+def logout_service(build: Build, key: SigningKey, other_key: SigningKey) -> LogoutService:
     service = build()
     keys = dataclasses.replace(service.keys, decryption=(other_key.load(),))
-    return Desk(dataclasses.replace(service, keys=keys), key, MemoryState("tests"))
+    return LogoutService(dataclasses.replace(service, keys=keys), key, MemoryState("tests"))
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
@@ -28,10 +28,10 @@ def desk(build: Build, key: SigningKey, other_key: SigningKey) -> Desk:
     "changes", [{}, {"transport": OAEP_11, "digest": SHA256, "mask": MGF1_SHA256}, {"beside": True}]
 )
 def test_encrypted_name_id_is_decrypted(
-    desk: Desk, other_key: SigningKey, binding: str, changes: dict[str, object]
+    logout_service: LogoutService, other_key: SigningKey, binding: str, changes: dict[str, object]
 ) -> None:
     encryption = Encryption(other_key).but(**changes)
-    asked = desk.take(desk.request.but(before_signing=encryption.name_id), binding)
+    asked = logout_service.take(logout_service.request.but(before_signing=encryption.name_id), binding)
     assert isinstance(asked, LogoutRequest)
     assert asked.name_id == ANN
 
@@ -46,28 +46,34 @@ def test_encrypted_name_id_is_decrypted(
     ],
 )
 def test_undecryptable_name_id_is_refused(
-    desk: Desk, other_key: SigningKey, binding: str, changes: dict[str, object], fault: Fault
+    logout_service: LogoutService, other_key: SigningKey, binding: str, changes: dict[str, object], fault: Fault
 ) -> None:
     encryption = Encryption(other_key)
-    assert isinstance(desk.take(desk.request.but(before_signing=encryption.name_id), binding), LogoutRequest)
-    desk.refuses(desk.request.but(before_signing=encryption.but(**changes).name_id), binding, fault)
+    assert isinstance(
+        logout_service.take(logout_service.request.but(before_signing=encryption.name_id), binding), LogoutRequest
+    )
+    logout_service.refuses(logout_service.request.but(before_signing=encryption.but(**changes).name_id), binding, fault)
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
 def test_foreign_ciphertext_and_unsigned_message_are_refused(
-    desk: Desk, key: SigningKey, other_key: SigningKey, binding: str
+    logout_service: LogoutService, key: SigningKey, other_key: SigningKey, binding: str
 ) -> None:
     theirs, ours = Encryption(key), Encryption(other_key)
-    desk.refuses(desk.request.but(before_signing=theirs.name_id), binding, Fault.DECRYPTION)
-    desk.refuses(desk.request.but(before_signing=ours.name_id), binding, Fault.BAD_SIGNATURE, key=other_key)
+    logout_service.refuses(logout_service.request.but(before_signing=theirs.name_id), binding, Fault.DECRYPTION)
+    logout_service.refuses(
+        logout_service.request.but(before_signing=ours.name_id), binding, Fault.BAD_SIGNATURE, key=other_key
+    )
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_nothing_is_decrypted_without_our_key(desk: Desk, other_key: SigningKey, binding: str) -> None:
-    without_keys = dataclasses.replace(desk.service.keys, decryption=())
-    locked = dataclasses.replace(desk, service=dataclasses.replace(desk.service, keys=without_keys))
-    message = desk.request.but(before_signing=Encryption(other_key).name_id)
-    assert isinstance(desk.take(message, binding), LogoutRequest)
+def test_nothing_is_decrypted_without_our_key(
+    logout_service: LogoutService, other_key: SigningKey, binding: str
+) -> None:
+    without_keys = dataclasses.replace(logout_service.service.keys, decryption=())
+    locked = dataclasses.replace(logout_service, service=dataclasses.replace(logout_service.service, keys=without_keys))
+    message = logout_service.request.but(before_signing=Encryption(other_key).name_id)
+    assert isinstance(logout_service.take(message, binding), LogoutRequest)
     with pytest.raises(SamlError) as refusal:
         locked.take(message.but(message_id="_another"), binding)
     assert refusal.value.reason is Fault.ENCRYPTED

@@ -74,7 +74,7 @@ def build(tmp_path: Path, key: SigningKey, other_key: SigningKey) -> Build:
 
 
 @dataclasses.dataclass(frozen=True)
-class Desk:
+class LogoutService:
     """The single logout service, and the provider that writes to it."""
 
     service: ServiceProvider
@@ -129,8 +129,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(build: Build, key: SigningKey) -> Desk:
-    return Desk(build(), key, MemoryState("tests"))
+def logout_service(build: Build, key: SigningKey) -> LogoutService:
+    return LogoutService(build(), key, MemoryState("tests"))
 
 
 def sent(outgoing: Outgoing) -> tuple[etree._Element, str]:
@@ -144,23 +144,25 @@ def sent(outgoing: Outgoing) -> tuple[etree._Element, str]:
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_genuine_request_is_accepted_with_all_it_says(desk: Desk, binding: str) -> None:
-    message = desk.request.but(session_indexes=("a", "b"), relay_state="theirs")
-    asked = desk.take(message, binding)
+def test_genuine_request_is_accepted_with_all_it_says(logout_service: LogoutService, binding: str) -> None:
+    message = logout_service.request.but(session_indexes=("a", "b"), relay_state="theirs")
+    asked = logout_service.take(message, binding)
     assert isinstance(asked, LogoutRequest)
     assert (asked.name_id, asked.session_indexes, asked.relay_state) == (ANN, ("a", "b"), "theirs")
     assert (asked.request_id, asked.binding, asked.trust.name) == (message.message_id, binding, "okta")
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_default_name_id_attributes_make_no_difference(desk: Desk, binding: str) -> None:
-    said = desk.request.but(name_id_format=PERSISTENT, name_qualifier=IDP, sp_name_qualifier=desk.service.entity_id)
-    unsaid = desk.request.but(name_id_format=PERSISTENT)
-    other = desk.request.but(name_id_format=PERSISTENT, name_qualifier="https://elsewhere.example")
-    names = [desk.take(message, binding).name_id for message in (said, unsaid, other)]  # type: ignore[union-attr]
+def test_default_name_id_attributes_make_no_difference(logout_service: LogoutService, binding: str) -> None:
+    said = logout_service.request.but(
+        name_id_format=PERSISTENT, name_qualifier=IDP, sp_name_qualifier=logout_service.service.entity_id
+    )
+    unsaid = logout_service.request.but(name_id_format=PERSISTENT)
+    other = logout_service.request.but(name_id_format=PERSISTENT, name_qualifier="https://elsewhere.example")
+    names = [logout_service.take(message, binding).name_id for message in (said, unsaid, other)]  # type: ignore[union-attr]
     assert names[0] == names[1] != names[2]
-    unspecified = desk.request.but(name_id_format="urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified")
-    assert desk.take(unspecified, binding).name_id == NameId("ann@acme.example")  # type: ignore[union-attr]
+    unspecified = logout_service.request.but(name_id_format="urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified")
+    assert logout_service.take(unspecified, binding).name_id == NameId("ann@acme.example")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
@@ -187,44 +189,50 @@ def test_default_name_id_attributes_make_no_difference(desk: Desk, binding: str)
         ({"signature_algorithm": "RsaSha1"}, Fault.ALGORITHM),
     ],
 )
-def test_wrong_logout_request_is_refused(desk: Desk, binding: str, changes: dict[str, object], fault: Fault) -> None:
-    desk.refuses(desk.request.but(**changes), binding, fault)
+def test_wrong_logout_request_is_refused(
+    logout_service: LogoutService, binding: str, changes: dict[str, object], fault: Fault
+) -> None:
+    logout_service.refuses(logout_service.request.but(**changes), binding, fault)
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_a_request_within_the_skew_is_accepted(desk: Desk, binding: str) -> None:
+def test_a_request_within_the_skew_is_accepted(logout_service: LogoutService, binding: str) -> None:
     for changes in ({"not_on_or_after": -59}, {"issued": 59}, {"issued": -359, "not_on_or_after": None}):
-        assert isinstance(desk.take(desk.request.but(**changes), binding), LogoutRequest)
+        assert isinstance(logout_service.take(logout_service.request.but(**changes), binding), LogoutRequest)
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_logout_request_counts_once(desk: Desk, binding: str) -> None:
-    message = desk.request
-    assert isinstance(desk.take(message, binding), LogoutRequest)
+def test_logout_request_counts_once(logout_service: LogoutService, binding: str) -> None:
+    message = logout_service.request
+    assert isinstance(logout_service.take(message, binding), LogoutRequest)
     for again in BINDINGS:
         with pytest.raises(SamlError) as refusal:
-            desk.take(message, again)
+            logout_service.take(message, again)
         assert refusal.value.reason is Fault.REPLAYED
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_other_signing_key_is_refused(desk: Desk, other_key: SigningKey, binding: str) -> None:
-    error = desk.refuses(desk.request, binding, Fault.BAD_SIGNATURE, key=other_key)
+def test_other_signing_key_is_refused(logout_service: LogoutService, other_key: SigningKey, binding: str) -> None:
+    error = logout_service.refuses(logout_service.request, binding, Fault.BAD_SIGNATURE, key=other_key)
     assert error.provider == "okta"
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_a_request_to_another_contact_center_is_refused(desk: Desk, build: Build, binding: str) -> None:
-    other = Desk(build(name="beta"), desk.key, desk.state)
-    error = desk.refuses(other.request, binding, Fault.DESTINATION)
+def test_a_request_to_another_contact_center_is_refused(
+    logout_service: LogoutService, build: Build, binding: str
+) -> None:
+    other = LogoutService(build(name="beta"), logout_service.key, logout_service.state)
+    error = logout_service.refuses(other.request, binding, Fault.DESTINATION)
     assert "/saml/beta/slo" in error.detail
     assert isinstance(other.take(other.request, binding), LogoutRequest)
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_metadata_that_have_expired_vouch_for_nothing(desk: Desk, build: Build, key: SigningKey, binding: str) -> None:
+def test_metadata_that_have_expired_vouch_for_nothing(
+    logout_service: LogoutService, build: Build, key: SigningKey, binding: str
+) -> None:
     ends = provider_metadata(IDP, SSO, (key.certificate,), slo_url=SLO, valid_until=NOW + 1)
-    later = Desk(build(metadata=ends), key, MemoryState("tests"))
+    later = LogoutService(build(metadata=ends), key, MemoryState("tests"))
     assert isinstance(later.take(later.request, binding), LogoutRequest)
     expired = dataclasses.replace(later, service=dataclasses.replace(later.service, clock=lambda: NOW + 2))
     with pytest.raises(SamlError) as refusal:
@@ -232,11 +240,11 @@ def test_metadata_that_have_expired_vouch_for_nothing(desk: Desk, build: Build, 
     assert refusal.value.reason is Fault.METADATA_EXPIRED
 
 
-def test_changed_content_is_refused(desk: Desk) -> None:
+def test_changed_content_is_refused(logout_service: LogoutService) -> None:
     def other_name(root: etree._Element) -> None:
         root.find(f"{{{SAML}}}NameID").text = "bob@acme.example"  # type: ignore[union-attr]
 
-    desk.refuses(desk.request.but(after_signing=other_name), "post", Fault.BAD_SIGNATURE)
+    logout_service.refuses(logout_service.request.but(after_signing=other_name), "post", Fault.BAD_SIGNATURE)
 
 
 def wrap(root: etree._Element) -> None:
@@ -276,31 +284,35 @@ def second_issuer(root: etree._Element) -> None:
         (second_issuer, (Fault.ISSUER,)),
     ],
 )
-def test_wrapping_is_refused(desk: Desk, attack: Callable[[etree._Element], None], faults: tuple[Fault, ...]) -> None:
-    desk.refuses(desk.request.but(after_signing=attack), "post", *faults)
+def test_wrapping_is_refused(
+    logout_service: LogoutService, attack: Callable[[etree._Element], None], faults: tuple[Fault, ...]
+) -> None:
+    logout_service.refuses(logout_service.request.but(after_signing=attack), "post", *faults)
 
 
-def test_inner_signature_does_not_count_for_query(desk: Desk) -> None:
+def test_inner_signature_does_not_count_for_query(logout_service: LogoutService) -> None:
     def with_signature(root: etree._Element) -> None:
         root.insert(1, etree.fromstring('<Signature xmlns="http://www.w3.org/2000/09/xmldsig#"/>'))
 
-    desk.refuses(desk.request.but(before_signing=with_signature), "redirect", Fault.SIGNATURE_FORM)
+    logout_service.refuses(logout_service.request.but(before_signing=with_signature), "redirect", Fault.SIGNATURE_FORM)
 
 
 @pytest.mark.parametrize("algorithm", ["RsaSha384", "RsaSha512"])
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_other_good_algorithms_are_accepted(desk: Desk, binding: str, algorithm: str) -> None:
-    assert isinstance(desk.take(desk.request.but(signature_algorithm=algorithm), binding), LogoutRequest)
+def test_other_good_algorithms_are_accepted(logout_service: LogoutService, binding: str, algorithm: str) -> None:
+    assert isinstance(
+        logout_service.take(logout_service.request.but(signature_algorithm=algorithm), binding), LogoutRequest
+    )
 
 
-def test_sha1_in_a_query_needs_the_relaxation(desk: Desk, build: Build) -> None:
-    relaxed = Desk(build(allow_sha1=True), desk.key, MemoryState("tests"))
-    message = desk.request.but(signature_algorithm="RsaSha1")
+def test_sha1_in_a_query_needs_the_relaxation(logout_service: LogoutService, build: Build) -> None:
+    relaxed = LogoutService(build(allow_sha1=True), logout_service.key, MemoryState("tests"))
+    message = logout_service.request.but(signature_algorithm="RsaSha1")
     assert isinstance(relaxed.take(message, "redirect"), LogoutRequest)
-    desk.refuses(message, "redirect", Fault.ALGORITHM)
+    logout_service.refuses(message, "redirect", Fault.ALGORITHM)
 
 
-def test_lower_case_escapes_are_verified_as_sent(desk: Desk) -> None:
+def test_lower_case_escapes_are_verified_as_sent(logout_service: LogoutService) -> None:
     def lower(value: str) -> str:
         escaped = quote(value, safe="")
         return "".join(
@@ -308,12 +320,14 @@ def test_lower_case_escapes_are_verified_as_sent(desk: Desk) -> None:
             for place, character in enumerate(escaped)
         )
 
-    query = desk.request.but(relay_state="a/b?c").query(desk.key, escaped=lower)
+    query = logout_service.request.but(relay_state="a/b?c").query(logout_service.key, escaped=lower)
     assert "%2f" in query
-    assert isinstance(desk.take_query(query), LogoutRequest)
-    shouted = desk.request.but(relay_state="a/b?c").query(desk.key, escaped=lower).replace("%2f", "%2F")
+    assert isinstance(logout_service.take_query(query), LogoutRequest)
+    shouted = (
+        logout_service.request.but(relay_state="a/b?c").query(logout_service.key, escaped=lower).replace("%2f", "%2F")
+    )
     with pytest.raises(SamlError) as refusal:
-        desk.take_query(shouted)
+        logout_service.take_query(shouted)
     assert refusal.value.reason is Fault.BAD_SIGNATURE
 
 
@@ -349,13 +363,15 @@ def smuggled(query: str) -> str:
         (lambda query: "", Fault.MALFORMED),
     ],
 )
-def test_ambiguous_queries_are_refused(desk: Desk, change: Callable[[str], str], fault: Fault) -> None:
-    query = desk.request.query(desk.key)
+def test_ambiguous_queries_are_refused(
+    logout_service: LogoutService, change: Callable[[str], str], fault: Fault
+) -> None:
+    query = logout_service.request.query(logout_service.key)
     with pytest.raises(SamlError) as refusal:
-        desk.take_query(change(query))
+        logout_service.take_query(change(query))
     assert refusal.value.reason is fault, refusal.value
     encoding = quote("urn:oasis:names:tc:SAML:2.0:bindings:URL-Encoding:DEFLATE", safe="")
-    assert isinstance(desk.take_query(f"{query}&SAMLEncoding={encoding}" + "&other=1" * 27), LogoutRequest)
+    assert isinstance(logout_service.take_query(f"{query}&SAMLEncoding={encoding}" + "&other=1" * 27), LogoutRequest)
 
 
 @pytest.mark.parametrize(
@@ -386,28 +402,28 @@ def test_broken_or_unbounded_deflate_is_refused(data: bytes, fault: Fault) -> No
         (base64.b64encode(f'<x:LogoutRequest xmlns:x="{SAMLP}" ID="a"/>'.encode()).decode(), Fault.STRUCTURE),
     ],
 )
-def test_forms_that_are_no_message_are_refused(desk: Desk, message: str, fault: Fault) -> None:
+def test_forms_that_are_no_message_are_refused(logout_service: LogoutService, message: str, fault: Fault) -> None:
     with pytest.raises(SamlError) as refusal:
-        desk.take_form({"SAMLRequest": message})
+        logout_service.take_form({"SAMLRequest": message})
     assert refusal.value.reason is fault
-    assert isinstance(desk.take_form(desk.request.form(desk.key)), LogoutRequest)
+    assert isinstance(logout_service.take_form(logout_service.request.form(logout_service.key)), LogoutRequest)
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_relay_state_is_returned_up_to_its_limit(desk: Desk, binding: str) -> None:
-    asked = desk.take(desk.request.but(relay_state="x" * 1024), binding)
+def test_relay_state_is_returned_up_to_its_limit(logout_service: LogoutService, binding: str) -> None:
+    asked = logout_service.take(logout_service.request.but(relay_state="x" * 1024), binding)
     assert isinstance(asked, LogoutRequest)
     assert asked.relay_state == "x" * 1024
     with pytest.raises(SamlError) as refusal:
-        desk.take(desk.request.but(relay_state="x" * 1025), binding)
+        logout_service.take(logout_service.request.but(relay_state="x" * 1025), binding)
     assert refusal.value.reason is Fault.TOO_LARGE
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_used_message_is_remembered_until_it_expires(desk: Desk, binding: str) -> None:
-    message = desk.request
-    ahead = dataclasses.replace(desk.service, clock=lambda: NOW + desk.service.clock_skew)
-    skew = desk.service.clock_skew
+def test_used_message_is_remembered_until_it_expires(logout_service: LogoutService, binding: str) -> None:
+    message = logout_service.request
+    ahead = dataclasses.replace(logout_service.service, clock=lambda: NOW + logout_service.service.clock_skew)
+    skew = logout_service.service.clock_skew
     kept: list[float] = []
 
     class Noting(MemoryState):
@@ -415,7 +431,7 @@ def test_used_message_is_remembered_until_it_expires(desk: Desk, binding: str) -
             kept.append(ttl)
             return super().add(key, value, ttl, **more)
 
-    asked = dataclasses.replace(desk, service=ahead, state=Noting("tests")).take(message, binding)
+    asked = dataclasses.replace(logout_service, service=ahead, state=Noting("tests")).take(message, binding)
     assert isinstance(asked, LogoutRequest)
     # The other node's clock is as far behind as this one's is ahead, and it allows the skew besides.
     assert ahead.clock() + kept[0] == NOW + 300 + 2 * skew == asked.ends
@@ -433,14 +449,14 @@ def test_used_message_is_remembered_until_it_expires(desk: Desk, binding: str) -
     ],
 )
 def test_answer_to_our_request_reports_the_outcome(
-    desk: Desk, binding: str, statuses: tuple[str, ...], outcome: str
+    logout_service: LogoutService, binding: str, statuses: tuple[str, ...], outcome: str
 ) -> None:
-    message = desk.response(desk.begin()).but(statuses=statuses)
-    found = desk.take(message, binding)
+    message = logout_service.response(logout_service.begin()).but(statuses=statuses)
+    found = logout_service.take(message, binding)
     assert isinstance(found, LogoutResponse)
     assert (found.outcome, found.trust.name) == (outcome, "okta")
     with pytest.raises(SamlError) as refusal:
-        desk.take(message.but(message_id="_another"), binding)
+        logout_service.take(message.but(message_id="_another"), binding)
     assert refusal.value.reason is Fault.IN_RESPONSE_TO
 
 
@@ -458,26 +474,26 @@ def test_answer_to_our_request_reports_the_outcome(
     ],
 )
 def test_wrong_answer_does_not_spoil_the_right_one(
-    desk: Desk, binding: str, changes: dict[str, object], fault: Fault
+    logout_service: LogoutService, binding: str, changes: dict[str, object], fault: Fault
 ) -> None:
-    genuine = desk.response(desk.begin())
+    genuine = logout_service.response(logout_service.begin())
     with pytest.raises(SamlError) as refusal:
-        desk.take(genuine.but(**changes, message_id="_wrong"), binding)
+        logout_service.take(genuine.but(**changes, message_id="_wrong"), binding)
     assert refusal.value.reason is fault
-    assert isinstance(desk.take(genuine, binding), LogoutResponse)
+    assert isinstance(logout_service.take(genuine, binding), LogoutResponse)
 
 
-def test_another_contact_center_cannot_answer(desk: Desk, build: Build) -> None:
-    other = Desk(build(name="beta"), desk.key, desk.state)
-    begun = desk.begin()
+def test_another_contact_center_cannot_answer(logout_service: LogoutService, build: Build) -> None:
+    other = LogoutService(build(name="beta"), logout_service.key, logout_service.state)
+    begun = logout_service.begin()
     with pytest.raises(SamlError) as refusal:
-        other.take(desk.response(begun).but(destination=other.service.slo_url), "post")
+        other.take(logout_service.response(begun).but(destination=other.service.slo_url), "post")
     assert refusal.value.reason is Fault.OTHER_CONTACT_CENTER
-    assert isinstance(desk.take(desk.response(begun), "post"), LogoutResponse)
+    assert isinstance(logout_service.take(logout_service.response(begun), "post"), LogoutResponse)
 
 
-def test_our_request_is_signed_and_names_the_session(desk: Desk) -> None:
-    begun = desk.begin()
+def test_our_request_is_signed_and_names_the_session(logout_service: LogoutService) -> None:
+    begun = logout_service.begin()
     assert begun.binding == "redirect"
     root, relay_state = sent(begun)
     assert root.get("Destination") == SLO
@@ -489,9 +505,9 @@ def test_our_request_is_signed_and_names_the_session(desk: Desk) -> None:
     assert len(relay_state) >= 43
     # Read back with our own certificate, as the provider does.
     message = read_query(urlsplit(begun.location).query)
-    message.verify(_own_keys(desk.service))
+    message.verify(_own_keys(logout_service.service))
     with pytest.raises(SamlError):
-        message.verify(trust_of(desk.service).keys)
+        message.verify(trust_of(logout_service.service).keys)
     referee = OneLogin_Saml2_Logout_Request
     assert referee.get_nameid(etree.tostring(root)) == "ann@acme.example"
     assert referee.get_session_indexes(etree.tostring(root)) == ["session-1"]
@@ -503,9 +519,11 @@ def _own_keys(service: ServiceProvider) -> tuple[xmlsec.Key, ...]:
 
 
 @pytest.mark.parametrize("evil", ["<saml:x/>", "a&b", 'a"b', "</samlp:SessionIndex><samlp:SessionIndex>x", "&lt;"])
-def test_names_and_indexes_are_escaped(desk: Desk, evil: str) -> None:
+def test_names_and_indexes_are_escaped(logout_service: LogoutService, evil: str) -> None:
     session = dataclasses.replace(SESSION, name_id=NameId(evil, "", evil, evil).text, session_index=evil)
-    root, _ = sent(begin_logout(desk.service, trust_of(desk.service), desk.state, session))
+    root, _ = sent(
+        begin_logout(logout_service.service, trust_of(logout_service.service), logout_service.state, session)
+    )
     assert root.findtext(f"{{{SAML}}}NameID") == evil
     assert [element.text for element in root.findall(f"{{{SAMLP}}}SessionIndex")] == [evil]
     name_id = root.find(f"{{{SAML}}}NameID")
@@ -513,32 +531,32 @@ def test_names_and_indexes_are_escaped(desk: Desk, evil: str) -> None:
     assert dict(name_id.attrib) == {"NameQualifier": evil, "SPNameQualifier": evil}
 
 
-def test_provider_with_post_only_gets_a_form(desk: Desk, build: Build, key: SigningKey) -> None:
+def test_provider_with_post_only_gets_a_form(logout_service: LogoutService, build: Build, key: SigningKey) -> None:
     metadata = provider_metadata(IDP, SSO, (key.certificate,), slo_url=SLO, slo_bindings=("HTTP-POST",))
     service = build(metadata=metadata)
-    begun = begin_logout(service, trust_of(service), desk.state, SESSION)
+    begun = begin_logout(service, trust_of(service), logout_service.state, SESSION)
     assert (begun.binding, begun.location) == ("post", SLO)
     root, relay_state = sent(begun)
     assert relay_state
     assert root[1].tag == "{http://www.w3.org/2000/09/xmldsig#}Signature"
 
 
-def test_who_can_be_asked_to_log_out(desk: Desk, build: Build, key: SigningKey) -> None:
+def test_who_can_be_asked_to_log_out(logout_service: LogoutService, build: Build, key: SigningKey) -> None:
     def possible(service: ServiceProvider, session: LoginSession = SESSION) -> bool:
         return can_log_out(service, trust_of(service), session)
 
-    assert possible(desk.service)
+    assert possible(logout_service.service)
     assert not possible(build(single_logout=False))
     assert not possible(build(metadata=provider_metadata(IDP, SSO, (key.certificate,))))
     assert not possible(build(signs=False))
-    assert not possible(desk.service, dataclasses.replace(SESSION, name_id=""))
+    assert not possible(logout_service.service, dataclasses.replace(SESSION, name_id=""))
 
 
 @pytest.mark.parametrize("binding", BINDINGS)
-def test_our_answer_goes_where_the_provider_wants_answers(desk: Desk, binding: str) -> None:
-    asked = desk.take(desk.request.but(relay_state="theirs", message_id="_x"), binding)
+def test_our_answer_goes_where_the_provider_wants_answers(logout_service: LogoutService, binding: str) -> None:
+    asked = logout_service.take(logout_service.request.but(relay_state="theirs", message_id="_x"), binding)
     assert isinstance(asked, LogoutRequest)
-    answered = answer(desk.service, asked)
+    answered = answer(logout_service.service, asked)
     assert answered is not None
     assert answered.binding == binding
     assert answered.location.partition("?")[0] == SLO
@@ -548,25 +566,25 @@ def test_our_answer_goes_where_the_provider_wants_answers(desk: Desk, binding: s
     assert status is not None
     assert status.get("Value") == SUCCESS
     encoded = base64.b64encode(etree.tostring(root)).decode()
-    referee = OneLogin_Saml2_Logout_Response(trust_of(desk.service).toolkit, encoded)
+    referee = OneLogin_Saml2_Logout_Response(trust_of(logout_service.service).toolkit, encoded)
     assert (referee.get_status(), referee.get_in_response_to()) == (SUCCESS, "_x")
 
 
-def test_answers_use_the_response_location(desk: Desk, build: Build, key: SigningKey) -> None:
+def test_answers_use_the_response_location(logout_service: LogoutService, build: Build, key: SigningKey) -> None:
     metadata = provider_metadata(IDP, SSO, (key.certificate,), slo_url=SLO)
     own = metadata.replace(f'Location="{SLO}"', f'Location="{SLO}" ResponseLocation="{SLO}/answers?x=1"')
     service = build(metadata=own)
-    asked = Desk(service, key, desk.state).take(desk.request, "redirect")
+    asked = LogoutService(service, key, logout_service.state).take(logout_service.request, "redirect")
     assert isinstance(asked, LogoutRequest)
     answered = answer(service, asked)
     assert answered is not None
     assert answered.location.startswith(f"{SLO}/answers?x=1&SAMLResponse=")
 
 
-def test_no_answer_without_key_or_address(desk: Desk, build: Build, key: SigningKey) -> None:
-    asked = desk.take(desk.request, "redirect")
+def test_no_answer_without_key_or_address(logout_service: LogoutService, build: Build, key: SigningKey) -> None:
+    asked = logout_service.take(logout_service.request, "redirect")
     assert isinstance(asked, LogoutRequest)
-    assert answer(desk.service, asked) is not None
+    assert answer(logout_service.service, asked) is not None
     assert answer(build(signs=False), asked) is None
     silent = build(metadata=provider_metadata(IDP, SSO, (key.certificate,)))
     assert answer(silent, dataclasses.replace(asked, trust=trust_of(silent))) is None

@@ -94,7 +94,7 @@ def signing(metadata_file: Path, key: SigningKey, **changes: object) -> ContactC
         ({"signing_key": None}, "must be set together"),
         ({"signing_key": Secret("no key")}, "must be an RSA key"),
         ({"signing_certificate": "none"}, "must be the certificate of signing_key"),
-        ({"entity_id": "a&b"}, "characters that cannot stand"),
+        ({"entity_id": "a&b"}, "characters that are not allowed"),
     ],
 )
 def test_unusable_settings_are_refused_at_start(

@@ -38,7 +38,7 @@ SHA256 = constants.TransformRsaSha256
 
 
 @dataclasses.dataclass(frozen=True)
-class Desk:
+class LogoutService:
     """The single logout service, and what a provider really sends to it."""
 
     service: ServiceProvider
@@ -95,8 +95,8 @@ def of_form(message: LogoutMessage, key: SigningKey) -> bytes:
 
 
 @pytest.fixture
-def desk(service: ServiceProvider, key: SigningKey, other_key: SigningKey) -> Desk:
-    return Desk(service, key, other_key, key.load())
+def logout_service(service: ServiceProvider, key: SigningKey, other_key: SigningKey) -> LogoutService:
+    return LogoutService(service, key, other_key, key.load())
 
 
 def outcomes(take: Callable[[], LogoutRequest], accepted: list[LogoutRequest], refused: list[Fault]) -> None:
@@ -111,39 +111,39 @@ def is_genuine(asked: LogoutRequest) -> bool:
     return (asked.name_id.value, asked.name_id.format, asked.session_indexes) == (ANN, EMAIL, ("session-1",))
 
 
-def test_mutant_of_form_ends_only_named_sessions(desk: Desk) -> None:
+def test_mutant_of_form_ends_only_named_sessions(logout_service: LogoutService) -> None:
     accepted: list[LogoutRequest] = []
     refused: list[Fault] = []
-    assert is_genuine(desk.by_form(of_form(desk.genuine, desk.key)))
-    for xml in desk.mutants("form", signed=True):
-        outcomes(lambda xml=xml: desk.by_form(xml), accepted, refused)  # type: ignore[misc]  # bound at once
+    assert is_genuine(logout_service.by_form(of_form(logout_service.genuine, logout_service.key)))
+    for xml in logout_service.mutants("form", signed=True):
+        outcomes(lambda xml=xml: logout_service.by_form(xml), accepted, refused)  # type: ignore[misc]  # bound at once
     # One that the provider has signed for mallory's sessions is none of ann's.
     assert {(is_genuine(asked), asked.request_id) for asked in accepted} <= {(True, "_genuine"), (False, "_other")}
     assert len(accepted) < MUTANTS / 2
     assert set(refused) >= {Fault.BAD_SIGNATURE, Fault.MALFORMED, Fault.STRUCTURE}
 
 
-def test_unsigned_mutant_in_query_is_refused(desk: Desk) -> None:
-    genuine = desk.genuine.query(desk.key)
+def test_unsigned_mutant_in_query_is_refused(logout_service: LogoutService) -> None:
+    genuine = logout_service.genuine.query(logout_service.key)
     signature = base64.b64encode(b"x" * 256).decode()
     refused: list[Fault] = []
     accepted: list[LogoutRequest] = []
-    for xml in desk.mutants("query", signed=False):
-        outcomes(lambda xml=xml: desk.by_query(desk.query(xml, signature)), accepted, refused)  # type: ignore[misc]
+    for xml in logout_service.mutants("query", signed=False):
+        outcomes(lambda xml=xml: logout_service.by_query(logout_service.query(xml, signature)), accepted, refused)  # type: ignore[misc]
     assert not accepted
     assert refused.count(Fault.BAD_SIGNATURE) > MUTANTS / 10
-    assert is_genuine(desk.by_query(genuine))
+    assert is_genuine(logout_service.by_query(genuine))
 
 
-def test_signed_mutant_in_query_is_accepted_or_refused(desk: Desk) -> None:
+def test_signed_mutant_in_query_is_accepted_or_refused(logout_service: LogoutService) -> None:
     accepted: list[LogoutRequest] = []
     refused: list[Fault] = []
-    for xml in desk.mutants("signed query", signed=False):
+    for xml in logout_service.mutants("signed query", signed=False):
         before = len(accepted)
-        outcomes(lambda xml=xml: desk.by_query(desk.query(xml)), accepted, refused)  # type: ignore[misc]
+        outcomes(lambda xml=xml: logout_service.by_query(logout_service.query(xml)), accepted, refused)  # type: ignore[misc]
         if len(accepted) > before:
             root = etree.fromstring(xml)
-            assert root.get("Destination") == desk.service.slo_url
+            assert root.get("Destination") == logout_service.service.slo_url
             assert root.findtext(f"{{{SAML}}}Issuer", "").strip(SPACE) == IDP
             names = [(name.text or "").strip(SPACE) for name in root.findall(f"{{{SAML}}}NameID")]
             assert names == [accepted[-1].name_id.value]
@@ -153,32 +153,32 @@ def test_signed_mutant_in_query_is_accepted_or_refused(desk: Desk) -> None:
     assert set(refused) >= OFTEN
 
 
-def test_mutant_of_query_is_genuine_or_refused(desk: Desk) -> None:
+def test_mutant_of_query_is_genuine_or_refused(logout_service: LogoutService) -> None:
     chance = random.Random("query itself")
-    genuine = desk.genuine.query(desk.key).encode()
+    genuine = logout_service.genuine.query(logout_service.key).encode()
     accepted: list[LogoutRequest] = []
     refused: list[Fault] = []
     for _ in range(MUTANTS):
         query = chance.choice(EDITS)(chance, genuine)
-        outcomes(lambda query=query: desk.by_query(query.decode("latin-1")), accepted, refused)  # type: ignore[misc]
+        outcomes(lambda query=query: logout_service.by_query(query.decode("latin-1")), accepted, refused)  # type: ignore[misc]
     assert all(is_genuine(asked) and not asked.relay_state for asked in accepted)
     assert len(refused) > MUTANTS / 2
 
 
-def test_signed_relative_namespace_changes_no_user(desk: Desk) -> None:
+def test_signed_relative_namespace_changes_no_user(logout_service: LogoutService) -> None:
     def extend(root: etree._Element) -> None:
         extensions = etree.Element(f"{{{SAMLP}}}Extensions")
         etree.SubElement(extensions, "{relative}NameID").text = EVIL
         root.insert(1, extensions)
 
-    message = desk.genuine.but(before_signing=extend)
-    assert is_genuine(desk.by_query(message.query(desk.key)))
+    message = logout_service.genuine.but(before_signing=extend)
+    assert is_genuine(logout_service.by_query(message.query(logout_service.key)))
     # A form's signature goes by canonicalization, which knows no relative namespace (xml-exc-c14n 1.3).
     root = message.tree()
     with pytest.raises(xmlsec.Error):
-        sign(root, desk.key)
-    signed = etree.fromstring(of_form(desk.genuine, desk.key))
+        sign(root, logout_service.key)
+    signed = etree.fromstring(of_form(logout_service.genuine, logout_service.key))
     signed.insert(2, message.tree()[1])
     with pytest.raises(SamlError) as refusal:
-        desk.by_form(etree.tostring(signed))
+        logout_service.by_form(etree.tostring(signed))
     assert refusal.value.reason is Fault.BAD_SIGNATURE

@@ -52,7 +52,7 @@ def pairs(*keys: SigningKey) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def desk(make_app: MakeApp, ours: SigningKey) -> Flask:
+def saml_app(make_app: MakeApp, ours: SigningKey) -> Flask:
     return make_app(encryption_keys=pairs(ours))
 
 
@@ -100,13 +100,13 @@ def accepts(app: Flask, key: SigningKey, encryption: Encryption, what: str = ASS
     ],
 )
 def test_encrypted_parts_are_read(
-    desk: Flask, key: SigningKey, ours: SigningKey, what: str, sign_response: bool, changes: dict[str, Any]
+    saml_app: Flask, key: SigningKey, ours: SigningKey, what: str, sign_response: bool, changes: dict[str, Any]
 ) -> None:
-    assert accepts(desk, key, Encryption(ours, **changes), what, sign_response=sign_response)
+    assert accepts(saml_app, key, Encryption(ours, **changes), what, sign_response=sign_response)
 
 
 @pytest.mark.parametrize("what", [ASSERTION, NAME_ID])
-def test_typed_values_are_read(desk: Flask, key: SigningKey, ours: SigningKey, what: str) -> None:
+def test_typed_values_are_read(saml_app: Flask, key: SigningKey, ours: SigningKey, what: str) -> None:
     # As SimpleSAMLphp and Keycloak write them. Canonicalization drops a prefix that nothing but a value has.
     encryption = Encryption(ours)
 
@@ -118,12 +118,12 @@ def test_typed_values_are_read(desk: Flask, key: SigningKey, ours: SigningKey, w
 
     between = {"between_signing": encryption.assertion} if what == ASSERTION else {}
     attributes = {"mail": (ANN,)}
-    assert accepts(desk, key, encryption, "", attributes=attributes, before_signing=typed, **between)
+    assert accepts(saml_app, key, encryption, "", attributes=attributes, before_signing=typed, **between)
 
 
-def test_assertion_and_identifier_are_both_encrypted(desk: Flask, key: SigningKey, ours: SigningKey) -> None:
+def test_assertion_and_identifier_are_both_encrypted(saml_app: Flask, key: SigningKey, ours: SigningKey) -> None:
     encryption = Encryption(ours)
-    assert accepts(desk, key, encryption, before_signing=encryption.name_id)
+    assert accepts(saml_app, key, encryption, before_signing=encryption.name_id)
 
 
 @pytest.mark.parametrize("what", [ASSERTION, NAME_ID])
@@ -131,7 +131,7 @@ def test_assertion_and_identifier_are_both_encrypted(desk: Flask, key: SigningKe
     "changes", [*({"algorithm": name} for name in CONTENT if name.endswith("-cbc")), {"transport": RSA_15}]
 )
 def test_weak_encryption_needs_a_setting(
-    desk: Flask,
+    saml_app: Flask,
     relaxed: Flask,
     key: SigningKey,
     ours: SigningKey,
@@ -141,7 +141,7 @@ def test_weak_encryption_needs_a_setting(
 ) -> None:
     encryption = Encryption(ours, **changes)
     assert accepts(relaxed, key, encryption, what)
-    assert_refused(post(desk, key, **hooks(encryption, what)), caplog, "algorithm")
+    assert_refused(post(saml_app, key, **hooks(encryption, what)), caplog, "algorithm")
 
 
 def test_both_keys_decrypt_during_rollover_only(
@@ -157,23 +157,23 @@ def test_both_keys_decrypt_during_rollover_only(
 
 @pytest.mark.parametrize("what", [ASSERTION, NAME_ID])
 def test_nothing_is_decrypted_without_a_key(
-    app: Flask, desk: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture, what: str
+    app: Flask, saml_app: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
-    assert accepts(desk, key, Encryption(ours), what)
+    assert accepts(saml_app, key, Encryption(ours), what)
     assert_refused(post(app, key, **hooks(Encryption(ours), what)), caplog, "encrypted")
     assert "encryption_keys" in caplog.text
 
 
 def test_session_key_of_our_recipient_is_used(
-    desk: Flask, key: SigningKey, ours: SigningKey, other_key: SigningKey, caplog: pytest.LogCaptureFixture
+    saml_app: Flask, key: SigningKey, ours: SigningKey, other_key: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    us = Browser(desk, key).unsolicited().audience
+    us = Browser(saml_app, key).unsolicited().audience
     somebody = Encryption(other_key, recipient="https://somebody.example")
     for beside in (False, True):
-        assert accepts(desk, key, Encryption(ours, recipient=us, others=(somebody,), beside=beside))
-        assert accepts(desk, key, somebody.but(others=(Encryption(ours, recipient=us),), beside=beside))
+        assert accepts(saml_app, key, Encryption(ours, recipient=us, others=(somebody,), beside=beside))
+        assert accepts(saml_app, key, somebody.but(others=(Encryption(ours, recipient=us),), beside=beside))
     nobody = hooks(somebody.but(others=(Encryption(ours, recipient="https://else.example"),)), ASSERTION)
-    assert_refused(post(desk, key, **nobody), caplog, "encrypted")
+    assert_refused(post(saml_app, key, **nobody), caplog, "encrypted")
 
 
 def flipped(place: int, bits: int = 1) -> Callable[[bytes], bytes]:
@@ -279,7 +279,7 @@ def test_failures_of_decryption_are_indistinguishable(
 
 
 def test_unsigned_message_is_not_decrypted(
-    desk: Flask,
+    saml_app: Flask,
     key: SigningKey,
     other_key: SigningKey,
     ours: SigningKey,
@@ -295,7 +295,7 @@ def test_unsigned_message_is_not_decrypted(
 
     monkeypatch.setattr(xmlsec, "EncryptionContext", counting)
     encryption = Encryption(ours)
-    assert accepts(desk, key, encryption, sign_response=True)
+    assert accepts(saml_app, key, encryption, sign_response=True)
     assert len(asked) == 2
     asked.clear()
 
@@ -303,13 +303,13 @@ def test_unsigned_message_is_not_decrypted(
         encryption.assertion(response)
         sign(response, other_key)
 
-    assert_refused(post(desk, key, between_signing=forge), caplog, "bad_signature")
+    assert_refused(post(saml_app, key, between_signing=forge), caplog, "bad_signature")
     # An identifier inside of an assertion that the provider has not signed.
     changed: dict[str, Hook] = {
         "before_signing": encryption.name_id,
         "after_signing": lambda response: response.find(f".//{{{SAML}}}Audience").__setattr__("text", "x"),
     }
-    assert_refused(post(desk, key, **changed), caplog, "bad_signature")
+    assert_refused(post(saml_app, key, **changed), caplog, "bad_signature")
     assert asked == []
 
 
@@ -374,7 +374,7 @@ VALUE = f"{{{XENC}}}CipherData/{{{XENC}}}CipherValue"
     ],
 )
 def test_other_encryption_forms_are_refused_before_decryption(
-    desk: Flask,
+    saml_app: Flask,
     key: SigningKey,
     ours: SigningKey,
     caplog: pytest.LogCaptureFixture,
@@ -382,39 +382,39 @@ def test_other_encryption_forms_are_refused_before_decryption(
     reason: str,
 ) -> None:
     encryption = Encryption(ours)
-    assert accepts(desk, key, encryption)
-    assert_refused(post(desk, key, between_signing=encryption.assertion, after_signing=change), caplog, reason)
+    assert accepts(saml_app, key, encryption)
+    assert_refused(post(saml_app, key, between_signing=encryption.assertion, after_signing=change), caplog, reason)
 
 
 def test_id_is_unique_across_decrypted_parts(
-    desk: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture
+    saml_app: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     encryption = Encryption(ours)
-    assert accepts(desk, key, encryption, assertion_id="_one", response_id="_other")
+    assert accepts(saml_app, key, encryption, assertion_id="_one", response_id="_other")
     same = {"assertion_id": "_one", "response_id": "_one", "between_signing": encryption.assertion}
-    assert_refused(post(desk, key, **same), caplog, "duplicate_id")
+    assert_refused(post(saml_app, key, **same), caplog, "duplicate_id")
 
 
 def test_nested_encrypted_assertion_is_refused(
-    desk: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture
+    saml_app: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     inner = Encryption(ours)
 
     def wrapped(plain: bytes) -> bytes:
         return etree.tostring(inner.of(plain, "EncryptedAssertion"))
 
-    assert accepts(desk, key, inner)
-    assert_refused(post(desk, key, **hooks(inner.but(change_plain=wrapped), ASSERTION)), caplog, "structure")
+    assert accepts(saml_app, key, inner)
+    assert_refused(post(saml_app, key, **hooks(inner.but(change_plain=wrapped), ASSERTION)), caplog, "structure")
 
 
 def test_identifier_decrypting_to_something_else_is_refused(
-    desk: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture
+    saml_app: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     encryption = Encryption(ours)
-    assert accepts(desk, key, encryption, NAME_ID)
+    assert accepts(saml_app, key, encryption, NAME_ID)
     for plain in (b"<NameID/>", b"ann", re.sub(b"x", b"<x/>", b"<a>x</a>"), f'<NameID xmlns="{SAML}" x="1"/>'.encode()):
         other = encryption.but(change_plain=lambda _, plain=plain: plain)
-        assert_refused(post(desk, key, **hooks(other, NAME_ID)), caplog, "decryption")
+        assert_refused(post(saml_app, key, **hooks(other, NAME_ID)), caplog, "decryption")
 
 
 def test_encryption_defaults_are_modern(ours: SigningKey) -> None:
@@ -441,20 +441,20 @@ def test_encryption_defaults_are_modern(ours: SigningKey) -> None:
     ],
 )
 def test_unverified_decrypted_text_is_not_logged(
-    desk: Flask,
+    saml_app: Flask,
     key: SigningKey,
     ours: SigningKey,
     caplog: pytest.LogCaptureFixture,
     change: Callable[[bytes], bytes],
     reason: str,
 ) -> None:
-    assert accepts(desk, key, Encryption(ours))
-    assert_refused(post(desk, key, **hooks(Encryption(ours, change_plain=change), ASSERTION)), caplog, reason)
+    assert accepts(saml_app, key, Encryption(ours))
+    assert_refused(post(saml_app, key, **hooks(Encryption(ours, change_plain=change), ASSERTION)), caplog, reason)
     assert "secret" not in caplog.text
 
 
 def test_id_around_encrypted_assertion_is_unique(
-    desk: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture
+    saml_app: Flask, key: SigningKey, ours: SigningKey, caplog: pytest.LogCaptureFixture
 ) -> None:
     def extended(identifier: str) -> Hook:
         def extend(response: etree._Element) -> None:
@@ -468,5 +468,5 @@ def test_id_around_encrypted_assertion_is_unique(
 
     inside = "_the-assertion"
     genuine = {"assertion_id": inside, **hooks(Encryption(ours), ASSERTION)}
-    assert post(desk, key, **genuine, after_signing=extended("_another")).status_code == 303
-    assert_refused(post(desk, key, **genuine, after_signing=extended(inside)), caplog, "duplicate_id")
+    assert post(saml_app, key, **genuine, after_signing=extended("_another")).status_code == 303
+    assert_refused(post(saml_app, key, **genuine, after_signing=extended(inside)), caplog, "duplicate_id")
