@@ -32,7 +32,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from ..checks import SLOW, Check, file_checks
 from ..errors import AccountsUnavailable, ConfigurationError
-from ..state.database import WRITABLE, Database, FileReplaced, out_of_step, within
+from ..state.database import WRITABLE, Database, FileReplaced, TimeLimit, out_of_step
 from .models import Account
 
 INIT_DB = "flask genesys-auth init-db"
@@ -123,7 +123,7 @@ class AccountDatabase:
         """
         if not storable("".join(parameters.values())):
             return None
-        with self._translated(), within(self._timeout), self._database.statements() as connection:
+        with self._translated(), TimeLimit(self._timeout), self._database.statements() as connection:
             row = connection.execute(statement, parameters).first()
             if row is not None and any(getattr(row, _echo(name)) != value for name, value in parameters.items()):
                 out_of_step(connection)

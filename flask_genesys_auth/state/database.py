@@ -7,17 +7,16 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar, Token
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any, NoReturn
 from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event, func, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -46,29 +45,26 @@ _POSTGRESQL_SETTINGS = (
 )
 
 
-class FileReplaced(SQLAlchemyError):
+class DatabaseRefusal(SQLAlchemyError):
+    """Raised by this module; its text names no secret and is shown as it is."""
+
+
+class FileReplaced(DatabaseRefusal):
     """SQLite's file is not the one that this process has open."""
 
 
-class OutOfStep(SQLAlchemyError):
-    """A connection has answered another question than the one that was asked."""
-
-
-class ForkedInUse(SQLAlchemyError):
-    """SQLite's file was in use when this process was forked."""
-
-
-class Busy(SQLAlchemyError):
-    """Other threads of this process have been writing to SQLite's file for as long as a call may wait."""
+class Busy(DatabaseRefusal):
+    """Other threads of this process use what a call needs; this says nothing about the database."""
 
 
 class _Connections:
-    """What one process has of a database.
+    """The connections of one process to a database.
 
     :ivar file: device and inode of SQLite's file while connections to it may be open, else ``None``.
-    :ivar opened: SQLite's connections that are open.
-    :ivar lent: those of them that a thread is using.
-    :ivar writing: held by the thread that writes to SQLite: it has no queue, and many threads that poll it starve some.
+    :ivar opened: SQLite's open connections.
+    :ivar loans: one object for each connection that a thread is using.
+    :ivar writing: held by the thread that writes to SQLite, which has no queue: of many threads that poll some starve.
+    :ivar places: one for each connection to a server.
     :ivar forked_in_use: why this process cannot use SQLite's file, if it cannot.
     """
 
@@ -78,18 +74,16 @@ class _Connections:
         self.transactions = transactions
         self.file: tuple[int, int] | None = None
         self.opened: set[Any] = set()
-        self.lent: set[Any] = set()
+        self.loans: set[object] = set()
         self.writing = Lock()
+        self.places = BoundedSemaphore(CONNECTIONS)
         self.forked_in_use = ""
 
-    def follow(self) -> None:
-        """Keep account of SQLite's connections."""
-        engine = self.engine
-        event.listen(engine, "connect", lambda connection, _: self.opened.add(connection))
-        event.listen(engine, "close", lambda connection, _: self.opened.discard(connection))
-        event.listen(engine, "close_detached", lambda connection: self.opened.discard(connection))
-        event.listen(engine, "checkout", lambda connection, *_: self.lent.add(connection))
-        event.listen(engine, "checkin", lambda connection, _: self.lent.discard(connection))
+    def track_opened(self) -> None:
+        """Keep :attr:`opened` up to date."""
+        event.listen(self.engine, "connect", lambda connection, _: self.opened.add(connection))
+        event.listen(self.engine, "close", lambda connection, _: self.opened.discard(connection))
+        event.listen(self.engine, "close_detached", lambda connection: self.opened.discard(connection))
 
 
 _sqlite_databases: WeakSet[Database] = WeakSet()
@@ -133,25 +127,19 @@ class Database:
     def __repr__(self) -> str:
         return f"Database({self.name!r})"
 
-    @contextmanager
-    def statements(self, *, changes: bool = False) -> Iterator[Connection]:
+    def statements(self, *, changes: bool = False) -> AbstractContextManager[Connection]:
         """Lend a connection on which each statement is a transaction of its own.
 
-        :param changes: whether a statement changes something: then SQLite's writers of this process take turns.
+        :param changes: whether a statement changes something: SQLite's writers of this process take turns.
         """
         connections = self._connections.get()
-        with self._turn(connections, changes), self._lent(connections, connections.statements) as connection:
-            yield connection
+        return self._lent(connections, connections.statements, changes)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """Lend a connection for one transaction: committed at the end, rolled back by any exception."""
         connections = self._connections.get()
-        with (
-            self._turn(connections, True),
-            self._lent(connections, connections.transactions) as connection,
-            connection.begin(),
-        ):
+        with self._lent(connections, connections.transactions, True) as connection, connection.begin():
             yield connection
 
     def make_tables(self, metadata: MetaData, then: Callable[[Connection], None] = lambda _: None) -> None:
@@ -162,7 +150,7 @@ class Database:
         :raises SQLAlchemyError: if the database cannot be reached or written.
         """
         patience = self._timeout if self.path else max(self._timeout, TABLES_PATIENCE)
-        with within(patience):
+        with TimeLimit(patience):
             self._make_file()
             with self.transaction() as connection:
                 if connection.dialect.name == "postgresql":
@@ -204,12 +192,10 @@ class Database:
 
     def finding(self, error: SQLAlchemyError | OSError) -> str:
         """Return what has failed and, where that is known, what helps; without a secret."""
-        if isinstance(error, PoolTimeout):
-            return f"all {CONNECTIONS} connections of this process are in use"
         said = str(error)
         if isinstance(error, DBAPIError):
             said = str(error.orig).partition("\n")[0] or type(error.orig).__name__
-        elif isinstance(error, SQLAlchemyError) and not isinstance(error, (FileReplaced, OutOfStep, ForkedInUse, Busy)):
+        elif isinstance(error, SQLAlchemyError) and not isinstance(error, DatabaseRefusal):
             said = type(error).__name__
         for secret in self._secrets:
             said = said.replace(secret, "***")
@@ -226,33 +212,46 @@ class Database:
         return ""
 
     @contextmanager
-    def _turn(self, connections: _Connections, changes: bool) -> Iterator[None]:
-        """Let one thread of this process at a time change SQLite's file."""
-        if self.path is None or not changes:
-            yield
-        elif connections.writing.acquire(timeout=seconds_left(self._timeout)):
-            try:
-                yield
-            finally:
-                connections.writing.release()
-        else:
-            raise Busy(f"database is locked: threads of this process have been writing for {self._timeout:g} s")
-
-    @contextmanager
-    def _lent(self, connections: _Connections, engine: Engine) -> Iterator[Connection]:
-        if connections.forked_in_use:
-            raise ForkedInUse(connections.forked_in_use)
-        file = self._same_file(connections)
-        pool = engine.pool
-        with engine.connect() as connection:
+    def _lent(self, connections: _Connections, engine: Engine, changes: bool) -> Iterator[Connection]:
+        turn = self._wait_for_turn(connections, changes)
+        loan = object()
+        connections.loans.add(loan)
+        try:
+            file = self._same_file(connections)
+            pool = engine.pool
+            connection = engine.connect()
             try:
                 yield connection
             finally:
                 if engine.pool is not pool and not connection.closed and not connection.invalidated:
                     # The database was closed meanwhile: this connection goes with the others.
                     connection.detach()
-        if engine.pool is pool:
-            connections.file = file
+                connection.close()
+            if engine.pool is pool:
+                connections.file = file
+        finally:
+            connections.loans.discard(loan)
+            if turn is not None:
+                turn.release()
+
+    def _wait_for_turn(self, connections: _Connections, changes: bool) -> Lock | BoundedSemaphore | None:
+        """Wait until this thread may use a connection; return what it releases afterwards, if anything.
+
+        :raises Busy: if other threads of this process take too long.
+        """
+        left = seconds_left(self._timeout)
+        if self.path is None:
+            # The other half is the server's: a call that waited here must not report that the server was too slow.
+            if not connections.places.acquire(timeout=left / 2):
+                raise Busy(f"all {CONNECTIONS} connections of this process are in use")
+            return connections.places
+        if connections.forked_in_use:
+            raise DatabaseRefusal(connections.forked_in_use)
+        if not changes:
+            return None
+        if not connections.writing.acquire(timeout=left):
+            raise Busy(f"database is locked: threads of this process have been writing for {self._timeout:g} s")
+        return connections.writing
 
     def _same_file(self, connections: _Connections) -> tuple[int, int] | None:
         """Return which file there is.
@@ -307,7 +306,7 @@ class Database:
             if self._address.get_driver_name() == "pysqlite":
                 event.listen(engine, "do_connect", _open_existing)
             event.listen(connections.transactions, "begin", _begin_immediate)
-            connections.follow()
+            connections.track_opened()
             connections.forked_in_use = self._close_inherited()
         elif self._address.get_backend_name() == "postgresql":
             event.listen(engine, "connect", _postgresql_setup(self._timeout))
@@ -328,10 +327,11 @@ class Database:
         in_use = False
         for database in list(_sqlite_databases):
             for inherited in database._connections.inherited():
-                for connection in inherited.opened - inherited.lent:
-                    inherited.opened.discard(connection)
-                    connection.close()
-                in_use = in_use or (database.path == self.path and bool(inherited.opened))
+                if inherited.loans:
+                    in_use = in_use or database.path == self.path
+                    continue
+                while inherited.opened:
+                    inherited.opened.pop().close()
         if not in_use:
             return ""
         return (
@@ -340,14 +340,22 @@ class Database:
         )
 
 
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Bound all that this thread waits for in the block, in sum; its connections observe that."""
-    token = _deadline.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
+class TimeLimit:
+    """Bounds the sum of all waits of this thread in a ``with`` block; its connections observe that.
+
+    :param seconds: from the beginning of the block.
+    """
+
+    __slots__ = ("_seconds", "_token")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._token: Token[float | None] = _deadline.set(time.monotonic() + self._seconds)
+
+    def __exit__(self, *_: object) -> None:
+        _deadline.reset(self._token)
 
 
 def seconds_left(default: float) -> float:
@@ -369,10 +377,10 @@ def extend(seconds: float) -> None:
 def out_of_step(connection: Connection) -> NoReturn:
     """Close a connection that has answered another question.
 
-    :raises OutOfStep: always.
+    :raises DatabaseRefusal: always.
     """
     connection.invalidate()
-    raise OutOfStep("the connection answered another question than the one asked; it was closed")
+    raise DatabaseRefusal("the connection answered another question than the one asked; it was closed")
 
 
 def _address(url: str, setting: str, drivers: Sequence[str]) -> URL:

@@ -16,7 +16,7 @@ from ..errors import ConfigurationError, StateUnavailable
 from ..events import Event, Outage
 from ..processes import PerProcess
 from . import statements as ask
-from .database import Database, out_of_step, within
+from .database import Busy, Database, TimeLimit, out_of_step
 from .health import round_trip_check
 from .postgresql_health import LOOK, server_checks
 from .statements import PURGE_BATCH
@@ -272,7 +272,7 @@ class SqlState:
         """
         use = self._use.get()
         try:
-            with within(self._timeout):
+            with TimeLimit(self._timeout):
                 if not use.ready:
                     self._prepare()
                     use.ready = True
@@ -280,11 +280,12 @@ class SqlState:
                 with database.transaction() if together else database.statements(changes=changes) as connection:
                     yield connection
         except (SQLAlchemyError, OSError) as error:
-            use.ready = False
+            use.ready = use.ready and isinstance(error, Busy)
             if _is_undefined_table(error):
                 raise self._not_made() from None
             finding = self._finding(error)
-            use.outage.failed(finding)
+            if not isinstance(error, Busy):
+                use.outage.failed(finding)
             raise StateUnavailable(finding) from None
         if use.outage.down:
             use.outage.answered()
@@ -298,7 +299,7 @@ class SqlState:
             # The server is slow, and a request waits: the next change may do this.
             return
         try:
-            with within(left), self._database.statements() as connection:
+            with TimeLimit(left), self._database.statements() as connection:
                 if self._database.path:
                     gone = self._purge_unless_busy(connection, use)
                 else:
@@ -370,7 +371,8 @@ class SqlState:
         return _NotMade(f"state_url: {self._database.name} has no state tables: make them with `{INIT_DB}`")
 
     def _finding(self, error: SQLAlchemyError | OSError) -> str:
-        return f"the state in {self._database.name} did not answer: {self._database.finding(error)}"
+        happened = "is busy" if isinstance(error, Busy) else "did not answer"
+        return f"the state in {self._database.name} {happened}: {self._database.finding(error)}"
 
 
 def _record_version(connection: Connection) -> None:

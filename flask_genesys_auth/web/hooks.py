@@ -106,16 +106,19 @@ class Hooks:
     def after_request(self, answer: Response) -> Response:
         """Add the headers that depend on the decision: ``Vary``, ``Cache-Control``, those of a refusal, CORS."""
         sent: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask's documented way
-        state: RequestState = vars(sent).setdefault(REQUEST, RequestState())
-        if state.asked:
-            self._mark_private(answer)
-            if state.decision is not None and "HTTP_COOKIE" in sent.environ:
-                leave_no_cookie(self._app, state.decision)
-        if state.refusal is not None:
-            refusals.add_refusal_headers(state.refusal, answer)
-            events.report_refusal(state.refusal)
+        state: RequestState | None = vars(sent).get(REQUEST)
+        decision = None
+        if state is not None:
+            decision = state.decision
+            if state.asked:
+                self._mark_private(answer)
+                if decision is not None and "HTTP_COOKIE" in sent.environ:
+                    leave_no_cookie(self._app, decision)
+            if state.refusal is not None:
+                refusals.add_refusal_headers(state.refusal, answer)
+                events.report_refusal(state.refusal)
         if self._here.origins.all_allowed:
-            self._here.origins.add_cors(sent, answer, state.decision)
+            self._here.origins.add_cors(sent, answer, decision)
         return answer
 
     def _mark_private(self, answer: Response) -> None:

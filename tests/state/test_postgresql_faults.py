@@ -21,7 +21,7 @@ from sqlalchemy.pool import Pool
 
 from flask_genesys_auth.errors import ConfigurationError, StateUnavailable
 from flask_genesys_auth.state.database import CONNECTIONS
-from flask_genesys_auth.state.sql import PURGE_INTERVAL, SqlState
+from flask_genesys_auth.state.sql import PURGE_INTERVAL, SqlState, state_database
 from tests.forking import FORKS, holds_in_child
 from tests.servers import PostgresqlServer, free_port
 
@@ -82,26 +82,31 @@ def test_one_process_has_a_bounded_number_of_connections_and_close_gives_them_ba
     assert store.get("key-7") == 1
 
 
-def test_who_finds_no_connection_free_is_told_in_time(backend: PostgresqlBackend) -> None:
-    backend.open("one").put("key", 1, 60)
-    store = SqlState(backend.url, "one", 2.0, clock=backend.clock)
+def test_a_full_pool_is_no_outage_and_not_renewed(backend: PostgresqlBackend, caplog: pytest.LogCaptureFixture) -> None:
+    database = state_database(backend.url, PATIENCE, durable=False)
+    patient = SqlState(backend.url, "one", PATIENCE, clock=backend.clock, database=database)
+    hasty = SqlState(backend.url, "one", 1.0, clock=backend.clock, database=database)
+    patient.put("key", 1, 60)
     connected = threading.Barrier(CONNECTIONS + 1)
     leave = threading.Event()
 
     def hold(*_: object) -> None:
-        connected.wait()
-        leave.wait()
+        connected.wait(PATIENCE)
+        leave.wait(PATIENCE)
 
-    with listening(Pool, "checkout", hold), ThreadPoolExecutor(CONNECTIONS) as pool:
-        held = [pool.submit(store.get, "key") for _ in range(CONNECTIONS)]
-        connected.wait()
-        with pytest.raises(StateUnavailable, match="all 8 connections"):
-            store.get("key")
+    with ThreadPoolExecutor(CONNECTIONS) as pool, listening(Engine, "after_cursor_execute", hold):
+        held = [pool.submit(patient.get, "key") for _ in range(CONNECTIONS)]
+        connected.wait(PATIENCE)
+        connections = set(backend.sql(OURS))
+        for _ in range(2):
+            with pytest.raises(StateUnavailable, match=r"is busy: all 8 connections of this process are in use$"):
+                hasty.get("key")
         leave.set()
-    # Those that had a connection have waited so long that they may be told, too.
-    assert {type(one.exception()) for one in held} <= {type(None), StateUnavailable}
-    store.close()
-    assert backend.open("one").get("key") == 1
+        assert [one.result() for one in held] == [1] * CONNECTIONS
+    assert patient.get("key") == 1
+    assert set(backend.sql(OURS)) == connections
+    assert not caplog.records
+    database.close()
 
 
 def answers(store: SqlState) -> bool:
@@ -181,22 +186,34 @@ def test_a_connection_that_broke_without_a_word_is_not_used(backend: PostgresqlB
     assert store.get("key") == 1
 
 
-def test_an_unread_reply_on_a_pooled_connection_never_reaches_the_next_call(backend: PostgresqlBackend) -> None:
+@pytest.mark.parametrize("reply", [b"SELECT 'mine' AS key, '\"value of another\"' AS value", b"SELECT 1 WHERE false"])
+@pytest.mark.parametrize("operation", ["get", "take", "replace", "delete", "add"])
+def test_an_unread_reply_never_reaches_the_next_call(backend: PostgresqlBackend, operation: str, reply: bytes) -> None:
+    right: dict[str, tuple[Callable[[SqlState], object], object]] = {
+        "get": (lambda store: store.get("mine"), "my value"),
+        "take": (lambda store: store.take("mine"), "my value"),
+        "replace": (lambda store: store.replace("mine", "other", 60), True),
+        "delete": (lambda store: store.delete("mine"), True),
+        "add": (lambda store: store.add("new", 1, 60), True),
+    }
+    call, expected = right[operation]
     store = backend.open("one")
     store.put("mine", "my value", 60)
-    left: list[object] = []
+    left: list[Any] = []
 
     def leave_unread(connection: Any, _: object) -> None:
-        connection.pgconn.send_query(b"SELECT 'mine' AS key, '\"value of another\"' AS value")
+        connection.pgconn.send_query(reply)
         left.append(connection)
 
     with listening(Pool, "checkin", leave_unread):
         assert store.get("mine") == "my value"
     assert len(left) == 1
     with suppress(StateUnavailable):
-        assert store.get("mine") == "my value"
-    assert store.get("mine") == "my value"
-    assert left[0].closed  # type: ignore[attr-defined]  # a connection of psycopg
+        assert call(store) == expected
+        store.put("mine", "my value", 60)
+        store.delete("new")
+    assert call(store) == expected
+    assert left[0].closed
 
 
 @pytest.mark.parametrize("operation", ["get", "get_many", "find", "take", "replace", "add"])
