@@ -7,13 +7,13 @@ for a generous end.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sqlite3
 import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -63,17 +63,50 @@ def test_postgresql_is_restarted(
         servers.postgresql.start()
 
 
-def test_sqlite_is_locked_by_another_process(tmp_path: Path, outside: Outside, request: pytest.FixtureRequest) -> None:
-    stores = Stores(f"sqlite:///{tmp_path}/state.sqlite3", f"sqlite:///{tmp_path}/accounts.sqlite3")
-    with Deployment(tmp_path, stores, outside, nodes=1, preload_app=True) as portal:
-        with under_load(portal, crowd(portal, turns=10), request) as running:
-            locker = sqlite3.connect(tmp_path / "state.sqlite3", isolation_level=None)
-            locker.execute("BEGIN EXCLUSIVE")
-            wait_until(lambda: running.tally.troubles["session"] > 1, "who logs in notices")
-            locker.execute("ROLLBACK")
-            locker.close()
-        # Whoever only reads waits for nobody.
-        assert set(running.tally.troubles) == {"session"}
+@pytest.fixture(scope="module")
+def sqlite_portal(outside: Outside, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """One node of two workers with the state in SQLite."""
+    folder = tmp_path_factory.mktemp("sqlite")
+    stores = Stores(f"sqlite:///{folder}/state.sqlite3", f"sqlite:///{folder}/accounts.sqlite3")
+    with Deployment(folder, stores, outside, nodes=1, preload_app=True) as made:
+        yield made
+
+
+def test_sqlite_is_locked_by_another_process(sqlite_portal: Deployment, request: pytest.FixtureRequest) -> None:
+    with under_load(sqlite_portal, crowd(sqlite_portal, turns=10), request) as running:
+        locker = sqlite3.connect(sqlite_portal.folder / "state.sqlite3", isolation_level=None)
+        locker.execute("BEGIN EXCLUSIVE")
+        wait_until(lambda: running.tally.troubles["session"] > 1, "a login fails")
+        locker.execute("ROLLBACK")
+        locker.close()
+    # Readers do not wait for a writer.
+    assert set(running.tally.troubles) == {"session"}
+
+
+def test_sqlite_is_moved_away_and_put_back(sqlite_portal: Deployment, request: pytest.FixtureRequest) -> None:
+    state, aside = (sqlite_portal.folder / name for name in ("state.sqlite3", "aside"))
+    with under_load(sqlite_portal, crowd(sqlite_portal, turns=10), request) as running:
+        state.rename(aside)
+        wait_until(lambda: running.tally.troubles["session"] > 5, "requests with a session fail")
+        assert not state.exists()
+        aside.rename(state)
+    assert set(running.tally.troubles) == {"session"}
+    assert f"{state} was moved away or deleted while this process used it" in sqlite_portal.logs()
+
+
+def test_sqlite_finds_the_disk_full(sqlite_portal: Deployment, request: pytest.FixtureRequest) -> None:
+    (node,) = sqlite_portal.nodes
+    with under_load(sqlite_portal, crowd(sqlite_portal, turns=10), request) as running:
+        # No file of a worker grows beyond this size; its log still may.
+        written = (sqlite_portal.folder / "state.sqlite3-wal").stat().st_size
+        full = max(written, node.log.stat().st_size + 100_000)
+        for worker in node.workers:
+            resource.prlimit(worker, resource.RLIMIT_FSIZE, (full, resource.RLIM_INFINITY))
+        wait_until(lambda: running.tally.troubles["session"] > 1, "a login fails")
+        for worker in node.workers:
+            resource.prlimit(worker, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert set(running.tally.troubles) == {"session"}
+    assert f"free space on the disk of {sqlite_portal.folder}" in sqlite_portal.logs()
 
 
 def test_four_salesforces_fail_in_four_ways_and_only_their_users_notice(
