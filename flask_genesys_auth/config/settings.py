@@ -99,7 +99,7 @@ def _proxy(exception: str = "") -> Any:
 def _concurrent_calls() -> Any:
     meaning = (
         "Concurrent calls to one server in one process. A few more requests wait briefly; the others get 503. Keep one "
-        "and a half times this number (2 for 1) below the threads of a worker. See [outages](operations.md#outages)."
+        "and a half times this number (2 for 1) below the threads of a worker. See [outages](outages.md)."
     )
     return setting(Whole(1, 1024), default=CONCURRENT_CALLS, help=meaning)
 
