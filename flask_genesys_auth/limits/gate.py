@@ -71,28 +71,21 @@ class CredentialGate:
     """Opens the gate for each walk; implements :class:`~flask_genesys_auth.chain.walk.Gate`."""
 
     def __init__(self, throttle: FailureThrottle, verified: VerifiedCredentials) -> None:
-        self._throttle = throttle
-        self._verified = verified
+        self.throttle = throttle
+        self.verified = verified
 
     def open(self, evidence: Evidence, contact_center: ContactCenter, *, use_cache: bool) -> OpenGate:
         """Open the gate for one walk."""
-        return OpenGate(self._throttle, self._verified, evidence, contact_center, use_cache=use_cache)
+        return OpenGate(self, evidence, contact_center, use_cache=use_cache)
 
 
 class OpenGate:
     """The gate of one walk. The end of the context settles every slot and releases waiting requests."""
 
     def __init__(
-        self,
-        throttle: FailureThrottle,
-        verified: VerifiedCredentials,
-        evidence: Evidence,
-        contact_center: ContactCenter,
-        *,
-        use_cache: bool,
+        self, gate: CredentialGate, evidence: Evidence, contact_center: ContactCenter, *, use_cache: bool
     ) -> None:
-        self._throttle = throttle
-        self._verified = verified
+        self._gate = gate
         self._evidence = evidence
         self._contact_center = contact_center
         self._use_cache = use_cache
@@ -178,7 +171,7 @@ class OpenGate:
         if not secrets:
             return None
         credentials = (kind, self._contact_center.name, self._evidence.address, *secrets)
-        attempt = self._attempts[kind] = _Attempt(self._throttle, self._verified, name, credentials)
+        attempt = self._attempts[kind] = _Attempt(self._gate, name, credentials)
         if self._evidence.dry_run:
             attempt.look()
         else:
@@ -216,14 +209,12 @@ class _Attempt:
     :param credentials: their kind, contact center, client address and secrets.
     """
 
-    def __init__(
-        self, throttle: FailureThrottle, verified: VerifiedCredentials, name: str, credentials: tuple[str, ...]
-    ) -> None:
-        self._throttle = throttle
-        self._verified = verified
+    def __init__(self, gate: CredentialGate, name: str, credentials: tuple[str, ...]) -> None:
+        self._throttle = gate.throttle
+        self._verified = gate.verified
         self._counted_by = (credentials[1], name, credentials[2])
         self._credentials = credentials
-        self._reading = verified.begin()
+        self._reading = gate.verified.begin()
         self._cached: Result | None = None
         self._refused: Unavailable | None = None
         self._slot: Reservation | None = None
