@@ -1,4 +1,4 @@
-"""Parses the evidence of a request: Basic credentials and the two Salesforce headers."""
+"""Parses the evidence of a request: Basic credentials, and the Salesforce headers with their identity URL."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..config.names import fold
-from .identity_url import IdentityUrl, parse_identity_url
+from ..config.names import fold, short_id
 from .outcomes import LoginSession, Rejected
 
 if TYPE_CHECKING:
@@ -22,6 +21,13 @@ if TYPE_CHECKING:
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # Unicode's categories Cc and Cs
 _VISIBLE = re.compile(r"[!-~]+")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_IDENTITY_URL = re.compile(
+    rf"(?P<scheme>https?)://(?P<host>{_LABEL}(?:\.{_LABEL})*|\[::1\])(?::(?P<port>[1-9][0-9]{{0,4}}))?"
+    r"/id/(?P<organization>00D[A-Za-z0-9]{12}(?:[A-Z0-5]{3})?)/(?P<user>005[A-Za-z0-9]{12}(?:[A-Z0-5]{3})?)",
+    re.ASCII,
+)
+_DEFAULT_PORTS = {"https": 443, "http": 80}
 
 MAX_USER_NAME = 255
 MAX_PASSWORD = 1024
@@ -48,6 +54,23 @@ class BasicCredentials:
     def domain(self) -> str:
         """The text after the last ``@`` of the name, or empty."""
         return self.name.rpartition("@")[2] if "@" in self.name else ""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityUrl:
+    """The parts of ``https://<host>/id/<organization id>/<user id>``.
+
+    :param host: lower case, without brackets.
+    :param path: as sent, to compare it with the path of a redirect.
+    :param organization: the first 15 characters of the id, as is ``user``; the checksum of a longer id was right.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    organization: str
+    user: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +163,29 @@ def read_credentials(user_name: str, colon: str, password: str) -> BasicCredenti
     if (realm and _other_spelling(realm)) or _other_spelling(name):
         return Malformed("the user name has white space around it, invisible characters or a second backslash")
     return BasicCredentials(user_name=user_name, password=password, name=name, realm=realm)
+
+
+@lru_cache(maxsize=1024)
+def parse_identity_url(url: str) -> IdentityUrl | None:
+    """Return the parts of an identity URL, or ``None`` for any other form.
+
+    This is strict, because the host receives the session id and names the user. URLs with user info, a query, a
+    fragment or a dot segment do not match. A port is kept for the allow-list.
+    """
+    if not url.isascii():  # lower() turns some other characters into ASCII: the Kelvin sign becomes a k
+        return None
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    found = _IDENTITY_URL.fullmatch(f"{scheme.lower()}{separator}{authority.lower()}{slash}{path}")
+    if found is None:
+        return None
+    organization, user = short_id(found["organization"]), short_id(found["user"])
+    if organization is None or user is None:
+        return None
+    port = int(found["port"]) if found["port"] else _DEFAULT_PORTS[found["scheme"]]
+    if port > 65535:
+        return None
+    return IdentityUrl(found["scheme"], found["host"].strip("[]"), port, slash + path, organization, user)
 
 
 def parse_salesforce(session_id: str | None, identity_url: str | None) -> SalesforceCredentials | Malformed | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from ..chain.identity_url import IdentityUrl, parse_identity_url
+from ..chain.evidence import IdentityUrl, parse_identity_url
 from ..chain.outcomes import Reason, Rejected, Unavailable
 from ..checks import Check
 from ..config.names import short_id

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from flask_genesys_auth.chain.identity_url import IdentityUrl, parse_identity_url
+from flask_genesys_auth.chain.evidence import IdentityUrl, parse_identity_url
 from flask_genesys_auth.config.names import short_id
 
 ORGANIZATION = "00D000000000001"

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 import werkzeug.test
 
-from flask_genesys_auth.chain.identity_url import parse_identity_url
+from flask_genesys_auth.chain.evidence import parse_identity_url
 from flask_genesys_auth.directories.genesys import TOKEN_PATH, USERINFO_PATH
 from flask_genesys_auth.testing.genesys import GenesysEmulator
 from flask_genesys_auth.testing.salesforce import SalesforceEmulator
@@ -23,7 +23,7 @@ def ask(
     body = urlencode(form).encode() if form is not None else None
     if form is not None:
         headers = {**headers, "Content-Type": "application/x-www-form-urlencoded"}
-    answer = upstream.send("GET" if form is None else "POST", url, headers=headers, body=body, deadline=Deadline(10))
+    answer = upstream.send("GET" if form is None else "POST", url, headers=headers, body=body, deadline=Deadline(60))
     assert isinstance(answer, Answer)
     return answer.status, answer.body, answer.headers["Content-Type"]
 
