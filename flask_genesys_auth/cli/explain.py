@@ -232,7 +232,7 @@ def _throttle(here: Runtime, contact_center: str | None) -> dict[str, Any] | Non
     name = basic.name if isinstance(basic, BasicCredentials) else ""
     address = request.remote_addr or ""
     found = here.throttle.statuses(contact_center, name, address)
-    shared = here.throttle.shared
+    shared = here.throttle.ledger.shared
     about: dict[str, Any] = {"address": address, "counted": "by all nodes" if shared else "by each process"}
     if isinstance(found, Unavailable):
         return {**about, "limits": [], "error": found.detail}
@@ -252,7 +252,7 @@ def _notes(here: Runtime, decision: Decision) -> Iterator[str]:
             "each process has its own circuit breakers: a server process may reject calls (circuit_open) that this "
             "command made; see its log (circuit_opened, circuit_closed)"
         )
-    if tried.keys() - {"login_session"} and not here.throttle.shared:
+    if tried.keys() - {"login_session"} and not here.throttle.ledger.shared:
         yield (
             "each process counts failures in its own memory: a server process may throttle a request that this command "
             "does not (throttled); see its log"

@@ -18,8 +18,8 @@ Then the steps run. Before a step whose server locks accounts, the gate takes a 
     a step has rejected       one slot stays taken: one failure, whatever the number of steps
     otherwise                 all slots are returned, because nothing has shown whether the credentials are good
 
-Waiting requests share a rejection, too. After an exception they verify for themselves. The slot of a step's own limit
-is returned unless the server may have counted a failure.
+Waiting requests get the outcomes of a failed walk, too; after an exception they verify for themselves. The slot of a
+step's own limit is returned unless the server may have counted a failure.
 """
 
 from __future__ import annotations

@@ -360,11 +360,6 @@ class FailureThrottle:
         self._known = KnownAddresses(state, clock)
         self._settings = settings
 
-    @property
-    def shared(self) -> bool:
-        """Tell whether the failures in other processes count here."""
-        return self.ledger.shared
-
     def reserve(self, contact_center: str, user_name: str, address: str) -> Reservation | Unavailable:
         """Take one slot of each limit that applies (atomic), or none and return for how long not.
 

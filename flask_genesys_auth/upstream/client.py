@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
+from http.client import responses
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -311,9 +311,8 @@ def read(response: BaseHTTPResponse, max_body: int) -> Answer | Unavailable:
     status = response.status
     if status in NOT_NOW or status >= 500:
         wait = _retry_after(response.headers.get("Retry-After")) if status in {429, 503} else _DEFAULT_RETRY_AFTER
-        return Unavailable(
-            Reason.SERVER_ERROR, wait, f"the server answered HTTP {status}{_phrase(status)}", uncounted=True
-        )
+        phrase = f" ({responses[status]})" if status in responses else ""
+        return Unavailable(Reason.SERVER_ERROR, wait, f"the server answered HTTP {status}{phrase}", uncounted=True)
     coding = response.headers.get("Content-Encoding", "").strip().lower()
     if coding not in {"", "identity"}:
         detail = f"the answer is encoded ({printable(coding, 40)}), although identity was requested"
@@ -366,10 +365,3 @@ def _root(error: BaseException) -> BaseException:
     """Return the cause of an error of urllib3."""
     inner = next((part for part in error.args if isinstance(part, BaseException)), None)
     return error if inner is None or inner is error else _root(inner)
-
-
-def _phrase(status: int) -> str:
-    try:
-        return f" ({HTTPStatus(status).phrase})"
-    except ValueError:
-        return ""

@@ -1,4 +1,4 @@
-"""Which contact center a request belongs to: each piece of evidence names one or abstains, and all must agree."""
+"""The contact center of a request: the one that all evidence names."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_each_piece_of_evidence_names_its_contact_center(found: Evidence) -> Non
         evidence("/saml/ACME/login"),
     ],
 )
-def test_what_nobody_lists_abstains(found: Evidence) -> None:
+def test_unlisted_evidence_names_none(found: Evidence) -> None:
     assert resolved(BOTH, found) is Reason.NO_CONTACT_CENTER
     assert resolved(BOTH_WITH_DEFAULT, found) == "beta"
     assert resolved(ONE, found) == "acme"

@@ -1,4 +1,4 @@
-"""What a request offers: Basic by RFC 7617, and the two Salesforce headers."""
+"""Parsing of evidence: Basic credentials (RFC 7617) and the two Salesforce headers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_valid_name_and_password_are_returned_unchanged(name: str, password: str
 
 
 @given(user_names, user_names, passwords)
-def test_a_realm_is_parted_from_the_name(realm: str, name: str, password: str) -> None:
+def test_realm_is_split_from_the_name(realm: str, name: str, password: str) -> None:
     found = parse_basic(basic(f"{realm}\\{name}:{password}"))
     assert isinstance(found, BasicCredentials)
     assert (found.realm, found.name) == (fold(realm), fold(name))
@@ -139,7 +139,7 @@ def test_other_spelling_of_a_name_is_malformed(name: str) -> None:
         basic("ann:" + "x" * (MAX_PASSWORD + 1)),
     ],
 )
-def test_what_cannot_be_read_is_malformed(header: str) -> None:
+def test_unreadable_credentials_are_malformed(header: str) -> None:
     assert malformed(header)
     assert not malformed(basic("ann:secret"))
 
@@ -147,24 +147,24 @@ def test_what_cannot_be_read_is_malformed(header: str) -> None:
 @pytest.mark.parametrize(
     "header", [None, "", "Bearer YW5uOnNlY3JldA==", "BasicYW5uOnNlY3JldA==", "Digest x", "Negotiate"]
 )
-def test_another_scheme_is_no_evidence(header: str | None) -> None:
+def test_other_scheme_is_not_evidence(header: str | None) -> None:
     assert parse_basic(header) is None
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC", "bAsIc", " Basic", "Basic  "])
-def test_the_scheme_is_compared_without_regard_to_case(scheme: str) -> None:
+def test_scheme_is_case_insensitive(scheme: str) -> None:
     found = parse_basic(basic("ann:secret", scheme))
     assert isinstance(found, BasicCredentials)
     assert found.password == "secret"
 
 
-def test_the_longest_name_and_password_are_taken() -> None:
+def test_longest_name_and_password_are_accepted() -> None:
     found = parse_basic(basic("a" * MAX_USER_NAME + ":" + "x" * MAX_PASSWORD))
     assert isinstance(found, BasicCredentials)
     assert (len(found.name), len(found.password)) == (MAX_USER_NAME, MAX_PASSWORD)
 
 
-def test_an_empty_password_is_a_password() -> None:
+def test_empty_password_is_parsed() -> None:
     found = parse_basic(basic("ann:"))
     assert isinstance(found, BasicCredentials)
     assert found.password == ""
@@ -274,7 +274,7 @@ def test_configured_header_names_are_read() -> None:
     assert collect(request, SalesforceHeaders()).salesforce is None
 
 
-def test_an_empty_request_offers_nothing() -> None:
+def test_empty_request_has_no_evidence() -> None:
     evidence = collect(Request(EnvironBuilder().get_environ()), SalesforceHeaders())
     assert (evidence.basic, evidence.salesforce, evidence.contact_center_id, evidence.address) == (None, None, "", "")
 

@@ -1,4 +1,4 @@
-"""The Salesforce identity URL: what is taken is exactly of the strict form."""
+"""Parsing of Salesforce identity URLs: the strict form only."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _fifteen(identifier: str, prefix: str) -> str | None:
 
 
 @given(st.sampled_from(["http", "https", "HTTPS", "Https"]), hosts, ports, rest_of_id, rest_of_id, st.booleans())
-def test_what_is_of_the_form_is_taken_apart(
+def test_valid_identity_url_is_parsed(
     scheme: str, host: str, port: int | None, organization: str, user: str, long: bool
 ) -> None:
     ids = ["00D" + organization, "005" + user]
@@ -214,7 +214,7 @@ def test_id_has_15_or_18_letters_and_digits(text: str) -> None:
     assert short_id(text) is None
 
 
-def test_a_known_pair_of_ids() -> None:
+def test_known_pair_of_ids() -> None:
     # Salesforce's documentation of the two forms gives this pair.
     assert short_id("001A0000006Vm9uIAC") == "001A0000006Vm9u"
     assert short_id("001A0000006Vm9uIAD") is None

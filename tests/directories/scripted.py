@@ -1,4 +1,4 @@
-"""An LDAP server that says what it is told to, octet by octet: for what no real one here can be brought to say."""
+"""An LDAP server that answers with scripted octets, for answers that OpenLDAP never sends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application that asks Configuration Server through its LDAP directory: accounts, roles, what is remembered."""
+"""An application with an LDAP directory: accounts, roles, cached results."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_directory_user_needs_an_account(slapd: SlapdServer, make: Make) -> None
     assert client.get("/who", headers=basic("app-ann", "")).status_code == 401
 
 
-def test_accounts_are_found_by_what_never_changes(slapd: SlapdServer, make: Make) -> None:
+def test_accounts_are_found_by_identity(slapd: SlapdServer, make: Make) -> None:
     slapd.add_person("app-emp", employeeNumber="4711")
     app = make(above={"match": "identity"}, attributes={"identity": "employeeNumber"})
     account = store(app).add("acme", "somebody else")
@@ -166,7 +166,7 @@ def test_guessing_does_not_lock_the_account_there(slapd: SlapdServer, make: Make
     assert (found["pwdAccountLockedTime"], len(found["pwdFailureTime"])) == ([], 2)
 
 
-def test_an_outage_is_no_wrong_password(own_slapd: SlapdServer, make: Make) -> None:
+def test_outage_is_not_a_wrong_password(own_slapd: SlapdServer, make: Make) -> None:
     own_slapd.add_person("app-ann")
     app = make(servers=[own_slapd.url])
     store(app).add("acme", "app-ann")

@@ -1,4 +1,4 @@
-"""A forked process has its own LDAP connections and its own circuits, and leaves the parent's alone."""
+"""A forked process has LDAP connections and circuits of its own, and leaves its parent's alone."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_child_opens_its_own_connections(fork: str) -> None:
         directories[0].close()
 
 
-def test_the_circuit_of_a_child_counts_for_itself(fork: str) -> None:
+def test_child_has_its_own_circuit(fork: str) -> None:
     with ScriptedServer(lambda asked: asked.result(80)) as server:
         directory = LdapDirectory(server.settings())
 

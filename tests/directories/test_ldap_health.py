@@ -1,4 +1,4 @@
-"""What an LDAP directory says of its own health, by a real OpenLDAP: each failure beside what is well."""
+"""Health checks of a real OpenLDAP: each failure beside its healthy control."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_all_is_well(slapd: SlapdServer) -> None:
 
 
 @pytest.mark.parametrize("ldaps", [True, False])
-def test_tls_is_told(slapd: SlapdServer, ldaps: bool) -> None:
+def test_tls_version_is_shown(slapd: SlapdServer, ldaps: bool) -> None:
     servers = (LdapServer(ldaps, "127.0.0.1", slapd.tls_port if ldaps else slapd.port),)
     found = look(slapd, servers=servers, start_tls=True, ca_file=slapd.authority)
     assert "TLSv1." in found[str(servers[0])].finding
@@ -60,7 +60,7 @@ def test_tls_is_told(slapd: SlapdServer, ldaps: bool) -> None:
         ({"bind_dn": "", "bind_password": None}, "base", "does not exist, or bind_dn may not read it"),
     ],
 )
-def test_what_is_wrong_is_a_failure(slapd: SlapdServer, changes: dict[str, Any], key: str, finding: str) -> None:
+def test_wrong_settings_are_failures(slapd: SlapdServer, changes: dict[str, Any], key: str, finding: str) -> None:
     found = look(slapd, **changes)
     failure = found[f"ldap://127.0.0.1:{slapd.port}.{key}"]
     assert failure.status == "failure"
@@ -68,7 +68,7 @@ def test_what_is_wrong_is_a_failure(slapd: SlapdServer, changes: dict[str, Any],
     assert [check.status for check in found.values()].count("failure") == 1
 
 
-def test_advice_is_about_what_was_found(own_slapd: SlapdServer) -> None:
+def test_advice_matches_the_finding(own_slapd: SlapdServer) -> None:
     tls, plain = LdapServer(True, "127.0.0.1", own_slapd.tls_port), LdapServer(False, "127.0.0.1", own_slapd.port)
     assert "ca_file" in look(own_slapd, servers=(tls,))[str(tls)].advice
     wrong_port = LdapServer(True, "127.0.0.1", own_slapd.port)
@@ -94,7 +94,7 @@ def test_service_account_without_tls_gets_advice(own_slapd: SlapdServer, tmp_pat
     assert {check.status for check in good.values()} == {"ok"}
 
 
-def test_a_server_that_says_nothing_is_one_failure(own_slapd: SlapdServer) -> None:
+def test_silent_server_is_one_failure(own_slapd: SlapdServer) -> None:
     with own_slapd.hanging():
         (check,) = look(own_slapd, timeout=1).values()
     assert (check.status, check.finding) == ("failure", "no complete answer in time")

@@ -1,4 +1,4 @@
-"""What we use of ldap3 beyond its documentation is in the installed version; the lowest and the newest are tested."""
+"""The undocumented parts of ldap3 that we use exist, in the lowest and the newest version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flask_genesys_auth.upstream import Deadline, Exchange, connect, exchanging
 from .scripted import ScriptedServer
 
 
-def test_a_connection_takes_a_socket_that_is_open() -> None:
+def test_ldap3_accepts_a_connected_socket() -> None:
     wire = ldap3.Connection(ldap3.Server("ldap.invalid", get_info=ldap3.NONE), client_strategy=ldap3.SYNC)
     strategy = wire.strategy
     assert isinstance(strategy, BaseStrategy)

@@ -1,4 +1,4 @@
-"""Logins by a real OpenLDAP: who is let in, who is refused and why, and what is known of a person."""
+"""Logins with a real OpenLDAP: accepted and rejected users, and their attributes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def rejected(found: object) -> Reason:
 
 
 @pytest.mark.parametrize("changes", [{}, TEMPLATE, {**TEMPLATE, "bind_dn": SERVICE, "bind_password": Secret(SECRET)}])
-def test_a_good_password_lets_in_and_no_other(slapd: SlapdServer, changes: dict[str, Any]) -> None:
+def test_only_the_good_password_is_accepted(slapd: SlapdServer, changes: dict[str, Any]) -> None:
     assert ask(slapd, **changes) == ANN
     for name, password in (("ann", "wrong"), ("ann", PASSWORD + " "), ("nobody", PASSWORD), ("nobody", "wrong")):
         assert rejected(ask(slapd, name, password, **changes)) is Reason.BAD_CREDENTIALS
@@ -93,7 +93,7 @@ def test_passwords_are_sent_as_they_are(slapd: SlapdServer, password: str) -> No
 
 
 @pytest.mark.parametrize("changes", [{}, TEMPLATE])
-def test_what_the_directory_knows_of_a_person(slapd: SlapdServer, changes: dict[str, Any]) -> None:
+def test_directory_returns_the_users_attributes(slapd: SlapdServer, changes: dict[str, Any]) -> None:
     found = ask(slapd, attributes=EVERYTHING, **changes)
     assert isinstance(found, DirectoryEntry), found
     known = dict(found.attributes)
@@ -145,7 +145,7 @@ def test_of_several_values_the_typed_one_counts(slapd: SlapdServer) -> None:
     assert set(found.attributes) == {"email"}
 
 
-def test_more_than_one_entry_is_nobody(slapd: SlapdServer) -> None:
+def test_several_entries_are_rejected(slapd: SlapdServer) -> None:
     for name in ("twin1", "twin2", "twin3"):
         slapd.add_person(name, mail="twins@acme.example")
     by_mail = {"filter": "(mail={user})"}
@@ -153,7 +153,7 @@ def test_more_than_one_entry_is_nobody(slapd: SlapdServer) -> None:
     assert ask(slapd, "ann@acme.example", **by_mail) == ANN
 
 
-def test_an_entry_without_a_password_is_nobodys(slapd: SlapdServer) -> None:
+def test_entry_without_password_is_rejected(slapd: SlapdServer) -> None:
     slapd.add(f"uid=bare,{PEOPLE}", "inetOrgPerson", {"cn": "bare", "sn": "bare"})
     assert rejected(ask(slapd, "bare")) is Reason.BAD_CREDENTIALS
     assert rejected(ask(slapd, "bare", **TEMPLATE)) is Reason.BAD_CREDENTIALS
@@ -188,7 +188,7 @@ def policed(slapd: SlapdServer, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("changes", [{}, TEMPLATE])
-def test_a_locked_account_is_locked(slapd: SlapdServer, policed: str, changes: dict[str, Any]) -> None:
+def test_locked_account_is_rejected(slapd: SlapdServer, policed: str, changes: dict[str, Any]) -> None:
     assert isinstance(ask(slapd, policed, **changes), DirectoryEntry)
     reasons = [rejected(ask(slapd, policed, "wrong", **changes)) for _ in range(4)]
     assert reasons == [Reason.BAD_CREDENTIALS] * 3 + [Reason.LOCKED_IN_DIRECTORY]
@@ -209,7 +209,7 @@ def test_password_that_must_change_is_rejected(slapd: SlapdServer, policed: str,
     assert rejected(ask(slapd, policed, "wrong", **changes)) is Reason.BAD_CREDENTIALS
 
 
-def test_an_expired_password_lets_nobody_in(slapd: SlapdServer, policed: str) -> None:
+def test_expired_password_is_rejected(slapd: SlapdServer, policed: str) -> None:
     slapd.add(
         f"cn=short,ou=policies,{BASE}",
         ["device", "pwdPolicy"],
@@ -226,7 +226,7 @@ def test_an_expired_password_lets_nobody_in(slapd: SlapdServer, policed: str) ->
 
 
 @pytest.mark.parametrize("changes", [{"bind_password": Secret("wr0ng")}, {"bind_dn": f"cn=nobody,{BASE}"}])
-def test_a_wrong_service_account_is_an_outage(slapd: SlapdServer, changes: dict[str, Any]) -> None:
+def test_wrong_service_account_is_an_outage(slapd: SlapdServer, changes: dict[str, Any]) -> None:
     found = ask(slapd, **changes)
     assert isinstance(found, Unavailable)
     assert found.reason is Reason.SERVER_ERROR
@@ -243,7 +243,7 @@ def test_anonymous_search_respects_access_rules(slapd: SlapdServer) -> None:
 
 
 @pytest.mark.parametrize("ldaps", [True, False])
-def test_the_server_must_prove_who_it_is(slapd: SlapdServer, ldaps: bool) -> None:
+def test_server_certificate_is_verified(slapd: SlapdServer, ldaps: bool) -> None:
     own = slapd.authority
     port = slapd.tls_port if ldaps else slapd.port
 
@@ -318,7 +318,7 @@ def test_no_secret_shows_anywhere(slapd: SlapdServer, caplog: pytest.LogCaptureF
 
 @pytest.mark.parametrize("key", ["filter", "group_filter"])
 @pytest.mark.parametrize("text", ["(uid={user}", "(uid={user}))", "(&(uid={user})", "({user})", "(!(a={user})(b=c))"])
-def test_a_filter_that_is_none_stops_the_start(slapd: SlapdServer, key: str, text: str) -> None:
+def test_invalid_filter_is_a_configuration_error(slapd: SlapdServer, key: str, text: str) -> None:
     changes: dict[str, Any] = {key: text}
     with pytest.raises(ConfigurationError, match=rf"^contact_centers\.acme\.configuration_server\.ldap\.{key}: "):
         LdapDirectory(slapd.settings(**changes), contact_center="acme")

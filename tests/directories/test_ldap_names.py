@@ -1,4 +1,4 @@
-"""Names with every special character mean themselves and nothing else, as text and to a real OpenLDAP."""
+"""Names with special characters are escaped, as text and for a real OpenLDAP."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_another_reader_reads_the_same_distinguished_name(text: str) -> None:
 
 
 @given(TEXT)
-def test_a_value_in_a_filter_is_one_value(text: str) -> None:
+def test_escaped_filter_value_stays_one_value(text: str) -> None:
     filter_ = fill_filter("(&(uid={user})(member={dn}))", user=text, dn=f"uid={text}")
     request = search_operation("", filter_, ldap3.SUBTREE, ldap3.DEREF_NEVER, [], 0, 0, False, False, True)
     both = request["filter"]["and"]
@@ -109,7 +109,7 @@ def test_names_put_in_cannot_ask_for_more_names() -> None:
         (r"cn=\c3\a4,dc=acme", "cn=Ä,dc=acme"),
     ],
 )
-def test_the_same_group_is_the_same(one: str, other: str) -> None:
+def test_equal_groups_have_one_form(one: str, other: str) -> None:
     assert normalise_dn(one) == normalise_dn(other)
 
 
@@ -138,12 +138,12 @@ NO_NAMES_EITHER = ("1=a", "ü=a", r"uid=\ff", "uid=a,,ou=b", "uid=a;ou=b", "uid=
 
 
 @pytest.mark.parametrize("text", [*NO_NAMES, *NO_NAMES_EITHER])
-def test_what_is_no_distinguished_name_is_none(text: str) -> None:
+def test_invalid_distinguished_name_is_none(text: str) -> None:
     assert parse_dn(text) is None
     assert parse_dn("uid=ann") == ((("uid", "ann"),),)
 
 
-def test_nobody_is_nobody_and_another_one_each_time() -> None:
+def test_unused_dn_is_random_and_valid() -> None:
     assert len({unused_dn(PEOPLE) for _ in range(100)}) == 100
     assert parse_dn(unused_dn(PEOPLE)) is not None
 
@@ -168,7 +168,7 @@ def directory(slapd: SlapdServer, request: pytest.FixtureRequest) -> LdapDirecto
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=NAMES)
-def test_everybody_is_themselves_whatever_their_name(slapd: SlapdServer, directory: LdapDirectory, name: str) -> None:
+def test_special_names_find_only_their_entry(slapd: SlapdServer, directory: LdapDirectory, name: str) -> None:
     assume(name == " ".join(name.split()))  # other spellings get no further than the evidence
     slapd.add_person("victim", "the victim's")
     slapd.add_person(name, "their own")
@@ -210,7 +210,7 @@ def test_injected_name_finds_no_other_user(slapd: SlapdServer, directory: LdapDi
 
 
 @pytest.mark.parametrize("name", INJECTIONS)
-def test_and_is_somebody_where_somebody_is_called_so(slapd: SlapdServer, directory: LdapDirectory, name: str) -> None:
+def test_special_name_finds_its_own_entry(slapd: SlapdServer, directory: LdapDirectory, name: str) -> None:
     called = f"x{name}"  # so that no other test's nobody becomes somebody
     slapd.add_person(called, PASSWORD)
     found = directory.verify(called, PASSWORD)

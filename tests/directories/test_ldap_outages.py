@@ -1,4 +1,4 @@
-"""Bad days of a directory: stopped, hanging, restarted; who pays for them, and that nobody is taken for another."""
+"""Outages of a directory: stopped, hung and restarted servers; no login gets another user's result."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_next_server_is_asked_after_a_failure(well: ScriptedServer, code: int) -
         assert directory.verify("ann", PASSWORD) == ANN
 
 
-def test_a_wrong_password_is_the_last_word(well: ScriptedServer) -> None:
+def test_wrong_password_tries_no_other_server(well: ScriptedServer) -> None:
     with ScriptedServer(finds_ann(lambda asked: asked.result(49))) as first:
         directory = LdapDirectory(first.settings(well.port))
         assert reason(directory.verify("ann", "wrong")) is Reason.BAD_CREDENTIALS
@@ -186,7 +186,7 @@ def test_busy_server_does_not_open_the_circuit(code: int) -> None:
             assert reason(directory.verify("ann", PASSWORD)) is Reason.SERVER_ERROR
 
 
-def test_a_drip_ends_at_the_deadline() -> None:
+def test_slow_answer_ends_at_the_deadline() -> None:
     def drip(asked: Asked) -> bytes:
         never.wait(0.05)
         return asked.entry("uid=ann,ou=people", uid="ann")[:1] if asked.operation == SEARCH else b""
@@ -197,7 +197,7 @@ def test_a_drip_ends_at_the_deadline() -> None:
     assert reason(found) is Reason.TIMED_OUT
 
 
-def test_when_nobody_answers_the_outcome_names_them_all(silent: ScriptedServer) -> None:
+def test_outcome_names_every_silent_server(silent: ScriptedServer) -> None:
     with ScriptedServer(finds_ann(lambda asked: None)) as breaks:
         directory = LdapDirectory(breaks.settings(silent.port, timeout=2))
         found = directory.verify("ann", PASSWORD)
@@ -299,7 +299,7 @@ def test_after_an_error_a_connection_is_thrown_away(failing: int) -> None:
         assert server.connections == 3
 
 
-def test_a_wrong_password_does_not_cost_the_connection() -> None:
+def test_wrong_password_keeps_the_connection() -> None:
     with ScriptedServer(finds_ann(lambda asked: asked.result(49))) as server:
         directory = LdapDirectory(server.settings())
         for _ in range(3):

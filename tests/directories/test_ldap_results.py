@@ -1,4 +1,4 @@
-"""What an LDAP server may say of a person and of itself: each answer from a real socket, beside one that lets in."""
+"""Results of an LDAP server over a real socket: each answer beside one that is accepted."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def reason(found: DirectoryEntry | Outcome) -> Reason:
     return found.reason
 
 
-def test_a_good_password_lets_in() -> None:
+def test_good_password_is_accepted() -> None:
     assert outcome(lambda asked: asked.result(0)) == DirectoryEntry({"username": "ann"})
 
 
@@ -73,7 +73,7 @@ def test_active_directorys_sub_codes_are_reasons(code: str, expected: Reason) ->
     assert found == Rejected(expected, f"sub-code {code.lower()}")
 
 
-def test_a_domain_without_controllers_is_an_outage() -> None:
+def test_domain_without_controllers_is_an_outage() -> None:
     found = outcome(lambda asked: asked.result(49, AD.format("51f")))
     assert isinstance(found, Unavailable)
     assert found.uncounted
@@ -97,19 +97,19 @@ def test_sub_codes_count_only_with_error_49() -> None:
         (b"", 49, Reason.BAD_CREDENTIALS),
     ],
 )
-def test_the_password_policys_control_is_a_reason(value: bytes, code: int, expected: Reason) -> None:
+def test_password_policy_control_gives_the_reason(value: bytes, code: int, expected: Reason) -> None:
     assert reason(outcome(lambda asked: asked.policy(code, value))) is expected
 
 
 @pytest.mark.parametrize("value", [b"\x30\x05\xa0\x03\x80\x01\x09", b"\x30\x05\xa0\x03\x81\x01\x02", b"\x30\x00", b"?"])
-def test_a_warning_of_the_password_policy_lets_in(value: bytes) -> None:
+def test_password_policy_warning_is_accepted(value: bytes) -> None:
     assert isinstance(outcome(lambda asked: asked.policy(0, value)), DirectoryEntry)
 
 
 @pytest.mark.parametrize(
     "value", [b"", b"\x30", b"\x30\x05\x81", b"\x30\x02\x81\x01", b"\x30\x03\x81\x02\x00", b"\x31\x03\x81\x01\x00"]
 )
-def test_a_control_that_is_broken_says_nothing(value: bytes) -> None:
+def test_malformed_policy_control_is_ignored(value: bytes) -> None:
     assert policy_error(value) is None
     assert policy_error(b"\x30\x03\x81\x01\x00") is Reason.PASSWORD_EXPIRED
 
@@ -186,7 +186,7 @@ def test_referral_is_not_followed() -> None:
     ],
     ids=["cut off", "another protocol", "endless", "nested", "another number", "empty result", "empty", "too much"],
 )
-def test_what_cannot_be_read_is_an_outage(garbage: bytes) -> None:
+def test_unreadable_answer_is_an_outage(garbage: bytes) -> None:
     with ScriptedServer(lambda asked: garbage) as server:
         directory = LdapDirectory(server.settings(timeout=0.5))
         found = directory.verify("ann", PASSWORD)
@@ -407,7 +407,7 @@ def test_active_directorys_identifier_is_written_as_windows_does() -> None:
     assert found == DirectoryEntry({"username": "ann", "identity": "00112233-4455-6677-8899-aabbccddeeff"})
 
 
-def test_a_port_where_nobody_listens_is_unreachable() -> None:
+def test_closed_port_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with ScriptedServer(finds_ann(lambda asked: asked.result(0))) as server:

@@ -1,4 +1,4 @@
-"""What was read a short time ago: an end, a bound, and nothing remembered of what is forgotten meanwhile."""
+"""The cache: expiry, capacity, invalidation during a read, forks."""
 
 from __future__ import annotations
 

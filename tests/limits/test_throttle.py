@@ -1,4 +1,4 @@
-"""The three limits and the directory's own: exact under a parallel burst, and no slot given back twice."""
+"""The throttle's limits: exact during a parallel burst, and every slot returned only once."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def test_no_five_minutes_have_more_than_ten_failures(clock: Clock, state: Memory
 
 
 @pytest.mark.parametrize("what", ["account", "address", "directory"])
-def test_a_parallel_burst_gets_exactly_the_limit(clock: Clock, state: MemoryState, what: str) -> None:
+def test_parallel_burst_gets_exactly_the_limit(clock: Clock, state: MemoryState, what: str) -> None:
     throttle = make(clock, state, per_address="30 per minute")
     limit = FailureLimit("2 per 15 minutes", clock=clock)
     asks: dict[str, tuple[Callable[[str], Reservation | Unavailable], int]] = {

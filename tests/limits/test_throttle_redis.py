@@ -1,4 +1,4 @@
-"""Limits that several nodes share by a real Redis: exact, and loud when the server is gone."""
+"""Limits that several nodes share in a real Redis: exact, with a logged fallback during an outage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Result credentials: keys that cannot be confused, a bound, an end, and nothing secret kept."""
+"""Cached credentials: unambiguous keys, capacity, expiry, and no secret in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a server can be reached: each way in which it cannot, told apart, beside one that can."""
+"""Health checks of servers: each kind of failure beside a reachable server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def reached(client: Upstream, url: str, seconds: float = 20.0) -> Check:
 
 
 @pytest.mark.parametrize("status", [200, 302, 401, 403, 404, 408, 429])
-def test_whatever_is_answered_below_500_is_reached(upstream: Upstream, genesys: GenesysEmulator, status: int) -> None:
+def test_answer_below_500_counts_as_reachable(upstream: Upstream, genesys: GenesysEmulator, status: int) -> None:
     genesys.fail(status, body="whatever")
     check = reached(upstream, genesys.url)
     assert (check.status, check.advice) == ("ok", "")
@@ -44,13 +44,13 @@ def test_oversized_answer_counts_as_reachable(upstream: Upstream, genesys: Genes
 
 
 @pytest.mark.parametrize("status", [500, 502, 503])
-def test_a_fault_of_the_server_is_told(upstream: Upstream, genesys: GenesysEmulator, status: int) -> None:
+def test_server_error_is_a_failure(upstream: Upstream, genesys: GenesysEmulator, status: int) -> None:
     genesys.fail(status)
     check = reached(upstream, genesys.url)
     assert (check.status, f"HTTP {status}" in check.finding, "its log" in check.advice) == ("failure", True, True)
 
 
-def test_a_slow_server_is_warned_of(upstream: Upstream, genesys: GenesysEmulator) -> None:
+def test_slow_server_is_a_warning(upstream: Upstream, genesys: GenesysEmulator) -> None:
     outcome, status, _ = probe(upstream, "GET", genesys.url, seconds=20)
     assert reach_check("there", genesys.url, outcome, status, 9.0, 20.0).status == "ok"
     assert reach_check("there", genesys.url, outcome, status, 11.0, 20.0).status == "warning"
@@ -64,7 +64,7 @@ def test_refused_unresolved_and_silent_get_different_advice(upstream: Upstream) 
     assert (check.status, "raise timeout" in check.advice) == ("failure", True)
 
 
-def test_what_is_wrong_with_tls_is_told_apart(upstream: Upstream, certificate: Path) -> None:
+def test_tls_errors_are_told_apart(upstream: Upstream, certificate: Path) -> None:
     with serve_tls(certificate) as port:
         check = reached(upstream, f"https://127.0.0.1:{port}")
         assert (check.status, "ca_file" in check.advice) == ("failure", True)
@@ -87,7 +87,7 @@ def salesforce_step(emulator: SalesforceEmulator) -> SalesforceStep:
     return SalesforceStep(Salesforce(frozenset({emulator.organization}), identity_hosts=(host,), timeout=20))
 
 
-def test_salesforce_is_asked_with_nobodys_session(salesforce: SalesforceEmulator) -> None:
+def test_salesforce_check_sends_no_session(salesforce: SalesforceEmulator) -> None:
     (check,) = salesforce_step(salesforce).checks()
     assert (check.name, check.status) == ("salesforce.127.0.0.1", "ok")
     assert "HTTP 403" in check.finding
@@ -147,7 +147,7 @@ def test_client_errors_are_told_apart(genesys: GenesysEmulator, status: int, bod
     assert "t0ken" not in str(check)
 
 
-def test_a_genesys_that_is_away_is_one_failure(genesys: GenesysEmulator) -> None:
+def test_unreachable_genesys_is_one_failure(genesys: GenesysEmulator) -> None:
     genesys.fail(500)
     (check,) = directory(genesys).checks()
     assert check.status == "failure"

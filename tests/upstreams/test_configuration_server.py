@@ -1,4 +1,4 @@
-"""The Configuration Server step against an emulated Authentication REST: each refusal beside what is accepted."""
+"""The Configuration Server step with an emulated Authentication REST: each rejection beside its control."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def ask(genesys: GenesysEmulator, evidence: Build, center: ContactCenter, shared
 # The directory
 
 
-def test_a_good_password_brings_what_genesys_knows(ask: Asked) -> None:
+def test_good_password_returns_genesys_attributes(ask: Asked) -> None:
     assert ask.entry() == {
         "username": "ann",
         "login_name": "ann.login",
@@ -134,7 +134,7 @@ def test_tenant_is_sent_only_if_configured(ask: Asked) -> None:
     assert ask.emulator.requests[-1].form["username"] == "ann"
 
 
-def test_the_contact_center_is_compared_when_set(ask: Asked) -> None:
+def test_contact_center_id_is_compared_if_set(ask: Asked) -> None:
     assert ask.entry(contact_center_id="contact-center-1")
     for other in ("contact-center-2", None):
         ask.emulator.alter(contactCenterId=other)
@@ -145,7 +145,7 @@ def test_the_contact_center_is_compared_when_set(ask: Asked) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"client_id": "other"}, {"client_secret": Secret("stale-s3cret")}])
-def test_a_refused_client_is_our_misconfiguration(ask: Asked, changes: dict[str, Any]) -> None:
+def test_rejected_client_is_unavailable(ask: Asked, changes: dict[str, Any]) -> None:
     outcome = ask.unavailable(**changes)
     assert outcome.reason is Reason.SERVER_ERROR
     assert "configuration_server.client_id" in outcome.detail
@@ -226,7 +226,7 @@ def test_every_fault_of_either_call_is_unavailable(
     assert ask.entry()
 
 
-def test_a_refused_token_says_nothing_of_the_person(ask: Asked) -> None:
+def test_rejected_token_is_unavailable(ask: Asked) -> None:
     ask.emulator.fail(401, body=json.dumps({"error": "invalid_token"}), path=USERINFO_PATH)
     assert ask.unavailable().reason is Reason.SERVER_ERROR
 
@@ -257,7 +257,7 @@ def test_cme_user_name_may_come_with_token(ask: Asked) -> None:
     assert ask.entry()["cme_user_name"] == "other"
 
 
-def test_nobody_there_is_unreachable(ask: Asked) -> None:
+def test_closed_port_is_unreachable(ask: Asked) -> None:
     assert ask.unavailable(url=unused_url()).reason is Reason.UNREACHABLE
 
 
@@ -271,7 +271,7 @@ def test_no_outcome_shows_a_secret(ask: Asked) -> None:
 # The step
 
 
-def test_a_good_password_proves_its_user(ask: Asked) -> None:
+def test_good_password_proves_its_user(ask: Asked) -> None:
     outcome = ask.step()
     assert isinstance(outcome, Authenticated)
     assert outcome.identity == Identity("configuration_server", "acme", "ann", outcome.identity.attributes)
@@ -287,7 +287,9 @@ def test_a_good_password_proves_its_user(ask: Asked) -> None:
         ("identity", "1017", "identity", "configuration_server"),
     ],
 )
-def test_what_an_account_is_matched_by(ask: Asked, match: str, subject: str, matched_by: str, provider: str) -> None:
+def test_match_setting_chooses_the_attribute(
+    ask: Asked, match: str, subject: str, matched_by: str, provider: str
+) -> None:
     outcome = ask.step(match=match)
     assert isinstance(outcome, Authenticated)
     found = outcome.identity
@@ -300,7 +302,7 @@ def test_user_without_matched_attribute_is_rejected(ask: Asked) -> None:
     assert isinstance(ask.step(match="username"), Authenticated)
 
 
-def test_absent_and_malformed_credentials_ask_nobody(ask: Asked) -> None:
+def test_absent_or_malformed_credentials_send_nothing(ask: Asked) -> None:
     assert ask.step({}) == NotApplicable(Reason.NO_EVIDENCE)
     malformed = ask.step({"Authorization": "Basic !"})
     assert isinstance(malformed, Rejected)
@@ -325,7 +327,7 @@ def test_failures_beyond_the_limit_do_not_reach_genesys(ask: Asked) -> None:
     assert isinstance(ask.step(bob, dry_run=True), Authenticated)
 
 
-def test_a_good_passwords_slot_waits_for_the_account(ask: Asked) -> None:
+def test_slot_is_returned_only_with_an_account(ask: Asked) -> None:
     for _ in range(4):
         assert isinstance(ask.step(account=True), Authenticated)
     for _ in range(2):
@@ -400,13 +402,13 @@ def test_empty_password_is_never_sent(ask: Asked) -> None:
     assert isinstance(ask.step(), Authenticated)
 
 
-def test_an_explained_request_takes_no_slot(ask: Asked) -> None:
+def test_explained_request_takes_no_slot(ask: Asked) -> None:
     for _ in range(4):
         assert ask.wrong(dry_run=True) == Rejected(Reason.BAD_CREDENTIALS, "invalid_grant")
     assert isinstance(ask.step(), Authenticated)
 
 
-def test_what_the_walk_must_know_of_the_step(ask: Asked) -> None:
+def test_step_declares_its_credentials_and_limits(ask: Asked) -> None:
     settings = replace(ask.settings, reuse_verified_for=7)
     step = ConfigurationServerStep(settings, GenesysDirectory(settings), ask.limiter)
     assert (step.name, step.credentials, step.reuse_verified_for) == ("configuration_server", "basic", 7)
@@ -418,7 +420,7 @@ def test_challenge_quotes_its_realm() -> None:
     assert basic_challenge('a"b\\c\r\nd') == Challenge('Basic realm="a\\"b\\\\cd", charset="UTF-8"')
 
 
-def test_the_emulator_locks_and_refuses_as_genesys_does(ask: Asked) -> None:
+def test_emulator_locks_accounts_like_genesys(ask: Asked) -> None:
     ask.emulator.lock_after = 2
     ask.verify("wrong")
     assert ask.entry()

@@ -1,4 +1,4 @@
-"""The emulators answer other clients than ours as the services they play do."""
+"""The emulators answer other clients as the real services do."""
 
 from __future__ import annotations
 
@@ -116,6 +116,6 @@ def test_genesys_forgets_old_tokens_and_requests() -> None:
     assert emulator.count > len(emulator.requests)
 
 
-def test_an_emulator_that_plays_nobody_says_so() -> None:
+def test_base_emulator_must_be_subclassed() -> None:
     with pytest.raises(NotImplementedError):
         Emulator().respond(None)  # type: ignore[arg-type] # nothing is read of it

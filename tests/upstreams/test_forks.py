@@ -1,4 +1,4 @@
-"""A forked process has its own connections and its own circuits, and leaves the parent's alone."""
+"""A forked process has connections and circuits of its own, and leaves its parent's alone."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_request_during_a_fork_gets_its_answer(greeter: Greeter, certificate: Pa
     client.close()
 
 
-def test_the_circuit_of_a_child_counts_for_itself(fork: str) -> None:
+def test_child_has_its_own_circuit(fork: str) -> None:
     url = unused_url()
     client = Upstream()
 

@@ -1,4 +1,4 @@
-"""What an outage may cost, by whatever protocol: the guard by itself, with a clock that stands until it is moved."""
+"""The bulkhead and the circuit breaker alone, with a clock that the tests set."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_pauses_differ_between_processes(clock: Clock) -> None:
             fail(guard)
 
 
-def test_a_probe_is_given_back_however_it_ends(guard: Guard, clock: Clock) -> None:
+def test_half_open_call_is_released_after_any_end(guard: Guard, clock: Clock) -> None:
     fail(guard, FAILURES)
     clock.now += FIRST_PAUSE * MOST
 
@@ -219,7 +219,7 @@ def test_hung_server_refuses_waiting_calls(clock: Clock) -> None:
     answer(guard)
 
 
-def test_who_waits_in_vain_is_sent_away(clock: Clock) -> None:
+def test_wait_without_a_turn_ends_busy(clock: Clock) -> None:
     guard = Guard(concurrent=1, max_wait=0.05, clock=clock)
     with entered(guard.enter(SERVER)):
         began = time.monotonic()
@@ -252,7 +252,7 @@ def test_wait_takes_at_most_half_the_time(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("concurrent", [1, 2, 4, 6])
-def test_who_comes_later_does_not_overtake_who_waits(clock: Clock, concurrent: int) -> None:
+def test_later_caller_does_not_overtake(clock: Clock, concurrent: int) -> None:
     guard = Guard(concurrent=concurrent, max_wait=LONG, clock=clock)
     under_way = [entered(guard.enter(SERVER)) for _ in range(concurrent)]
     with ThreadPoolExecutor() as others:
@@ -282,7 +282,7 @@ def test_caller_behind_an_abandoned_wait_gets_its_turn(clock: Clock) -> None:
     all_are_free(guard, 4)
 
 
-def test_who_waits_while_all_is_forgotten_goes_on(clock: Clock) -> None:
+def test_waiting_caller_goes_on_after_clear(clock: Clock) -> None:
     guard = Guard(concurrent=1, max_wait=LONG, clock=clock)
     forgotten = entered(guard.enter(SERVER))
     with ThreadPoolExecutor() as others:
@@ -315,13 +315,13 @@ def leave(*passages: Passage) -> None:
             pass
 
 
-def test_a_guard_that_lets_nobody_through_is_refused() -> None:
+def test_concurrency_of_zero_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Guard(concurrent=0)
     answer(Guard(concurrent=1))
 
 
-def test_a_full_bound_takes_no_probe(clock: Clock) -> None:
+def test_full_bulkhead_lets_no_probe_through(clock: Clock) -> None:
     guard = Guard(concurrent=1, clock=clock)
     fail(guard, FAILURES)
     clock.now += FIRST_PAUSE * MOST
@@ -330,7 +330,7 @@ def test_a_full_bound_takes_no_probe(clock: Clock) -> None:
     assert entered(guard.enter(SERVER)).probe
 
 
-def test_what_is_remembered_of_servers_is_bounded(clock: Clock) -> None:
+def test_circuits_are_bounded(clock: Clock) -> None:
     guard = Guard(concurrent=3, max_circuits=4, clock=clock)
     with entered(guard.enter("kept")):
         fail(guard, FAILURES, "kept")
@@ -384,7 +384,7 @@ def test_opening_and_closing_are_logged_once(guard: Guard, clock: Clock, caplog:
     assert closed[0].__dict__["genesys_auth"]["event"] == "circuit_closed"
 
 
-def test_a_slow_log_holds_up_nobody(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_log_handler_blocks_no_caller(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             writing.set()

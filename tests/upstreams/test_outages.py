@@ -1,4 +1,4 @@
-"""Outages of real servers on loopback: who pays for them, how much, and how they end by themselves."""
+"""Outages of real servers on loopback: their cost, and the recovery."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ def detail_when_down(upstream: Upstream, url: str) -> str:
     return outcome.detail
 
 
-def test_an_interrupted_call_gives_its_place_back(upstream: Upstream, desk: Desk) -> None:
+def test_interrupted_call_gives_its_place_back(upstream: Upstream, desk: Desk) -> None:
     class Interrupted(BaseException):
         pass
 

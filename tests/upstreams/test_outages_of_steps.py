@@ -1,4 +1,4 @@
-"""Outages as a step and an application meet them: unavailable, never a wrong password, and no slot is used up."""
+"""Outages in a step and an application: unavailable, never a wrong password, and no slot stays taken."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_outage_returns_the_directorys_slot(agents: Agents) -> None:
     assert agents(WRONG).reason is Reason.THROTTLED  # type: ignore[union-attr]  # Authenticated has none
 
 
-def test_a_busy_directory_leaves_the_account_its_attempts(agents: Agents) -> None:
+def test_busy_directory_returns_the_slot(agents: Agents) -> None:
     visit = agents.upstream.visit(agents.settings.url, Deadline(60))
     assert not isinstance(visit, Unavailable)
     with visit:
@@ -199,7 +199,7 @@ def test_open_circuit_answers_503_for_all_contact_centers(genesys: GenesysEmulat
     assert len(genesys.requests) == FAILURES
 
 
-def test_an_application_whose_directory_answers_says_401(genesys: GenesysEmulator) -> None:
+def test_application_with_a_working_directory_answers_401(genesys: GenesysEmulator) -> None:
     client = application(genesys.url, "https://login.salesforce.com")
     assert client.get("/", headers=WRONG).status_code == 401
     assert len(genesys.requests) == 1

@@ -1,4 +1,4 @@
-"""Through a proxy: https only, by CONNECT, within the same bounds, and verified against the server behind it."""
+"""Through a proxy: https only, by CONNECT, within the same limits, and verified against the server itself."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def through(proxy: ConnectProxy, by: Make) -> Upstream:
     return by(proxy.url)
 
 
-def test_a_tunnel_is_used_again(through: Upstream, proxy: ConnectProxy, certificate: Path) -> None:
+def test_tunnel_is_reused(through: Upstream, proxy: ConnectProxy, certificate: Path) -> None:
     server = Greeter(certificate)
     assert [answered(get(through, f"{server.url}/one")).body for _ in range(3)] == [b"1 /one"] * 3
     through.close()
@@ -83,7 +83,7 @@ def test_a_tunnel_is_used_again(through: Upstream, proxy: ConnectProxy, certific
     assert b"/one" not in proxy.seen
 
 
-def test_the_certificate_is_that_of_the_server(through: Upstream, proxy: ConnectProxy, echo: Echo) -> None:
+def test_certificate_of_the_server_is_verified(through: Upstream, proxy: ConnectProxy, echo: Echo) -> None:
     secret = {"Authorization": "Bearer s3cret"}
     assert answered(through.send("GET", echo.url, headers=secret, deadline=Deadline(60))).body == b"fine"
     port = echo.url.rpartition(":")[2]
@@ -94,7 +94,7 @@ def test_the_certificate_is_that_of_the_server(through: Upstream, proxy: Connect
     assert "s3cret" not in "".join(proxy.heads)
 
 
-def test_a_server_of_an_unknown_authority_is_refused(proxy: ConnectProxy, echo: Echo) -> None:
+def test_server_of_an_unknown_authority_is_refused(proxy: ConnectProxy, echo: Echo) -> None:
     client = Upstream(proxy=proxy_of(proxy.url))
     assert "certificate is refused" in failed(get(client, echo.url, 60)).detail
     client.close()
@@ -143,7 +143,7 @@ def test_failed_tunnel_is_a_proxy_error(by: Make, pieces: list[bytes], finding: 
     assert outcome.detail.endswith(finding)
 
 
-def test_a_head_that_is_cut_off_is_unreachable(by: Make) -> None:
+def test_incomplete_proxy_head_is_unreachable(by: Make) -> None:
     with RawServer([b"HTTP/1.1 200 OK\r\n"]) as server:
         assert failed(get(by(server.url), "https://behind.example/", 60)).reason is Reason.UNREACHABLE
 
@@ -184,7 +184,7 @@ def test_failure_behind_the_proxy_opens_the_circuit(through: Upstream, echo: Ech
 
 
 @pytest.mark.parametrize("kind", ["hanging", "dripping"])
-def test_a_slow_proxy_ends_at_the_deadline(by: Make, kind: str) -> None:
+def test_slow_proxy_ends_at_the_deadline(by: Make, kind: str) -> None:
     pieces = one_by_one(GRANTED[:-2] + b"X-Padding: " + b"x" * 1000) if kind == "dripping" else []
     with RawServer(pieces, interval=0.02, hold=True) as server:
         outcome = failed(get(by(server.url), "https://behind.example/", 2))
@@ -209,7 +209,7 @@ def test_behind_a_proxy_the_bounds_are_the_same(through: Upstream, echo: Echo, c
     assert len(answered(get(through, echo.url, 60)).body) == MAX_BODY
 
 
-def test_an_ipv6_target_has_its_brackets(through: Upstream, proxy: ConnectProxy) -> None:
+def test_ipv6_target_keeps_its_brackets(through: Upstream, proxy: ConnectProxy) -> None:
     assert failed(get(through, "https://[::1]:9/")).detail.endswith("HTTP 502")
     assert proxy.targets == ["[::1]:9"]
 
@@ -224,7 +224,7 @@ def test_plain_http_is_not_sent_to_a_proxy(through: Upstream, proxy: ConnectProx
     assert not proxy.heads
 
 
-def test_a_step_goes_the_way_of_its_settings(proxy: ConnectProxy, echo: Echo, certificate: Path) -> None:
+def test_step_uses_the_proxy_of_its_settings(proxy: ConnectProxy, echo: Echo, certificate: Path) -> None:
     settings = ConfigurationServer(
         url=echo.url, ca_file=certificate.read_text(), proxy=proxy_of(proxy.url), concurrent_calls=1
     )
@@ -250,7 +250,7 @@ def test_a_step_goes_the_way_of_its_settings(proxy: ConnectProxy, echo: Echo, ce
         ("http://[::1]:3128", "::1", 3128),
     ],
 )
-def test_the_address_of_a_proxy_is_taken_apart(text: str, host: str, port: int) -> None:
+def test_proxy_url_is_parsed(text: str, host: str, port: int) -> None:
     found = proxy_of(text)
     assert (found.host, found.port, found.authorization) == (host, port, None)
 
@@ -292,7 +292,7 @@ def test_invalid_proxy_url_is_not_quoted(text: str, finding: str) -> None:
     assert "s3cr" not in str(caught.value.__cause__ or "")
 
 
-def test_a_proxy_that_resets_the_connection_is_unreachable(by: Make) -> None:
+def test_proxy_that_resets_is_unreachable(by: Make) -> None:
     def reset() -> None:
         connection, _ = listener.accept()
         connection.recv(65536)

@@ -1,4 +1,4 @@
-"""The Salesforce step against an emulated identity service: each refusal beside what is accepted."""
+"""The Salesforce step with an emulated identity service: each rejection beside its control."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def ask(salesforce: SalesforceEmulator, evidence: Build, center: ContactCenter, 
     return Asked(salesforce, evidence, center, shared_client)
 
 
-def test_a_session_proves_its_user(ask: Asked) -> None:
+def test_session_proves_its_user(ask: Asked) -> None:
     assert ask.accepted() == Identity(
         "salesforce",
         "acme",
@@ -103,13 +103,13 @@ def test_a_session_proves_its_user(ask: Asked) -> None:
     assert sent.headers["Accept"] == "application/json"
 
 
-def test_what_the_walk_must_know_of_the_step(ask: Asked) -> None:
+def test_step_declares_its_credentials_and_limits(ask: Asked) -> None:
     step = SalesforceStep(replace(ask.settings, reuse_verified_for=7))
     assert (step.name, step.credentials, step.reuse_verified_for) == ("salesforce", "salesforce", 7)
     assert step.challenge(ask.build({}).request, ask.center) is None
 
 
-def test_without_both_headers_there_is_no_evidence(ask: Asked) -> None:
+def test_both_headers_are_required(ask: Asked) -> None:
     for missing in ("ssid", "surl"):
         assert ask({**ask.ann, missing: ""}) == NotApplicable(Reason.NO_EVIDENCE)
     assert not ask.emulator.requests
@@ -195,7 +195,7 @@ def test_unsafe_refusal_text_is_not_quoted(ask: Asked, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_a_service_in_trouble_is_unavailable(ask: Asked, status: int) -> None:
+def test_failing_service_is_unavailable(ask: Asked, status: int) -> None:
     ask.emulator.fail(status, headers={"Retry-After": "17"})
     assert ask.unavailable() == replace(ask.unavailable(), reason=Reason.SERVER_ERROR)
     assert ask.unavailable().retry_after == (17 if status in {429, 503} else 5)
@@ -218,7 +218,7 @@ def test_garbage_is_unreadable(ask: Asked, body: bytes) -> None:
     assert ask.unavailable().reason is Reason.UNREADABLE_ANSWER
 
 
-def test_what_nests_too_deep_is_unreadable(ask: Asked) -> None:
+def test_deeply_nested_answer_is_unreadable(ask: Asked) -> None:
     ask.emulator.fail(200, body=b"[" * 60_000)
     gc.collect()
     gc.disable()  # a finalizer of something else has no room to run in where the recursion ends
@@ -289,14 +289,14 @@ def test_ids_that_do_not_agree_are_rejected(ask: Asked, changes: dict[str, Any])
     assert ask.accepted().subject
 
 
-def test_an_inactive_user_is_rejected(ask: Asked) -> None:
+def test_inactive_user_is_rejected(ask: Asked) -> None:
     ask.emulator.alter(active=False)
     assert ask.refused().reason is Reason.INACTIVE_IDENTITY
     ask.emulator.alter(active=True)
     assert ask.accepted().subject
 
 
-def test_an_answer_without_active_is_accepted(ask: Asked) -> None:
+def test_answer_without_active_is_accepted(ask: Asked) -> None:
     found = {"asserted_user": True, "user_id": "005Dn0000000001", "organization_id": ORGANIZATION, "username": "ann"}
     ask.emulator.fail(body=json.dumps(found))
     assert ask.accepted().attributes == {"username": "ann"}
@@ -304,7 +304,7 @@ def test_an_answer_without_active_is_accepted(ask: Asked) -> None:
     assert ask.refused().reason is Reason.INACTIVE_IDENTITY
 
 
-def test_an_email_counts_only_when_verified(ask: Asked) -> None:
+def test_email_counts_only_if_verified(ask: Asked) -> None:
     found = ask.accepted(match="email")
     assert (found.subject, found.matched_by) == ("ann@acme.example", "email")
     for changes in ({"email_verified": False}, {"email_verified": None}, {"email": None}, {"email": ""}):
@@ -313,7 +313,7 @@ def test_an_email_counts_only_when_verified(ask: Asked) -> None:
         assert "email" not in ask.accepted(match="username").attributes
 
 
-def test_a_linked_identity_is_organization_and_user(ask: Asked) -> None:
+def test_linked_identity_is_organization_and_user(ask: Asked) -> None:
     found = ask.accepted(match="identity")
     assert (found.subject, found.matched_by, found.provider) == (
         "00D000000000001/005Dn0000000001",
@@ -374,7 +374,7 @@ def test_session_is_never_sent_to_unlisted_hosts(ask: Asked, status: int) -> Non
         "http://evil.example\\@{url}{path}",
     ],
 )
-def test_a_redirect_to_another_address_is_rejected(ask: Asked, location: str) -> None:
+def test_redirect_to_another_address_is_rejected(ask: Asked, location: str) -> None:
     with ask.emulator.serve() as second:
         target = location.format(url=second.url, path=ask.path)
         first = ask.ann["surl"].partition("/id/")[0]

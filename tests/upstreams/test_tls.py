@@ -1,4 +1,4 @@
-"""Certificates are verified: against real https servers on loopback."""
+"""Certificates are verified, with real https servers on loopback."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def get(client: Upstream, url: str, seconds: float = 10) -> Answer | Unavailable
     return outcome
 
 
-def test_a_certificate_of_a_trusted_authority_is_accepted(port: int, certificate: Path) -> None:
+def test_certificate_of_a_trusted_authority_is_accepted(port: int, certificate: Path) -> None:
     outcome = get(Upstream(certificates=certificate.read_text()), f"https://127.0.0.1:{port}/")
     assert isinstance(outcome, Answer)
     assert outcome.body == b"over TLS"
@@ -74,7 +74,7 @@ def test_self_signed_certificate_is_refused_before_sending(port: int) -> None:
     assert "certificate is refused" in outcome.detail
 
 
-def test_a_certificate_of_another_host_is_refused(port: int, certificate: Path) -> None:
+def test_certificate_of_another_host_is_refused(port: int, certificate: Path) -> None:
     outcome = get(Upstream(certificates=certificate.read_text()), f"https://localhost:{port}/")
     assert isinstance(outcome, Unavailable)
     assert outcome.reason is Reason.UNREACHABLE
@@ -82,7 +82,7 @@ def test_a_certificate_of_another_host_is_refused(port: int, certificate: Path) 
 
 
 @pytest.mark.parametrize("hold", [True, False])
-def test_a_server_that_speaks_no_tls_is_unreachable(hold: bool) -> None:
+def test_server_without_tls_is_unreachable(hold: bool) -> None:
     with RawServer([] if hold else [b"HTTP/1.1 400 Bad Request\r\n\r\n"], hold=hold) as server:
         outcome = get(Upstream(), server.url.replace("http://", "https://"), 0.3 if hold else 10)
     assert isinstance(outcome, Unavailable)
@@ -90,7 +90,7 @@ def test_a_server_that_speaks_no_tls_is_unreachable(hold: bool) -> None:
     assert ("not within the time allowed" if hold else "TLS failed") in outcome.detail
 
 
-def test_a_slow_handshake_ends_at_the_deadline() -> None:
+def test_slow_handshake_ends_at_the_deadline() -> None:
     with RawServer([b"\x16\x03\x03\x10\x00", *[b"x"] * 500], interval=0.02) as server:
         outcome = get(Upstream(), server.url.replace("http://", "https://"), 0.4)
     assert isinstance(outcome, Unavailable)

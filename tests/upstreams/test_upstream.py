@@ -1,4 +1,4 @@
-"""The HTTP client against real servers on loopback: what it answers, and how each fault ends."""
+"""The HTTP client with real servers on loopback: its answers and failures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def answered(outcome: Answer | Unavailable) -> Answer:
     return outcome
 
 
-def test_an_answer_has_status_headers_and_body(upstream: Upstream, echo: Echo) -> None:
+def test_answer_has_status_headers_and_body(upstream: Upstream, echo: Echo) -> None:
     answer = answered(upstream.send("POST", echo.url, headers={"X-One": "1"}, body=b"a=b", deadline=Deadline(60)))
     assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"a=b", "3")
     sent = echo.requests[-1]
@@ -55,7 +55,7 @@ def test_an_answer_has_status_headers_and_body(upstream: Upstream, echo: Echo) -
 
 
 @pytest.mark.parametrize("status", [200, 204, 302, 400, 403, 404])
-def test_a_status_that_answers_is_an_answer(upstream: Upstream, echo: Echo, status: int) -> None:
+def test_answering_status_is_an_answer(upstream: Upstream, echo: Echo, status: int) -> None:
     echo.fail(status, headers={"Location": "http://127.0.0.1:1/"})
     assert answered(get(upstream, echo.url)).status == status
     assert len(echo.requests) == 1
@@ -101,13 +101,13 @@ def test_retry_after_may_be_a_date(upstream: Upstream, echo: Echo) -> None:
     assert 90 <= failed(get(upstream, echo.url)).retry_after <= 100
 
 
-def test_a_refused_connection_is_unreachable(upstream: Upstream) -> None:
+def test_refused_connection_is_unreachable(upstream: Upstream) -> None:
     outcome = failed(get(upstream, unused_url()))
     assert (outcome.reason, outcome.detail) == (Reason.UNREACHABLE, "no connection: Connection refused")
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 70 + ".invalid", "a..b"])
-def test_a_name_that_does_not_resolve_is_unreachable(upstream: Upstream, host: str) -> None:
+def test_unresolved_name_is_unreachable(upstream: Upstream, host: str) -> None:
     assert failed(get(upstream, f"http://{host}:81/")).reason is Reason.UNREACHABLE
 
 
@@ -148,7 +148,7 @@ def test_no_answer_is_timed_out(upstream: Upstream, echo: Echo) -> None:
     assert answered(get(upstream, echo.url)).body == b"fine"
 
 
-def test_a_deadline_that_has_passed_sends_nothing(upstream: Upstream, echo: Echo) -> None:
+def test_passed_deadline_sends_nothing(upstream: Upstream, echo: Echo) -> None:
     assert failed(get(upstream, echo.url, 0)).reason is Reason.UNREACHABLE
     assert not echo.requests
 
@@ -166,7 +166,7 @@ def one_by_one(answer: bytes) -> list[bytes]:
     ],
     ids=["head", "body", "body without a length"],
 )
-def test_a_slow_drip_ends_at_the_deadline(upstream: Upstream, answer: bytes) -> None:
+def test_slow_bytes_end_at_the_deadline(upstream: Upstream, answer: bytes) -> None:
     with RawServer(one_by_one(answer), interval=0.02) as server:
         outcome = failed(get(upstream, server.url, 1))
     assert outcome.reason is Reason.TIMED_OUT
@@ -209,7 +209,7 @@ def test_endless_headers_are_not_read(upstream: Upstream) -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "X-GZIP", "deflate", "br", "gzip, gzip", "\x01" * 1000])
-def test_an_encoded_answer_is_refused(upstream: Upstream, coding: str) -> None:
+def test_encoded_answer_is_refused(upstream: Upstream, coding: str) -> None:
     body = gzip.compress(b"plain")
     head = HEAD + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (coding.encode(), len(body))
     with RawServer([head + body]) as server:
@@ -220,7 +220,7 @@ def test_an_encoded_answer_is_refused(upstream: Upstream, coding: str) -> None:
 
 
 @pytest.mark.parametrize("coding", ["", "identity", " IDENTITY "])
-def test_an_answer_without_a_coding_is_read(upstream: Upstream, echo: Echo, coding: str) -> None:
+def test_answer_without_a_coding_is_read(upstream: Upstream, echo: Echo, coding: str) -> None:
     echo.fail(200, body=b"plain", headers={"Content-Encoding": coding})
     assert answered(get(upstream, echo.url)).body == b"plain"
     assert echo.requests[-1].headers["Accept-Encoding"] == "identity"
@@ -238,7 +238,7 @@ def test_an_answer_without_a_coding_is_read(upstream: Upstream, echo: Echo, codi
     ],
     ids=["nothing", "no HTTP", "cut", "cut chunk", "bad chunk", "two lengths"],
 )
-def test_a_broken_answer_is_unavailable(upstream: Upstream, pieces: list[bytes], reason: Reason) -> None:
+def test_broken_answer_is_unavailable(upstream: Upstream, pieces: list[bytes], reason: Reason) -> None:
     with RawServer(pieces) as server:
         assert failed(get(upstream, server.url)).reason is reason
 
