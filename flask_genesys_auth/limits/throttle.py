@@ -367,37 +367,27 @@ class FailureThrottle:
         :param address: the client's address; IPv6 counts by /64 (RFC 6177: a site has at least that much).
         """
         network = _network(address)
-        wanted = [(self._per_address, digest(network))]
-        if not user_name:
-            return _answer(self.ledger.reserve(wanted), wanted)
-        wanted.append((self._per_account, _account_key(contact_center, user_name, network)))
-        slots = [*wanted, (self._per_account_anywhere, _account_key(contact_center, user_name))]
+        slots = self._slots(contact_center, user_name, network)
         taken = self.ledger.reserve(slots)
-        only_anywhere = isinstance(taken, list) and not any(taken[: len(wanted)])
+        only_anywhere = isinstance(taken, list) and not any(taken[:2])
         if only_anywhere and self._known.holds(contact_center, user_name, network):
-            slots = wanted
+            slots = slots[:2]
             taken = self.ledger.reserve(slots)
         answer = _answer(taken, slots)
-        if isinstance(answer, Unavailable):
+        if isinstance(answer, Unavailable) or not user_name:
             return answer
         return _LoginSlots(answer, lambda: self._known.note(contact_center, user_name, network))
 
     def statuses(self, contact_center: str, user_name: str, address: str) -> list[LimitStatus] | Unavailable:
         """Return the status of each limit that applies, or that the ledger cannot tell. Takes no slot."""
         network = _network(address)
-        wanted = [(self._per_address, digest(network))]
-        allowed = {"per_address": self._settings.per_address}
-        if user_name:
-            wanted.append((self._per_account, _account_key(contact_center, user_name, network)))
-            wanted.append((self._per_account_anywhere, _account_key(contact_center, user_name)))
-            allowed["per_account"] = self._settings.per_account
-            allowed["per_account_anywhere"] = self._settings.per_account_anywhere
-        waits = self.ledger.look(wanted)
+        waits = self.ledger.look(self._slots(contact_center, user_name, network))
         if isinstance(waits, Unavailable):
             return waits
         if user_name and waits[2] > 0 and self._known.holds(contact_center, user_name, network):
             waits[2] = 0.0
-        return [LimitStatus(name, allows, wait) for (name, allows), wait in zip(allowed.items(), waits, strict=True)]
+        names = ("per_address", "per_account", "per_account_anywhere")[: len(waits)]
+        return [LimitStatus(name, getattr(self._settings, name), wait) for name, wait in zip(names, waits, strict=True)]
 
     def look(self, contact_center: str, user_name: str, address: str) -> Unavailable | None:
         """Return what :meth:`reserve` would refuse, as far as this process knows. Takes no slot."""
@@ -422,6 +412,14 @@ class FailureThrottle:
             return None
         wait = self.ledger.wait(self._per_account, _account_key(contact_center, user_name, _network(address)))
         return _throttled([wait], [(self._per_account, b"")]) if wait else None
+
+    def _slots(self, contact_center: str, user_name: str, network: str) -> list[Wanted]:
+        """Return the slots of one attempt: per address, and with a user name per account and per account anywhere."""
+        slots = [(self._per_address, digest(network))]
+        if user_name:
+            slots.append((self._per_account, _account_key(contact_center, user_name, network)))
+            slots.append((self._per_account_anywhere, _account_key(contact_center, user_name)))
+        return slots
 
     def clear(self) -> None:
         """Return every slot, and forget which addresses this process has noted."""
