@@ -1,7 +1,7 @@
-"""The names that others rely on, collected from what the package shows and says.
+"""Collects the names that users rely on from the output and the pages of the package.
 
-``python -m tests.packaging.contract`` writes ``contract_names.json`` anew. Nothing here knows the package's modules,
-but for the public ones that ``docs/api.md`` names.
+``python -m tests.packaging.contract`` writes ``contract_names.json``. This module imports only the public modules that
+``docs/api.md`` names.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def page(name: str) -> str:
 
 
 def section(text: str, heading: str) -> str:
-    """Return what stands under a heading, up to the next one of any depth."""
+    """Return the text below a heading, up to the next heading of any depth."""
     _, found, rest = text.partition(f"{heading}\n")
     assert found, heading
     return re.split(r"^#", rest, maxsplit=1, flags=re.MULTILINE)[0]
@@ -61,30 +61,30 @@ def reason_codes() -> list[str]:
 
 
 def saml_reason_codes() -> list[str]:
-    """Return the codes of SAML messages: the page of reasons, which ``tests/cli/test_advice.py`` holds to the code."""
+    """Return the codes of SAML messages, from the page that ``tests/cli/test_advice.py`` compares with the code."""
     return sorted(_KEY.findall(section(page("reasons.md"), "## Of a SAML message")))
 
 
 def log_events() -> dict[str, str]:
-    """Return each event's level and its own fields: the page, which ``tests/events`` holds to the code."""
+    """Return each event's level and its own fields, from the page that ``tests/events`` compares with the code."""
     text = section(page("observability.md"), "## The log")
     rows = re.findall(r"^\| `(\w+)` \| (debug|info|warning|error) \|.*\|([^|]*)\|$", text, re.MULTILINE)
     return {event: " ".join([level, *re.findall(r"`(\w+)`", more)]) for event, level, more in rows}
 
 
 def log_fields() -> list[str]:
-    """Return the fields of every record, likewise."""
+    """Return the fields of every record, from the same page."""
     return _KEY.findall(section(page("observability.md"), "## The log").partition("| event |")[0])
 
 
 def signals() -> dict[str, str]:
-    """Return each signal's name, by the public name that it is imported by."""
+    """Return each signal's name, by its public name."""
     found = {name: getattr(flask_genesys_auth, name) for name in flask_genesys_auth.__all__}
     return {name: one.name for name, one in found.items() if type(one) is NamedSignal}
 
 
 def signal_values() -> dict[str, list[str]]:
-    """Return the values that each signal is sent with: the page, which ``tests/events`` holds to the code."""
+    """Return the values of each signal, from the page that ``tests/events`` compares with the code."""
     rows = re.findall(r"^\| `(\w+)` \|.*\| (`[^|]*) \|$", section(page("observability.md"), "## Signals"), re.MULTILINE)
     return {name: re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", values)) for name, values in rows}
 
@@ -111,7 +111,7 @@ def public_names() -> dict[str, list[str]]:
 
 
 def _members(value: type) -> list[str]:
-    """Return what users of a class may call and read, and what those who write one must provide."""
+    """Return the public members of a class, which a class of a user's own must provide."""
     ours = [one for one in value.__mro__ if one.__module__.startswith("flask_genesys_auth")]
     declared = {name: getattr(one, name, None) for one in ours for name in (*vars(one), *inspect.get_annotations(one))}
     public = {name: member for name, member in declared.items() if not name.startswith("_")}
@@ -119,7 +119,7 @@ def _members(value: type) -> list[str]:
 
 
 def _parameters(value: object) -> list[str]:
-    """Return the names of the parameters of a function, or of what makes an object of a class."""
+    """Return the names of the parameters of a function or of a class's constructor."""
     made = isinstance(value, type) and not issubclass(value, (Enum, BaseException)) and not _is_protocol(value)
     if not made and not inspect.isfunction(value) and not inspect.ismethod(value):
         return []
@@ -152,7 +152,7 @@ def _parameter(parameter: click.Parameter) -> str:
 
 
 class Desk:
-    """A deployment with everything in it, at which commands are run and requests are sent.
+    """A complete deployment for commands and requests.
 
     :param folder: where its files are.
     """
@@ -244,7 +244,7 @@ def _all_keys(*values: Any) -> list[str]:
 
 
 def command_keys(desk: Desk) -> dict[str, list[str]]:
-    """Return the keys of what each ``--json`` prints, from runs that are well and runs that are not."""
+    """Return the keys of each command's ``--json`` output, from successful and failed runs."""
     import_file, bad_file = desk.folder / "people.json", desk.folder / "bad.json"
     wrong = ("-H", "Authorization: Basic YW5uOndyb25n")
     api = desk.app.test_client()
@@ -279,7 +279,7 @@ def command_keys(desk: Desk) -> dict[str, list[str]]:
 
 
 def _failed_login(desk: Desk) -> str:
-    """Let a SAML login fail; return the reference that its page shows."""
+    """Make a SAML login fail; return the reference that its page shows."""
     page = desk.app.test_client().post(
         "/saml/acme/acs", data={"SAMLResponse": "x"}, base_url="https://portal.acme.example"
     )
@@ -290,7 +290,7 @@ def _failed_login(desk: Desk) -> str:
 
 
 def _without_metadata(desk: Desk) -> Flask:
-    """Return an application whose provider's metadata file has gone since it was started."""
+    """Return an application whose provider's metadata file was deleted after the start."""
     path = desk.folder / "gone.xml"
     path.write_bytes((desk.folder / "idp.xml").read_bytes())
     saml = {**desk.settings["contact_centers"]["acme"]["saml"], "identity_providers": {"okta": {"metadata": str(path)}}}
@@ -320,13 +320,13 @@ def api_keys(desk: Desk) -> dict[str, list[str]]:
 
 
 def addresses(desk: Desk) -> list[str]:
-    """Return the addresses of our own endpoints, from the command ``endpoints``."""
+    """Return the URLs of our own endpoints, from the command ``endpoints``."""
     rows = desk.json("endpoints")
     return sorted({f"{row['endpoint']} {row['rule']}" for row in rows if row["endpoint"].startswith("genesys_")})
 
 
 def check_names(desk: Desk) -> list[str]:
-    """Return the names of ``doctor``'s checks, with what is only of this deployment left out."""
+    """Return the names of ``doctor``'s checks, without the parts that vary between deployments."""
 
     def with_own_manager(app: Flask) -> None:
         flask_login.LoginManager(app).session_protection = "basic"
@@ -355,7 +355,7 @@ def _general(name: str, desk: Desk) -> str:
 
 
 def exit_statuses(desk: Desk) -> dict[str, int]:
-    """Return the status with which each command ends, well or not."""
+    """Return the exit status of each command, in success and failure."""
     sue = ("acme", "sue")
     runs: tuple[tuple[str, ...], ...] = (
         ("init-db",),
@@ -430,7 +430,7 @@ FROM_A_DEPLOYMENT: Mapping[str, Callable[[Desk], Any]] = {
     "exit statuses": exit_statuses,
 }
 KINDS = (*FROM_CODE_AND_PAGES, *FROM_A_DEPLOYMENT)
-"""What kinds of names there are; each deployment is one that nothing has used yet."""
+"""The kinds of names. Each function gets a new deployment."""
 
 
 def collect(kind: str) -> Any:
@@ -446,7 +446,7 @@ def collect(kind: str) -> Any:
 
 
 def main() -> None:
-    """Write the list anew."""
+    """Write the list."""
     NAMES.write_text(json.dumps({kind: collect(kind) for kind in KINDS}, indent=1) + "\n", "utf-8")
     sys.stdout.write(f"{NAMES.name} is written\n")
 

@@ -35,7 +35,7 @@ LEAST = {
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """What comes of a configuration that says no more than it must."""
+    """The settings of a configuration with the required keys only."""
     (tmp_path / "idp.xml").write_text("<EntityDescriptor/>", "utf-8")
     return build.load_settings(LEAST, base_path=tmp_path, app_name="portal")
 

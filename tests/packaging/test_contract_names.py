@@ -1,4 +1,4 @@
-"""Names that others rely on stay as they are."""
+"""Names that users rely on do not change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_no_kind_of_name_is_empty() -> None:
     assert [kind for kind, names in RECORDED.items() if not names] == []
 
 
-def test_each_command_has_exit_statuses_and_keys() -> None:
+def test_every_command_has_exit_statuses_and_keys() -> None:
     commands: dict[str, list[str]] = RECORDED["commands"]
     runs = list(RECORDED["exit statuses"])
     assert [name for name in commands if not any(run.startswith(name) for run in runs)] == []

@@ -57,7 +57,7 @@ def test_every_reason_is_explained() -> None:
     assert {str(reason) for reason in Reason} <= explained
 
 
-def test_the_step_of_the_flow_page_walks(tmp_path: Path) -> None:
+def test_example_step_of_the_flow_page_works(tmp_path: Path) -> None:
     (program,) = re.findall(r"^```python\n(.+?)^```", PAGES["flow.md"], re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = {}
     exec(program, names)

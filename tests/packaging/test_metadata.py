@@ -37,7 +37,7 @@ def test_every_requirement_is_a_lower_bound(pyproject: dict[str, Any]) -> None:
     assert wrong == []
 
 
-def test_the_lowest_environment_pins_every_lower_bound(pyproject: dict[str, Any]) -> None:
+def test_lowest_environment_pins_every_lower_bound(pyproject: dict[str, Any]) -> None:
     expected = set()
     for requirement in requirements(pyproject):
         parts = REQUIREMENT.fullmatch(requirement)
@@ -53,6 +53,6 @@ def test_version_is_the_first_of_the_changelog(pyproject: dict[str, Any]) -> Non
     assert newest["version"] == pyproject["project"]["version"] == version("flask-genesys-auth")
 
 
-def test_the_flask_command_is_registered() -> None:
+def test_flask_command_is_registered() -> None:
     (command,) = entry_points(group="flask.commands", name="genesys-auth")
     assert command.load().name == "genesys-auth"

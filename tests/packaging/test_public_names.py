@@ -1,4 +1,4 @@
-"""The public names: importable, documented, and what the typing cases say they are."""
+"""The public names can be imported and are documented."""
 
 from __future__ import annotations
 

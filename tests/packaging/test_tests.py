@@ -1,4 +1,4 @@
-"""Tests speak of behaviour: they neither read nor patch what is private in the package."""
+"""Tests neither read nor patch private names of the package."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ TESTS = Path(__file__).parents[1]
 PACKAGES = ("flask_genesys_auth", "sample_app")
 
 LIBRARIES = {
-    "_Element": "lxml's class of elements, which has no other name",
+    "_Element": "lxml's class of elements, which has no public name",
     "_exit": "ends a forked child without pytest's own exit",
     "_typeshed": "types of WSGI, for type checkers only",
-    "_load_user": "Flask-Login's own, which our manager has to get along with",
+    "_load_user": "Flask-Login's own, which our manager works with",
     "_login_user": "where Flask-Login keeps the user of a request",
     "_update_request_context_with_user": "Flask-Login's own, which its login_user calls",
-    "_user_context_processor": "Flask-Login's own, which must be in force once",
+    "_user_context_processor": "Flask-Login's own, which must be registered once",
     "_get_current_object": "werkzeug's documented way to the object behind a proxy",
     "_debug": "an attribute of python3-saml's settings that its validator reads",
 }
@@ -28,7 +28,7 @@ LIBRARIES = {
 ALLOWED = {
     "saml/verify/test_encryption.py": (2, "which way a message goes shows outside in time alone"),
 }
-"""How many places of a file may be private, and why. The reason stands beside the place, too."""
+"""How many private names a file may use, and why. A comment at each place gives the reason as well."""
 
 
 def is_private(name: str) -> bool:
@@ -36,7 +36,7 @@ def is_private(name: str) -> bool:
 
 
 def own_names(tree: ast.Module) -> set[str]:
-    """Return the private names that a file gives to something of its own."""
+    """Return the private names that a file defines itself."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -64,7 +64,7 @@ def imported_names(tree: ast.Module) -> set[str]:
 
 
 def private_places(text: str) -> list[str]:
-    """Return where a file reads or patches something private, or patches what the package itself defines."""
+    """Return where a file reads or patches private names, or patches any name that the package defines."""
     tree = ast.parse(text)
     own, imported = own_names(tree), imported_names(tree)
     found = [node for node in ast.walk(tree) if _reads(node, own) or _imports(node) or _patches(node, imported)]
@@ -89,7 +89,7 @@ def _imports(node: ast.AST) -> bool:
 
 
 def _patches(node: ast.AST, imported: set[str]) -> bool:
-    """Whether this replaces something in a module or class of the package, for whomever uses it."""
+    """Tell whether this patches a module or a class of the package."""
     if not isinstance(node, ast.Call) or _name(node.func) not in {"setattr", "delattr"} or not node.args:
         return False
     target = node.args[0]
@@ -97,7 +97,7 @@ def _patches(node: ast.AST, imported: set[str]) -> bool:
 
 
 def _is_dictionary(node: ast.expr) -> bool:
-    """Whether this is ``vars(...)`` or ``... .__dict__``."""
+    """Tell whether this is ``vars(...)`` or ``... .__dict__``."""
     return (isinstance(node, ast.Call) and _name(node.func) == "vars") or _name(node) == "__dict__"
 
 
@@ -124,7 +124,7 @@ def _text(node: ast.expr) -> str:
         "class Own(MemoryState):\n    def size(self):\n        return len(self._entries)",
     ],
 )
-def test_private_place_is_found(program: str) -> None:
+def test_private_name_is_found(program: str) -> None:
     assert len(private_places(program)) == 1
 
 
@@ -139,17 +139,19 @@ def test_private_place_is_found(program: str) -> None:
         "element: etree._Element",
     ],
 )
-def test_what_is_public_or_the_tests_own_is_none(program: str) -> None:
+def test_public_and_local_names_are_not_private(program: str) -> None:
     assert private_places(program) == []
 
 
-def test_tests_use_nothing_private_of_the_package() -> None:
+def test_tests_use_no_private_names_of_the_package() -> None:
     found: dict[str, list[str]] = {}
     for path in sorted(TESTS.rglob("*.py")):
         name, places = path.relative_to(TESTS).as_posix(), private_places(path.read_text("utf-8"))
         if len(places) != ALLOWED.get(name, (0, ""))[0]:
             found[name] = places
-    assert found == {}, "use public behaviour; if a security property shows in no other way, say so in ALLOWED"
+    assert found == {}, (
+        "test public behaviour; if only a private name shows a security property, add the file to ALLOWED"
+    )
 
 
 def test_quick_test_that_starts_a_server_fails(monkeypatch: pytest.MonkeyPatch) -> None:

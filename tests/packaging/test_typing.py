@@ -1,6 +1,6 @@
-"""Two type checkers look at the public names from outside, as an application's own would (tox, typing).
+"""Two type checkers check the public names as an application's own would (tox, typing).
 
-They see the installed package, which ``py.typed`` says is typed; the cases lie in a folder of their own.
+They see the installed package, which is typed because of ``py.typed``; the cases are in a separate folder.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def test_type_checkers_infer_the_expected_types(check: Check, tmp_path: Path) ->
 
 
 @CHECKERS
-def test_the_example_with_its_suite_is_typed(check: Check, tmp_path: Path) -> None:
+def test_example_application_and_its_tests_are_typed(check: Check, tmp_path: Path) -> None:
     for file in PORTAL.glob("*.py"):
         shutil.copy(file, tmp_path)
     status, said = check(tmp_path)
