@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flask_genesys_auth.config.addresses import AllowedHost
-from flask_genesys_auth.config.fields import SecretField, Section, Setting, Tables, default_of, settings_of
+from flask_genesys_auth.config.fields import Section, Setting, Tables, default_of, settings_of
 from flask_genesys_auth.config.settings import Settings
 
 NAMES = ("configuration", "configuration-contact-centers", "configuration-saml")
@@ -70,7 +70,7 @@ def _default(setting: Setting, value: Any) -> str:
         return setting.shown_default
     if value is dataclasses.MISSING:
         return "required"
-    return "none" if isinstance(setting.field, SecretField) else f"`{_literal(value)}`"
+    return "none" if setting.field.kind == "secret" else f"`{_literal(value)}`"
 
 
 def _literal(value: Any) -> str:

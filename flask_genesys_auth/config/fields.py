@@ -9,7 +9,7 @@ import dataclasses
 import json
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -80,7 +80,7 @@ def table(declared: type[T]) -> type[T]:
 def settings_of(declared: type) -> dict[str, Setting]:
     """Return the keys of a table: single values first, then tables, then tables of tables, as in TOML."""
     known = {one.name: one.metadata["setting"] for one in dataclasses.fields(declared) if "setting" in one.metadata}
-    ranks = {Section: 1, Names: 1, Tables: 2}
+    ranks = {Section: 1, Tables: 2}
     return dict(sorted(known.items(), key=lambda item: ranks.get(type(item[1].field), 0)))
 
 
@@ -188,101 +188,80 @@ def _numbered(entries: Iterable[Any]) -> Iterator[tuple[str, Any]]:
 
 
 class Value(fields.Raw):
-    """The base of the fields. An absent key has its default; null is an error.
+    """The field of one key. An absent key has its default; null is an error.
 
     :param kind: the type of the value in words, for the reference page.
+    :param read: returns the valid value, or raises ``ValidationError``.
+    :param to_value: turns the valid value into the dataclass's value.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(
+        self, kind: str, read: Callable[[Any], Any], to_value: Callable[[Any], Any] = lambda value: value
+    ) -> None:
         super().__init__(error_messages={"null": "must not be null: remove the key to use the default"})
         self.kind = kind
+        self.to_value = to_value
+        self._read = read
 
-    def to_value(self, value: Any) -> Any:
-        """Return what the dataclass holds for a valid value."""
-        return value
+    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> Any:
+        return self._read(value)
 
 
-class Text(Value):
-    """Text; empty text means the default, unless ``nonempty``.
+def text(parse: Callable[[str], Any] = str, *, nonempty: bool = False, kind: str = "text") -> Value:
+    """Return the field of a text; empty text means the default, unless ``nonempty``.
 
-    :param parse: turns the text into the value, raising ``ValidationError``.
+    :param parse: turns the text into the value, or raises ``ValidationError``.
     """
-
-    def __init__(self, parse: Callable[[str], Any] = str, *, nonempty: bool = False, kind: str = "text") -> None:
-        super().__init__(kind)
-        self._parse = parse
-        self._nonempty = nonempty
-
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> Any:
-        return "" if value == "" and not self._nonempty else required_text(value, self._parse)
+    return Value(kind, lambda value: "" if value == "" and not nonempty else required_text(value, parse))
 
 
-class Location(Text):
-    """A path, as text or (from Python) as a path object."""
-
-    def __init__(self, parse: Callable[[str], Any], *, kind: str = "path") -> None:
-        super().__init__(parse, nonempty=True, kind=kind)
-
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> Any:
-        return super()._deserialize(_path_text(value), attr, data, **kwargs)
+def location(parse: Callable[[str], Any], *, kind: str = "path") -> Value:
+    """Return the field of a path, as text or (from Python) as a path object."""
+    return Value(kind, lambda value: required_text(_path_text(value), parse))
 
 
 def _path_text(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-class Listing(Value):
-    """A list of texts.
+def listing(
+    parse: Callable[[str], Any] = str, *, collection: type[tuple[Any, ...]] | type[frozenset[Any]] = tuple
+) -> Value:
+    """Return the field of a list of texts.
 
-    :param parse: turns one text into its value, raising ``ValidationError``.
+    :param parse: turns one text into its value, or raises ``ValidationError``.
     :param collection: the collection in the dataclass.
     """
 
-    def __init__(
-        self, parse: Callable[[str], Any] = str, *, collection: type[tuple[Any, ...]] | type[frozenset[Any]] = tuple
-    ) -> None:
-        super().__init__("list")
-        self._parse = parse
-        self._collection = collection
-
-    def to_value(self, value: Any) -> Any:
-        """Return the values in their collection."""
-        return self._collection(value)
-
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> tuple[Any, ...]:
+    def read(value: object) -> tuple[Any, ...]:
         if not isinstance(value, (list, tuple, set, frozenset)):
             raise ValidationError(f'must be a list such as ["..."], not {type_in_words(value)}')
         found: list[Any] = []
-        _read_entries(_numbered(value), lambda _, entry: found.append(required_text(entry, self._parse)))
+        _read_entries(_numbered(value), lambda _, entry: found.append(required_text(entry, parse)))
         return tuple(found)
 
+    return Value("list", read, collection)
 
-class TextMap(Value):
-    """A table from any text to text.
 
-    :param parse: turns the text of a value into the value, raising ``ValidationError``.
+def text_map(parse: Callable[[str], Any]) -> Value:
+    """Return the field of a table from any text to text.
+
+    :param parse: turns the text of a value into the value, or raises ``ValidationError``.
     """
-
-    def __init__(self, parse: Callable[[str], Any] = str) -> None:
-        super().__init__("table")
-        self._parse = parse
-
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, Any]:
-        return _read_map(value, plain_text, lambda _, entry: required_text(entry, self._parse))
+    return Value("table", lambda table: _read_map(table, plain_text, lambda _, entry: required_text(entry, parse)))
 
 
-class Translations(Value):
-    """A table for each language, by its tag, from names of texts to texts."""
+def translations() -> Value:
+    """Return the field of a table for each language, by its tag, from names of texts to texts."""
 
-    def __init__(self) -> None:
-        super().__init__("table of tables")
+    def read(tables: object) -> dict[str, dict[str, str]]:
+        return _read_map(tables, lambda tag: language_tag(plain_text(tag)), lambda _, texts: _translated(texts))
 
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, dict[str, str]]:
-        return _read_map(value, lambda tag: language_tag(plain_text(tag)), lambda _, texts: _translated(texts))
+    return Value("table of tables", read)
 
 
 def _translated(texts: object) -> dict[str, str]:
-    return _read_map(texts, _text_name, lambda name, text: translation(name, required_text(text, str)))
+    return _read_map(texts, _text_name, lambda name, given: translation(name, required_text(given, str)))
 
 
 def _text_name(key: object) -> str:
@@ -315,193 +294,167 @@ def _read_map(table: object, read_key: Callable[[object], str], read_value: Call
     return found
 
 
-class Flag(Value):
-    """True or false."""
+def flag() -> Value:
+    """Return the field of true or false."""
 
-    def __init__(self) -> None:
-        super().__init__("true or false")
-
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> bool:
+    def read(value: object) -> bool:
         if not isinstance(value, bool):
             raise ValidationError(f"must be true or false in lower case without quotes, not {_shown(value)}")
         return value
 
+    return Value("true or false", read)
 
-class Choice(Value):
-    """One of a few values."""
 
-    def __init__(self, *choices: str | int) -> None:
-        super().__init__(", ".join(f"`{json.dumps(choice)}`" for choice in choices))
-        self._choices = choices
+def choice(*choices: str | int) -> Value:
+    """Return the field of one of a few values."""
+    listed = [json.dumps(one) for one in choices]
 
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> str | int:
-        for choice in self._choices:
-            if type(value) is type(choice) and value == choice:
-                return choice
-        listed = [json.dumps(choice) for choice in self._choices]
-        other = "" if isinstance(value, type(self._choices[0])) and isinstance(value, str) else f", not {_shown(value)}"
+    def read(value: object) -> str | int:
+        for one in choices:
+            if type(value) is type(one) and value == one:
+                return one
+        other = "" if isinstance(value, str) and isinstance(choices[0], str) else f", not {_shown(value)}"
         raise ValidationError(f"must be {', '.join(listed[:-1])} or {listed[-1]}{other}")
 
+    return Value(", ".join(f"`{one}`" for one in listed), read)
 
-class Whole(Value):
-    """A whole number within bounds, both included.
+
+def whole(least: int, most: int, *, unit: str = "whole number") -> Value:
+    """Return the field of a whole number within bounds, both included.
 
     :param unit: such as ``"seconds"``.
     """
 
-    def __init__(self, least: int, most: int, *, unit: str = "whole number") -> None:
-        super().__init__(f"{unit}, {least} to {most}")
-        self._least = least
-        self._most = most
-
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> int:
+    def read(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValidationError(f"must be a whole number without quotes, not {_shown(value)}")
-        if not self._least <= value <= self._most:
-            raise ValidationError(f"must be from {self._least} to {self._most}, not {_shown(value)}")
+        if not least <= value <= most:
+            raise ValidationError(f"must be from {least} to {most}, not {_shown(value)}")
         return value
 
+    return Value(f"{unit}, {least} to {most}", read)
 
-class Seconds(Value):
-    """A number of seconds, whole or not.
+
+def seconds(most: int, *, zero: bool = False) -> Value:
+    """Return the field of a number of seconds, whole or not.
 
     :param zero: whether 0 is allowed.
     """
+    bounds = f"from 0 to {most}" if zero else f"above 0 and at most {most}"
 
-    def __init__(self, most: int, *, zero: bool = False) -> None:
-        super().__init__(f"seconds, {'0' if zero else 'above 0'} to {most}")
-        self._most = most
-        self._zero = zero
-
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> float:
+    def read(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValidationError(f"must be a number of seconds without quotes, not {type_in_words(value)}")
-        if not 0 <= value <= self._most or (value == 0 and not self._zero):  # NaN is never within bounds
-            bounds = f"from 0 to {self._most}" if self._zero else f"above 0 and at most {self._most}"
+        if not 0 <= value <= most or (value == 0 and not zero):  # NaN is never within bounds
             raise ValidationError(f"must be {bounds} seconds, not {_shown(value)}")
         return float(value)
 
+    return Value(f"seconds, {'0' if zero else 'above 0'} to {most}", read)
 
-class SecretField(Value):
-    """Text, ``{file = "path"}`` or ``{env = "NAME"}``; the secret is read later."""
 
-    def __init__(self) -> None:
-        super().__init__("secret")
+def secret() -> Value:
+    """Return the field of text, ``{file = "path"}`` or ``{env = "NAME"}``; the secret is read later."""
+    return Value("secret", _read_secret_source)
 
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> SecretSource:
-        if isinstance(value, str):
-            return SecretSource("text", value)
-        if not isinstance(value, Mapping):
-            raise _wrong_type(value, _TEXT_FILE_OR_ENV)
-        entries = list(value.items())
-        if len(entries) != 1 or entries[0][0] not in {"file", "env", "FILE", "ENV"}:
-            # A key may be a misplaced secret, so it is not quoted.
-            raise ValidationError(f"must be {_TEXT_FILE_OR_ENV}: the table must have exactly one of these keys")
-        key, place = entries[0]
-        text = required_text(_path_text(place), str)
-        return SecretSource("file", text) if key.lower() == "file" else SecretSource("env", text)
+
+def _read_secret_source(value: object) -> SecretSource:
+    if isinstance(value, str):
+        return SecretSource("text", value)
+    if not isinstance(value, Mapping):
+        raise _wrong_type(value, _TEXT_FILE_OR_ENV)
+    entries = list(value.items())
+    if len(entries) != 1 or entries[0][0] not in {"file", "env", "FILE", "ENV"}:
+        # A key may be a misplaced secret, so it is not quoted.
+        raise ValidationError(f"must be {_TEXT_FILE_OR_ENV}: the table must have exactly one of these keys")
+    key, place = entries[0]
+    named = required_text(_path_text(place), str)
+    return SecretSource("file", named) if key.lower() == "file" else SecretSource("env", named)
 
 
 class TableValue(Value):
-    """The base of the fields that hold tables.
+    """The field of a key that holds tables.
 
     :param declared: the dataclass of each table.
     """
 
-    def __init__(self, kind: str, declared: type) -> None:
-        super().__init__(kind)
+    def __init__(self, kind: str, declared: type, read: Callable[[Any], Any], to_value: Callable[[Any], Any]) -> None:
+        super().__init__(kind, read, to_value)
         self.declared = declared
-        self._schema = schema_of(declared)
-
-    def load_into(self, values: dict[str, Any], given: Any) -> None:
-        """Put the valid values of a table into a dictionary, even if other values are not valid.
-
-        :raises ValidationError: if any value is not valid.
-        """
-        try:
-            values.update(self._schema.load(given))
-        except ValidationError as error:
-            values.update(error.valid_data if isinstance(error.valid_data, Mapping) else {})
-            raise
 
 
 class Section(TableValue):
-    """One table below another."""
+    """The field of one table below another."""
 
-    def __init__(self, declared: type) -> None:
-        super().__init__("table", declared)
-
-    def _deserialize(self, value: Any, attr: str | None, data: object, **kwargs: Any) -> Any:
-        return self._schema.load(value)
-
-    def to_value(self, value: Any) -> Any:
-        """Return the dataclass."""
-        return value_of(self.declared, value)
+    def __init__(self, declared: type, to_value: Callable[[Any], Any] | None = None) -> None:
+        default = partial(value_of, declared)
+        super().__init__("table", declared, schema_of(declared).load, to_value or default)
 
 
-class Names(Section):
-    """A table of texts that becomes a mapping without the empty ones."""
-
-    def to_value(self, value: Any) -> Any:
-        """Return the mapping."""
-        return {ours: theirs for ours, theirs in value.items() if theirs}
+def names(declared: type) -> Section:
+    """Return the field of a table of texts that becomes a mapping without the empty ones."""
+    return Section(declared, lambda value: {ours: theirs for ours, theirs in value.items() if theirs})
 
 
 class Tables(TableValue):
-    """A table of tables, by names that can stand in a URL.
+    """The field of a table of tables, by names that can stand in a URL.
 
     :param declared: the dataclass of each table; it has a field ``name``, too.
     :param check_name: raises ``ValidationError`` if a name is not valid.
     """
 
     def __init__(self, declared: type, check_name: Callable[[str], object]) -> None:
-        super().__init__("table of tables", declared)
-        self._check_name = check_name
+        def read(value: object) -> dict[str, Any]:
+            if not isinstance(value, Mapping):
+                raise ValidationError(f"must be a table of tables, not {type_in_words(value)}")
+            tables: dict[str, Any] = {}
 
-    def to_value(self, value: Any) -> Any:
-        """Return the dataclasses by name."""
-        return {name: value_of(self.declared, {**one, "name": name}) for name, one in value.items()}
+            def read_one(name: object, table: Any) -> None:
+                try:
+                    check_name(plain_text(name))
+                except ValidationError as error:
+                    raise ValidationError([f"this name {message}" for message in error.messages]) from None
+                _load_into(tables.setdefault(str(name), {}), declared, table)
 
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> dict[str, Any]:
-        if not isinstance(value, Mapping):
-            raise ValidationError(f"must be a table of tables, not {type_in_words(value)}")
-        tables: dict[str, Any] = {}
+            _read_entries(value.items(), read_one, tables)
+            return tables
 
-        def read(name: object, table: Any) -> None:
-            try:
-                self._check_name(plain_text(name))
-            except ValidationError as error:
-                raise ValidationError([f"this name {message}" for message in error.messages]) from None
-            self.load_into(tables.setdefault(str(name), {}), table)
+        def to_value(value: dict[str, Any]) -> dict[str, Any]:
+            return {name: value_of(declared, {**one, "name": name}) for name, one in value.items()}
 
-        _read_entries(value.items(), read, tables)
-        return tables
+        super().__init__("table of tables", declared, read, to_value)
 
 
-class TableList(TableValue):
-    """A list of tables.
+def table_list(declared: type) -> TableValue:
+    """Return the field of a list of tables.
 
     :param declared: the dataclass of each table.
     """
 
-    def __init__(self, declared: type) -> None:
-        super().__init__("list of tables", declared)
-
-    def to_value(self, value: Any) -> Any:
-        """Return the dataclasses in their order."""
-        return tuple(value_of(self.declared, one) for one in value)
-
-    def _deserialize(self, value: object, attr: str | None, data: object, **kwargs: Any) -> list[dict[str, Any]]:
+    def read(value: object) -> list[dict[str, Any]]:
         if not isinstance(value, (list, tuple)):
             raise ValidationError(f"must be a list of tables, not {type_in_words(value)}")
         tables: list[dict[str, Any]] = []
 
-        def read(_: object, table: Any) -> None:
+        def read_one(_: object, table: Any) -> None:
             tables.append({})
-            self.load_into(tables[-1], table)
+            _load_into(tables[-1], declared, table)
 
-        _read_entries(_numbered(value), read, tables)
+        _read_entries(_numbered(value), read_one, tables)
         return tables
+
+    return TableValue("list of tables", declared, read, lambda value: tuple(value_of(declared, one) for one in value))
+
+
+def _load_into(values: dict[str, Any], declared: type, given: Any) -> None:
+    """Put the valid values of a table into a dictionary, even if other values are not valid.
+
+    :raises ValidationError: if any value is not valid.
+    """
+    try:
+        values.update(schema_of(declared).load(given))
+    except ValidationError as error:
+        values.update(error.valid_data if isinstance(error.valid_data, Mapping) else {})
+        raise
 
 
 class Table(Schema):

@@ -14,22 +14,22 @@ from typing import Any, Literal
 from . import addresses, rules
 from .addresses import AllowedHost, LdapServer, Proxy
 from .fields import (
-    Choice,
-    Flag,
-    Listing,
-    Location,
-    Names,
-    Seconds,
-    SecretField,
     Section,
-    TableList,
     Tables,
-    Text,
-    TextMap,
-    Translations,
-    Whole,
+    choice,
+    flag,
+    listing,
+    location,
+    names,
+    seconds,
+    secret,
     setting,
     table,
+    table_list,
+    text,
+    text_map,
+    translations,
+    whole,
 )
 from .secrets import Secret
 from .texts import ENGLISH_TAG, language_tag
@@ -71,16 +71,16 @@ def _limit(default: str, meaning: str) -> Any:
 
 def _reuse_verified_for(credential: str) -> Any:
     meaning = f"How long a verified {credential} stays cached; 0 disables the cache."
-    return setting(Seconds(DAY, zero=True), default=60, help=meaning)
+    return setting(seconds(DAY, zero=True), default=60, help=meaning)
 
 
 def _timeout() -> Any:
-    return setting(Seconds(60), default=3.0, help="For the whole step, however many requests it sends.")
+    return setting(seconds(60), default=3.0, help="For the whole step, however many requests it sends.")
 
 
 def _ca_file() -> Any:
     return setting(
-        Location(str),
+        location(str),
         default="",
         repr=False,
         shown_default="the system's",
@@ -93,7 +93,7 @@ def _proxy(exception: str = "") -> Any:
         "`http://host:port` or `http://user:password@host:port`: the HTTP proxy for every request (`CONNECT`, https "
         f"URLs only). Proxies from the environment are not used.{exception}"
     )
-    return setting(SecretField(), default=None, help=meaning)
+    return setting(secret(), default=None, help=meaning)
 
 
 def _concurrent_calls() -> Any:
@@ -101,24 +101,24 @@ def _concurrent_calls() -> Any:
         "Concurrent calls to one server in one process. A few more requests wait briefly; the others get 503. Keep one "
         "and a half times this number (2 for 1) below the threads of a worker. See [outages](outages.md)."
     )
-    return setting(Whole(1, 1024), default=CONCURRENT_CALLS, help=meaning)
+    return setting(whole(1, 1024), default=CONCURRENT_CALLS, help=meaning)
 
 
 def _flag(meaning: str, *, default: bool = False) -> Any:
-    return setting(Flag(), default=default, help=meaning)
+    return setting(flag(), default=default, help=meaning)
 
 
 def _allow_http(keys: str) -> Any:
     meaning = f"Accept plain http to hosts other than loopback in {keys}."
-    return setting(Flag(), default=False, kw_only=True, help=meaning)
+    return setting(flag(), default=False, kw_only=True, help=meaning)
 
 
 def _set_of(parse: Callable[[str], str], meaning: str) -> Any:
-    return setting(Listing(parse, collection=frozenset), default=frozenset(), help=meaning)
+    return setting(listing(parse, collection=frozenset), default=frozenset(), help=meaning)
 
 
 def _certificate(meaning: str) -> Any:
-    return setting(SecretField(), default="", help=meaning)
+    return setting(secret(), default="", help=meaning)
 
 
 def _text(
@@ -130,7 +130,7 @@ def _text(
     kind: str = "text",
     shown_default: str = "",
 ) -> Any:
-    field = Text(parse, nonempty=nonempty, kind=kind)
+    field = text(parse, nonempty=nonempty, kind=kind)
     return setting(field, default=default, shown_default=shown_default, help=meaning)
 
 
@@ -139,7 +139,7 @@ def _ldap_attribute(meaning: str, default: str = "") -> Any:
 
 
 def _role_map(meaning: str) -> Any:
-    return setting(TextMap(rules.role), default_factory=dict, help=meaning)
+    return setting(text_map(rules.role), default_factory=dict, help=meaning)
 
 
 @table
@@ -155,15 +155,15 @@ class SessionSettings:
     """The lifetime of a login session, in seconds."""
 
     idle_timeout: int = setting(
-        Whole(1, 366 * DAY, unit="seconds"), default=1800, help="A login session expires after this time without use."
+        whole(1, 366 * DAY, unit="seconds"), default=1800, help="A login session expires after this time without use."
     )
     absolute_timeout: int = setting(
-        Whole(1, 366 * DAY, unit="seconds"),
+        whole(1, 366 * DAY, unit="seconds"),
         default=28800,
         help="A login session expires at the latest this long after the login; a SAML provider may end it earlier.",
     )
     revocation_delay: float = setting(
-        Seconds(MINUTE, zero=True),
+        seconds(MINUTE, zero=True),
         default=0.0,
         help=(
             "How long a process may reuse a login session and its account once read; 0 reads both at every request. "
@@ -176,11 +176,11 @@ class SessionSettings:
 class PasswordSettings:
     """Parameters of argon2id (RFC 9106), the limit of concurrent hashes, and the cache of verified passwords."""
 
-    memory_kib: int = setting(Whole(8, MOST_MEMORY_KIB, unit="KiB"), default=19456, help="Memory per hash.")
-    iterations: int = setting(Whole(1, MOST_ITERATIONS), default=2, help="Passes over that memory.")
-    lanes: int = setting(Whole(1, MOST_LANES), default=1, help="Degree of parallelism.")
+    memory_kib: int = setting(whole(8, MOST_MEMORY_KIB, unit="KiB"), default=19456, help="Memory per hash.")
+    iterations: int = setting(whole(1, MOST_ITERATIONS), default=2, help="Passes over that memory.")
+    lanes: int = setting(whole(1, MOST_LANES), default=1, help="Degree of parallelism.")
     concurrent_hashes: int = setting(
-        Whole(1, 1024), default=4, help="Concurrent hashes in one process. Other requests wait briefly, then get 503."
+        whole(1, 1024), default=4, help="Concurrent hashes in one process. Other requests wait briefly, then get 503."
     )
     reuse_verified_for: float = _reuse_verified_for("password")
 
@@ -205,7 +205,7 @@ class ThrottleSettings:
         "at least 3,000 a minute.",
     )
     storage_url: str = setting(
-        Text(kind="URL"),
+        text(kind="URL"),
         default="memory://",
         repr=False,
         shown_default='the state\'s if that is Redis, else `"memory://"`',
@@ -229,24 +229,24 @@ class Salesforce:
     :param ca_file: the certificates of the file, in PEM, or empty.
     """
 
-    enabled: bool = setting(Flag(), default=True, kw_only=True, help=_DISABLE_STEP)
+    enabled: bool = setting(flag(), default=True, kw_only=True, help=_DISABLE_STEP)
     organizations: frozenset[str] = setting(
-        Listing(rules.organization, collection=frozenset),
+        listing(rules.organization, collection=frozenset),
         help="Organization ids of 15 characters, or of 18 with their checksum.",
     )
     identity_hosts: tuple[AllowedHost, ...] = setting(
-        Listing(addresses.allowed_host),
+        listing(addresses.allowed_host),
         default=(AllowedHost("login.salesforce.com"),),
         help="Hosts that an identity URL may name. A bare host means https on port 443.",
     )
     redirect_hosts: tuple[AllowedHost, ...] = setting(
-        Listing(addresses.allowed_suffix),
+        listing(addresses.allowed_suffix),
         default=(AllowedHost(".my.salesforce.com"),),
         help="Hosts that Salesforce may redirect to. A leading dot allows every host below the domain.",
     )
     allow_http: bool = _allow_http("both lists")
     match: Literal["username", "email", "identity"] = setting(
-        Choice("username", "email", "identity"),
+        choice("username", "email", "identity"),
         default="username",
         help='How an account is found: by `"username"`, `"email"` (verified at Salesforce) or linked `"identity"`.',
     )
@@ -283,7 +283,7 @@ class Ldap:
     """
 
     servers: tuple[LdapServer, ...] = setting(
-        Listing(addresses.ldap_server),
+        listing(addresses.ldap_server),
         help=(
             "URLs such as `ldaps://ldap.acme.example` or `ldap://ldap.acme.example:389`, tried in this order within "
             "`timeout`."
@@ -291,7 +291,7 @@ class Ldap:
     )
     start_tls: bool = _flag("Start TLS on `ldap://` before sending anything else.", default=True)
     allow_plain: bool = setting(
-        Flag(), default=False, kw_only=True, help="Accept `ldap://` without TLS to hosts other than loopback."
+        flag(), default=False, kw_only=True, help="Accept `ldap://` without TLS to hosts other than loopback."
     )
     user_dn: str = _text(
         "Bind by template: a distinguished name with `{user}` as one whole value, such as "
@@ -303,14 +303,14 @@ class Ldap:
         rules.distinguished_name,
     )
     scope: Literal["subtree", "one_level"] = setting(
-        Choice("subtree", "one_level"), default="subtree", help="How deep to search below `base`."
+        choice("subtree", "one_level"), default="subtree", help="How deep to search below `base`."
     )
     filter: str = _text("The filter that finds a user.", rules.user_filter, default="(uid={user})", nonempty=True)
     bind_dn: str = _text(
         "The service account that searches and reads. Without it, the search is anonymous; with `user_dn`, users "
         "read their own entries."
     )
-    bind_password: Secret | None = setting(SecretField(), default=None, help="The password of `bind_dn`.")
+    bind_password: Secret | None = setting(secret(), default=None, help="The password of `bind_dn`.")
     attributes: LdapAttributes = setting(Section(LdapAttributes), default=LdapAttributes())
     group_base: str = _text("The entry below which groups are searched for.", rules.distinguished_name)
     group_filter: str = _text(
@@ -337,7 +337,7 @@ class ConfigurationServer:
     :param ca_file: the certificates of the file, in PEM, or empty.
     """
 
-    enabled: bool = setting(Flag(), default=True, kw_only=True, help=_DISABLE_STEP)
+    enabled: bool = setting(flag(), default=True, kw_only=True, help=_DISABLE_STEP)
     directory: str = _text(
         'Where credentials are verified: the Genesys Authentication REST (`"genesys"`), an LDAP directory '
         '(`"ldap"`), or your own `"package.module:Class"`.',
@@ -354,7 +354,7 @@ class ConfigurationServer:
     allow_http: bool = _allow_http("`url`")
     client_id: str = _text("The id of this application at Genesys.", shown_default='required with `"genesys"`')
     client_secret: Secret = setting(
-        SecretField(),
+        secret(),
         default_factory=lambda: Secret(""),
         shown_default='required with `"genesys"`',
         help="The secret of `client_id`.",
@@ -362,7 +362,7 @@ class ConfigurationServer:
     tenant: str = _text("Users are looked up as `tenant\\user`.", rules.tenant, default="Environment", nonempty=True)
     contact_center_id: str = _text("If set, the answer must name this contact center.")
     match: Literal["username", "login_name", "cme_user_name", "identity"] = setting(
-        Choice("username", "login_name", "cme_user_name", "identity"),
+        choice("username", "login_name", "cme_user_name", "identity"),
         default="username",
         help="The value in the answer that an account is found by.",
     )
@@ -382,7 +382,7 @@ class ConfigurationServer:
 class WebServices:
     """The Web Services step of one contact center."""
 
-    enabled: bool = setting(Flag(), default=True, kw_only=True, help=_DISABLE_STEP)
+    enabled: bool = setting(flag(), default=True, kw_only=True, help=_DISABLE_STEP)
 
 
 @table
@@ -399,8 +399,8 @@ class SamlAttributes:
 class KeyPair:
     """A private key and the certificate that publishes it, both in PEM."""
 
-    key: Secret = setting(SecretField())
-    certificate: str = setting(SecretField())
+    key: Secret = setting(secret())
+    certificate: str = setting(secret())
 
 
 @table
@@ -416,20 +416,20 @@ class IdentityProvider:
 
     name: str
     metadata: Path | str = setting(
-        Location(rules.metadata, kind="file or URL"),
+        location(rules.metadata, kind="file or URL"),
         help=(
             "The provider's metadata. A file is read at start and again when it changes. An https URL is fetched at "
             "first use and, in the background, every `metadata_refresh` seconds."
         ),
     )
     metadata_refresh: int = setting(
-        Whole(MINUTE, 7 * DAY, unit="seconds"), default=3600, help="How often to fetch the metadata of a URL."
+        whole(MINUTE, 7 * DAY, unit="seconds"), default=3600, help="How often to fetch the metadata of a URL."
     )
     metadata_certificate: str = _certificate(
         "The certificate, in PEM, of the one key that must have signed the metadata."
     )
     allow_http: bool = setting(
-        Flag(),
+        flag(),
         default=False,
         kw_only=True,
         help=(
@@ -441,7 +441,7 @@ class IdentityProvider:
         "Which provider to use if the metadata describe several.", rules.uri, shown_default="the only one there"
     )
     binding: Literal["redirect", "post"] = setting(
-        Choice("redirect", "post"), default="redirect", help="How the AuthnRequest is sent."
+        choice("redirect", "post"), default="redirect", help="How the AuthnRequest is sent."
     )
     allow_unsolicited: bool = _flag("Accept logins that start at the provider.")
     match: str = _text(
@@ -451,7 +451,7 @@ class IdentityProvider:
         nonempty=True,
     )
     link_by: Literal["", "user_name"] = setting(
-        Choice("", "user_name"),
+        choice("", "user_name"),
         default="",
         help=(
             "At the first login, link the account with this user name if it has no identity of this provider yet. "
@@ -463,7 +463,7 @@ class IdentityProvider:
     )
     name_id_format: str = _text("The NameID format that AuthnRequests request.", rules.uri)
     authn_context: tuple[str, ...] = setting(
-        Listing(rules.uri),
+        listing(rules.uri),
         default=(),
         help="Authentication context classes to request; responses with another class are rejected.",
     )
@@ -478,7 +478,7 @@ class IdentityProvider:
     allow_cbc: bool = _flag("A relaxation: accept content encrypted with AES-CBC.")
     allow_rsa15: bool = _flag("A relaxation: accept keys transported with RSA 1.5.")
     provision: bool = _flag("Create an account at the first login.")
-    attributes: Mapping[str, str] = setting(Names(SamlAttributes), default_factory=dict)
+    attributes: Mapping[str, str] = setting(names(SamlAttributes), default_factory=dict)
     role_map: Mapping[str, str] = _role_map(
         'Role by group, such as `{ "cc-agents" = "ROLE_AGENT" }`. Other groups give no role. Requires '
         "`attributes.groups`."
@@ -499,10 +499,10 @@ class Saml:
     """
 
     identity_providers: Mapping[str, IdentityProvider] = setting(Tables(IdentityProvider, rules.provider_name))
-    enabled: bool = setting(Flag(), default=True, kw_only=True, help=_DISABLE_STEP)
+    enabled: bool = setting(flag(), default=True, kw_only=True, help=_DISABLE_STEP)
     entity_id: str = _text("The entity ID of this contact center.", rules.uri, shown_default="the metadata URL")
     signing_key: Secret | None = setting(
-        SecretField(),
+        secret(),
         default=None,
         help="A private RSA key in PEM, without passphrase. It signs all messages; single logout requires it.",
     )
@@ -511,21 +511,21 @@ class Saml:
         "The certificate of the next signing key, published as well during a key rollover."
     )
     encryption_keys: tuple[KeyPair, ...] = setting(
-        TableList(KeyPair),
+        table_list(KeyPair),
         default=(),
         help="`{ key, certificate }` in PEM. Each key may decrypt; the metadata publish the first certificate.",
     )
     sign_metadata: bool = _flag("Sign the published metadata with `signing_key`.")
     metadata_lifetime: int = setting(
-        Whole(5 * MINUTE, 366 * DAY, unit="seconds"),
+        whole(5 * MINUTE, 366 * DAY, unit="seconds"),
         default=172800,
         help="How long a copy of the published metadata stays valid.",
     )
     clock_skew: int = setting(
-        Whole(0, 600, unit="seconds"), default=60, help="How far the provider's clock may differ, in every check."
+        whole(0, 600, unit="seconds"), default=60, help="How far the provider's clock may differ, in every check."
     )
     request_lifetime: int = setting(
-        Whole(1, DAY, unit="seconds"), default=600, help="A login must finish this long after it started."
+        whole(1, DAY, unit="seconds"), default=600, help="A login must finish this long after it started."
     )
     cross_check: bool = _flag("Have python3-saml verify every response as well, after our own checks.")
     force_authn_after_logout: bool = _flag("After a logout, have the provider authenticate the user again.")
@@ -545,7 +545,7 @@ class ContactCenterSettings:
 
     name: str
     id: str = setting(
-        Text(rules.header_value), shown_default="the table's name", help="The value of the `ContactCenterId` header."
+        text(rules.header_value), shown_default="the table's name", help="The value of the `ContactCenterId` header."
     )
     hosts: frozenset[str] = _set_of(
         addresses.served_host,
@@ -585,7 +585,7 @@ class Settings:
 
     contact_centers: Mapping[str, ContactCenterSettings] = setting(Tables(ContactCenterSettings, rules.table_name))
     base_path: Path = setting(
-        Location(Path), shown_default="the instance folder", help="The folder that relative paths start from."
+        location(Path), shown_default="the instance folder", help="The folder that relative paths start from."
     )
     public_url: str = _text(
         "The public URL of the application, such as `https://portal.acme.example`. Required for SAML only. URLs "
@@ -598,7 +598,7 @@ class Settings:
         "The contact center of requests that name none.", kind="name", shown_default="the only one there is"
     )
     state_url: str = setting(
-        Text(nonempty=True, kind="URL"),
+        text(nonempty=True, kind="URL"),
         default="memory://",
         repr=False,
         shown_default="`sqlite:///state.sqlite3` in `base_path`",
@@ -616,19 +616,19 @@ class Settings:
         shown_default="the application's name",
     )
     state_timeout: float = setting(
-        Seconds(60),
+        seconds(60),
         default=1.0,
         help="How long the state and the accounts may take to answer; then they count as unavailable.",
     )
     accounts_url: str = setting(
-        Text(kind="URL"),
+        text(kind="URL"),
         default="",
         repr=False,
         shown_default="`sqlite:///accounts.sqlite3` in `base_path`",
         help="The SQLAlchemy URL of the accounts. Not used with `GenesysAuth(accounts=...)`.",
     )
     extra_steps: tuple[str, ...] = setting(
-        Listing(rules.dotted_name),
+        listing(rules.dotted_name),
         default=(),
         help='Further steps of the chain, each `"package.module:Class"`. See [your own step](flow.md#your-own-step).',
     )
@@ -640,7 +640,7 @@ class Settings:
         "Replace the loaders of the application's own `LoginManager`. If `false`, existing loaders are an error."
     )
     unauthenticated_status: Literal[401, 403] = setting(
-        Choice(401, 403), default=401, help="The status if authentication is required; older Web Services answered 403."
+        choice(401, 403), default=401, help="The status if authentication is required; older Web Services answered 403."
     )
     saml_url_prefix: str = _text("The path of the SAML endpoints.", rules.url_prefix, default="/saml", kind="path")
     login_view: str = _text(
@@ -648,13 +648,13 @@ class Settings:
         kind="endpoint",
     )
     languages: tuple[str, ...] = setting(
-        Listing(language_tag),
+        listing(language_tag),
         default=(ENGLISH_TAG,),
         shown_default="English, and those of `texts`",
         help="The languages of the pages. Browsers that accept none get the first. See [texts](pages.md#texts).",
     )
     texts: Mapping[str, Mapping[str, str]] = setting(
-        Translations(),
+        translations(),
         default_factory=dict,
         help="Texts of the pages by language tag and name, such as `texts.de.sign_in`. See [texts](pages.md#texts).",
     )

@@ -9,33 +9,31 @@ from typing import Any
 import pytest
 
 from flask_genesys_auth.config.fields import (
-    Choice,
-    Flag,
-    Seconds,
     Section,
     TableValue,
-    Text,
-    Whole,
     default_of,
+    flag,
     schema_of,
     setting,
     settings_of,
     table,
     table_at,
+    text,
     value_of,
+    whole,
 )
 from flask_genesys_auth.config.settings import Settings
 
 
 @table
 class Inner:
-    lanes: int = setting(Whole(1, 8), default=2, help="Lanes.")
+    lanes: int = setting(whole(1, 8), default=2, help="Lanes.")
 
 
 @table
 class Outer:
-    enabled: bool = setting(Flag(), default=True, kw_only=True)
-    name: str = setting(Text(kind="name"), help="A name.")
+    enabled: bool = setting(flag(), default=True, kw_only=True)
+    name: str = setting(text(kind="name"), help="A name.")
     inner: Inner = setting(Section(Inner), default=Inner())
     read: bool = dataclasses.field(default=False)
 
@@ -69,7 +67,7 @@ def defaults(declared: type) -> Iterator[Any]:
         default = default_of(declared, key)
         if isinstance(one.field, TableValue):
             yield from defaults(one.field.declared)
-        elif isinstance(one.field, (Choice, Flag, Seconds, Whole)) or (isinstance(one.field, Text) and default):
+        elif isinstance(default, (bool, int, float)) or (isinstance(default, str) and (default or key == "link_by")):
             yield pytest.param(one.field, default, id=f"{declared.__name__}.{key}")
 
 
