@@ -335,7 +335,8 @@ def _note_authorities(table: TableReader, key: str) -> None:
 def _check_default(root: TableReader) -> None:
     default, centers = root.get("default_contact_center"), root.values.get("contact_centers", {})
     if default and default not in centers:
-        root.add("default_contact_center", f"is not the name of a contact center{nearest(default, centers)}")
+        advice = nearest(default, centers) or f": use {' or '.join(centers) or 'the name of a table'}"
+        root.add("default_contact_center", f"is not the name of a contact center{advice}")
     if not centers and not root.wrong("contact_centers") and not root.wrong():
         advice = "add a table [GENESYS_AUTH.contact_centers.NAME] for each contact center"
         root.add("contact_centers", f"is required: {advice}")
@@ -396,7 +397,7 @@ def _check_ldap(table: TableReader, match: str) -> None:
             advice = "use ldaps:// or start_tls = true, or set allow_plain = true in the same table"
             table.add("servers", f"{server} is plain LDAP and could leave the machine: {advice}")
     if not table.get("user_dn") and not table.get("base") and not table.wrong():
-        table.add("", "needs user_dn (bind by template) or base (search, then bind)")
+        table.add("", "requires user_dn (bind by template) or base (search, then bind)")
     if table.get("user_dn"):
         for key in ("base", "filter", "scope"):
             if table.values.get(key):
@@ -410,9 +411,9 @@ def _check_ldap(table: TableReader, match: str) -> None:
 
 
 def _require_both(table: TableReader, one: str, other: str) -> None:
-    for key, beside in ((one, other), (other, one)):
+    for key, required in ((one, other), (other, one)):
         if key in table.values:
-            table.require(beside, f"is required with {key}")
+            table.require(required, f"is required with {key}")
 
 
 def _check_ldap_roles(table: TableReader, attributes: TableReader) -> None:

@@ -43,7 +43,7 @@ _REDIS = ("redis://", "rediss://", "redis+sentinel://", "unix://")
 _AUTHORITIES = "ssl_ca_certs"
 _OPTIONS = (
     f'accepts one option, with rediss:// only: "?{_AUTHORITIES}=/absolute/path", the certificate authorities to trust '
-    "beside the system's; the path must not contain % or +"
+    "in addition to the system's; the path must not contain % or +"
 )
 _DATABASE = re.compile(r"/?|/[0-9]{1,4}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,4}", re.ASCII)

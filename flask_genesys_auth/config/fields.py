@@ -329,7 +329,8 @@ def whole(least: int, most: int, *, unit: str = "whole number") -> Value:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValidationError(f"must be a whole number without quotes, not {_shown(value)}")
         if not least <= value <= most:
-            raise ValidationError(f"must be from {least} to {most}, not {_shown(value)}")
+            bounds = f"from {least} to {most}{'' if unit == 'whole number' else f' {unit}'}"
+            raise ValidationError(f"must be {bounds}, not {_shown(value)}")
         return value
 
     return Value(f"{unit}, {least} to {most}", read)

@@ -52,13 +52,13 @@ def read_file(path: Path) -> bytes:
         if not path.exists():
             raise ValidationError(f"the file {path} does not exist: create it, or correct the path")
         if not path.is_file():
-            raise ValidationError(f"{path} is not a file")
+            raise ValidationError(f"{path} is not a file: correct the path")
         with path.open("rb") as file:
             content = file.read(MAX_FILE + 1)
     except (OSError, ValueError) as error:
         raise ValidationError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not a path'}") from None
     if len(content) > MAX_FILE:
-        raise ValidationError(f"{path} is larger than {MAX_FILE} bytes")
+        raise ValidationError(f"{path} is larger than {MAX_FILE} bytes: correct the path")
     return content
 
 

@@ -49,7 +49,7 @@ ID = "must be an id of 15 characters, or of 18 with the right checksum"
 REDIS_AUTHORITIES = "ssl_ca_certs must name a readable file of certificates in PEM"
 REDIS_OPTION = (
     'accepts one option, with rediss:// only: "?ssl_ca_certs=/absolute/path", the certificate authorities to trust '
-    "beside the system's; the path must not contain % or +"
+    "in addition to the system's; the path must not contain % or +"
 )
 STATE = (
     'must be "memory://", a SQLite URL such as "sqlite:///state.sqlite3", a PostgreSQL URL such as '
@@ -89,7 +89,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("public_url", "https://" + "a." * 600, "must be at most 1024 characters, not 1208"),
     ("public_url", "http://portal.acme.example", f"http://portal.acme.example {PLAIN_HTTP}"),
     ("default_contact_center", "acne", "is not the name of a contact center; did you mean acme?"),
-    ("default_contact_center", "zzz", "is not the name of a contact center"),
+    ("default_contact_center", "zzz", "is not the name of a contact center: use acme or beta"),
     ("base_path", "", "must not be empty"),
     ("base_path", 1, TEXT),
     ("state_url", "", "must not be empty"),
@@ -165,7 +165,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("salesforce_headers.session", "cookie", "is a header with another purpose: choose another header"),
     ("salesforce_headers", {"session": "surl"}, "session and identity must name two different headers"),
     ("session", [], "must be a table"),
-    ("session.idle_timeout", 0, "must be from 1 to 31622400, not 0"),
+    ("session.idle_timeout", 0, "must be from 1 to 31622400 seconds, not 0"),
     ("session.idle_timeout", 1800.0, "must be a whole number without quotes, not 1800.0"),
     ("session.idle_timeout", float("nan"), "must be a whole number without quotes, not nan"),
     ("session.idle_timeout", "1800", "must be a whole number without quotes, not text"),
@@ -175,7 +175,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("session.revocation_delay", float("nan"), "must be from 0 to 60 seconds, not nan"),
     ("session.revocation_delay", "2", "must be a number of seconds without quotes, not text"),
     ("passwords.memory_kib", 15, "must be at least 16, 8 for each of the lanes (RFC 9106 3.1)"),
-    ("passwords.memory_kib", 1048577, "must be from 8 to 1048576, not 1048577"),
+    ("passwords.memory_kib", 1048577, "must be from 8 to 1048576 KiB, not 1048577"),
     ("passwords.iterations", 0, "must be from 1 to 64, not 0"),
     ("passwords.iterations", 65, "must be from 1 to 64, not 65"),
     ("passwords.lanes", 65, "must be from 1 to 64, not 65"),
@@ -247,7 +247,7 @@ WRONG: list[tuple[str, object, str]] = [
     (f"{CS}.max_failures", "often", LIMIT),
     (f"{CENTER}.web_services", True, "must be a table"),
     (f"{CENTER}.saml.entity_id", "my sp", "must not contain white space"),
-    (f"{CENTER}.saml.clock_skew", -1, "must be from 0 to 600, not -1"),
+    (f"{CENTER}.saml.clock_skew", -1, "must be from 0 to 600 seconds, not -1"),
     (
         f"{CENTER}.saml.signing_key",
         "no pem",
@@ -415,7 +415,7 @@ def test_metadata_file_must_exist_and_be_readable(folder: Path, refused: Refused
     assert refused(changed(full, path, "gone.xml")) == [
         f"{path}: the file {folder}/gone.xml does not exist: create it, or correct the path"
     ]
-    assert refused(changed(full, path, ".")) == [f"{path}: {folder} is not a file"]
+    assert refused(changed(full, path, ".")) == [f"{path}: {folder} is not a file: correct the path"]
     long = "x" * 300
     assert refused(changed(full, path, long)) == [f"{path}: {folder}/{long} cannot be read: File name too long"]
 

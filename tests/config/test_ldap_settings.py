@@ -85,7 +85,7 @@ def test_every_ldap_key_is_read(load: Load, folder: Path) -> None:
         ({"servers": ["ldaps://ann@ldap.acme.example"]}, "servers.0", "host"),
         ({"servers": ["ldaps://ldap.acme.example/dc=acme"]}, "servers.0", "host"),
         ({"servers": ["ldaps://ldap.acme.example:0"]}, "servers.0", "port"),
-        ({"base": None}, "", "needs user_dn"),
+        ({"base": None}, "", "requires user_dn"),
         ({"base": "people"}, "base", "distinguished name"),
         ({"base": f"{BASE};x"}, "base", "distinguished name"),
         ({"user_dn": f"uid={{user}},{BASE}"}, "base", "is not used with user_dn"),

@@ -60,7 +60,7 @@ def test_file_without_text_is_refused(tmp_path: Path, content: bytes, finding: s
 def test_missing_file_or_folder_is_refused_as_secret(tmp_path: Path) -> None:
     gone = f"the file {tmp_path / 'gone'} does not exist: create it, or correct the path"
     assert problem(SecretSource("file", "gone"), tmp_path) == gone
-    assert problem(SecretSource("file", "."), tmp_path) == f"{tmp_path} is not a file"
+    assert problem(SecretSource("file", "."), tmp_path) == f"{tmp_path} is not a file: correct the path"
 
 
 def test_too_large_file_is_refused(tmp_path: Path) -> None:
