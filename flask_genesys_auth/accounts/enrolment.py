@@ -24,9 +24,9 @@ _METHODS = (
 def enrol(accounts: AccountStore[Any], identity: Identity, provider: IdentityProvider) -> None:
     """Link, create or update the account of an identity, as the provider's configuration says.
 
-    A known account's roles are set from the groups (``sync_roles``). An unknown identity is linked to the account of
-    its name (``link_by``), if the provider may assert the name's e-mail domain and the account has no other value of
-    this provider. Otherwise an account is created (``provision``), if the name is free.
+    ``sync_roles`` sets a known account's roles from the groups. ``link_by`` links an unknown identity to the account
+    of its name: the provider must be allowed to assert the name's e-mail domain, and the account must have no other
+    value of this provider. Otherwise ``provision`` creates an account, if the name is free.
 
     :param identity: verified by this provider; its subject is the value that an account is linked to.
     :raises AccountsUnavailable: if the store does not answer.

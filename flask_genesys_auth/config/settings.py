@@ -603,10 +603,10 @@ class Settings:
         repr=False,
         shown_default="`sqlite:///state.sqlite3` in `base_path`",
         help=(
-            "Where login sessions and one-time keys are stored: `memory://` (one process, lost when it ends), a SQLite "
-            "file (one machine), or for several nodes PostgreSQL, `postgresql+psycopg://user:password@host:5432/"
-            'database` (needs `pip install "flask-genesys-auth[postgresql]"`), or Redis or Valkey, `redis://` or '
-            '`rediss://user:password@host:6379/0` (needs `pip install "flask-genesys-auth[redis]"`). See '
+            "Where login sessions and one-time keys are stored. One process: `memory://`, lost when it ends. One machine: "
+            "a SQLite file. Several nodes: PostgreSQL, `postgresql+psycopg://user:password@host:5432/database` (`pip "
+            'install "flask-genesys-auth[postgresql]"`), or Redis or Valkey, `redis://` or '
+            '`rediss://user:password@host:6379/0` (`pip install "flask-genesys-auth[redis]"`). See '
             "[stores](operations.md#stores)."
         ),
     )
