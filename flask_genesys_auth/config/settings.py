@@ -603,7 +603,7 @@ class Settings:
         repr=False,
         shown_default="`sqlite:///state.sqlite3` in `base_path`",
         help=(
-            "Where login sessions and one-time keys are stored. One process: `memory://`, lost when it ends. One machine: "
+            "Where login sessions and one-time keys are. One process: `memory://`, lost at its end. One machine: "
             "a SQLite file. Several nodes: PostgreSQL, `postgresql+psycopg://user:password@host:5432/database` (`pip "
             'install "flask-genesys-auth[postgresql]"`), or Redis or Valkey, `redis://` or '
             '`rediss://user:password@host:6379/0` (`pip install "flask-genesys-auth[redis]"`). See '
@@ -640,7 +640,9 @@ class Settings:
         "Replace the loaders of the application's own `LoginManager`. If `false`, existing loaders are an error."
     )
     unauthenticated_status: Literal[401, 403] = setting(
-        choice(401, 403), default=401, help="The status if authentication is required; older Web Services answered 403."
+        choice(401, 403),
+        default=401,
+        help="The status if authentication is required but missing; older Web Services answered 403.",
     )
     saml_url_prefix: str = _text("The path of the SAML endpoints.", rules.url_prefix, default="/saml", kind="path")
     login_view: str = _text(
