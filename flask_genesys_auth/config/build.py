@@ -286,9 +286,11 @@ def _check_root(root: TableReader, app_name: str) -> None:
     if headers.get("session").lower() == headers.get("identity").lower():
         root.add("salesforce_headers", "session and identity must name two different headers")
     passwords = root.section("passwords")
-    least = 8 * passwords.get("lanes")
-    if passwords.get("memory_kib") < least:
-        passwords.add("memory_kib", f"must be at least {least}, 8 for each of the lanes (RFC 9106 3.1)")
+    memory, lanes = passwords.get("memory_kib"), passwords.get("lanes")
+    if memory < 8 * lanes:
+        passwords.add(
+            "memory_kib", f"must be at least {8 * lanes}, not {memory}: 8 for each of the lanes (RFC 9106 3.1)"
+        )
     _check_languages(root)
 
 

@@ -101,9 +101,7 @@ def limit(text: str) -> str:
     except ValueError:
         amount = span = 0
     if not 1 <= amount <= _MOST or not 1 <= span <= _LONGEST:
-        raise ValidationError(
-            'must be one limit such as "10 per 5 minutes", with at most 1,000,000 failures in at most 366 days'
-        )
+        raise ValidationError('must be one limit such as "10 per 5 minutes" (at most 1,000,000 in 366 days)')
     return text
 
 
@@ -111,7 +109,7 @@ def organization(text: str) -> str:
     """Return a Salesforce organization id in its 15 characters."""
     short = short_id(text)
     if short is None:
-        raise ValidationError("must be an id of 15 characters, or of 18 with the right checksum")
+        raise ValidationError("must be a Salesforce organization id of 15 characters, or of 18 with the right checksum")
     if not short.startswith("00D"):
         raise ValidationError("must begin with 00D, like every organization id")
     return short

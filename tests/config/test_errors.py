@@ -44,8 +44,8 @@ def without(mapping: Mapping, path: str) -> Mapping:
 TEXT = "must be text, not a number: put it in quotes"
 ADDRESS = "must be a URL such as https://portal.acme.example"
 HOST = "must be a host name of ASCII letters, digits, dots and hyphens (international names as xn--...)"
-LIMIT = 'must be one limit such as "10 per 5 minutes", with at most 1,000,000 failures in at most 366 days'
-ID = "must be an id of 15 characters, or of 18 with the right checksum"
+LIMIT = 'must be one limit such as "10 per 5 minutes" (at most 1,000,000 in 366 days)'
+ID = "must be a Salesforce organization id of 15 characters, or of 18 with the right checksum"
 REDIS_AUTHORITIES = "ssl_ca_certs must name a readable file of certificates in PEM"
 REDIS_OPTION = (
     'accepts one option, with rediss:// only: "?ssl_ca_certs=/absolute/path", the certificate authorities to trust '
@@ -174,7 +174,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("session.revocation_delay", 60.1, "must be from 0 to 60 seconds, not 60.1"),
     ("session.revocation_delay", float("nan"), "must be from 0 to 60 seconds, not nan"),
     ("session.revocation_delay", "2", "must be a number of seconds without quotes, not text"),
-    ("passwords.memory_kib", 15, "must be at least 16, 8 for each of the lanes (RFC 9106 3.1)"),
+    ("passwords.memory_kib", 15, "must be at least 16, not 15: 8 for each of the lanes (RFC 9106 3.1)"),
     ("passwords.memory_kib", 1048577, "must be from 8 to 1048576 KiB, not 1048577"),
     ("passwords.iterations", 0, "must be from 1 to 64, not 0"),
     ("passwords.iterations", 65, "must be from 1 to 64, not 65"),
