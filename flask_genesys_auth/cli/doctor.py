@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..web.runtime import Runtime
 
 _LONGEST_LINE = 2000
+_CORRECT = "correct it: the application cannot start"
 _MARKS = {"ok": ("ok", "green"), "warning": ("WARNING", "yellow"), "failure": ("FAILURE", "red")}
 _WORKERS = 16
 """Check groups that run in parallel; they mostly wait for servers."""
@@ -76,7 +77,8 @@ def doctor(context: click.Context, as_json: bool, offline: bool, strict: bool, q
     failed = any(counts[status] for status in bad)
     shown = [check for check in checks if not quiet or check.status != "ok"]
     if as_json:
-        print_json(_plain(shown, counts, failed=failed))
+        counted = {status: counts[status] for status in _MARKS}
+        print_json({"healthy": not failed, "counts": counted, "checks": [asdict(check) for check in shown]})
     else:
         _print(shown, counts)
     if failed:
@@ -93,25 +95,18 @@ def _load(context: click.Context) -> Flask | list[Check]:
         finding = file_finding(error)
         if finding is None:
             raise
-        return [Check("configuration", "failure", finding, "correct it: the application cannot start")]
-    if EXTENSION not in app.extensions:
-        return [
-            Check(
-                "configuration",
-                "failure",
-                f"the application {app.name!r} has no GenesysAuth",
-                "call auth.init_app(app) where the application is created",
-            )
-        ]
-    return app
+        return [Check("configuration", "failure", finding, _CORRECT)]
+    if EXTENSION in app.extensions:
+        return app
+    finding = f"the application {app.name!r} has no GenesysAuth"
+    return [Check("configuration", "failure", finding, "call auth.init_app(app) where the application is created")]
 
 
 def _problem(problem: str) -> Check:
     path, separator, finding = problem.partition(": ")
     if not separator:
-        path, finding = "", problem
-    name = f"configuration.{path}" if path else "configuration"
-    return Check(name, "failure", finding, "correct it: the application cannot start")
+        return Check("configuration", "failure", problem, _CORRECT)
+    return Check(f"configuration.{path}", "failure", finding, _CORRECT)
 
 
 def _examine(app: Flask, *, offline: bool, seconds: float) -> list[Check]:
@@ -120,16 +115,6 @@ def _examine(app: Flask, *, offline: bool, seconds: float) -> list[Check]:
         return run_checks(app, check_groups(app, here, online=not offline), seconds=seconds)
     finally:
         here.state.close()
-
-
-def _plain(checks: list[Check], counts: Counter[str], *, failed: bool) -> dict[str, Any]:
-    return {
-        "healthy": not failed,
-        "counts": {status: counts[status] for status in _MARKS},
-        "checks": [
-            {"name": one.name, "status": one.status, "finding": one.finding, "advice": one.advice} for one in checks
-        ],
-    }
 
 
 def _print(checks: list[Check], counts: Counter[str]) -> None:
@@ -147,11 +132,8 @@ def _print(checks: list[Check], counts: Counter[str]) -> None:
             if check.advice:
                 click.echo(f"           -> {_line(check.advice)}")
     click.echo()
-    click.echo(", ".join(f"{counts[status]} {_counted(status, counts[status])}" for status in _MARKS))
-
-
-def _counted(status: str, count: int) -> str:
-    return status if status == "ok" or count == 1 else f"{status}s"
+    plural = {status: "" if status == "ok" or counts[status] == 1 else "s" for status in _MARKS}
+    click.echo(", ".join(f"{counts[status]} {status}{plural[status]}" for status in _MARKS))
 
 
 def _line(text: str) -> str:

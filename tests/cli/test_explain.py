@@ -207,9 +207,8 @@ def test_the_throttle_is_shown_but_not_changed(password: Asking) -> None:
     assert (row["outcome"], row["reason"]) == ("unavailable", "throttled")
     assert row["detail"] == "over throttle.per_account (2 per hour)"
     # Both are computed one after the other, and a second may pass in between.
-    until = [
-        datetime.fromisoformat(text.rstrip("Z")) for text in (row["until"], found["throttle"]["limits"][1]["until"])
-    ]
+    texts = (row["until"], found["throttle"]["limits"][1]["until"])
+    until = [datetime.fromisoformat(text.rstrip("Z")) for text in texts]
     assert abs(until[1] - until[0]) < timedelta(minutes=1)
     assert found["answer"] == {"status": 429, "by": "Throttled"}
     assert password.app.test_client().get("/", auth=("ann", PASSWORD)).status_code == 200
