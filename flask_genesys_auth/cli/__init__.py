@@ -1,7 +1,7 @@
 """``flask genesys-auth ...``: the commands for operators."""
 
 from .accounts import accounts
-from .common import Commands
+from .base import Commands
 from .database import init_db
 from .doctor import doctor
 from .endpoints import endpoints

@@ -20,7 +20,7 @@ from ..errors import StateUnavailable
 from ..state.memory import MemoryState
 from ..web import events
 from ..web.runtime import Runtime, current_application
-from .common import Commands, as_json, builtin_accounts, print_json, print_table, require_runtime
+from .base import Commands, as_json, builtin_accounts, print_json, print_table, require_runtime
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar

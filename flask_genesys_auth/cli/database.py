@@ -7,7 +7,7 @@ from flask.cli import with_appcontext
 
 from ..accounts.store import SqlAccounts
 from ..state.tables import KeepsTables
-from .common import require_runtime
+from .base import require_runtime
 
 
 @click.command("init-db", short_help="Create the tables.")

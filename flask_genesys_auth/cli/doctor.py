@@ -24,7 +24,7 @@ from ..errors import ConfigurationError, GenesysAuthError
 from ..events import plain
 from ..web.health import access_checks, application_checks, cookie_checks, flask_login_checks
 from ..web.runtime import EXTENSION, runtime
-from .common import as_json, file_finding, print_json
+from .base import as_json, file_finding, print_json
 
 if TYPE_CHECKING:
     from flask import Flask

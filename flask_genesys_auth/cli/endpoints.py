@@ -11,7 +11,7 @@ from flask.cli import with_appcontext
 from ..web.access import policy_of
 from ..web.policies import Policy, unknown_endpoints
 from ..web.runtime import current_application, without_steps
-from .common import as_json, print_json, print_table, require_runtime
+from .base import as_json, print_json, print_table, require_runtime
 
 METHODS_OF_FLASK = frozenset({"HEAD", "OPTIONS"})
 

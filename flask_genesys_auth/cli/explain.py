@@ -26,7 +26,7 @@ from ..web.browser import login_session_id
 from ..web.hooks import adopt
 from ..web.runtime import current_application
 from . import advice
-from .common import as_json, has_own_store, print_json, print_table, require_runtime, utc_time
+from .base import as_json, has_own_store, print_json, print_table, require_runtime, utc_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from flask.cli import with_appcontext
 
 from ..errors import ConfigurationError
 from ..state.memory import MemoryState
-from .common import Commands, as_json, print_json, require_runtime, utc_time
+from .base import Commands, as_json, print_json, require_runtime, utc_time
 
 if TYPE_CHECKING:
     from ..saml.service_provider import ServiceProvider

@@ -14,7 +14,7 @@ from flask.cli import with_appcontext
 from ..accounts.store import SqlAccounts
 from ..state.memory import MemoryState
 from ..web import login
-from .common import Commands, as_json, print_json, print_table, require_runtime, utc_time
+from .base import Commands, as_json, print_json, print_table, require_runtime, utc_time
 
 if TYPE_CHECKING:
     from ..sessions import SessionInfo

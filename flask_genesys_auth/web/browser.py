@@ -109,10 +109,6 @@ class BrowserSession:
         if _remember_cookie() in request.cookies:
             self._session["_remember"] = "clear"
 
-    def keeps_remembered(self) -> bool:
-        """Return whether the remember cookie of this request is still valid."""
-        return self._session.get("_remember") != "clear"
-
     def reset(self, app: Flask) -> None:
         """Remove the data of the previous user: all keys that do not belong to the login."""
         for key in [key for key in self._session if key not in _LOGIN_KEYS]:
@@ -134,7 +130,7 @@ def login_session_id(*, cleared: bool = False) -> str | None:
     opaque = browser.login
     if opaque is None and getattr(current_application().login_manager, "reads_remember_cookie", True):  # type: ignore[attr-defined]  # set by Flask-Login
         cookie = request.cookies.get(_remember_cookie())
-        opaque = decode_cookie(cookie) if cookie and (cleared or browser.keeps_remembered()) else None
+        opaque = decode_cookie(cookie) if cookie and (cleared or session.get("_remember") != "clear") else None
     return opaque or None
 
 
@@ -142,13 +138,13 @@ def _remember_cookie() -> str:
     return cast("str", current_app.config.get("REMEMBER_COOKIE_NAME", flask_login.COOKIE_NAME))
 
 
-def leave_no_cookie(app: Flask, decision: Decision) -> None:
+def skip_cookie_renewal(app: Flask, decision: Decision) -> None:
     """Keep Flask from renewing the cookie of a permanent session that the request did not use."""
     if not decision.resumed and session.permanent and not session.modified:
         request_finished.connect(_drop_cookie, app)
 
 
-def keep_session_of_browser() -> None:
+def withhold_new_cookie() -> None:
     """Set no session cookie if the request has none: the browser may have one that it did not send."""
     app = current_application()
     if app.session_interface.get_cookie_name(app) not in request.cookies:

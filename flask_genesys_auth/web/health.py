@@ -68,12 +68,9 @@ def application_checks(app: Flask, here: Runtime) -> Iterator[Check]:
     public = [address for address in public_urls(here.settings) if urlsplit(address).hostname not in LOOPBACK_HOSTS]
     for flag in ("DEBUG", "TESTING"):
         if app.config.get(flag) and public:
-            yield Check(
-                f"application.{flag.lower()}",
-                "warning",
-                f"{flag} is on, and {public[0]} is public",
-                f"start it without {flag}: error pages show internals",
-            )
+            finding = f"{flag} is on, and {public[0]} is public"
+            advice = f"start it without {flag}: error pages show internals"
+            yield Check(f"application.{flag.lower()}", "warning", finding, advice)
     if app.config.get("LOGIN_DISABLED"):
         finding = "LOGIN_DISABLED disables flask_login.login_required"
         yield Check("application.login_disabled", "failure", finding, "remove it: it is for tests only")
@@ -97,14 +94,9 @@ def _server_check() -> Check:
         return Check("application.server", "warning", problem, advice)
     if "uwsgi" in sys.modules:
         return Check("application.server", "ok", "uWSGI runs the application, with threads")
-    installed = [f"{name} {found}" for name in _FORKING if (found := installed_version(name))]
-    return Check(
-        "application.server",
-        "ok",
-        f"this command runs outside the server and does not see its settings; installed: {', '.join(installed)}"
-        if installed
-        else "this command runs outside the server; neither gunicorn nor uWSGI is installed here",
-    )
+    found = ", ".join(f"{name} {one}" for name in _FORKING if (one := installed_version(name)))
+    finding = "this command runs outside the server and does not see its settings; installed: "
+    return Check("application.server", "ok", finding + (found or "neither gunicorn nor uWSGI"))
 
 
 def public_urls(settings: Settings) -> list[str]:
@@ -136,9 +128,8 @@ def _proxy_check(app: Flask, settings: Settings) -> Check:
         trusted = f"x_for={fix.x_for}, x_proto={fix.x_proto}, x_host={fix.x_host}"
         if not fix.x_for:
             finding = f"ProxyFix ({trusted}) does not set the client address: the throttle counts all clients as one"
-            return Check(
-                name, "warning", finding, "set ProxyFix(app.wsgi_app, x_for=1, ...), counting each proxy in front"
-            )
+            advice = "set ProxyFix(app.wsgi_app, x_for=1, ...), counting each proxy in front"
+            return Check(name, "warning", finding, advice)
         return Check(name, "ok", f"ProxyFix: {trusted}; the number of proxies in front must match")
     if not any(address.startswith("https://") for address in public_urls(settings)):
         return Check(name, "ok", "no ProxyFix, and no https public_url that a proxy would serve")
@@ -202,17 +193,12 @@ def _protection_checks(app: Flask, addresses: list[str]) -> Iterator[Check]:
     if same_site.lower() == "none":
         if not config["SESSION_COOKIE_SECURE"]:
             finding = "SameSite=None without Secure: browsers reject the session cookie"
-            yield Check(
-                "cookies.samesite", "failure", finding, "serve over https, and set SESSION_COOKIE_SECURE = True"
-            )
+            advice = "serve over https, and set SESSION_COOKIE_SECURE = True"
+            yield Check("cookies.samesite", "failure", finding, advice)
         else:
             finding = "SameSite=None: any site can make browsers send the session cookie"
-            yield Check(
-                "cookies.samesite",
-                "warning",
-                finding,
-                "use 'Lax', unless the application must run in a frame of another site",
-            )
+            advice = "use 'Lax', unless the application must run in a frame of another site"
+            yield Check("cookies.samesite", "warning", finding, advice)
 
 
 def _reach_checks(app: Flask, settings: Settings, address: str) -> Iterator[Check]:
@@ -225,19 +211,14 @@ def _reach_checks(app: Flask, settings: Settings, address: str) -> Iterator[Chec
         yield Check("cookies.domain", "failure", finding, "remove SESSION_COOKIE_DOMAIN")
     elif domain:
         finding = f"SESSION_COOKIE_DOMAIN is {domain}: browsers send the session cookie to all hosts below it"
-        yield Check(
-            "cookies.domain",
-            "warning",
-            finding,
-            "remove SESSION_COOKIE_DOMAIN: the cookie is then sent to this host only",
-        )
+        advice = "remove SESSION_COOKIE_DOMAIN: the cookie is then sent to this host only"
+        yield Check("cookies.domain", "warning", finding, advice)
     path = app.session_interface.get_cookie_path(app).rstrip("/")
     ours = f"{parts.path}{settings.saml_url_prefix if settings.saml_enabled else ''}/"
     if not ours.startswith(f"{path}/"):
         finding = f"the session cookie is for {path}, which does not cover {address}{settings.saml_url_prefix}"
-        yield Check(
-            "cookies.path", "failure", finding, "set SESSION_COOKIE_PATH to the path of public_url, or remove it"
-        )
+        advice = "set SESSION_COOKIE_PATH to the path of public_url, or remove it"
+        yield Check("cookies.path", "failure", finding, advice)
 
 
 def _name_checks(app: Flask, settings: Settings, addresses: list[str]) -> Iterator[Check]:
@@ -249,13 +230,12 @@ def _name_checks(app: Flask, settings: Settings, addresses: list[str]) -> Iterat
         for name, provider in (center.saml.identity_providers if center.saml else {}).items():
             where = str(provider.metadata)
             if is_address(where) and urlsplit(where).hostname in ours:
-                yield Check(
-                    f"cookies.{center.name}.{name}",
-                    "warning",
+                finding = (
                     f"the provider runs on this application's host {urlsplit(where).hostname}; cookies ignore ports: "
-                    "an application there with a cookie named session ends the logins here",
-                    'set SESSION_COOKIE_NAME = "portal_session", or another unique name',
+                    "an application there with a cookie named session ends the logins here"
                 )
+                advice = 'set SESSION_COOKIE_NAME = "portal_session", or another unique name'
+                yield Check(f"cookies.{center.name}.{name}", "warning", finding, advice)
 
 
 def flask_login_checks(app: Flask, here: Runtime) -> Iterator[Check]:
@@ -294,12 +274,8 @@ def _remember_checks(app: Flask, here: Runtime) -> Iterator[Check]:
         yield Check("flask_login.remember_cookie_httponly", "warning", finding, "remove REMEMBER_COOKIE_HTTPONLY")
     if config.get("REMEMBER_COOKIE_REFRESH_EACH_REQUEST"):
         finding = "each response sets a remember cookie, also for clients that sent credentials in headers"
-        yield Check(
-            "flask_login.remember_cookie_refresh",
-            "warning",
-            finding,
-            "remove REMEMBER_COOKIE_REFRESH_EACH_REQUEST",
-        )
+        advice = "remove REMEMBER_COOKIE_REFRESH_EACH_REQUEST"
+        yield Check("flask_login.remember_cookie_refresh", "warning", finding, advice)
     duration = config.get("REMEMBER_COOKIE_DURATION", COOKIE_DURATION)
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
     if "REMEMBER_COOKIE_DURATION" in config and seconds > here.settings.session.absolute_timeout:

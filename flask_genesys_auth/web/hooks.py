@@ -12,7 +12,7 @@ from ..chain.outcomes import Decision, Rejected, Unavailable
 from ..errors import ConfigurationError
 from ..events import KINDS, Event, log_event, logger
 from . import events, redirects, refusals
-from .browser import leave_no_cookie, login_session_id
+from .browser import login_session_id, skip_cookie_renewal
 from .origin import SAFE_METHODS, vary_names
 from .policies import unknown_endpoints
 from .runtime import REQUEST, RequestState, current_application, runtime, state_of
@@ -113,7 +113,7 @@ class Hooks:
             if state.asked:
                 self._mark_private(answer)
                 if decision is not None and "HTTP_COOKIE" in sent.environ:
-                    leave_no_cookie(self._app, decision)
+                    skip_cookie_renewal(self._app, decision)
             if state.refusal is not None:
                 refusals.add_refusal_headers(state.refusal, answer)
                 events.report_refusal(state.refusal)

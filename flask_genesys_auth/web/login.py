@@ -67,7 +67,7 @@ def attach(app: Flask, *, take_over_loaders: bool) -> LoginManager:
     elif not take_over_loaders and (manager.user_callback or manager.request_callback):
         raise ConfigurationError(
             "take_over_loaders: the application's LoginManager already has a user_loader or a request_loader; "
-            "remove it, or set take_over_loaders = true to replace it by the authentication chain"
+            "remove it, or set take_over_loaders = true to replace it with the authentication chain"
         )
     if not isinstance(manager, OwnLoginManager):
         _ignore_invalid_remember_cookie(manager)

@@ -23,7 +23,7 @@ from ..saml.logout import check_not_logged_out
 from ..saml.requests import Proven, begin_login, keep_proven, reference_of, take_proven
 from ..saml.response import consume, declined
 from . import access, events, login, refusals
-from .browser import browser, keep_session_of_browser
+from .browser import browser, withhold_new_cookie
 from .redirects import local_path
 from .runtime import LoginDetails, runtime
 from .saml_logout import log_out, signed_out, slo
@@ -96,7 +96,7 @@ def _guarded(name: str, view: Callable[[str], Any], methods: list[str]) -> Calla
         if name in _CROSS_SITE:
             # Applications may touch every session (``session.permanent = True``), and an empty one would replace the
             # browser's.
-            keep_session_of_browser()
+            withhold_new_cookie()
         if name in _GET_HAS_EFFECTS and request.method not in methods:
             # A HEAD request, which Flask answers like GET, must not begin a login or consume a message.
             raise MethodNotAllowed(valid_methods=methods)

@@ -1,4 +1,4 @@
-"""Shared by the commands: one-line errors, access to the runtime, output as text or JSON."""
+"""The base of all commands: one-line errors, access to the runtime, output as text or JSON."""
 
 from __future__ import annotations
 
