@@ -1,7 +1,7 @@
 """The log events of this package: a closed list, one record format, and no unescaped text from outside.
 
 All records go to the logger ``flask_genesys_auth``. Each carries ``record.genesys_auth``: a new ``dict`` with the
-fields of :data:`FIELDS` and the additional fields of its event (:data:`KINDS`).
+fields of :data:`FIELDS` and the additional fields of its event (:class:`Event`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
@@ -24,116 +23,77 @@ LONGEST: Mapping[str, int] = MappingProxyType({"account": 255, "upstream": 255, 
 _LONGEST_SENTENCE = 1500
 
 
+_WHERE = "(contact center %(contact_center)r, account %(account)r, address %(address)s)"
+_BY = f"by %(step)s {_WHERE}"
+_STEP = f"by %(step)s: %(reason)s {_WHERE} %(detail)s"
+_SAML = "%(reason)s: %(detail)s (contact center %(contact_center)r, provider %(provider)r, reference %(reference)s)"
+_LOGOUT = "single logout of contact center %(contact_center)r at provider %(provider)r: %(outcome)s"
+_METADATA = "metadata of provider %(provider)r (contact center %(contact_center)r): %(detail)s"
+_ENROLLED = "%(detail)s %(account)r of %(provider)s in %(contact_center)s"
+_NOT_PURGED = "expired entries were not removed, and no request was affected: %(detail)s"
+_NOT_RENEWED = "%(detail)s (contact center %(contact_center)r, account %(account)r)"
+_SESSIONS = f"login sessions ended: %(count)d {_WHERE} %(detail)s"
+_STATE = "%(detail)s; requests that need it get 503 until it answers"
+
+
 class Event(str, Enum):
-    """The event that a record reports: a closed list."""
+    """The event that a record reports: a closed list, each with level, message and fields.
 
-    # a walk
-    AUTHENTICATED = "authenticated"
-    REJECTED = "rejected"
-    UNAVAILABLE = "unavailable"
-    THROTTLED = "throttled"
-    # login sessions
-    LOGGED_IN = "logged_in"
-    LOGGED_OUT = "logged_out"
-    SESSION_REVOKED = "session_revoked"
-    # refused requests of known users
-    ROLE_REFUSED = "role_refused"
-    ORIGIN_REFUSED = "origin_refused"
-    # SAML
-    SAML_REFUSED = "saml_refused"
-    SAML_LOGOUT_REFUSED = "saml_logout_refused"
-    SAML_LOGOUT = "saml_logout"
-    SAML_METADATA_FAILED = "saml_metadata_failed"
-    SAML_METADATA_REPLACED = "saml_metadata_replaced"
-    SAML_METADATA_NOT_KEPT = "saml_metadata_not_kept"
-    ACCOUNT_ENROLLED = "account_enrolled"
-    # servers and stores
-    CIRCUIT_OPENED = "circuit_opened"
-    CIRCUIT_CLOSED = "circuit_closed"
-    STATE_LOST = "state_lost"
-    STATE_REGAINED = "state_regained"
-    STATE_NOT_PURGED = "state_not_purged"
-    THROTTLE_LOST = "throttle_lost"
-    THROTTLE_REGAINED = "throttle_regained"
-    # faults that an operator has to correct
-    PASSWORD_HASH_UNREADABLE = "password_hash_unreadable"  # noqa: S105 - an event, not a password
-    PASSWORD_HASH_NOT_RENEWED = "password_hash_not_renewed"  # noqa: S105 - an event, not a password
-    CONFIGURATION_WARNING = "configuration_warning"
-    RECEIVER_FAILED = "receiver_failed"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """The level, message and fields of an event.
-
-    :param level: the default level of :mod:`logging`.
-    :param message: with the record's fields as ``%(name)s``.
-    :param more: the fields in addition to :data:`FIELDS`.
+    The level is the default one of :mod:`logging`. The message holds the record's fields as ``%(name)s``. Fields in
+    addition to :data:`FIELDS` follow it.
     """
 
     level: int
     message: str
-    more: tuple[str, ...] = ()
+    more: tuple[str, ...]
 
+    def __new__(cls, value: str, level: int, message: str = "%(detail)s", *more: str) -> Event:
+        """Make a member from its value, level, message and additional fields."""
+        event = str.__new__(cls, value)
+        event._value_, event.level, event.message, event.more = value, level, message, more
+        return event
 
-_WHERE = "(contact center %(contact_center)r, account %(account)r, address %(address)s)"
-_STEP = f"by %(step)s: %(reason)s {_WHERE} %(detail)s"
-_SAML = "%(reason)s: %(detail)s (contact center %(contact_center)r, provider %(provider)r, reference %(reference)s)"
-_FAILURE = ("reference", "provider")
+    # a walk
+    AUTHENTICATED = "authenticated", logging.DEBUG, _BY
+    REJECTED = "rejected", logging.WARNING, _STEP
+    UNAVAILABLE = "unavailable", logging.WARNING, _STEP
+    THROTTLED = "throttled", logging.WARNING, _STEP
+    # login sessions
+    LOGGED_IN = "logged_in", logging.INFO, _BY
+    LOGGED_OUT = "logged_out", logging.INFO, f"from a login session of step %(step)s {_WHERE}"
+    SESSION_REVOKED = "session_revoked", logging.INFO, _SESSIONS, "count"
+    # refused requests of known users
+    ROLE_REFUSED = "role_refused", logging.WARNING, f"%(detail)s {_WHERE}"
+    ORIGIN_REFUSED = "origin_refused", logging.WARNING, f"%(detail)s {_WHERE}"
+    # SAML
+    SAML_REFUSED = "saml_refused", logging.WARNING, _SAML, "reference", "provider"
+    SAML_LOGOUT_REFUSED = "saml_logout_refused", logging.WARNING, _SAML, "reference", "provider"
+    SAML_LOGOUT = "saml_logout", logging.INFO, _LOGOUT, "provider"
+    SAML_METADATA_FAILED = "saml_metadata_failed", logging.WARNING, "%(detail)s", "provider"
+    SAML_METADATA_REPLACED = "saml_metadata_replaced", logging.INFO, _METADATA, "provider"
+    SAML_METADATA_NOT_KEPT = "saml_metadata_not_kept", logging.WARNING
+    ACCOUNT_ENROLLED = "account_enrolled", logging.INFO, _ENROLLED, "provider"
+    # servers and stores
+    CIRCUIT_OPENED = "circuit_opened", logging.WARNING, "%(upstream)s %(part)s: %(detail)s", "upstream", "part"
+    CIRCUIT_CLOSED = "circuit_closed", logging.WARNING, "%(upstream)s %(part)s", "upstream", "part"
+    STATE_LOST = "state_lost", logging.WARNING, _STATE
+    STATE_REGAINED = "state_regained", logging.WARNING
+    STATE_NOT_PURGED = "state_not_purged", logging.WARNING, _NOT_PURGED
+    THROTTLE_LOST = "throttle_lost", logging.WARNING
+    THROTTLE_REGAINED = "throttle_regained", logging.WARNING
+    # faults that an operator has to correct
+    PASSWORD_HASH_UNREADABLE = "password_hash_unreadable", logging.ERROR
+    PASSWORD_HASH_NOT_RENEWED = "password_hash_not_renewed", logging.WARNING, _NOT_RENEWED
+    CONFIGURATION_WARNING = "configuration_warning", logging.WARNING
+    RECEIVER_FAILED = "receiver_failed", logging.ERROR
 
-KINDS: Mapping[Event, Kind] = MappingProxyType(
-    {
-        Event.AUTHENTICATED: Kind(logging.DEBUG, f"by %(step)s {_WHERE}"),
-        Event.REJECTED: Kind(logging.WARNING, _STEP),
-        Event.UNAVAILABLE: Kind(logging.WARNING, _STEP),
-        Event.THROTTLED: Kind(logging.WARNING, _STEP),
-        Event.LOGGED_IN: Kind(logging.INFO, f"by %(step)s {_WHERE}"),
-        Event.LOGGED_OUT: Kind(logging.INFO, f"from a login session of step %(step)s {_WHERE}"),
-        Event.SESSION_REVOKED: Kind(logging.INFO, f"login sessions ended: %(count)d {_WHERE} %(detail)s", ("count",)),
-        Event.ROLE_REFUSED: Kind(logging.WARNING, f"%(detail)s {_WHERE}"),
-        Event.ORIGIN_REFUSED: Kind(logging.WARNING, f"%(detail)s {_WHERE}"),
-        Event.SAML_REFUSED: Kind(logging.WARNING, _SAML, _FAILURE),
-        Event.SAML_LOGOUT_REFUSED: Kind(logging.WARNING, _SAML, _FAILURE),
-        Event.SAML_LOGOUT: Kind(
-            logging.INFO,
-            "single logout of contact center %(contact_center)r at provider %(provider)r: %(outcome)s",
-            ("provider",),
-        ),
-        Event.SAML_METADATA_FAILED: Kind(logging.WARNING, "%(detail)s", ("provider",)),
-        Event.SAML_METADATA_REPLACED: Kind(
-            logging.INFO,
-            "metadata of provider %(provider)r (contact center %(contact_center)r): %(detail)s",
-            ("provider",),
-        ),
-        Event.SAML_METADATA_NOT_KEPT: Kind(logging.WARNING, "%(detail)s"),
-        Event.ACCOUNT_ENROLLED: Kind(
-            logging.INFO, "%(detail)s %(account)r of %(provider)s in %(contact_center)s", ("provider",)
-        ),
-        Event.CIRCUIT_OPENED: Kind(logging.WARNING, "%(upstream)s %(part)s: %(detail)s", ("upstream", "part")),
-        Event.CIRCUIT_CLOSED: Kind(logging.WARNING, "%(upstream)s %(part)s", ("upstream", "part")),
-        Event.STATE_LOST: Kind(logging.WARNING, "%(detail)s; requests that need it get 503 until it answers"),
-        Event.STATE_REGAINED: Kind(logging.WARNING, "%(detail)s"),
-        Event.STATE_NOT_PURGED: Kind(
-            logging.WARNING, "expired entries were not removed, and no request was affected: %(detail)s"
-        ),
-        Event.THROTTLE_LOST: Kind(logging.WARNING, "%(detail)s"),
-        Event.THROTTLE_REGAINED: Kind(logging.WARNING, "%(detail)s"),
-        Event.PASSWORD_HASH_UNREADABLE: Kind(logging.ERROR, "%(detail)s"),
-        Event.PASSWORD_HASH_NOT_RENEWED: Kind(
-            logging.WARNING, "%(detail)s (contact center %(contact_center)r, account %(account)r)"
-        ),
-        Event.CONFIGURATION_WARNING: Kind(logging.WARNING, "%(detail)s"),
-        Event.RECEIVER_FAILED: Kind(logging.ERROR, "%(detail)s"),
-    }
-)
+    def __str__(self) -> str:
+        return str.__str__(self)
 
 
 def is_logged(event: Event, level: int | None = None) -> bool:
     """Return whether a record of this event would be logged, so that callers can skip work."""
-    return logger.isEnabledFor(KINDS[event].level if level is None else level)
+    return logger.isEnabledFor(event.level if level is None else level)
 
 
 def log_event(
@@ -152,11 +112,10 @@ def log_event(
     :param found: fields; each is escaped (see :func:`plain`) and cut. Never a secret.
     :raises TypeError: if the event has no such field.
     """
-    kind = KINDS[event]
-    level = kind.level if level is None else level
+    level = event.level if level is None else level
     if not logger.isEnabledFor(level):
         return
-    fields: dict[str, str | float | None] = {**dict.fromkeys((*FIELDS, *kind.more), ""), "elapsed": None}
+    fields: dict[str, str | float | None] = {**dict.fromkeys((*FIELDS, *event.more), ""), "elapsed": None}
     if not found.keys() <= fields.keys():
         raise TypeError(f"{event} has no {', '.join(sorted(found.keys() - fields.keys()))}")
     for name, value in found.items():
@@ -165,7 +124,7 @@ def log_event(
     if sentence:
         message, args = f"{event}: %s", (plain(sentence, _LONGEST_SENTENCE),)
     else:
-        message, args = f"{event}: {kind.message}", (dict(fields),)  # type: ignore[assignment]  # logging takes both
+        message, args = f"{event}: {event.message}", (dict(fields),)  # type: ignore[assignment]  # logging takes both
     logger.log(level, message, *args, exc_info=failed, extra={"genesys_auth": fields}, stacklevel=2)
 
 

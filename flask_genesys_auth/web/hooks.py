@@ -10,7 +10,7 @@ from flask import Flask, Request, g, request
 from .. import signals
 from ..chain.outcomes import Decision, Rejected, Unavailable
 from ..errors import ConfigurationError
-from ..events import KINDS, Event, log_event, logger
+from ..events import Event, log_event, logger
 from . import events, redirects, refusals
 from .browser import login_session_id, skip_cookie_renewal
 from .origin import SAFE_METHODS, vary_names
@@ -29,7 +29,7 @@ _FORWARDED = frozenset({"HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"})
 """Headers with which a proxy passes on the client's address and scheme."""
 _PROXY_FIX = "werkzeug.proxy_fix.orig"
 """The key that ProxyFix adds to the environment of each request."""
-_AUTHENTICATED_LEVEL = KINDS[Event.AUTHENTICATED].level
+_AUTHENTICATED_LEVEL = Event.AUTHENTICATED.level
 
 
 class Hooks:
