@@ -122,8 +122,8 @@ def explain(
     or accounts. Put credentials into a file (-H @FILE, one header per line): other users of this machine can
     read command lines.
 
-    The exit status is 0 for any answer to the request, 1 if the command fails or does not find the reference, and 2
-    for a usage error.
+    The exit status is 0 for any answer to the request. It is 1 if the command fails or does not find the reference,
+    and 2 for a usage error.
     """
     here = require_runtime()
     if reference is not None:
