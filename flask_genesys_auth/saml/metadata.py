@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -60,6 +60,7 @@ class ProviderMetadata:
     :param certificates: signing certificates in DER; several during key rollover.
     :param valid_until: unix time, or ``None``: no end.
     :param wants_signed_requests: WantAuthnRequestsSigned (saml-metadata 2.4.3).
+    :param fetched: unix time.
     """
 
     entity_id: str
@@ -68,6 +69,7 @@ class ProviderMetadata:
     certificates: tuple[bytes, ...]
     valid_until: float | None
     wants_signed_requests: bool = False
+    fetched: float = field(default=0.0, compare=False)
 
 
 class MetadataRefused(GenesysAuthError):
@@ -105,6 +107,7 @@ def parse_metadata(
             certificates=tuple(dict.fromkeys(_signing_certificates(role))),
             valid_until=_valid_until(role, now, must_end),
             wants_signed_requests=role.get("WantAuthnRequestsSigned", "").strip() in {"true", "1"},
+            fetched=now,
         )
     except MalformedXml as error:
         raise MetadataRefused(f"the document is not XML: {error}") from error

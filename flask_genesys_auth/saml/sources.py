@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import urlsplit
@@ -45,53 +45,45 @@ FETCH_TIMEOUT = 10.0
 _ACCEPT = "application/samlmetadata+xml, application/xml;q=0.9, text/xml;q=0.8"
 
 LIFETIME = 30 * 24 * 3600.0
-"""Seconds for which a copy is stored after the provider's last answer."""
+"""Seconds for which metadata are stored after the provider's last answer."""
 
 CLOCK_TOLERANCE = 300.0
 """Seconds by which another node's clock may be ahead of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """Metadata, and the unix time at which they were fetched."""
+class StoredMetadata:
+    """The last good metadata of one provider, stored in the state. Without a state nothing is stored.
 
-    metadata: ProviderMetadata
-    fetched: float
-
-
-class Copies:
-    """Stores the copy of one provider's metadata in the state. Without a state nothing is stored.
-
-    :param origin: everything that trust in a copy depends on (contact center, provider, URL, entity ID, pinned
-        certificate), so that another configuration does not find it.
+    :param origin: everything that trust in them depends on (contact center, provider, URL, entity ID, pinned
+        certificate), so that another configuration does not find them.
     """
 
     def __init__(self, state: StateStore | None, origin: tuple[str, ...]) -> None:
         self._state = state
         self._key = f"saml-metadata:{hashlib.sha256(json.dumps(origin).encode()).hexdigest()}"
 
-    def get(self, now: float) -> Copy | None:
-        """Return the copy, or ``None`` if it is missing, expired or unreadable, or the state times out."""
+    def get(self, now: float) -> ProviderMetadata | None:
+        """Return the metadata, or ``None`` if they are missing, expired or unreadable, or the state times out."""
         try:
             value = None if self._state is None else self._state.get(self._key)
         except StateUnavailable:
             return None
         try:
-            copy = _copy_of(value)
+            metadata = _metadata_of(value)
         except (ValueError, LookupError, TypeError, AttributeError):
             return None
-        ends = copy.metadata.valid_until
-        # A copy from the future, of a node with a wrong clock, would never be replaced.
-        if copy.fetched > now + CLOCK_TOLERANCE or (ends is not None and now >= ends):
+        ends = metadata.valid_until
+        # Metadata from the future, of a node with a wrong clock, would never be replaced.
+        if metadata.fetched > now + CLOCK_TOLERANCE or (ends is not None and now >= ends):
             return None
-        return copy
+        return metadata
 
-    def put(self, copy: Copy) -> bool:
-        """Store a copy; return whether it is stored. Errors of the state are logged only."""
+    def put(self, metadata: ProviderMetadata) -> bool:
+        """Store the metadata; return whether they are stored. Errors of the state are logged only."""
         if self._state is None:
             return False
         try:
-            self._state.put(self._key, _value_of(copy), LIFETIME)
+            self._state.put(self._key, _value_of(metadata), LIFETIME)
         except StateUnavailable as error:
             finding = f"SAML metadata are not stored, the state is unavailable: {error.finding}"
             log_event(Event.SAML_METADATA_NOT_KEPT, detail=finding)
@@ -99,10 +91,9 @@ class Copies:
         return True
 
 
-def _value_of(copy: Copy) -> Json:
-    found = copy.metadata
+def _value_of(found: ProviderMetadata) -> Json:
     return {
-        "fetched": copy.fetched,
+        "fetched": found.fetched,
         "entity_id": found.entity_id,
         "single_sign_on": _endpoints_value(found.single_sign_on),
         "single_logout": _endpoints_value(found.single_logout),
@@ -116,8 +107,8 @@ def _endpoints_value(endpoints: Mapping[str, Endpoint]) -> Json:
     return {name: [endpoint.location, endpoint.response_location] for name, endpoint in endpoints.items()}
 
 
-def _copy_of(value: Any) -> Copy:
-    """Return the copy that :func:`_value_of` stored; any other value raises various errors."""
+def _metadata_of(value: Any) -> ProviderMetadata:
+    """Return the metadata that :func:`_value_of` stored; any other value raises various errors."""
     certificates = tuple(from_base64(text) for text in value["certificates"])
     for certificate in certificates:
         load_key(certificate)
@@ -129,10 +120,11 @@ def _copy_of(value: Any) -> Copy:
         certificates=certificates,
         valid_until=None if ends is None else _number(ends),
         wants_signed_requests=value["wants_signed_requests"] is True,
+        fetched=_number(value["fetched"]),
     )
     if not metadata.single_sign_on or not metadata.certificates:
         raise ValueError("no endpoint or no certificate")
-    return Copy(metadata, _number(value["fetched"]))
+    return metadata
 
 
 def _endpoints(value: Any) -> dict[str, Endpoint]:
@@ -175,16 +167,16 @@ class FileSource:
         self._signer = _signer(settings)
         self._last_read = PerProcess(_LastRead)
 
-    def newer(self, held: Copy | None, now: float, *, may_fetch: bool) -> Copy | None:
+    def newer(self, held: ProviderMetadata | None, now: float, *, may_fetch: bool) -> ProviderMetadata | None:
         """Read the file if it changed since it was last read, also if that failed."""
         read = self._last_read.get().stamp
         return self.fetch(now) if held is None or read is None or self._stamp() != read else None
 
-    def is_old(self, held: Copy, now: float) -> bool:
+    def is_old(self, held: ProviderMetadata, now: float) -> bool:
         """Return false: :meth:`newer` always reads the file itself."""
         return False
 
-    def fetch(self, now: float) -> Copy:
+    def fetch(self, now: float) -> ProviderMetadata:
         """Read the file."""
         last_read = self._last_read.get()
         last_read.stamp = None
@@ -192,13 +184,13 @@ class FileSource:
         stamp = self._stamp()
         data = bytes_of(self._path)
         last_read.stamp = stamp
-        return Copy(parse_metadata(data, entity_id=self._entity_id, now=now, signer=self._signer), now)
+        return parse_metadata(data, entity_id=self._entity_id, now=now, signer=self._signer)
 
-    def kept(self, now: float) -> Copy | None:
+    def kept(self, now: float) -> ProviderMetadata | None:
         """Return ``None``: every node reads the file."""
         return None
 
-    def keep(self, copy: Copy) -> bool:
+    def keep(self, metadata: ProviderMetadata) -> bool:
         """Return true: every node reads the file."""
         return True
 
@@ -239,36 +231,36 @@ class AddressSource:
         self._timeout = timeout
         self._signer = _signer(settings)
         signer = "" if self._signer is None else self._signer.hex()
-        self._copies = Copies(state, (contact_center, settings.name, self.where, self._entity_id, signer))
+        self._stored = StoredMetadata(state, (contact_center, settings.name, self.where, self._entity_id, signer))
 
-    def newer(self, held: Copy | None, now: float, *, may_fetch: bool) -> Copy | None:
-        """Return metadata newer than ``held``, or ``None``: another node's copy, else the provider's answer when due.
+    def newer(self, held: ProviderMetadata | None, now: float, *, may_fetch: bool) -> ProviderMetadata | None:
+        """Return metadata newer than ``held``, or ``None``: another node's, else the provider's answer when due.
 
         :param may_fetch: whether the provider may be asked.
         :raises MetadataRefused: if the provider's answer cannot be used.
         """
-        kept = self._copies.get(now)
+        kept = self._stored.get(now)
         if kept is not None and (held is None or kept.fetched > held.fetched):
             return kept
         if held is not None and not self._due(held, now):
             if kept is None:
-                self._copies.put(held)
+                self._stored.put(held)
             return None
         return self._ask(now, kept) if may_fetch else None
 
-    def is_old(self, held: Copy, now: float) -> bool:
+    def is_old(self, held: ProviderMetadata, now: float) -> bool:
         """Return whether the refresh is long overdue, because there were no requests on any node."""
         return now - held.fetched >= 2 * self._refresh
 
-    def fetch(self, now: float) -> Copy:
+    def fetch(self, now: float) -> ProviderMetadata:
         """Ask the provider.
 
         :raises MetadataRefused: if the answer cannot be used.
         """
-        return self._ask(now, self._copies.get(now))
+        return self._ask(now, self._stored.get(now))
 
-    def _ask(self, now: float, kept: Copy | None) -> Copy:
-        """Ask the provider; date the answer after the stored copy, whose node's clock may be ahead."""
+    def _ask(self, now: float, kept: ProviderMetadata | None) -> ProviderMetadata:
+        """Ask the provider; date the answer after the stored metadata: another node's clock may be ahead."""
         client = Upstream(connections=1)
         try:
             answer = client.send(
@@ -289,20 +281,20 @@ class AddressSource:
         found = parse_metadata(
             answer.body, entity_id=self._entity_id, now=now, signer=self._signer, must_end=self._is_remote_http
         )
-        return Copy(found, now if kept is None else max(now, kept.fetched + 0.001))
+        return found if kept is None else replace(found, fetched=max(now, kept.fetched + 0.001))
 
-    def kept(self, now: float) -> Copy | None:
-        """Return the last good copy of all nodes, if there is one."""
-        return self._copies.get(now)
+    def kept(self, now: float) -> ProviderMetadata | None:
+        """Return the last good metadata of all nodes, if any."""
+        return self._stored.get(now)
 
-    def keep(self, copy: Copy) -> bool:
-        """Store a copy for all nodes, unless one of them stored a newer one meanwhile; return whether one is stored."""
-        latest = self._copies.get(copy.fetched)
-        return (latest is not None and latest.fetched > copy.fetched) or self._copies.put(copy)
+    def keep(self, metadata: ProviderMetadata) -> bool:
+        """Store metadata for all nodes, unless newer ones are stored; return whether any are stored."""
+        latest = self._stored.get(metadata.fetched)
+        return (latest is not None and latest.fetched > metadata.fetched) or self._stored.put(metadata)
 
-    def _due(self, held: Copy, now: float) -> bool:
-        """Return whether to ask: after ``metadata_refresh`` seconds, or half of the copy's validity if that is less."""
-        ends = held.metadata.valid_until
+    def _due(self, held: ProviderMetadata, now: float) -> bool:
+        """Return whether to ask: after ``metadata_refresh`` seconds, or half of their validity if that is less."""
+        ends = held.valid_until
         lives = self._refresh if ends is None else min(self._refresh, (ends - held.fetched) / 2)
         return not -CLOCK_TOLERANCE <= now - held.fetched < lives
 

@@ -22,7 +22,7 @@ from .documents import as_instant
 from .errors import Fault, MetadataUnavailable, SamlError
 from .metadata import BINDINGS, Endpoint, MetadataRefused, ProviderMetadata
 from .signatures import load_key
-from .sources import FETCH_TIMEOUT, Copy, Source
+from .sources import FETCH_TIMEOUT, Source
 
 if TYPE_CHECKING:
     from ..config.settings import IdentityProvider
@@ -230,10 +230,10 @@ class _LocalState:
     :param loaded: from the start of the application.
     """
 
-    def __init__(self, loaded: tuple[Trust, Copy] | None) -> None:
+    def __init__(self, loaded: Trust | None) -> None:
         self.held = loaded
         self.failure: Failure | None = None
-        self.checked_at = -math.inf if loaded is None else loaded[1].fetched
+        self.checked_at = -math.inf if loaded is None else loaded.metadata.fetched
         self.worker: Thread | None = None
         self.worker_lock = Lock()
         self.fetch_lock = Lock()
@@ -269,7 +269,7 @@ class TrustedProvider:
         self._describe = describe
         self._clock = clock
         self._metadata_wait = metadata_wait
-        self._loaded: tuple[Trust, Copy] | None = None
+        self._loaded: Trust | None = None
         self._processes = PerProcess(lambda: _LocalState(self._loaded))
 
     def __repr__(self) -> str:
@@ -293,15 +293,15 @@ class TrustedProvider:
             self._in_one_thread(self._refresh_overdue)
             held = self._local.held or held
         self._refresh_in_background()
-        return held[0]
+        return held
 
     def held(self) -> Trust | None:
         """Return the trust without any fetch, or ``None`` if the metadata were never fetched."""
-        return None if self._local.held is None else self._local.held[0]
+        return self._local.held
 
     def held_since(self) -> float | None:
         """Return the unix time at which the metadata were fetched, or ``None``."""
-        return None if self._local.held is None else self._local.held[1].fetched
+        return None if self._local.held is None else self._local.held.metadata.fetched
 
     def load(self) -> None:
         """Read the metadata at the start of the application.
@@ -320,14 +320,14 @@ class TrustedProvider:
         :raises ConfigurationError: if they do not match the configuration.
         """
         now = self._clock()
-        before = self.source.kept(now) if self._local.held is None else self._local.held[1]
+        before = self.source.kept(now) if self._local.held is None else self._local.held.metadata
         try:
-            copy = self.source.fetch(now)
-            shared = self._adopt(copy, now)
+            after = self.source.fetch(now)
+            shared = self._adopt(after, now)
         except (MetadataRefused, ConfigurationError) as error:
             self._record(error, self._clock())
             raise
-        return Change(None if before is None else before.metadata, copy.metadata, shared)
+        return Change(before, after, shared)
 
     def wait(self, seconds: float) -> None:
         """Wait for a background refresh, if one is running."""
@@ -348,7 +348,7 @@ class TrustedProvider:
             finally:
                 lock.release()
 
-    def _load_first(self) -> tuple[Trust, Copy]:
+    def _load_first(self) -> Trust:
         """Return the first metadata.
 
         :raises MetadataUnavailable: if they cannot be fetched.
@@ -382,7 +382,7 @@ class TrustedProvider:
         if local.held is not None and self._is_overdue():
             now = self._clock()
             # After a failure the provider is asked in the background only.
-            asks = self.source.is_local or (local.failure is None and self.source.is_old(local.held[1], now))
+            asks = self.source.is_local or (local.failure is None and self.source.is_old(local.held.metadata, now))
             local.checked_at = now if asks else local.checked_at
             self._update(may_fetch=asks)
 
@@ -412,11 +412,11 @@ class TrustedProvider:
 
     def _update(self, *, may_fetch: bool = True) -> None:
         now = self._clock()
-        held = None if self._local.held is None else self._local.held[1]
+        held = None if self._local.held is None else self._local.held.metadata
         try:
-            copy = self.source.newer(held, now, may_fetch=may_fetch and self._may_fetch(now))
-            if copy is not None:
-                self._adopt(copy, now)
+            newer = self.source.newer(held, now, may_fetch=may_fetch and self._may_fetch(now))
+            if newer is not None:
+                self._adopt(newer, now)
         except (MetadataRefused, ConfigurationError) as error:
             # The pause starts now, after the provider's timeout.
             self._report_failure(error, self._clock())
@@ -427,20 +427,19 @@ class TrustedProvider:
         # A pause above the longest one means that the clock was set back.
         return failure is None or not 0 < failure.again - now <= _PAUSES[1]
 
-    def _adopt(self, copy: Copy, now: float) -> bool:
-        """Use this copy from now on; return whether it is available to other nodes."""
-        trust = self._describe(self.settings, copy.metadata)
-        former = None if self._local.held is None else self._local.held[1]
-        self._local.held = (trust, copy)
-        fresh = copy.fetched >= now
+    def _adopt(self, metadata: ProviderMetadata, now: float) -> bool:
+        """Use these metadata from now on; return whether they are available to other nodes."""
+        trust, former = self._describe(self.settings, metadata), self._local.held
+        self._local.held = trust
+        fresh = metadata.fetched >= now
         if fresh:
             self._local.checked_at = now
         good_again, self._local.failure = self._local.failure is not None, None
-        if former is not None and former.metadata != copy.metadata:
+        if former is not None and former.metadata != metadata:
             self._log(Event.SAML_METADATA_REPLACED, "the provider's metadata have changed")
         elif good_again:
             self._log(Event.SAML_METADATA_REPLACED, "the metadata can be used again")
-        return self.source.keep(copy) if fresh else True
+        return self.source.keep(metadata) if fresh else True
 
     def _report_failure(self, error: Exception, now: float) -> None:
         """Record a failure, and log each finding once."""
@@ -471,7 +470,7 @@ class TrustedProvider:
         """Return whether the current metadata are valid."""
         if self._local.held is None:
             return False
-        ends = self._local.held[1].metadata.valid_until
+        ends = self._local.held.metadata.valid_until
         return ends is None or now < ends
 
     def _record(self, error: Exception, now: float) -> str:

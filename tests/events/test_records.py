@@ -21,7 +21,7 @@ from flask_genesys_auth.events import FIELDS, Event, Outage, is_logged, log_even
 from flask_genesys_auth.limits.shared import SharedLedger
 from flask_genesys_auth.limits.throttle import Limit
 from flask_genesys_auth.saml.metadata import parse_metadata
-from flask_genesys_auth.saml.sources import Copies, Copy
+from flask_genesys_auth.saml.sources import StoredMetadata
 from flask_genesys_auth.state.sql import SqlState
 from flask_genesys_auth.testing.saml_messages import SigningKey, provider_metadata
 from flask_genesys_auth.upstream.breaker import FAILURES, Guard
@@ -156,7 +156,7 @@ def saml_metadata(bench: Bench) -> None:
     state = BreakableState("tests")
     state.broken = True
     held = parse_metadata(metadata_of(bench.key).encode(), entity_id=IDP, now=clock.now, signer=None)
-    assert not Copies(state, ("acme", "okta")).put(Copy(held, clock.now))
+    assert not StoredMetadata(state, ("acme", "okta")).put(held)
 
 
 def circuits(bench: Bench) -> None:

@@ -128,7 +128,7 @@ def test_configured_authentication_contexts_are_required(metadata_file: Path) ->
     assert (security["requestedAuthnContext"], security["failOnAuthnContextMismatch"]) == (False, False)
     security = trust_of(built(metadata_file, {"authn_context": CLASSES})).toolkit.get_security_data()
     assert (security["requestedAuthnContext"], security["failOnAuthnContextMismatch"]) == (list(CLASSES), True)
-    with pytest.raises(ConfigurationError, match="characters that cannot stand"):
+    with pytest.raises(ConfigurationError, match="characters that are not allowed"):
         built(metadata_file, {"authn_context": ("urn:a</saml:AuthnContextClassRef>",)})
 
 
