@@ -40,11 +40,7 @@ def library_check() -> Check:
     if of_xmlsec is None:
         return Check("saml.libraries", "ok", finding)
     finding += f" on libxml2 {_dotted(of_xmlsec)}"
-    return _pair_check(finding, same=ours == _dotted(of_xmlsec))
-
-
-def _pair_check(finding: str, *, same: bool) -> Check:
-    if same:
+    if ours == _dotted(of_xmlsec):
         return Check("saml.libraries", "ok", finding)
     return Check("saml.libraries", "warning", f"{finding}: the versions of libxml2 differ", _ADVICE)
 

@@ -94,7 +94,7 @@ def _check_response(
 def _check_answer(answered: str, request: PendingLogin | None, whose: str) -> None:
     """Check an ``InResponseTo``. An unsolicited message must not have one."""
     expected = "no request" if request is None else repr(request.request_id)
-    if request is None or not _same(answered, request.request_id):
+    if request is None or not hmac.compare_digest(answered.encode(), request.request_id.encode()):
         raise SamlError(Fault.IN_RESPONSE_TO, f"{whose} answers {answered!r}, not {expected}")
 
 
@@ -301,7 +301,3 @@ def _end_of(element: etree._Element, service: ServiceProvider, now: float) -> fl
 
 def _clocks(found: float, now: float, service: ServiceProvider) -> str:
     return f"at {as_instant(found)}, our clock says {as_instant(now)}, {service.clock_skew} s of skew are allowed"
-
-
-def _same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())

@@ -490,7 +490,7 @@ def trusts_named(providers: Iterable[TrustedProvider], entity_id: str) -> list[T
     :raises MetadataUnavailable: if none is found, but the metadata of one that may match were never fetched.
     """
     providers = [one for one in providers if one.settings.entity_id in {"", entity_id}]
-    known = [one for one in providers if _has_entity_id(one.held(), entity_id)]
+    known = [one for one in providers if (held := one.held()) is not None and held.entity_id == entity_id]
     others = [one for one in providers if one not in known]
     missing = None
     for group in (known, others):
@@ -502,10 +502,6 @@ def trusts_named(providers: Iterable[TrustedProvider], entity_id: str) -> list[T
     if missing is not None:
         raise missing
     return []
-
-
-def _has_entity_id(trust: Trust | None, entity_id: str) -> bool:
-    return trust is not None and trust.entity_id == entity_id
 
 
 def _current(provider: TrustedProvider) -> Trust | MetadataUnavailable:

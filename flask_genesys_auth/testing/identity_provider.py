@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
-from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -37,7 +36,7 @@ from .saml_messages import (
     provider_metadata,
     sign,
 )
-from .service_providers import AuthnRequest, ServiceProvider, ServiceProviders, read_request
+from .service_providers import AuthnRequest, ServiceProvider, ServiceProviders, is_loopback, read_request
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -264,7 +263,7 @@ class DevelopmentIdentityProvider:
         request = Request(environ)
         request.max_content_length = request.max_form_memory_size = 256 * 1024
         try:
-            if not _is_loopback(request.remote_addr):
+            if not is_loopback(request.remote_addr or ""):
                 raise Forbidden("This identity provider asks for no password, so it answers its own machine only.")
             answer = self._answer(request)
         except HTTPException as error:
@@ -580,10 +579,3 @@ def hidden(**fields: str) -> str:
     return "".join(
         f'<input type="hidden" name="{name}" value="{escape(value)}">' for name, value in fields.items() if value
     )
-
-
-def _is_loopback(address: str | None) -> bool:
-    try:
-        return ip_address(address or "").is_loopback
-    except ValueError:
-        return False

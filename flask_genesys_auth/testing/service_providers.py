@@ -169,8 +169,16 @@ def is_local(address: str) -> bool:
     """Return whether an http(s) URL is on loopback."""
     try:
         parts = urlsplit(address)
-        host = parts.hostname or ""
-        return parts.scheme in {"http", "https"} and (host == "localhost" or ip_address(host).is_loopback)
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    return parts.scheme in {"http", "https"} and (host == "localhost" or is_loopback(host))
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether this is a loopback IP address."""
+    try:
+        return ip_address(address).is_loopback
     except ValueError:
         return False
 
