@@ -148,10 +148,11 @@ def read_request(request: Request, binding: str) -> AuthnRequest:
         root = parse(data, _REQUEST_LIMITS)
         issuer = root.find(f"{{{SAML}}}Issuer")
         named = text_of(issuer) if issuer is not None else ""
+        acs_url = root.get("AssertionConsumerServiceURL", "")
+        scheme = urlsplit(acs_url).scheme
     except (zlib.error, ValueError) as error:
         raise BadRequest("Not an AuthnRequest.") from error
-    acs_url = root.get("AssertionConsumerServiceURL", "")
-    if root.tag != f"{{{SAMLP}}}AuthnRequest" or not named or urlsplit(acs_url).scheme not in {"http", "https"}:
+    if root.tag != f"{{{SAMLP}}}AuthnRequest" or not named or scheme not in {"http", "https"}:
         raise BadRequest("The AuthnRequest has no Issuer, or no AssertionConsumerServiceURL.")
     return AuthnRequest(
         encoded=encoded,
