@@ -1,7 +1,7 @@
 """Verify a response: decrypt it, check every signature with configured keys, and return only signed bytes.
 
-If decryption fails, a decoy assertion with an invalid signature takes the same way (:func:`decoy`), so that an attacker
-cannot tell failed decryption from a bad signature (padding oracle).
+If decryption fails, a decoy assertion with an invalid signature (:func:`decoy`) takes the same way. An attacker cannot
+tell failed decryption from a bad signature, and so has no padding oracle.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ class AuthClient(FlaskClient):
     Set ``app.test_client_class = AuthClient``, then ``app.test_client(user="ann@acme.example")``. Its requests have
     ``Sec-Fetch-Site: same-origin``, like a browser's from a page of the application.
 
-    :param user: gets a login session: a user object of the application's account store, or a user name of the
-        built-in store, which creates a missing account. Without it the client has no session.
+    :param user: starts a login session. A user object of the application's account store, or a user name of the
+        built-in store, which creates a missing account.
     :param roles: with the built-in store, the account's roles.
     :param contact_center: the table's name; required if there are several and the account does not name one.
     :param headers: sent with every request, such as those that ``salesforce_emulator.add_user()`` returns.

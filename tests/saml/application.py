@@ -36,12 +36,12 @@ REFUSED = "could not be accepted"
 
 
 def idp_of(provider: str) -> str:
-    """What an identity provider of ``others`` calls itself."""
+    """Return the entity ID of an identity provider of ``others``."""
     return f"https://{provider}.example/metadata"
 
 
 class BreakableState(MemoryState):
-    """Memory that can be told not to answer."""
+    """A memory state that can fail on request."""
 
     broken = False
     retry_after = 5
@@ -80,7 +80,7 @@ class BreakableState(MemoryState):
 
 
 class BreakableAccounts(SqlAccounts):
-    """Accounts that can be told not to answer."""
+    """Accounts that can fail on request."""
 
     broken = False
 
@@ -101,7 +101,7 @@ def make_app(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
 
 @contextmanager
 def making(tmp_path: Path, key: SigningKey) -> Iterator[MakeApp]:
-    """Give what makes applications, and close them all at the end."""
+    """Yield a function that makes applications; close all of them at the end."""
     made: list[Flask] = []
     (tmp_path / "idp.xml").write_text(provider_metadata(IDP, SSO, (key.certificate,)))
 
@@ -211,7 +211,7 @@ class Browser:
         return etree.fromstring(request), fields["RelayState"][0]
 
     def unsolicited(self, **changes: Any) -> Message:
-        """What a provider sends that nobody has asked."""
+        """Return an unsolicited response."""
         acs = f"{self.url}{self.base}/acs"
         return Message(IDP, acs, f"{self.url}{self.base}/metadata", None).but(**changes)
 
@@ -243,7 +243,7 @@ class Browser:
 
     @property
     def user(self) -> str:
-        """Who is logged in, or nothing."""
+        """The name of the logged-in user, or empty."""
         answer = self.get("/private")
         return answer.text if answer.status_code == 200 else ""
 

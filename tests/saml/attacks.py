@@ -74,14 +74,14 @@ FORMS = tuple(Form(binding, both, seal) for binding in ("redirect", "post") for 
 
 @dataclass(frozen=True)
 class Keys:
-    """Who signs, who would like to, and for whom things are encrypted."""
+    """The keys of the provider, of an attacker, and ours."""
 
     provider: SigningKey
     stranger: SigningKey
     ours: SigningKey
 
     def sealed(self, message: Message, seal: str) -> Message:
-        """Return the message with what the provider encrypts before it signs, or between its two signatures."""
+        """Return the message with the provider's encryption, before or between its signatures."""
         encryption = Encryption(self.ours)
         if seal == ASSERTION:
             return message.but(between_signing=encryption.assertion)
@@ -90,7 +90,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Attack:
-    """One thing that an attacker, or a provider of somebody else, may send.
+    """One attack of an attacker or of a foreign provider.
 
     :param reasons: what the log may say of it, plain or encrypted; the first is usual.
     :param make: takes the genuine message, the keys and the form; returns the form's fields that differ.
@@ -120,7 +120,7 @@ def says(name: str, reason: str, *others: str, **changes: Any) -> Attack:
 def twisted(
     name: str, reason: str, *others: str, by: Hook, response_only: bool = False, seals: tuple[str, ...] = SEALS
 ) -> Attack:
-    """A genuine message that was changed after it was signed, and then, as anybody can, encrypted for us.
+    """A genuine message, changed after it was signed, then encrypted for us by the attacker.
 
     :param seals: the forms in which there is what it changes.
     """
@@ -256,7 +256,7 @@ def _comment_in(path: str, node: Callable[[str], etree._Element]) -> Hook:
 
 
 def _relative_namespace(response: etree._Element) -> None:
-    """What no canonicalization knows (xml-exc-c14n 1.3), so that nobody can have signed it."""
+    """A relative namespace, which canonicalization does not support (xml-exc-c14n 1.3)."""
     etree.SubElement(find(response, "saml:Assertion/saml:Conditions"), "{relative}Condition")
 
 
@@ -275,7 +275,7 @@ def _xml_id(response: etree._Element) -> None:
 
 
 def _digest_outside(response: etree._Element) -> None:
-    """CVE-2024-45409: a second digest, of what was changed, where a search for one finds it first."""
+    """CVE-2024-45409: a second digest, of the changed content, before the signed one."""
     assertion = find(response, "saml:Assertion")
     find(assertion, "saml:Subject").set("forged", "1")
     digest = copy.deepcopy(find(assertion, f"ds:Signature/{REFERENCE}/ds:DigestValue"))

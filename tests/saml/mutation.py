@@ -1,4 +1,4 @@
-"""Mutants of genuine messages, as an attacker would make them who has one and knows XML signatures."""
+"""Mutants of genuine messages, as an attacker with knowledge of XML signatures would make them."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def swap(m: Mutator, tree: Tree) -> None:
 
 
 def evil_twin(m: Mutator, tree: Tree) -> None:
-    """Put a copy of the assertion (or Response) for somebody else anywhere; the genuine one perhaps into it."""
+    """Insert a copy of the assertion or Response for another user anywhere, perhaps around the genuine one."""
     found = [node for node in tree.iter("*") if etree.QName(node).localname in {"Assertion", "Response"}]
     if not found:
         return
@@ -318,7 +318,7 @@ def add_prefixes(m: Mutator, tree: Tree) -> None:
 
 
 def change_key_info(m: Mutator, tree: Tree) -> None:
-    """What a message says of its key is never used."""
+    """Change KeyInfo, which is ignored."""
     found = list(tree.iter(f"{{{DS}}}Signature"))
     if not found:
         return

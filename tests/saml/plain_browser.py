@@ -67,7 +67,7 @@ class PlainBrowser:
         self._pool.clear()
 
     def cookies(self, url: str) -> dict[str, str]:
-        """Return a copy of what it keeps for this address's host."""
+        """Return a copy of the cookies for the host of this URL."""
         return dict(self._cookies.get(urlsplit(url).hostname or "", {}))
 
     def get(self, url: str) -> Page:

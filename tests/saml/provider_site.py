@@ -23,11 +23,11 @@ from .addresses import IDP, PUBLIC_URL, SSO
 BEGIN = 1_800_000_000.0
 HOUR = 3600.0
 SECONDS = 120.0
-"""For an answer, and for what is under way: more than a slow machine takes."""
+"""Longest wait for an answer or a background refresh, enough for a slow machine."""
 
 
 class Clock:
-    """Unix time that only moves when it is told to."""
+    """Unix time that moves only on request."""
 
     def __init__(self, now: float = BEGIN) -> None:
         self.now = now
@@ -140,7 +140,7 @@ def settle(provider: TrustedProvider) -> None:
 
 
 def keys_after_looking(provider: TrustedProvider) -> set[bytes]:
-    """Use the provider, let what that begins in the background end, and return the certificates then trusted."""
+    """Use the provider, wait for its background refresh, and return the trusted certificates."""
     provider.current()
     settle(provider)
     return set(provider.current().metadata.certificates)

@@ -33,7 +33,7 @@ PRINCIPAL = "urn:oid:1.3.6.1.4.1.5923.1.1.1.6"
 
 @dataclass(frozen=True)
 class Facts:
-    """What a provider puts into its response."""
+    """The values of a provider's response."""
 
     idp: str
     acs: str
@@ -49,7 +49,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Shape:
-    """A provider's way of writing, and what is to be read of it.
+    """A provider's form of a response, and the values to be read from it.
 
     :param attributes: the provider's names by ours, as in the configuration.
     :param expected: what our attributes then are.

@@ -146,7 +146,7 @@ class SimpleSamlPhp:
         self._trusted_file.write_text(_ENTITIES.format("".join(roots)))
 
     def be(self, **options: object) -> None:
-        """Change how it behaves, from the next request on; what is not named is as it was at first.
+        """Change its settings from the next request on; others get their initial values.
 
         :param options: of ``saml20-idp-hosted.php``; a double underscore stands for the dot.
         """
@@ -165,7 +165,7 @@ class SimpleSamlPhp:
 
     @property
     def logout_url(self) -> str:
-        """Where somebody ends their session at the provider; they are shown its front page then."""
+        """URL that ends the session at the provider and shows its front page."""
         return f"{self.url}/saml2/idp/initSLO.php?RelayState={quote(self.front_url, safe='')}"
 
     @property

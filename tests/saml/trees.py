@@ -26,7 +26,7 @@ def impersonate(assertion: etree._Element) -> None:
 
 
 def evil_twin(assertion: etree._Element) -> etree._Element:
-    """A copy of the assertion, for somebody else, under another ID and without a signature."""
+    """Return a copy of the assertion for another user, with another ID and without a signature."""
     twin = copy.deepcopy(assertion)
     twin.set("ID", "_evil")
     impersonate(twin)
