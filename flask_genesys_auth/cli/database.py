@@ -6,7 +6,6 @@ import click
 from flask.cli import with_appcontext
 
 from ..accounts.store import SqlAccounts
-from ..state.tables import KeepsTables
 from .base import require_runtime
 
 
@@ -20,8 +19,8 @@ def init_db() -> None:
         click.echo(f"The account tables are ready: {here.accounts.name}")
     else:
         click.echo("The application has its own account store: no account tables are created.")
-    if isinstance(here.state, KeepsTables):
-        here.state.create_tables()
+    if create_tables := getattr(here.state, "create_tables", None):
+        create_tables()
     # The first use shows what is wrong with the store.
     here.state.purge()
     click.echo("The state is ready.")

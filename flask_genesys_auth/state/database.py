@@ -1,4 +1,4 @@
-"""Connections to a SQL database, which the state and the accounts share where they are in the same one."""
+"""Lend connections to a SQL database; the state and the accounts share them if they use the same database."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ from ..errors import ConfigurationError
 from ..processes import PerProcess
 
 CONNECTIONS = 8
-"""Connections of one process to a server, at most."""
+"""The most connections that one process opens to a server."""
 WRITABLE = "the file and its folder must be writable by the user who runs this"
 
-TABLES_PATIENCE = 30.0
-"""Seconds that making tables on a server may take, at least: an operator waits for that, a request does not."""
+CREATE_TIMEOUT = 30.0
+"""The least time-out in seconds for creating tables on a server: an operator waits for that, not a request."""
 
 _LONGEST_FINDING = 400
 _RETRY_PAUSE = 0.005
-# Of two processes that make tables at once, the second waits. The number is an arbitrary one of ours.
-_ALONE = select(func.pg_advisory_xact_lock(0x67656E65737973))
+# Taken by a process that creates tables. The number is arbitrary.
+_CREATE_LOCK = select(func.pg_advisory_xact_lock(0x67656E65737973))
 _deadline: ContextVar[float | None] = ContextVar("flask_genesys_auth_deadline", default=None)
 _WAL = "PRAGMA journal_mode = WAL"
 _POSTGRESQL_SETTINGS = (
     "SELECT set_config('statement_timeout', '{milliseconds}', false),"
     " set_config('default_transaction_isolation', 'read committed', false),"
-    # Every statement of ours has an index, also where the server has not yet counted the rows of a new table.
+    # Our statements all use an index, but before the server has analysed a new table it would scan it.
     " set_config('enable_seqscan', 'off', false), set_config('enable_hashjoin', 'off', false),"
     " set_config('enable_mergejoin', 'off', false)"
 )
 
 
 class DatabaseRefusal(SQLAlchemyError):
-    """Raised by this module; its text names no secret and is shown as it is."""
+    """Raised by this module; its text contains no secret."""
 
 
 class FileReplaced(DatabaseRefusal):
-    """SQLite's file is not the one that this process has open."""
+    """The SQLite file is not the one that this process has open."""
 
 
 class Busy(DatabaseRefusal):
-    """Other threads of this process use what a call needs; this says nothing about the database."""
+    """Other threads of this process use all connections, or are writing to SQLite; the database may be healthy."""
 
 
 class _Connections:
@@ -63,8 +63,8 @@ class _Connections:
     :ivar file: device and inode of SQLite's file while connections to it may be open, else ``None``.
     :ivar opened: SQLite's open connections.
     :ivar loans: one object for each connection that a thread is using.
-    :ivar writing: held by the thread that writes to SQLite, which has no queue: of many threads that poll some starve.
-    :ivar places: one for each connection to a server.
+    :ivar writing: held by the thread that writes to SQLite. SQLite has no queue, so that some of many threads starve.
+    :ivar free: counts the connections to a server that no thread is using.
     :ivar forked_in_use: why this process cannot use SQLite's file, if it cannot.
     """
 
@@ -76,7 +76,7 @@ class _Connections:
         self.opened: set[Any] = set()
         self.loans: set[object] = set()
         self.writing = Lock()
-        self.places = BoundedSemaphore(CONNECTIONS)
+        self.free = BoundedSemaphore(CONNECTIONS)
         self.forked_in_use = ""
 
     def track_opened(self) -> None:
@@ -87,18 +87,18 @@ class _Connections:
 
 
 _sqlite_databases: WeakSet[Database] = WeakSet()
-"""Those of this process: what one of them has open counts for all, see :meth:`Database._close_inherited`."""
+"""All databases of this process in SQLite; :meth:`Database._close_inherited` closes the connections of all."""
 
 
 class Database:
-    """Lends connections of SQLAlchemy's pool, of which each process has its own.
+    """Lends connections of SQLAlchemy's pool; each process has its own pool.
 
-    :param url: a SQLAlchemy address; of SQLite only files.
+    :param url: a SQLAlchemy URL; for SQLite, of a file.
     :param timeout: seconds to wait for a free connection, for another writer of SQLite, and for PostgreSQL's answer.
-    :param setting: the configuration key that the address is of.
-    :param drivers: those that it may name, by SQLAlchemy's names (default: any).
-    :param durable: whether SQLite's last changes survive a power cut, too (``synchronous = FULL``).
-    :raises ConfigurationError: if the address cannot be used, or its driver is not installed.
+    :param setting: the configuration key that the URL comes from.
+    :param drivers: the drivers that it may name, as SQLAlchemy spells them (default: any).
+    :param durable: whether SQLite's last changes survive a power cut (``synchronous = FULL``).
+    :raises ConfigurationError: if the URL is not valid, or its driver is not installed.
     """
 
     def __init__(
@@ -128,34 +128,34 @@ class Database:
         return f"Database({self.name!r})"
 
     def statements(self, *, changes: bool = False) -> AbstractContextManager[Connection]:
-        """Lend a connection on which each statement is a transaction of its own.
+        """Lend a connection on which each statement is its own transaction.
 
-        :param changes: whether a statement changes something: SQLite's writers of this process take turns.
+        :param changes: whether a statement changes data: SQLite's writers of this process take turns.
         """
         connections = self._connections.get()
         return self._lent(connections, connections.statements, changes)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Lend a connection for one transaction: committed at the end, rolled back by any exception."""
+        """Lend a connection for one transaction; an exception rolls it back."""
         connections = self._connections.get()
         with self._lent(connections, connections.transactions, True) as connection, connection.begin():
             yield connection
 
     def make_tables(self, metadata: MetaData, then: Callable[[Connection], None] = lambda _: None) -> None:
-        """Make SQLite's file and the tables where they are missing; several processes may do so at once.
+        """Create missing tables, and the SQLite file; several processes may do this at the same time.
 
-        :param then: what is done in the same transaction, with the tables there.
-        :raises OSError: if SQLite's file cannot be made.
+        :param then: called in the same transaction, after the tables.
+        :raises OSError: if the SQLite file cannot be created.
         :raises SQLAlchemyError: if the database cannot be reached or written.
         """
-        patience = self._timeout if self.path else max(self._timeout, TABLES_PATIENCE)
-        with TimeLimit(patience):
+        timeout = self._timeout if self.path else max(self._timeout, CREATE_TIMEOUT)
+        with TimeLimit(timeout):
             self._make_file()
             with self.transaction() as connection:
                 if connection.dialect.name == "postgresql":
-                    connection.execute(text(f"SET LOCAL statement_timeout = {int(1000 * patience)}"))
-                    connection.execute(_ALONE)
+                    connection.execute(text(f"SET LOCAL statement_timeout = {int(1000 * timeout)}"))
+                    connection.execute(_CREATE_LOCK)
                 if connection.dialect.name in {"postgresql", "sqlite"}:
                     for table in metadata.sorted_tables:
                         connection.execute(CreateTable(table, if_not_exists=True))
@@ -166,16 +166,16 @@ class Database:
                 then(connection)
 
     def _make_file(self) -> None:
-        """Make SQLite's file and its folders where they are missing, and switch it to its write-ahead log."""
+        """Create the SQLite file and its folders if they are missing, and switch it to WAL mode."""
         if self.path is None:
             return
         if self._connections.get().file is None and not self.path.exists():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Sessions and password hashes are the owner's alone; SQLite gives its other two files the same mode.
+            # Only the owner may read sessions and password hashes. SQLite copies the mode to its other two files.
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         deadline = time.monotonic() + self._timeout
         with self.statements() as connection:
-            # SQLite's own busy time-out does not count here. The mode stays with the file.
+            # SQLite's busy time-out does not apply to this statement.
             while time.monotonic() < deadline:
                 with suppress(OperationalError):
                     connection.exec_driver_sql(_WAL)
@@ -184,14 +184,14 @@ class Database:
             connection.exec_driver_sql(_WAL)
 
     def close(self) -> None:
-        """Close the connections of this process; they are opened anew when they are needed again."""
+        """Close the connections of this process; the next call opens new ones."""
         connections = self._connections.made()
         if connections is not None:
             connections.engine.dispose()
             connections.file = None
 
     def finding(self, error: SQLAlchemyError | OSError) -> str:
-        """Return what has failed and, where that is known, what helps; without a secret."""
+        """Return the error's text without secrets and, if the cause is known, with advice."""
         said = str(error)
         if isinstance(error, DBAPIError):
             said = str(error.orig).partition("\n")[0] or type(error.orig).__name__
@@ -205,10 +205,10 @@ class Database:
         if self.path is None:
             return ""
         if "readonly" in said or "unable to open" in said:
-            # Readers write, too: to the index of the write-ahead log, beside the file.
+            # Readers also write: to the index of the write-ahead log, beside the file.
             return f"; {WRITABLE}"
         if "is full" in said or "disk I/O" in said:
-            return f"; free space on the disk of {self.path.parent}, and see that no quota or limit is reached"
+            return f"; free space on the disk of {self.path.parent}, and check quotas and limits"
         return ""
 
     @contextmanager
@@ -224,7 +224,7 @@ class Database:
                 yield connection
             finally:
                 if engine.pool is not pool and not connection.closed and not connection.invalidated:
-                    # The database was closed meanwhile: this connection goes with the others.
+                    # close() has closed the pool that this connection belongs to.
                     connection.detach()
                 connection.close()
             if engine.pool is pool:
@@ -235,16 +235,16 @@ class Database:
                 turn.release()
 
     def _wait_for_turn(self, connections: _Connections, changes: bool) -> Lock | BoundedSemaphore | None:
-        """Wait until this thread may use a connection; return what it releases afterwards, if anything.
+        """Wait until this thread may use a connection; return what it must release afterwards.
 
         :raises Busy: if other threads of this process take too long.
         """
         left = seconds_left(self._timeout)
         if self.path is None:
-            # The other half is the server's: a call that waited here must not report that the server was too slow.
-            if not connections.places.acquire(timeout=left / 2):
+            # The server has the other half of the time. Otherwise this wait would count as the server's time-out.
+            if not connections.free.acquire(timeout=left / 2):
                 raise Busy(f"all {CONNECTIONS} connections of this process are in use")
-            return connections.places
+            return connections.free
         if connections.forked_in_use:
             raise DatabaseRefusal(connections.forked_in_use)
         if not changes:
@@ -254,9 +254,9 @@ class Database:
         return connections.writing
 
     def _same_file(self, connections: _Connections) -> tuple[int, int] | None:
-        """Return which file there is.
+        """Return device and inode of the SQLite file.
 
-        :raises FileReplaced: if connections are open to another one: what they write would be lost.
+        :raises FileReplaced: if connections are open to another file, so that their changes would be lost.
         """
         if self.path is None:
             return None
@@ -278,18 +278,18 @@ class Database:
         return file
 
     def _connect_lazily(self) -> _Connections:
-        """Return an engine for this process; it connects when a connection is lent."""
+        """Return an engine for this process, which connects at its first loan."""
         sqlite = self.path is not None
-        # Where the default is none, SQLAlchemy sets it with each loan: of other databases it knows the level only then.
+        # For other databases SQLAlchemy learns the default level only from a connection.
         level = {"sqlite": "SERIALIZABLE", "postgresql": "READ COMMITTED"}.get(self._address.get_backend_name())
         engine = create_engine(
             self._address,
             poolclass=QueuePool,
             pool_size=CONNECTIONS,
-            # A reader of SQLite waits for no writer, so it must not wait for a writer's connection either.
+            # SQLite's readers do not wait for writers, nor for a connection.
             max_overflow=-1 if sqlite else 0,
             pool_timeout=self._timeout,
-            # A file closes no connection.
+            # A connection to a file does not break while it is idle.
             pool_pre_ping=not sqlite,
             pool_use_lifo=True,
             hide_parameters=True,
@@ -317,12 +317,12 @@ class Database:
         return connections
 
     def _close_inherited(self) -> str:
-        """Close the connections to SQLite that the parent process left open; return why that is not enough, if so.
+        """Close the connections to SQLite that the parent has opened; return why this process cannot use the file.
 
-        SQLite keeps its locks by process, in memory that a fork copies. While an inherited connection is there, SQLite
-        takes the parent's lock for the child's own, so that it locks nothing: when the parent has ended, another
-        process removes the write-ahead log that the child is writing to. A connection that no thread was using can be
-        closed, which releases no lock of the parent (fcntl's locks belong to a process). One in use cannot.
+        SQLite records its locks per process, in memory that a fork copies. With an inherited connection, SQLite takes
+        the parent's lock for the child's and locks nothing. When the parent ends, another process then removes the
+        write-ahead log that the child writes to. An idle connection can be closed: this releases no lock of the parent,
+        because fcntl locks belong to a process. A connection that a thread was using cannot.
         """
         in_use = False
         for database in list(_sqlite_databases):
@@ -341,9 +341,9 @@ class Database:
 
 
 class TimeLimit:
-    """Bounds the sum of all waits of this thread in a ``with`` block; its connections observe that.
+    """Sets the deadline of this thread's connections for a ``with`` block.
 
-    :param seconds: from the beginning of the block.
+    :param seconds: counted from the beginning of the block.
     """
 
     __slots__ = ("_seconds", "_token")
@@ -359,46 +359,46 @@ class TimeLimit:
 
 
 def seconds_left(default: float) -> float:
-    """Return how long the call may still wait, 0 at least.
+    """Return the seconds until the deadline, at least 0.
 
-    :param default: seconds where no deadline is set.
+    :param default: returned if no deadline is set.
     """
     deadline = _deadline.get()
     return default if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def extend(seconds: float) -> None:
-    """Move the deadline, if one is set, by a wait that does not count."""
+    """Move the deadline, if one is set, by the seconds of a wait that does not count."""
     deadline = _deadline.get()
     if deadline is not None:
         _deadline.set(deadline + seconds)
 
 
 def out_of_step(connection: Connection) -> NoReturn:
-    """Close a connection that has answered another question.
+    """Close a connection that has returned the answer to another statement.
 
     :raises DatabaseRefusal: always.
     """
     connection.invalidate()
-    raise DatabaseRefusal("the connection answered another question than the one asked; it was closed")
+    raise DatabaseRefusal("the connection returned the answer to another statement and was closed")
 
 
 def _address(url: str, setting: str, drivers: Sequence[str]) -> URL:
     try:
         address = make_url(url)
     except (ArgumentError, ValueError):
-        raise ConfigurationError(f"{setting}: is not a database's address") from None
+        raise ConfigurationError(f"{setting}: is not a valid database URL") from None
     if drivers and address.drivername not in drivers:
         raise ConfigurationError(f"{setting}: {address.drivername} is not supported; use one of {', '.join(drivers)}")
     database = address.database or ""
     if address.get_backend_name() == "sqlite" and (database in {"", ":memory:"} or database.startswith("file:")):
-        memory = "; for memory there is memory://" if setting == "state_url" else ""
+        memory = "; to keep the state in memory, use memory://" if setting == "state_url" else ""
         raise ConfigurationError(f"{setting}: must name a SQLite file by its path{memory}")
     return address
 
 
 def _shown(address: URL) -> str:
-    """Return the address without user, password and query, which may be secret."""
+    """Return the URL without user, password and query, which may be secret."""
     bare = URL.create(address.drivername, host=address.host, port=address.port, database=address.database)
     return bare.render_as_string()
 
@@ -408,7 +408,7 @@ def _is_psycopg(address: URL) -> bool:
 
 
 def _check_options(address: URL, setting: str) -> None:
-    """Refuse what libpq would refuse at the first connection."""
+    """Refuse options that libpq would refuse at the first connection."""
     import psycopg
     from psycopg.conninfo import make_conninfo
 
@@ -433,7 +433,7 @@ def _options(address: URL, timeout: float) -> dict[str, Any]:
 
 
 def _open_existing(_: object, __: object, arguments: list[Any], options: dict[str, Any]) -> sqlite3.Connection:
-    """Open SQLite's file, but never make it: it would have another mode, and no tables."""
+    """Open the SQLite file without creating it, which would give it another mode and no tables."""
     opened: sqlite3.Connection = sqlite3.connect(
         f"{Path(arguments[0]).absolute().as_uri()}?mode=rw", **{**options, "uri": True}
     )

@@ -1,4 +1,4 @@
-"""The state in this process's own memory: for tests, and for an application that is one process."""
+"""Store the state in the memory of this process: for tests, and for an application in a single process."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from ..checks import Check
 from ..processes import PerProcess
-from .health import memory_checks
 from .values import BATCH, batches, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from ..chain.protocols import Json
-    from ..checks import Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class _Entry:
 
 
 class _Memory:
-    """The entries of one process; who changes or reads more than one thing holds the lock."""
+    """The entries of one process; hold the lock to change them, or to read more than one attribute."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -42,7 +41,7 @@ class _Memory:
             self.index.setdefault(term, set()).add(key)
         heappush(self.ends, (entry.expires, key))
         if len(self.ends) > 2 * len(self.entries) + 64:
-            # Ends of entries that were deleted or replaced since: they must not outgrow what lives.
+            # Drop the ends of deleted and replaced entries, which would outnumber the living ones.
             self.ends = [(held.expires, name) for name, held in self.entries.items()]
             heapify(self.ends)
 
@@ -69,11 +68,11 @@ class _Memory:
 class MemoryState:
     """Implements :class:`~flask_genesys_auth.chain.protocols.StateStore` in a dictionary.
 
-    What has expired goes in passing, at writes, so that memory follows what lives. A forked child begins with nothing:
-    several processes need another store.
+    Writes delete expired entries, so that the memory in use follows the number of living ones. A forked child starts
+    empty: several processes need another store.
 
-    :param namespace: whose state this is. Nobody else can reach this memory, so it only names the store.
-    :param clock: seconds that never go back.
+    :param namespace: the name of the store.
+    :param clock: seconds of a monotonic clock.
     """
 
     def __init__(self, namespace: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -85,11 +84,16 @@ class MemoryState:
         return f"MemoryState({self.namespace!r})"
 
     def checks(self) -> Iterator[Check]:
-        """Yield what is to be said of keeping the state in memory."""
-        return memory_checks()
+        """Yield a warning: other processes do not see this state."""
+        yield Check(
+            "state.memory",
+            "warning",
+            "the state is in the memory of each process: with several processes logins fail, and a restart ends all",
+            "set state_url to a SQLite file, PostgreSQL or Redis; for one process in development this is fine",
+        )
 
     def __len__(self) -> int:
-        """Return how many entries are held, expired ones that have not gone yet included."""
+        """Return the number of entries, including expired ones that are not yet deleted."""
         return len(self._memory.get().entries)
 
     def __iter__(self) -> Iterator[str]:
@@ -97,7 +101,7 @@ class MemoryState:
         return iter(list(self._memory.get().entries))
 
     def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:
-        """Store a value unless the key is taken (atomic); tell whether it was stored."""
+        """Store a value unless the key exists (atomic); return whether it was stored."""
         entry = self._entry(key, value, ttl, index)
         with self._current() as memory:
             if key in memory.entries:
@@ -106,14 +110,14 @@ class MemoryState:
             return True
 
     def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
-        """Store a value whatever was there; ``index`` replaces the key's former index terms."""
+        """Store or replace a value; ``index`` replaces the key's index terms."""
         entry = self._entry(key, value, ttl, index)
         with self._current() as memory:
             memory.drop(key)
             memory.store(key, entry)
 
     def replace(self, key: str, value: Json, ttl: float) -> bool:
-        """Store a value only where the key lives (atomic), its index terms kept; tell whether it did."""
+        """Replace the value of a living key (atomic) and keep its index terms; return whether the key lived."""
         entry = self._entry(key, value, ttl, ())
         with self._current() as memory:
             former = memory.entries.get(key)
@@ -124,39 +128,39 @@ class MemoryState:
             return True
 
     def get(self, key: str) -> Json:
-        """Return the value, or ``None`` where there is none or it has expired."""
+        """Return the value, or ``None`` if the key does not exist or has expired."""
         entry = self._memory.get().entries.get(check_key(key))
         return load(entry.text) if entry is not None and entry.expires > self._clock() else None
 
     def get_many(self, keys: Sequence[str]) -> list[Json]:
-        """Return the value of each key, as :meth:`get` would, in few round trips."""
+        """Return the value of each key as :meth:`get` does."""
         return [self.get(key) for key in keys]
 
     def take(self, key: str) -> Json:
-        """Return the value and delete it (atomic: of many callers one gets it), or ``None``."""
+        """Delete the key and return its value, or ``None`` (atomic: only one of several callers gets the value)."""
         check_key(key)
         with self._current() as memory:
             entry = memory.drop(key)
         return None if entry is None else load(entry.text)
 
     def delete(self, key: str) -> bool:
-        """Delete the key; tell whether it was there."""
+        """Delete the key; return whether it existed."""
         check_key(key)
         with self._current() as memory:
             return memory.drop(key) is not None
 
     def find(self, term: str) -> list[str]:
-        """Return the living keys that carry this index term."""
+        """Return the living keys with this index term."""
         check_key(term)
         with self._current() as memory:
             return sorted(memory.index.get(term, ()))
 
     def find_each(self, term: str) -> Iterator[list[str]]:
-        """Yield the living keys that carry this index term in batches, each looked for by itself."""
+        """Yield the living keys with this index term in batches."""
         yield from batches(self.find(term))
 
     def delete_found(self, term: str) -> int:
-        """Delete living keys that carry this index term, a batch of them (atomic); return how many."""
+        """Delete up to one batch of living keys with this index term (atomic); return how many."""
         check_key(term)
         with self._current() as memory:
             found = list(islice(memory.index.get(term, ()), BATCH))
@@ -165,20 +169,20 @@ class MemoryState:
         return len(found)
 
     def purge(self) -> int:
-        """Delete what has expired; return how many."""
+        """Delete expired entries; return how many."""
         memory = self._memory.get()
         with memory.lock:
             return memory.expire(self._clock())
 
     def clear(self) -> None:
-        """Delete everything, for tests."""
+        """Delete all entries (for tests)."""
         with self._current() as memory:
             memory.entries.clear()
             memory.index.clear()
             memory.ends.clear()
 
     def close(self) -> None:
-        """Do nothing: there is no connection, and what is stored stays."""
+        """Do nothing: there is no connection, and the entries stay."""
 
     def _entry(self, key: str, value: Json, ttl: float, index: Iterable[str]) -> _Entry:
         check_key(key)
@@ -186,7 +190,7 @@ class MemoryState:
 
     @contextmanager
     def _current(self) -> Iterator[_Memory]:
-        """Hold the memory of this process, rid of what has expired."""
+        """Lock the memory of this process and delete expired entries."""
         memory = self._memory.get()
         with memory.lock:
             memory.expire(self._clock())

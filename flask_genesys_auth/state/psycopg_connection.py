@@ -1,4 +1,4 @@
-"""A psycopg connection whose every wait ends, whatever the server does."""
+"""A psycopg connection on which each wait has a time-out."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 LEAST_CONNECT_TIMEOUT = 2
-"""Seconds: libpq accepts no shorter ``connect_timeout``. It counts for each host of an address."""
+"""The shortest ``connect_timeout`` of libpq in seconds; it applies to each host of a URL."""
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """Closes itself when an answer has not come in time: nothing can be read out of step afterwards.
+    """Closes itself when an answer times out, so that a late answer is never read as the next one.
 
-    ``statement_timeout`` alone is not enough: the server keeps it, and a server that hangs does not.
+    ``statement_timeout`` is not enough: the server enforces it, and a hung server does not.
 
-    :ivar timeout: seconds for a statement, where the call has no deadline of its own.
-    :ivar seconds_left: returns the seconds until the deadline of the call; the argument where it has none.
+    :ivar timeout: seconds for a statement of a call without a deadline.
+    :ivar seconds_left: returns the seconds until the deadline of the call, or its argument if there is none.
     """
 
     timeout = math.inf
     seconds_left: Callable[[float], float] = staticmethod(float)
 
     def wait(self, gen: PQGen[Answer], interval: float = 0.1, timeout: float | None = None) -> Answer:
-        """Wait for what psycopg is doing until the deadline of the call.
+        """Run a step of psycopg until the deadline of the call.
 
         :raises psycopg.OperationalError: if it takes longer.
         """
@@ -43,7 +43,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             return super().wait(gen, interval, None if math.isinf(longest) else longest)
         except psycopg.DatabaseError as error:
             if error.sqlstate is not None:
-                # The server's own answer, read to its end.
+                # The server's answer; it has been read completely.
                 raise
             self.pgconn.finish()
             if time.monotonic() >= until:
@@ -59,19 +59,19 @@ def connector(
 ) -> Callable[..., BoundedConnection]:
     """Return a handler for SQLAlchemy's event ``do_connect``.
 
-    :param timeout: seconds for each statement of a connection, and for the connection itself: whole ones, 2 at least.
-    :param seconds_left: returns the seconds until the deadline of the call; the argument where it has none.
-    :param extend: moves that deadline by a wait that does not count.
+    :param timeout: seconds for each statement, and, rounded up and at least 2, to open a connection.
+    :param seconds_left: returns the seconds until the deadline of the call, or its argument if there is none.
+    :param extend: moves the deadline by the time that opening a connection took.
     """
     longest = max(LEAST_CONNECT_TIMEOUT, math.ceil(timeout))
 
     def connect(_: object, __: object, arguments: list[Any], options: dict[str, Any]) -> BoundedConnection:
         began = time.monotonic()
         if seconds_left(timeout) == 0:
-            # The call has spent its time on a connection that did not answer.
+            # A pooled connection has not answered, and the call has no time left.
             raise _too_late(timeout)
         try:
-            # Statements are not prepared on the server: a plan for an empty table is wrong for a full one.
+            # No prepared statements: a plan made for an empty table is wrong for a full one.
             made = BoundedConnection.connect(
                 *arguments, **{**options, "connect_timeout": longest}, prepare_threshold=None
             )

@@ -1,4 +1,4 @@
-"""The state in Redis or Valkey: for several nodes. Every change is one script, which Redis runs alone (atomic)."""
+"""Store the state in Redis or Valkey, for several nodes. Each change is one script, which Redis runs atomically."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 LONGEST_TTL = 100 * 365 * 86400.0
 
-# A value is its end (unix time of the callers' clock), the JSON and its key, a line feed between them: JSON has none.
-# Redis' own end of a key is there so that nothing piles up. The index of a term is a sorted set of keys by their end; a
-# key's own terms are a set.
+# A value consists of its end (unix time of the callers' clock), the JSON and its key, separated by line feeds, which
+# our JSON does not contain. Redis' own expiry only frees memory. The index of a term is a sorted set of keys by their
+# end; the terms of a key are a set.
 _FUNCTIONS = """
 local function living(text, now)
   return text and tonumber(string.sub(text, 1, string.find(text, '\\n') - 1)) > tonumber(now)
@@ -80,7 +80,7 @@ _FIND = (
     "if redis.call('EXISTS', ARGV[2] .. name) == 1 then found[#found + 1] = name end end return found"
 )
 _FIND_PAGE = "return redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])"
-# Of those that have gone by themselves nothing may stay behind, or they would be found for ever.
+# Also removes keys that Redis has expired from the index; otherwise they would be found again and again.
 _DELETE_FOUND = _FUNCTIONS + (
     "local set, keys, labels, index, now, most = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] "
     "local names, gone = redis.call('ZRANGEBYSCORE', set, '(' .. now, '+inf', 'LIMIT', 0, most), 0 "
@@ -104,21 +104,21 @@ _SCRIPTS = {
 class RedisState:
     """Implements :class:`~flask_genesys_auth.chain.protocols.StateStore` in Redis 6.2 or later, or Valkey.
 
-    A failed call is not tried again: it may have counted. Redis Cluster is not supported: a change touches keys of
-    several slots, and a script that fails on the way is not rolled back. Redis must not evict (``maxmemory-policy
-    noeviction``): what it throws away is a login session, or the memory that an assertion was used.
+    A failed call is not retried, because it may have taken effect. Redis Cluster is not supported: a change uses keys
+    of several slots, and a script that fails is not rolled back. Redis must not evict keys (``maxmemory-policy
+    noeviction``): an evicted key is a login session, or the record that an assertion was used.
 
     :param url: ``redis://``, ``rediss://``, ``unix://`` or ``redis+sentinel://``.
-    :param namespace: whose keys these are: stores of other namespaces in the same database never see them.
+    :param namespace: separates the keys of applications that share the database.
     :param timeout: seconds for each wait of a call, see :class:`~flask_genesys_auth.state.redis_client.RedisClient`.
-    :param clock: unix time, which all nodes share.
-    :raises ConfigurationError: if the address is not valid.
+    :param clock: unix time, the same on all nodes.
+    :raises ConfigurationError: if the URL is not valid.
     """
 
     def __init__(self, url: str, namespace: str, timeout: float, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        # Each version has keys of its own, so that what another release wrote is not read. The length before the name:
-        # no namespace runs into the keys of another.
+        # The version keeps the entries of other releases apart. The length keeps one namespace from being a prefix of
+        # the keys of another.
         self._prefix = f"genesys-auth-v{SCHEMA_VERSION}:{len(check_key(namespace))}:{namespace}:"
         self._namespace = namespace
         self._client = RedisClient(url, timeout, _SCRIPTS, purpose="the state", key="state_url")
@@ -128,55 +128,55 @@ class RedisState:
         return f"RedisState({self._client.name!r}, {self._namespace!r})"
 
     def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:
-        """Store a value unless the key is taken (atomic); tell whether it was stored."""
+        """Store a value unless the key exists (atomic); return whether it was stored."""
         return bool(self._change("add", key, value, ttl, check_terms(index)))
 
     def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
-        """Store a value whatever was there; ``index`` replaces the key's former index terms."""
+        """Store or replace a value; ``index`` replaces the key's index terms."""
         self._change("put", key, value, ttl, check_terms(index))
 
     def replace(self, key: str, value: Json, ttl: float) -> bool:
-        """Store a value only where the key lives (atomic), its index terms kept; tell whether it did."""
+        """Replace the value of a living key (atomic) and keep its index terms; return whether the key lived."""
         return bool(self._change("replace", key, value, ttl, ()))
 
     def get(self, key: str) -> Json:
-        """Return the value, or ``None`` where there is none or it has expired."""
+        """Return the value, or ``None`` if the key does not exist or has expired."""
         return self.get_many([key])[0]
 
     def get_many(self, keys: Sequence[str]) -> list[Json]:
-        """Return the value of each key, as :meth:`get` would, in few round trips."""
+        """Return the value of each key as :meth:`get` does, in few round trips."""
         places = [self._at("k", check_key(key)) for key in keys]
         found = [text for batch in batches(places) for text in self._run("get", batch, [])]
         return [self._living(key, text) for key, text in zip(keys, found, strict=True)]
 
     def take(self, key: str) -> Json:
-        """Return the value and delete it (atomic: of many callers one gets it), or ``None``."""
+        """Delete the key and return its value, or ``None`` (atomic: only one of several callers gets the value)."""
         return self._living(key, self._remove(key))
 
     def delete(self, key: str) -> bool:
-        """Delete the key; tell whether it was there."""
+        """Delete the key; return whether it existed."""
         return self._text(key, self._remove(key)) is not None
 
     def find(self, term: str) -> list[str]:
-        """Return the living keys that carry this index term."""
+        """Return the living keys with this index term."""
         keys, arguments = [self._at("i", check_key(term))], [repr(self._clock()), self._at("k", "")]
         found: list[bytes] = self._run("find", keys, arguments)
         return sorted(name.decode() for name in found)
 
     def find_each(self, term: str) -> Iterator[list[str]]:
-        """Yield the living keys that carry this index term in batches, each looked for by itself."""
+        """Yield the living keys with this index term in batches, with one query each."""
         place, cursor = self._at("i", check_key(term)), b"0"
         while True:
             cursor, pairs = self._run("find_page", [place], [cursor.decode(), BATCH])
             now = self._clock()
-            # ZSCAN may show more than it is asked for.
+            # ZSCAN may return more than COUNT.
             found = [name.decode() for name, end in zip(pairs[::2], pairs[1::2], strict=True) if float(end) > now]
             yield from batches(found)
             if cursor == b"0":
                 return
 
     def delete_found(self, term: str) -> int:
-        """Delete living keys that carry this index term, a batch of them (atomic); return how many."""
+        """Delete up to one batch of living keys with this index term (atomic); return how many."""
         places = [self._at(kind, "") for kind in ("k", "t", "i")]
         keys = [self._at("i", check_key(term))]
         while True:
@@ -185,7 +185,7 @@ class RedisState:
                 return int(gone)
 
     def purge(self) -> int:
-        """Delete what has expired and Redis has not deleted by itself; return how many."""
+        """Delete expired entries that Redis has not yet deleted itself; return how many."""
         places = [self._at(kind, "") for kind in ("k", "t", "i")]
         total, cursor = 0, b"0"
         while True:
@@ -196,16 +196,16 @@ class RedisState:
                 return total
 
     def clear(self) -> None:
-        """Delete everything of this namespace, for tests."""
+        """Delete all entries of this namespace (for tests)."""
         for kind in ("k", "t", "i"):
             self._client.delete_all(self._at(kind, ""))
 
     def close(self) -> None:
-        """Close the connections of this process; the store opens new ones when it is used again."""
+        """Close the connections of this process; the next call opens new ones."""
         self._client.close()
 
     def checks(self, *, slow: float = SLOW) -> Iterator[Check]:
-        """Yield whether the server is as it must be, keeps values, and answers in less than ``slow`` seconds."""
+        """Yield the checks of the server; an answer that takes more than ``slow`` seconds is reported."""
         found = list(server_checks(self._client, "state", slow=slow))
         yield from found
         if len(found) > 1:  # it answers
@@ -246,14 +246,14 @@ class RedisState:
         return None if living is None else load(living)
 
     def _text(self, key: str, text: bytes | None) -> str | None:
-        """Return the JSON of a value that has not expired.
+        """Return the JSON of a value, or ``None`` if it has expired.
 
-        :raises StateUnavailable: if it is the value of another key.
+        :raises StateUnavailable: if the value belongs to another key.
         """
         if text is None:
             return None
         stop, _, rest = text.decode("utf-8", "replace").partition("\n")
         value, _, name = rest.partition("\n")
         if name != key:
-            raise StateUnavailable(f"the state in {self._client.name} keeps under a key what is not its value")
+            raise StateUnavailable(f"the state in {self._client.name} returned the value of another key")
         return value if float(stop) > self._clock() else None

@@ -1,4 +1,4 @@
-"""Scripts on a Redis or Valkey server: through redis-py, for one process at a time, and with the password hidden."""
+"""Run scripts on a Redis or Valkey server by redis-py; each process has its own connections."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ..processes import PerProcess
 from .values import BATCH
 
 CONNECTIONS = 64
-"""Of one process at most; a call that finds none free waits for one as long as for an answer."""
+"""The most connections of one process. A call waits for a free one as long as for an answer."""
 
 Result = TypeVar("Result")
 
-# Each answer carries the random name of the call that it belongs to.
+# Each answer carries the random name of its call.
 _NAMED = """
 local call = table.remove(ARGV, 1)
 local function answer()
@@ -42,13 +42,13 @@ return page[1]
 
 
 class _Client(redis.Redis):
-    """Compares the name in a script's answer with the name of the call; on any other answer it closes the connection.
+    """Closes the connection if the name in a script's answer is not the name of the call.
 
-    So an answer that an earlier call has left unread on a pooled connection never reaches the next call.
+    An unread answer to an earlier call on a pooled connection therefore never reaches the next call.
     """
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Execute a command; the first argument after a script's keys is the name of the call."""
+        """Execute a command; the first argument of a script is the name of the call."""
         if args[0] == "EVALSHA":
             options["call"] = args[3 + args[2]].encode()
         return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py's
@@ -59,14 +59,14 @@ class _Client(redis.Redis):
         try:
             answer = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]  # redis-py's
         except BaseException:
-            # An error carries no name: it may belong to another call. And the answer to this call may still come.
+            # An error carries no name and may belong to another call. After a time-out the answer may still come.
             connection.disconnect()
             raise
         if call is None:
             return answer
         if not isinstance(answer, list) or answer[:1] != [call]:
             connection.disconnect()
-            raise redis.ConnectionError("the answer belongs to another call, so that the connection was closed")
+            raise redis.ConnectionError("the answer belongs to another call; the connection was closed")
         return answer[1] if len(answer) > 1 else None
 
 
@@ -80,7 +80,7 @@ class _Opened:
         self.renew()
 
     def renew(self) -> None:
-        """Begin with a client without connections; the former one closes its own once no call uses it any more."""
+        """Create a client without connections; the former one closes its own when no call uses them."""
         self._client: Any = self._make()
         self._scripts = {name: self._client.register_script(_NAMED % text) for name, text in self._texts.items()}
 
@@ -93,7 +93,7 @@ class _Opened:
             try:
                 return client.evalsha(*given)
             except NoScriptError:
-                # Not by calling it: redis-py would replace its digest by whatever answer comes.
+                # redis-py's own way would replace the script's digest by the answer without checking it.
                 client.script_load(registered.script)
                 return client.evalsha(*given)
 
@@ -104,7 +104,7 @@ class _Opened:
 
     @contextmanager
     def _place(self) -> Iterator[None]:
-        # BlockingConnectionPool bounds its connections and the wait for one; redis-py's pool for Sentinel does not.
+        # BlockingConnectionPool has these bounds; redis-py's pool for Sentinel does not.
         if not self._address.service:
             yield
         elif self._places.acquire(timeout=self._timeout):
@@ -120,11 +120,11 @@ class _Opened:
         if address.service:
             login = {"db": address.database, "username": address.user, "password": address.password}
             sentinel: Any = Sentinel(address.hosts, sentinel_kwargs=options, **options, **login)  # type: ignore[no-untyped-call]  # redis-py's
-            # The semaphore is the bound: some releases of redis-py go on counting connections that a fail-over closed.
+            # The semaphore is the bound: some releases of redis-py still count connections that a fail-over has closed.
             client: redis.Redis = sentinel.master_for(address.service, redis_class=_Client, max_connections=2**31)
             return client
         if address.url.startswith("rediss:"):
-            # Before redis-py 6 the host's name is not compared unless that is asked for.
+            # redis-py 5 checks the host name only if told to.
             options |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
         pool = redis.BlockingConnectionPool.from_url(
             address.url, max_connections=self._connections, timeout=self._timeout, **options
@@ -136,26 +136,25 @@ class _Opened:
             "socket_timeout": self._timeout,
             "socket_connect_timeout": self._timeout,
             "retry": Retry(NoBackoff(), 0),
-            # With RESP3's maintenance notifications redis-py lends a pooled connection without looking whether an
-            # unread answer is left on it.
+            # With RESP3's maintenance notifications redis-py does not check a pooled connection for an unread answer.
             "protocol": 2,
         }
 
 
 class RedisClient:
-    """Scripts on one server. A failed call is not tried again: it may have counted.
+    """Runs scripts on one server. A failed call is not retried, because it may have taken effect.
 
-    Each process has connections of its own, opened when they are needed. Every single wait takes the timeout at most:
-    for a free connection, for a new one and each answer of its handshake, for the answer to the call. A call on an open
-    connection to a server that knows the script waits once.
+    Each process opens its own connections when it needs them. The timeout bounds each single wait: for a free
+    connection, for a new one and each answer of its handshake, and for the answer to the call. A call on an open
+    connection waits once if the server knows the script.
 
-    :param url: an address that :func:`~flask_genesys_auth.config.databases.redis_address` reads.
+    :param url: a URL that :func:`~flask_genesys_auth.config.databases.redis_address` reads.
     :param timeout: seconds for each wait.
-    :param scripts: Lua, by the names they are called by.
-    :param purpose: what the server is used for, as an error names it: ``"the state"``.
-    :param key: of the configuration, as an error names it: ``"state_url"``.
-    :param connections: how many of them a process opens at most.
-    :raises ConfigurationError: if the address is not valid.
+    :param scripts: Lua by name.
+    :param purpose: named in errors: ``"the state"``.
+    :param key: the configuration key, named in errors: ``"state_url"``.
+    :param connections: the most that a process opens.
+    :raises ConfigurationError: if the URL is not valid.
     """
 
     def __init__(
@@ -180,9 +179,9 @@ class RedisClient:
         self._opened = PerProcess(lambda: _Opened(address, timeout, scripts, connections))
 
     def run(self, script: str, keys: Sequence[str], arguments: Sequence[str | float]) -> Any:
-        """Run one script, which the server runs alone.
+        """Run one script, which the server executes atomically.
 
-        :raises StateUnavailable: if the server did not answer, or with an error, or the answer is not to this call.
+        :raises StateUnavailable: if there is no answer, or it is an error or belongs to another call.
         """
         try:
             return self._opened.get().run(script, keys, arguments)
@@ -190,9 +189,9 @@ class RedisClient:
             raise self._unavailable(error) from None
 
     def call(self, command: Callable[[Any], Result]) -> Result:
-        """Call a function with redis-py's client: for checks, which no request waits for.
+        """Call a function with redis-py's client (for health checks).
 
-        :raises StateUnavailable: if the server did not answer, or with an error.
+        :raises StateUnavailable: if there is no answer, or it is an error.
         """
         try:
             return self._opened.get().call(command)
@@ -200,7 +199,7 @@ class RedisClient:
             raise self._unavailable(error) from None
 
     def delete_all(self, beginning: str) -> None:
-        """Delete all keys that begin so.
+        """Delete all keys with this prefix.
 
         :raises StateUnavailable: as :meth:`run`.
         """
@@ -209,7 +208,7 @@ class RedisClient:
             pass
 
     def close(self) -> None:
-        """Close the connections of this process; new ones are opened when they are needed."""
+        """Close the connections of this process; the next call opens new ones."""
         opened = self._opened.made()
         if opened is not None:
             opened.renew()
@@ -222,5 +221,5 @@ class RedisClient:
 
 
 def beginning_with(text: str) -> str:
-    """Return the pattern that keys match which begin with a text."""
+    """Return the pattern of keys with this prefix."""
     return "".join(f"\\{one}" if one in "*?[]\\^-" else one for one in text) + "*"

@@ -1,4 +1,4 @@
-"""What a Redis or Valkey server says of its own health."""
+"""Check the health of a Redis or Valkey server."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _CLOCKS_MAY_DIFFER = 30.0
 
 
 def server_checks(client: RedisClient, name: str, *, slow: float = SLOW) -> Iterator[Check]:
-    """Yield checks of the server: reachable, its version, its clock, what it forgets and when, what a fail-over loses.
+    """Yield the checks of connection, version, clock, eviction, role and fail-over.
 
-    :param name: the room: ``state`` or ``throttle``.
-    :param slow: seconds from which an answer is too slow.
+    :param name: the first part of the checks' names: ``state`` or ``throttle``.
+    :param slow: an answer that takes more seconds is reported.
     """
     try:
         client.call(lambda redis: redis.ping())
@@ -31,7 +31,7 @@ def server_checks(client: RedisClient, name: str, *, slow: float = SLOW) -> Iter
         ahead = seconds + microseconds / 1e6 - (time.time() - taken / 2)
         info: dict[str, Any] = client.call(lambda redis: redis.info())
     except StateUnavailable as error:
-        advice = "see that it runs, and that this machine may reach it with that user and password"
+        advice = "start it, and check that this machine may reach it with that user and password"
         yield Check(f"{name}.server", "failure", error.finding, advice)
         return
     yield _version_check(client.name, info, f"{name}.server", taken=taken, slow=slow)
@@ -43,25 +43,25 @@ def server_checks(client: RedisClient, name: str, *, slow: float = SLOW) -> Iter
 
 
 def persistence_check(client: RedisClient, name: str) -> Check:
-    """Say whether what the server keeps survives its restart; it may not let us see that."""
+    """Check whether the data survive a restart of the server."""
     try:
         info: dict[str, Any] = client.call(lambda redis: redis.info("persistence"))
     except StateUnavailable as error:
-        return Check(name, "failure", error.finding, "see that it runs")
+        return Check(name, "failure", error.finding, "start it")
     if info.get("aof_enabled"):
-        return Check(name, "ok", "it appends every change to a file (appendonly)")
+        return Check(name, "ok", "each change is appended to a file (appendonly)")
     try:
         saves = client.call(lambda redis: redis.config_get("save")).get("save", "")
     except StateUnavailable:
-        return Check(name, "ok", "no appendonly; whether it saves snapshots it does not tell this user")
+        return Check(name, "ok", "appendonly is off; this user may not read whether it saves snapshots")
     if saves:
-        finding = f"it saves snapshots (save {saves}): a crash ends the logins since the last one"
+        finding = f"it saves snapshots (save {saves}): a crash loses the logins since the last snapshot"
         return Check(name, "ok", finding)
     return Check(
         name,
         "warning",
-        "nothing of it survives a restart: everybody is logged out, and a SAML message could be used again",
-        "set appendonly yes in redis.conf, or accept that",
+        "a restart loses all data: users are logged out, and a SAML message could be used again",
+        "set appendonly yes in redis.conf, or accept this",
     )
 
 
@@ -71,31 +71,31 @@ def _version_check(server: str, info: dict[str, Any], name: str, *, taken: float
     finding = f"{product} {version} at {server}, {1000 * taken:.1f} ms"
     parts = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if parts < _OLDEST:
-        return Check(name, "failure", finding, "version 6.2 or later is needed")
+        return Check(name, "failure", finding, "upgrade to version 6.2 or later")
     if taken > slow:
-        return Check(name, "warning", finding, "every request waits that long: let it stand nearer")
+        return Check(name, "warning", finding, "move it closer to this machine: each request waits as long")
     return Check(name, "ok", finding)
 
 
 def _memory_check(info: dict[str, Any], name: str) -> Check:
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy == "noeviction":
-        return Check(name, "ok", "it evicts nothing (noeviction)")
+        return Check(name, "ok", "it does not evict keys (noeviction)")
     if not info.get("maxmemory"):
-        finding = f"{policy}, but without a maxmemory it evicts nothing"
-        return Check(name, "warning", finding, "set maxmemory-policy noeviction before somebody sets maxmemory")
+        finding = f"{policy}, but without maxmemory it does not evict keys"
+        return Check(name, "warning", finding, "set maxmemory-policy noeviction before you set maxmemory")
     return Check(
         name,
         "failure",
-        f"{policy}: when memory is short it throws away login sessions, or the memory that a SAML message was used",
-        "set maxmemory-policy noeviction; give it a server or a database of its own",
+        f"{policy}: when memory is short it evicts login sessions, or the record that a SAML message was used",
+        "set maxmemory-policy noeviction; use a server of its own for the state",
     )
 
 
 def _role_check(info: dict[str, Any], name: str) -> Check:
     if info.get("role") == "master":
-        return Check(name, "ok", "it takes changes")
-    return Check(name, "failure", "it is a replica, which takes no changes", "name the master in the address")
+        return Check(name, "ok", "it accepts writes")
+    return Check(name, "failure", "it is a replica, which does not accept writes", "name the primary in the URL")
 
 
 def _failover_check(info: dict[str, Any], name: str) -> Check:
@@ -103,7 +103,7 @@ def _failover_check(info: dict[str, Any], name: str) -> Check:
     # INFO has this field only where both min-replicas-to-write and min-replicas-max-lag are set.
     if "min_slaves_good_slaves" in info:
         finding = (
-            "a fail-over can lose the last writes (a revocation, a used assertion), but no more than those of "
+            "a fail-over can lose the last writes (a revocation, a used assertion), at most those of "
             "min-replicas-max-lag seconds: min-replicas-to-write is set"
         )
         return Check(name, "ok", finding)

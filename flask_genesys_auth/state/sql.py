@@ -1,4 +1,4 @@
-"""The state in SQL: a SQLite file for one machine, PostgreSQL for several nodes."""
+"""Store the state in SQL: in a SQLite file for one machine, in PostgreSQL for several nodes."""
 
 from __future__ import annotations
 
@@ -8,29 +8,43 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, func, insert, inspect, select
+from sqlalchemy import Connection, and_, extract, func, insert, inspect, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from ..checks import SLOW, Check, absent_file_check, file_checks
+from ..checks import SLOW, Check, absent_file_check, clock_check, file_checks
 from ..errors import ConfigurationError, StateUnavailable
 from ..events import Event, Outage
 from ..processes import PerProcess
 from . import statements as ask
 from .database import Busy, Database, TimeLimit, out_of_step
 from .health import round_trip_check
-from .postgresql_health import LOOK, server_checks
 from .statements import PURGE_BATCH
-from .tables import INIT_DB, SCHEMA_VERSION, metadata, schema
-from .values import BATCH, batches, batches_by_key, check_key, check_terms, check_ttl, dump, load
+from .tables import INIT_DB, SCHEMA_VERSION, entries, metadata, schema, terms
+from .values import BATCH, batches, check_key, check_terms, check_ttl, dump, load
 
 if TYPE_CHECKING:
     from ..chain.protocols import Json
 
 PURGE_INTERVAL = 1.0
-"""Seconds between two deletions in passing of one process, unless there was more than a batch to delete."""
+"""Seconds between two automatic purges of one process, unless the last one deleted a full batch."""
 MOST_PURGE_WAIT = 200
-"""Milliseconds that a purge in passing waits for other writers of SQLite at most, where it has often found them."""
+"""The longest time in milliseconds for which an automatic purge waits for other writers of SQLite."""
 _DRIVERS = ("postgresql+psycopg", "sqlite", "sqlite+pysqlite")
+_OLDEST_POSTGRESQL = 130_000
+_CLOCKS_MAY_DIFFER = 30.0
+_RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_TABLES = (entries.name, terms.name)
+_SERVER = select(
+    func.current_setting("server_version_num"),
+    func.current_setting("server_version"),
+    extract("epoch", func.clock_timestamp()),
+    func.current_setting("synchronous_commit"),
+    func.current_setting("transaction_read_only"),
+    and_(
+        func.has_table_privilege(schema.name, "SELECT"),
+        *(func.has_table_privilege(table, right) for table in _TABLES for right in _RIGHTS),
+    ),
+)
 
 
 def state_database(url: str, timeout: float, *, durable: bool) -> Database:
@@ -39,15 +53,15 @@ def state_database(url: str, timeout: float, *, durable: bool) -> Database:
 
 
 class _NotMade(ConfigurationError):
-    """The tables are not there, or their version is not recorded."""
+    """The tables do not exist, or their version is not recorded."""
 
 
-class _Use:
-    """What one process knows of the database.
+class _Status:
+    """The database's status as one process knows it.
 
-    :ivar ready: whether the tables have been looked at since the last error.
-    :ivar purged: when expired entries were last deleted in passing.
-    :ivar purges_missed: how often in succession other writers prevented that.
+    :ivar ready: whether the tables have been checked since the last error.
+    :ivar purged: when the last automatic purge began.
+    :ivar purges_missed: how many automatic purges in succession found SQLite locked by other writers.
     """
 
     def __init__(self, name: str) -> None:
@@ -61,17 +75,17 @@ class _Use:
 class SqlState:
     """Implements :class:`~flask_genesys_auth.chain.protocols.StateStore` in SQLite, or in PostgreSQL 13 or later.
 
-    Every change is one transaction, so of many processes one wins. SQLite's file is in WAL mode: a reader never waits
-    for a writer. Its tables make themselves; those of PostgreSQL are made by a command. A call that has failed is not
-    tried again, for it may have counted.
+    Each change is one transaction, so that of several processes only one succeeds. The SQLite file is in WAL mode:
+    readers do not wait for writers. SQLite's tables are created at first use, those of PostgreSQL by a command. A
+    failed call is not retried, because it may have taken effect.
 
-    :param url: of SQLAlchemy: ``sqlite:///`` with a path, or ``postgresql+psycopg://`` with libpq's options.
-    :param namespace: whose keys these are: stores of other namespaces in the same tables never see them.
-    :param timeout: seconds to wait for another writer of SQLite; for PostgreSQL seconds for a call, a new connection
-        excepted.
-    :param clock: unix time, which all processes and nodes share.
-    :param database: the connections, where they are shared (default: the store's own).
-    :raises ConfigurationError: if the address cannot be used, or the tables are of another version.
+    :param url: a SQLAlchemy URL: ``sqlite:///`` with a path, or ``postgresql+psycopg://`` with libpq's options.
+    :param namespace: separates the keys of applications that share the tables.
+    :param timeout: seconds to wait for another writer of SQLite; for PostgreSQL, seconds for a call without the time
+        to open a connection.
+    :param clock: unix time, the same on all nodes.
+    :param database: connections to share (default: the store opens its own).
+    :raises ConfigurationError: if the URL is not valid, or the tables have another version.
     """
 
     def __init__(
@@ -83,51 +97,51 @@ class SqlState:
         clock: Callable[[], float] = time.time,
         database: Database | None = None,
     ) -> None:
-        # In a SQLite file of its own a power cut may undo the last changes; it never damages the file.
+        # After a power cut the state's own SQLite file may lack the last changes; it is not damaged.
         self._database = database or state_database(url, timeout, durable=False)
         self._ask = ask.SQLITE if self._database.path else ask.POSTGRESQL
         self._namespace = check_key(namespace)
         self._timeout = timeout
         self._clock = clock
-        self._use = PerProcess(lambda: _Use(f"the state in {self._database.name}"))
+        self._status = PerProcess(lambda: _Status(f"the state in {self._database.name}"))
         self._check_version_at_start()
 
     def __repr__(self) -> str:
         return f"SqlState({self._database.name!r}, {self._namespace!r})"
 
     def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:
-        """Store a value unless the key is taken (atomic); tell whether it was stored."""
-        row, labels = self._row(key, value, ttl), check_terms(index)
-        with self._changing(together=True) as connection:
+        """Store a value unless the key exists (atomic); return whether it was stored."""
+        row, labels = self._new_row(key, value, ttl), check_terms(index)
+        with self._change(together=True) as connection:
             stored = connection.execute(self._ask.add, {**row, "now": self._clock()}).all()
             if stored:
                 _compare(connection, stored, {key})
-                self._label(connection, key, labels)
+                self._store_terms(connection, key, labels)
         return bool(stored)
 
     def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
-        """Store a value whatever was there; ``index`` replaces the key's former index terms."""
-        row, labels = self._row(key, value, ttl), check_terms(index)
-        with self._changing(together=True) as connection:
+        """Store or replace a value; ``index`` replaces the key's index terms."""
+        row, labels = self._new_row(key, value, ttl), check_terms(index)
+        with self._change(together=True) as connection:
             connection.execute(self._ask.put, row)
-            self._label(connection, key, labels)
+            self._store_terms(connection, key, labels)
 
     def replace(self, key: str, value: Json, ttl: float) -> bool:
-        """Store a value only where the key lives (atomic), its index terms kept; tell whether it did."""
-        row = self._row(key, value, ttl)
+        """Replace the value of a living key (atomic) and keep its index terms; return whether the key lived."""
+        row = self._new_row(key, value, ttl)
         values = {"text": row["value"], "end": row["expires"], "now": self._clock()}
-        with self._changing() as connection:
-            return bool(self._rows(connection, ask.REPLACE, key, **values))
+        with self._change() as connection:
+            return bool(self._select(connection, ask.REPLACE, key, **values))
 
     def get(self, key: str) -> Json:
-        """Return the value, or ``None`` where there is none or it has expired."""
+        """Return the value, or ``None`` if the key does not exist or has expired."""
         check_key(key)
         with self._connection() as connection:
-            found = self._rows(connection, ask.READ, key, now=self._clock())
+            found = self._select(connection, ask.READ, key, now=self._clock())
         return load(found[0].value) if found else None
 
     def get_many(self, keys: Sequence[str]) -> list[Json]:
-        """Return the value of each key, as :meth:`get` would, in few round trips."""
+        """Return the value of each key as :meth:`get` does, in few round trips."""
         found: dict[str, str] = {}
         for batch in batches(list(dict.fromkeys(map(check_key, keys)))):
             wanted = {"of": self._namespace, "keys": batch, "now": self._clock()}
@@ -138,31 +152,35 @@ class SqlState:
         return [load(found[key]) if key in found else None for key in keys]
 
     def take(self, key: str) -> Json:
-        """Return the value and delete it (atomic: of many callers one gets it), or ``None``."""
+        """Delete the key and return its value, or ``None`` (atomic: only one of several callers gets the value)."""
         taken = self._remove(key)
         return None if taken is None else load(taken)
 
     def delete(self, key: str) -> bool:
-        """Delete the key; tell whether it was there."""
+        """Delete the key; return whether it existed."""
         return self._remove(key) is not None
 
     def find(self, term: str) -> list[str]:
-        """Return the living keys that carry this index term."""
+        """Return the living keys with this index term."""
         return self._found(ask.FIND, check_key(term))
 
     def find_each(self, term: str) -> Iterator[list[str]]:
-        """Yield the living keys that carry this index term in batches, each looked for by itself."""
-        check_key(term)
-        return batches_by_key(lambda after: self._found(self._ask.find_batch, term, after=after))
+        """Yield the living keys with this index term in batches, with one query each."""
+        after = ""
+        while keys := self._found(self._ask.find_batch, check_key(term), after=after):
+            yield keys
+            if len(keys) < BATCH:
+                return
+            after = keys[-1]
 
     def delete_found(self, term: str) -> int:
-        """Delete living keys that carry this index term, a batch of them (atomic); return how many.
+        """Delete up to one batch of living keys with this index term (atomic); return how many.
 
-        On SQLite a full batch is followed by as long a pause: it has no queue, and others want to write, too.
+        On SQLite, which has no queue of writers, a full batch is followed by a pause of the same length.
         """
         check_key(term)
         began = time.monotonic()
-        with self._changing() as connection:
+        with self._change() as connection:
             gone = connection.execute(
                 self._ask.delete_found, {"of": self._namespace, "at": term, "now": self._clock()}
             ).rowcount
@@ -171,7 +189,7 @@ class SqlState:
         return gone
 
     def purge(self) -> int:
-        """Delete what has expired, of whatever namespace; return how many."""
+        """Delete the expired entries of all namespaces; return how many."""
         gone = 0
         while True:
             with self._connection(changes=True) as connection:
@@ -181,12 +199,12 @@ class SqlState:
                 return gone
 
     def clear(self) -> None:
-        """Delete everything of this namespace, for tests."""
-        with self._changing() as connection:
+        """Delete all entries of this namespace (for tests)."""
+        with self._change() as connection:
             connection.execute(ask.CLEAR, {"of": self._namespace})
 
     def create_tables(self) -> None:
-        """Make the tables where they are missing, SQLite's file included, and record their version.
+        """Create missing tables, and the SQLite file, and record their version.
 
         :raises StateUnavailable: if the database cannot be reached or written.
         """
@@ -196,17 +214,17 @@ class SqlState:
             raise StateUnavailable(self._finding(error)) from None
 
     def close(self) -> None:
-        """Close the connections of this process; the store opens them anew when it is used again."""
+        """Close the connections of this process; the next call opens new ones."""
         self._database.close()
 
     def checks(self, *, slow: float = SLOW) -> Iterator[Check]:
-        """Yield whether the database and its tables are as they must be; a file that is missing is not made.
+        """Yield the checks of the database and its tables; a missing file is not created.
 
-        :param slow: seconds from which a change is too slow.
+        :param slow: a change that takes more seconds is reported.
         """
         path = self._database.path
         if path is None:
-            yield from (found := list(server_checks(self._database.name, self._look)))
+            yield from (found := list(self._server_checks()))
             if len(found) > 1:  # the server answers
                 yield round_trip_check(self, slow=slow)
         elif path.exists():
@@ -215,7 +233,7 @@ class SqlState:
         else:
             yield absent_file_check("state.file", path)
 
-    def _row(self, key: str, value: Json, ttl: float) -> dict[str, Any]:
+    def _new_row(self, key: str, value: Json, ttl: float) -> dict[str, Any]:
         return {
             "namespace": self._namespace,
             "key": check_key(key),
@@ -223,8 +241,8 @@ class SqlState:
             "expires": self._clock() + check_ttl(ttl),
         }
 
-    def _label(self, connection: Connection, key: str, labels: frozenset[str]) -> None:
-        # After the statement that holds the entry's row: what another process labelled before is seen here.
+    def _store_terms(self, connection: Connection, key: str, labels: frozenset[str]) -> None:
+        # The caller's statement has locked the entry's row, so that terms which another process stored are seen here.
         connection.execute(ask.FORGET_TERMS, {"of": self._namespace, "at": key})
         if labels:
             rows = [{"namespace": self._namespace, "term": term, "key": key} for term in sorted(labels)]
@@ -232,106 +250,126 @@ class SqlState:
 
     def _remove(self, key: str) -> str | None:
         check_key(key)
-        with self._changing() as connection:
-            taken = self._rows(connection, ask.TAKE, key)
+        with self._change() as connection:
+            taken = self._select(connection, ask.TAKE, key)
         return taken[0].value if taken and taken[0].expires > self._clock() else None
 
     def _found(self, statement: Any, term: str, **values: str) -> list[str]:
         with self._connection() as connection:
-            return [row.key for row in self._rows(connection, statement, term, now=self._clock(), **values)]
+            return [row.key for row in self._select(connection, statement, term, now=self._clock(), **values)]
 
-    def _rows(self, connection: Connection, statement: Any, at: str, **values: Any) -> Sequence[Any]:
+    def _select(self, connection: Connection, statement: Any, at: str, **values: Any) -> Sequence[Any]:
         rows = connection.execute(statement, {"of": self._namespace, "at": at, **values}).all()
         _compare(connection, rows, {at})
         return rows
 
-    def _look(self) -> Sequence[Any]:
-        with self._connection() as connection:
-            return connection.execute(LOOK).one()
+    def _server_checks(self) -> Iterator[Check]:
+        try:
+            with self._connection() as connection:
+                connection.execute(_SERVER).one()
+                began = time.perf_counter()
+                number, version, clock, synchronous, read_only, allowed = connection.execute(_SERVER).one()
+                taken = time.perf_counter() - began
+        except StateUnavailable as error:
+            advice = "start it, and check that this machine may reach it with that user and password"
+            yield Check("state.server", "failure", error.finding, advice)
+            return
+        except ConfigurationError as error:
+            yield Check("state.server", "failure", str(error), "do this first: logins fail until then")
+            return
+        ahead = float(clock) - (time.time() - taken / 2)
+        finding = f"PostgreSQL {version} at {self._database.name}, {1000 * taken:.1f} ms"
+        if int(number) < _OLDEST_POSTGRESQL:
+            yield Check("state.server", "failure", finding, "upgrade to version 13 or later")
+        else:
+            yield Check("state.server", "ok", finding)
+        yield clock_check("state.clock", "PostgreSQL", ahead, allowed=_CLOCKS_MAY_DIFFER)
+        yield _rights_check(read_only, allowed)
+        yield _commit_check(synchronous)
 
     @contextmanager
-    def _changing(self, *, together: bool = False) -> Iterator[Connection]:
-        """Lend a connection for a change, then delete some of what has expired.
+    def _change(self, *, together: bool = False) -> Iterator[Connection]:
+        """Lend a connection for a change; afterwards delete some expired entries.
 
-        :param together: whether the change is of several statements, which count together.
+        :param together: run the statements in one transaction.
         """
         began = time.monotonic()
         with self._connection(changes=True, together=together) as connection:
             yield connection
-        use, now = self._use.get(), self._clock()
-        if abs(now - use.purged) >= PURGE_INTERVAL:
-            use.purged = now
-            self._purge_in_passing(use, self._timeout - (time.monotonic() - began))
+        status, now = self._status.get(), self._clock()
+        if abs(now - status.purged) >= PURGE_INTERVAL:
+            status.purged = now
+            self._purge_automatically(status, self._timeout - (time.monotonic() - began))
 
     @contextmanager
     def _connection(self, *, changes: bool = False, together: bool = False) -> Iterator[Connection]:
         """Lend a connection for a call, and report an outage.
 
-        :raises StateUnavailable: for whatever the database says.
-        :raises ConfigurationError: if the tables are not there, or not of this version.
+        :raises StateUnavailable: for every error of the database.
+        :raises ConfigurationError: if the tables do not exist or have another version.
         """
-        use = self._use.get()
+        status = self._status.get()
         try:
             with TimeLimit(self._timeout):
-                if not use.ready:
+                if not status.ready:
                     self._prepare()
-                    use.ready = True
+                    status.ready = True
                 database = self._database
                 with database.transaction() if together else database.statements(changes=changes) as connection:
                     yield connection
         except (SQLAlchemyError, OSError) as error:
-            use.ready = use.ready and isinstance(error, Busy)
+            status.ready = status.ready and isinstance(error, Busy)
             if _is_undefined_table(error):
                 raise self._not_made() from None
             finding = self._finding(error)
             if not isinstance(error, Busy):
-                use.outage.failed(finding)
+                status.outage.failed(finding)
             raise StateUnavailable(finding) from None
-        if use.outage.down:
-            use.outage.answered()
+        if status.outage.down:
+            status.outage.answered()
 
-    def _purge_in_passing(self, use: _Use, left: float) -> None:
-        """Delete a batch of what has expired; the change has counted, whether this succeeds or not.
+    def _purge_automatically(self, status: _Status, left: float) -> None:
+        """Delete a batch of expired entries; a failure does not fail the change that came before.
 
-        :param left: seconds that the call has not spent.
+        :param left: the call's remaining seconds.
         """
         if not self._database.path and left < self._timeout / 2:
-            # The server is slow, and a request waits: the next change may do this.
+            # The server is slow and a request is waiting: leave the purge to a later change.
             return
         try:
             with TimeLimit(left), self._database.statements() as connection:
                 if self._database.path:
-                    gone = self._purge_unless_busy(connection, use)
+                    gone = self._purge_unless_busy(connection, status)
                 else:
                     gone = connection.execute(self._ask.purge, {"now": self._clock()}).rowcount
         except (SQLAlchemyError, OSError) as error:
             if _is_busy(error):
-                use.purges_missed += 1
+                status.purges_missed += 1
             else:
-                use.unpurged.failed(self._finding(error))
+                status.unpurged.failed(self._finding(error))
             return
-        use.purges_missed = 0
-        use.unpurged.answered()
+        status.purges_missed = 0
+        status.unpurged.answered()
         if gone == PURGE_BATCH:
-            use.purged = 0.0
+            status.purged = 0.0
 
-    def _purge_unless_busy(self, connection: Connection, use: _Use) -> int:
-        """Purge SQLite without waiting for another writer; only where there always is one, for a moment."""
+    def _purge_unless_busy(self, connection: Connection, status: _Status) -> int:
+        """Purge SQLite without waiting for other writers; after missed purges, wait a few milliseconds."""
         longest = int(self._timeout * 1000)
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {min(10 * use.purges_missed, MOST_PURGE_WAIT, longest)}")
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {min(10 * status.purges_missed, MOST_PURGE_WAIT, longest)}")
         try:
             gone = connection.execute(self._ask.purge, {"now": self._clock()}).rowcount
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {longest}")
         except BaseException:
-            # It would go on with the short time-out.
+            # Its next user would get the short time-out.
             connection.invalidate()
             raise
         return gone
 
     def _check_version_at_start(self) -> None:
-        """Refuse tables of another version at once; whether the database can be used is seen at its first use."""
+        """Refuse tables of another version; a database that cannot be reached does not prevent the start."""
         if self._database.path is None or self._database.path.exists():
-            # Missing tables do not prevent a start: the command that makes them starts like this, too.
+            # Nor do missing tables: the command that creates them starts the same way.
             try:
                 with suppress(StateUnavailable, _NotMade), self._connection():
                     pass
@@ -339,7 +377,7 @@ class SqlState:
                 self.close()
 
     def _prepare(self) -> None:
-        """See to the tables; make those of SQLite."""
+        """Check the version of the tables; create those of SQLite."""
         if self._database.path and not self._has_tables():
             self._create()
         with self._database.statements() as connection:
@@ -348,13 +386,13 @@ class SqlState:
             raise self._not_made()
         if version != SCHEMA_VERSION:
             way = (
-                "name another file (accounts in this one stay: name it in accounts_url)"
+                "use another file (to keep accounts that are in this one, name it in accounts_url)"
                 if self._database.path
                 else f"drop them and run `{INIT_DB}`"
             )
             raise ConfigurationError(
-                f"state_url: the tables in {self._database.name} are of version {version}, this release needs "
-                f"{SCHEMA_VERSION}; {way}: people log in anew"
+                f"state_url: the tables in {self._database.name} have version {version}, this release requires "
+                f"{SCHEMA_VERSION}; {way}; all users are logged out"
             )
 
     def _has_tables(self) -> bool:
@@ -368,7 +406,7 @@ class SqlState:
         self._database.make_tables(metadata, _record_version)
 
     def _not_made(self) -> _NotMade:
-        return _NotMade(f"state_url: {self._database.name} has no state tables: make them with `{INIT_DB}`")
+        return _NotMade(f"state_url: {self._database.name} has no state tables: run `{INIT_DB}`")
 
     def _finding(self, error: SQLAlchemyError | OSError) -> str:
         happened = "is busy" if isinstance(error, Busy) else "did not answer"
@@ -381,12 +419,39 @@ def _record_version(connection: Connection) -> None:
 
 
 def _compare(connection: Connection, rows: Sequence[Any], asked: set[str]) -> None:
-    """See that each row begins with a key or a term that was asked for.
+    """Check that each row begins with a requested key or term.
+
+    A result without rows carries no key. It cannot be the unread result of an earlier call: libpq sends no statement
+    while a result is unread, psycopg reads each result to its end or closes the connection, and SQLite has no wire.
 
     :raises SQLAlchemyError: if not; the connection is closed.
     """
-    if any(row[0] not in asked for row in rows):
-        out_of_step(connection)
+    for row in rows:
+        if row[0] not in asked:
+            out_of_step(connection)
+
+
+def _rights_check(read_only: str, allowed: bool) -> Check:
+    name = "state.rights"
+    if read_only != "off":
+        finding = "it is read-only: a standby, or default_transaction_read_only for this user"
+        return Check(name, "failure", finding, "name the primary in state_url, or let this user write")
+    if not allowed:
+        finding = f"this user lacks one of {', '.join(_RIGHTS)} on {' or '.join(_TABLES)}"
+        return Check(name, "failure", finding, f"GRANT {', '.join(_RIGHTS)} ON {', '.join(_TABLES)} TO this user")
+    return Check(name, "ok", "this user may read and change the tables")
+
+
+def _commit_check(synchronous: str) -> Check:
+    name = "state.synchronous_commit"
+    if synchronous != "off":
+        return Check(name, "ok", f"confirmed changes are on disk (synchronous_commit {synchronous})")
+    return Check(
+        name,
+        "warning",
+        "synchronous_commit is off: a crash may restore an ended login session, or let a one-time key be used twice",
+        "ALTER ROLE ... SET synchronous_commit = on for the application's user",
+    )
 
 
 def _is_undefined_table(error: SQLAlchemyError | OSError) -> bool:
@@ -394,7 +459,7 @@ def _is_undefined_table(error: SQLAlchemyError | OSError) -> bool:
 
 
 def _is_busy(error: SQLAlchemyError | OSError) -> bool:
-    """Tell whether another writer of SQLite was at work (SQLITE_BUSY, SQLITE_LOCKED)."""
+    """Return whether another writer has locked SQLite (SQLITE_BUSY, SQLITE_LOCKED)."""
     return (
         isinstance(error, DBAPIError)
         and isinstance(error.orig, sqlite3.OperationalError)

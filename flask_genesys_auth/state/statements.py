@@ -1,4 +1,4 @@
-"""The statements of the state in SQL: those that every database takes, and those of each."""
+"""The SQL statements of the state: common ones, and those of SQLite and of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .tables import entries, terms
 from .values import BATCH
 
 PURGE_BATCH = 100
-"""How many expired rows one statement deletes, at most."""
+"""The most expired rows that one statement deletes."""
 
 _THIS = (entries.c.namespace == bindparam("of"), entries.c.key == bindparam("at"))
 _LIVING = entries.c.expires > bindparam("now")
@@ -23,7 +23,7 @@ _FOUND = (
     .order_by(terms.c.key)
 )
 
-# A row names its key or its term, so that the answer can be compared with the question.
+# Each row begins with its key or term, which the caller compares with the requested one.
 READ = select(entries.c.key, entries.c.value).where(*_THIS, _LIVING)
 READ_MANY = select(entries.c.key, entries.c.value).where(
     entries.c.namespace == bindparam("of"), entries.c.key.in_(bindparam("keys", expanding=True)), _LIVING
@@ -43,10 +43,10 @@ ADD_TERMS = insert(terms)
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """Those that differ from database to database.
+    """The statements that differ between SQLite and PostgreSQL.
 
-    :ivar put: stores an entry whatever was there.
-    :ivar add: stores an entry where nothing lives, and returns its key if it did.
+    :ivar put: stores or replaces an entry.
+    :ivar add: stores an entry unless the key lives, and returns the key if it did.
     :ivar find_batch: returns the next :data:`~flask_genesys_auth.state.values.BATCH` keys of a term.
     :ivar purge: deletes :data:`PURGE_BATCH` expired entries of any namespace.
     :ivar delete_found: deletes a batch of living entries of a term.
@@ -88,18 +88,18 @@ SQLITE = Statements(
 
 POSTGRESQL = Statements(
     *_upserts(postgresql),
-    # Compared by the whole primary key, or the planner may prefer the other index, which is of all terms.
+    # Compares the whole primary key. Otherwise the planner may choose the other index, which covers all terms.
     find_batch=_FOUND.where(
         tuple_(terms.c.namespace, terms.c.term, terms.c.key)
         > tuple_(bindparam("of"), bindparam("at"), bindparam("after"))
     ).limit(BATCH),
-    # Rows by their place, found once: what another process purges at this moment is left to it.
+    # Finds the rows once, by their place, and skips those that another process is purging.
     purge=text(
         "DELETE FROM genesys_auth_state WHERE ctid = ANY (ARRAY ("
         "SELECT ctid FROM genesys_auth_state WHERE expires <= :now ORDER BY expires LIMIT :batch "
         "FOR UPDATE SKIP LOCKED))"
     ).bindparams(batch=PURGE_BATCH),
-    # Found once, and locked in the order of their keys, so that of two who do this at once one waits for the other.
+    # Finds the rows once and locks them in the order of their keys, so that two such statements do not deadlock.
     delete_found=text(
         "WITH found AS MATERIALIZED ("
         "SELECT entry.key FROM genesys_auth_state_index AS term "

@@ -1,27 +1,15 @@
-"""The tables of the state, in every SQL database."""
+"""The tables of the state in SQL databases."""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
-from sqlalchemy import (
-    Column,
-    Float,
-    ForeignKeyConstraint,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-)
+from sqlalchemy import Column, Float, ForeignKeyConstraint, Index, Integer, MetaData, String, Table, Text
 
 SCHEMA_VERSION = 2
 INIT_DB = "flask genesys-auth init-db"
 
 metadata = MetaData()
 
-# In PostgreSQL by the collation "C": byte by byte, and no update of the system's collations can harm an index.
+# PostgreSQL compares byte by byte (collation "C"): an update of the system's collations cannot damage an index.
 _NAME = String(255).with_variant(String(255, collation="C"), "postgresql")
 
 schema = Table("genesys_auth_state_schema", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
@@ -49,15 +37,3 @@ terms = Table(
     Index("genesys_auth_state_index_key", "namespace", "key"),
     sqlite_with_rowid=False,
 )
-
-
-@runtime_checkable
-class KeepsTables(Protocol):
-    """A state whose tables can be made before it is used."""
-
-    def create_tables(self) -> None:
-        """Make the tables where they are missing.
-
-        :raises StateUnavailable: if the database cannot be reached or written.
-        """
-        ...

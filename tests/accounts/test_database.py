@@ -354,7 +354,7 @@ def test_answer_to_another_query_is_unavailable(store: SqlAccounts, hasher: Pass
     }
     with (
         answering({ann.id: bob.id, "ann": "bob", "of ann": "of bob"}),
-        pytest.raises(AccountsUnavailable, match="answered another question"),
+        pytest.raises(AccountsUnavailable, match="answer to another statement"),
     ):
         asked[by]()
     assert asked[by]() == (None if by == "password_hash" else ann)

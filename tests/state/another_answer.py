@@ -50,7 +50,7 @@ def check_another_answer(store: SqlState, operation: str) -> None:
     store.put("other", "value of another", 60, index=["term of another"])
     store.put("third", "third value", 60)
     answers = {"mine": "other", "term of mine": "term of another", "free": "free of another"}
-    with answering(answers), pytest.raises(StateUnavailable, match="answered another question"):
+    with answering(answers), pytest.raises(StateUnavailable, match="answer to another statement"):
         asked[operation]()
     own: dict[str, Any] = {
         "get": "my value",

@@ -57,7 +57,7 @@ def test_tables_that_are_not_made_are_an_error_that_names_the_command(empty_data
     store = empty_database.open("one")
     calls: list[Callable[[], object]] = [lambda: store.get("key"), lambda: store.add("key", 1, 60), store.purge]
     for call in calls:
-        with pytest.raises(ConfigurationError, match="make them with `flask genesys-auth init-db`"):
+        with pytest.raises(ConfigurationError, match="run `flask genesys-auth init-db`"):
             call()
     empty_database.sql("CREATE TABLE genesys_auth_state_schema (version integer PRIMARY KEY)")
     with pytest.raises(ConfigurationError, match="init-db"):
@@ -100,7 +100,7 @@ def test_tables_of_another_version_are_refused_at_the_start_and_at_first_use(
     early = empty_database.open("one")
     early.create_tables()
     empty_database.sql(f"UPDATE genesys_auth_state_schema SET version = {version}")
-    cure = f"version {version}, this release needs 2; drop them and run `flask genesys-auth init-db`"
+    cure = f"version {version}, this release requires 2; drop them and run `flask genesys-auth init-db`"
     with pytest.raises(ConfigurationError, match=cure):
         early.get("key")
     with pytest.raises(ConfigurationError, match=cure):

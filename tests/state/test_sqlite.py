@@ -332,7 +332,7 @@ def test_a_memory_of_sqlite_is_refused_because_connections_would_not_share_it(ur
     ("url", "finding"),
     [
         ("postgresql+psycopg2://ann:hidden@db/state", r"postgresql\+psycopg2 is not supported"),
-        ("no address with hidden in it", "not a database's address"),
+        ("no address with hidden in it", "not a valid database URL"),
     ],
 )
 def test_other_addresses_are_refused_without_showing_their_password(url: str, finding: str) -> None:
@@ -348,7 +348,7 @@ def test_tables_of_another_version_are_refused_at_the_start(backend: SqliteBacke
     with closing(sqlite3.connect(backend.path)) as connection:
         connection.execute("UPDATE genesys_auth_state_schema SET version = ?", [version])
         connection.commit()
-    with pytest.raises(ConfigurationError, match=f"version {version}, this release needs 2; name another file"):
+    with pytest.raises(ConfigurationError, match=f"version {version}, this release requires 2; use another file"):
         SqlState(backend.url, "one", 1.0)
     late.close()
     with closing(sqlite3.connect(backend.path)) as connection:
