@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import argon2
 import pytest
 from argon2.exceptions import HashingError, VerificationError, VerifyMismatchError
 
@@ -117,6 +118,12 @@ def test_configuration_accepts_what_a_stored_hash_may_have(hasher: PasswordHashe
 
     for value in (most, most + 1):
         assert is_argon2(re.sub(rf"\b{letter}=\d+", f"{letter}={value}", high)) is accepted(value) is (value == most)
+
+
+def test_creating_a_hasher_hashes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(argon2.PasswordHasher, "hash", lambda *_: pytest.fail("hashed"))
+    hasher = PasswordHasher(DEARER)
+    assert not hasher.verify(None, "x")
 
 
 def test_concurrent_hashes_are_bounded() -> None:
