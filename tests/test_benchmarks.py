@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import __main__ as all_benchmarks
 from benchmarks import ldap, load, request_overhead, saml, state_growth, state_many
 from benchmarks.saml_desk import Contender, Desk
 from benchmarks.saml_encrypted import encrypted, unavoidable
@@ -28,6 +29,17 @@ def test_request_overhead_measures_every_contender(capsys: pytest.CaptureFixture
     assert printed.err.count("target <=") == len(request_overhead.TARGETS)
     assert {row["ours"] for row in told["ratios"]} == {target.ours for target in request_overhead.TARGETS}
     assert all(row["ratio"] > 0 for row in told["ratios"])
+
+
+def test_all_benchmarks_run_by_one_command(capfd: pytest.CaptureFixture[str]) -> None:
+    have_main = {
+        one.stem for one in Path(all_benchmarks.__file__).parent.glob("*.py") if "parse_args" in one.read_text()
+    }
+    assert {run[0] for run in all_benchmarks.RUNS.values()} == have_main - {"__main__"}
+    assert all_benchmarks.main(["files"]) == 0
+    printed = capfd.readouterr().out
+    assert "## files: python -m benchmarks.files_per_request" in printed
+    assert "0 of 1 missed a target or failed" in printed
 
 
 def test_a_wrong_answer_ends_the_benchmark() -> None:
