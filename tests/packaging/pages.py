@@ -214,7 +214,7 @@ class Reader:
                 wait_for(port)
                 if "identity-provider" in line:
                     # It opens its port before it writes its metadata.
-                    self.expect_in_log("Its metadata are at")
+                    self.expect_in_log("Its metadata")
         return printed
 
     def _served_by(self, line: str) -> int | None:

@@ -30,6 +30,16 @@ SAVED = {name for page in PAGES.values() for name in re.findall(r"[Ss]ave (?:thi
 """Modules that readers save; other tests run these programs (test_howto.py, test_tutorial.py)."""
 
 
+LONGEST_PAGE = 2500
+"""Words; a longer page is split."""
+
+
+def test_pages_are_short_and_in_four_groups() -> None:
+    assert [name for name, page in PAGES.items() if len(page.split()) > LONGEST_PAGE] == []
+    groups = re.findall(r"^:caption: (.+)$", PAGES["index.md"], re.MULTILINE)
+    assert groups == ["Start", "How-to", "Reference", "Background"]
+
+
 def dedent(program: str) -> str:
     margin = len(program) - len(program.lstrip(" "))
     return "\n".join(line[margin:] for line in program.splitlines())
