@@ -74,7 +74,7 @@ class GenesysEmulator(Emulator):
         return {"Authorization": basic_authorization(user_name, password)}
 
     def alter(self, **userinfo: Any) -> None:
-        """Change fields of every userinfo until :meth:`repair`; ``None`` is sent as null."""
+        """Change fields of every userinfo until ``repair()``; ``None`` is sent as null."""
         self._changes = userinfo
 
     def repair(self) -> None:

@@ -87,7 +87,7 @@ class SalesforceEmulator(Emulator):
         self._sessions.pop(headers[self._headers.session], None)
 
     def alter(self, **answer: Any) -> None:
-        """Change fields of every identity until :meth:`repair`; ``None`` is sent as null."""
+        """Change fields of every identity until ``repair()``; ``None`` is sent as null."""
         self._changes = answer
 
     def repair(self) -> None:

@@ -137,14 +137,14 @@ class Emulator:
         path: str = "",
         times: int = 0,
     ) -> None:
-        """Fail every request until :meth:`repair`.
+        """Fail every request until ``repair()``.
 
         :param status: with ``body`` and ``headers``: the response, such as 500, garbage, or a redirect.
         :param hang: never respond.
         :param close: close the connection without a response (with :class:`LoopbackServer` only).
         :param drip: seconds between the bytes of the body.
         :param path: fail only requests whose path ends with it.
-        :param times: number of failures; 0: until :meth:`repair`.
+        :param times: number of failures; 0: until ``repair()``.
         """
         self.repair()
         self._repaired = threading.Event()
