@@ -179,6 +179,9 @@ class AllowedHost:
             return host.endswith(self.host) and len(host) > len(self.host)
         return host == self.host
 
+    def __str__(self) -> str:
+        return str(Address(self.scheme, self.host, self.port, ""))
+
 
 def allowed_host(text: str) -> AllowedHost:
     """Return an entry of ``identity_hosts``: a bare host (https on 443) or an origin."""

@@ -16,7 +16,7 @@ from marshmallow import ValidationError
 
 from ..errors import ConfigurationError
 from . import databases, rules
-from .addresses import Address, address, bracketed, is_address, plain_http, proxy_of
+from .addresses import address, bracketed, is_address, plain_http, proxy_of
 from .fields import default_of, schema_of, table_at, value_of
 from .names import nearest, normalise_dn
 from .secrets import Secret, SecretSource, read_file
@@ -370,8 +370,7 @@ def _check_salesforce(table: TableReader) -> None:
         table.add("identity_hosts", 'must name at least one host, such as "login.salesforce.com"')
     for key in ("identity_hosts", "redirect_hosts"):
         for host in table.get(key):
-            url = str(Address(host.scheme, host.host, host.port, ""))
-            table.require_https(key, url, proxied="proxy" in table.values)
+            table.require_https(key, str(host), proxied="proxy" in table.values)
 
 
 def _check_configuration_server(table: TableReader) -> None:

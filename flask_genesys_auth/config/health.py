@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.engine import make_url
 
 from ..checks import Check, file_checks
-from .addresses import LOOPBACK_HOSTS, bracketed, plain_http
+from .addresses import LOOPBACK_HOSTS, plain_http
 from .databases import is_redis, redis_address
 from .settings import ContactCenterSettings, Settings
 
@@ -74,7 +74,7 @@ def _urls(center: ContactCenterSettings) -> Iterator[tuple[str, str]]:
     if center.salesforce is not None:
         for key in ("identity_hosts", "redirect_hosts"):
             for host in getattr(center.salesforce, key):
-                yield f"salesforce.{key}", f"{host.scheme}://{bracketed(host.host.lstrip('.'))}"
+                yield f"salesforce.{key}", str(host)
     if center.configuration_server is not None:
         yield "configuration_server.url", center.configuration_server.url
 
