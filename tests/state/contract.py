@@ -99,7 +99,7 @@ class StateContract:
         assert store.get("key") is None
 
     @pytest.mark.parametrize("key", ["k" * 255, "ä" * 255, "with space", "a'b\"c%_\\", "a:b/c", "\U0001f511"])
-    def test_keys_and_terms_of_up_to_255_characters_work(self, store: StateStore, key: str) -> None:
+    def test_keys_and_terms_may_have_255_characters(self, store: StateStore, key: str) -> None:
         assert store.add(key, 1, 60, index=[key])
         assert store.get(key) == 1
         assert store.find(key) == [key]
@@ -108,7 +108,7 @@ class StateContract:
         assert store.find(key) == []
 
     @pytest.mark.parametrize("key", ["", "k" * 256, "lone \ud800 surrogate", "nul \0"])
-    def test_other_keys_and_terms_are_refused_by_every_method(self, store: StateStore, key: str) -> None:
+    def test_every_method_refuses_invalid_keys_and_terms(self, store: StateStore, key: str) -> None:
         store.put("good", 1, 60, index=["term"])
         for call in (
             lambda: store.add(key, 1, 60),
@@ -203,7 +203,7 @@ class StateContract:
         assert store.delete("key") is False
         assert store.find("term") == []
 
-    def test_what_has_expired_is_not_there_for_any_method(self, backend: Backend, store: StateStore) -> None:
+    def test_no_method_sees_an_expired_entry(self, backend: Backend, store: StateStore) -> None:
         keys = ("get", "take", "delete", "replace", "add", "put")
         for key in keys:
             store.put(key, "old", 10, index=["old"])
@@ -220,9 +220,7 @@ class StateContract:
         assert (store.get("add"), store.get("put"), store.get("lives")) == ("new", "new", "still")
         assert (store.find("old"), store.find("new")) == (["lives"], ["put"])
 
-    def test_an_added_key_does_not_inherit_the_terms_of_an_expired_one(
-        self, backend: Backend, store: StateStore
-    ) -> None:
+    def test_a_new_key_has_no_expired_terms(self, backend: Backend, store: StateStore) -> None:
         store.put("key", 1, 10, index=["former"])
         backend.advance(11)
         assert store.add("key", 2, 10, index=["present"])
@@ -262,7 +260,7 @@ class StateContract:
             assert store.take(batch[0]) in {1, None}
         assert seen == {f"key-{number}" for number in range(BATCH + 3)}
 
-    def test_all_of_a_term_are_deleted_batch_by_batch_and_no_others(self, backend: Backend, store: StateStore) -> None:
+    def test_keys_of_one_term_are_deleted_in_batches(self, backend: Backend, store: StateStore) -> None:
         for number in range(2 * BATCH + 3):
             store.put(f"key-{number}", 1, 100, index=["many", f"of-{number % 2}"])
         store.put("another", 1, 100, index=["of-0"])
@@ -277,7 +275,7 @@ class StateContract:
         store.put("key-1", 2, 100, index=["many"])
         assert store.delete_found("many") == 1
 
-    def test_what_has_expired_is_not_counted_among_the_deleted(self, backend: Backend, store: StateStore) -> None:
+    def test_delete_found_does_not_count_expired_keys(self, backend: Backend, store: StateStore) -> None:
         for number in range(BATCH + 20):
             store.put(f"short-{number}", 1, 10, index=["many"])
         for number in range(3):
@@ -286,7 +284,7 @@ class StateContract:
         assert [store.delete_found("many") for _ in range(2)] == [3, 0]
         assert list(store.find_each("many")) == []
 
-    def test_many_who_delete_the_same_batches_at_once_delete_each_once(self, backend: Backend) -> None:
+    def test_parallel_deletions_delete_each_key_once(self, backend: Backend) -> None:
         store = backend.open("one")
         for number in range(2 * BATCH):
             store.put(f"key-{number}", 1, 600, index=["term"])
@@ -294,7 +292,7 @@ class StateContract:
         assert sum(gone for _, gone in results) == 2 * BATCH
         assert store.find("term") == []
 
-    def test_no_replace_brings_back_what_is_deleted_by_its_term_meanwhile(self, backend: Backend) -> None:
+    def test_no_replace_restores_a_key_deleted_by_term(self, backend: Backend) -> None:
         store = backend.open("one")
         for number in range(40):
             store.put(f"key-{number}", 1, 600, index=["term"])
@@ -314,7 +312,7 @@ class StateContract:
         assert store.get("long") == 1
         assert store.find("long") == ["long"]
 
-    def test_keys_and_terms_differ_by_case_and_normal_form(self, store: StateStore) -> None:
+    def test_keys_differ_by_case_and_normal_form(self, store: StateStore) -> None:
         names = ["key", "KEY", "caf\u00e9", "cafe\u0301", "key "]
         for name in names:
             assert store.add(name, name, 60, index=[name])
@@ -363,14 +361,14 @@ class StateContract:
         assert store.add("first", 3, 600, index=["term"])
         assert store.find("term") == ["first"]
 
-    def test_of_many_adds_at_once_one_wins_also_at_the_very_first_use(self, backend: Backend) -> None:
+    def test_one_of_many_parallel_adds_wins(self, backend: Backend) -> None:
         results = backend.race("add", racers=RACERS)
         winners = [racer for racer, won in results if won]
         assert len(results) == RACERS
         assert len(winners) == 1
         assert backend.open("one").get("contested") == winners[0]
 
-    def test_of_many_takes_at_once_one_gets_it(self, backend: Backend) -> None:
+    def test_one_of_many_parallel_takes_wins(self, backend: Backend) -> None:
         backend.open("one").put("contested", "prize", 600, index=["term"])
         results = backend.race("take", racers=RACERS)
         assert sorted(str(value) for _, value in results) == ["None"] * (RACERS - 1) + ["prize"]
@@ -382,7 +380,7 @@ class StateContract:
         assert [deleted for _, deleted in results].count(True) == 1
         assert len(results) == RACERS
 
-    def test_no_replace_brings_back_what_is_deleted_meanwhile(self, backend: Backend) -> None:
+    def test_no_replace_restores_a_deleted_key(self, backend: Backend) -> None:
         backend.open("one").put("contested", "prize", 600, index=["term"])
         results = backend.race("replace_or_delete", racers=RACERS)
         assert [done for racer, done in results if racer == 0] == [True]

@@ -51,9 +51,7 @@ def alembic(empty_database: PostgresqlBackend, tmp_path: Path) -> Config:
     return config
 
 
-def test_alembic_makes_the_tables_and_init_db_says_of_which_version_they_are(
-    empty_database: PostgresqlBackend, alembic: Config
-) -> None:
+def test_init_db_records_the_version_of_alembics_tables(empty_database: PostgresqlBackend, alembic: Config) -> None:
     command.revision(alembic, "begin", autogenerate=True)
     command.upgrade(alembic, "head")
     made = set(inspect(create_engine(empty_database.url, poolclass=NullPool)).get_table_names())
@@ -67,9 +65,7 @@ def test_alembic_makes_the_tables_and_init_db_says_of_which_version_they_are(
     command.check(alembic)
 
 
-def test_alembic_finds_nothing_to_change_in_what_init_db_has_made(
-    empty_database: PostgresqlBackend, alembic: Config
-) -> None:
+def test_alembic_finds_nothing_to_change_after_init_db(empty_database: PostgresqlBackend, alembic: Config) -> None:
     empty_database.open("one").create_tables()
     accounts = SqlAccounts(empty_database.url, timeout=30)
     accounts.create_tables()

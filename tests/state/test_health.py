@@ -47,7 +47,7 @@ def test_memory_is_warned_of() -> None:
     assert statuses(MemoryState("portal").checks()) == {"state.memory": "warning"}
 
 
-def test_a_file_of_sqlite_is_used_and_nothing_is_left(tmp_path: Path) -> None:
+def test_the_check_of_sqlite_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite3"
     store = SqlState(f"sqlite:///{path}", "portal", PATIENCE)
     assert statuses(store.checks(slow=PATIENCE)) == {"state.file": "ok"}
@@ -59,7 +59,7 @@ def test_a_file_of_sqlite_is_used_and_nothing_is_left(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_file_of_sqlite_that_cannot_be_used_is_a_failure(tmp_path: Path) -> None:
+def test_an_unusable_sqlite_file_is_a_failure(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite3"
     store = SqlState(f"sqlite:///{path}", "portal", PATIENCE)
     path.write_text("this is no database, but a text of some length" * 100)
@@ -67,7 +67,7 @@ def test_a_file_of_sqlite_that_cannot_be_used_is_a_failure(tmp_path: Path) -> No
     assert statuses(store.checks(slow=PATIENCE)) == {"state.round_trip": "failure", "state.file": "ok"}
 
 
-def test_a_file_of_sqlite_of_another_version_is_a_failure(tmp_path: Path) -> None:
+def test_a_sqlite_file_of_another_version_is_a_failure(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'state.sqlite3'}"
     store, other = SqlState(url, "portal", PATIENCE), SqlState(url, "portal", PATIENCE)
     store.create_tables()
@@ -95,7 +95,7 @@ class _Down(MemoryState):
         raise StateUnavailable("the state in crm did not answer")
 
 
-def test_a_store_that_forgets_or_is_slow_or_down_is_told() -> None:
+def test_a_forgetful_slow_or_unavailable_store_is_reported() -> None:
     assert round_trip_check(MemoryState("portal"), slow=PATIENCE).status == "ok"
     assert round_trip_check(_Forgetful("portal")).status == "failure"
     assert round_trip_check(_Slow("portal")).status == "warning"
@@ -125,7 +125,7 @@ def test_redis_says_what_it_forgets_and_when(own_redis_server: RedisServer, stor
         assert only(stored.checks(slow=PATIENCE), "state.maxmemory_policy").status == "failure"
 
 
-def test_redis_need_not_let_us_see_its_configuration(own_redis_server: RedisServer) -> None:
+def test_redis_may_hide_its_configuration(own_redis_server: RedisServer) -> None:
     with redis.Redis.from_url(own_redis_server.url) as control:
         control.acl_setuser(
             "portal", enabled=True, passwords=["+wordofmine"], keys="*", categories=["+@all"], commands=["-config"]
@@ -186,7 +186,7 @@ class _Told:
         ("7.2.4", 12.0, {"server": "ok", "clock": "warning"}),
     ],
 )
-def test_an_old_redis_and_a_wrong_clock_are_told(version: str, ahead: float, expected: dict[str, str]) -> None:
+def test_an_old_redis_and_a_wrong_clock_are_reported(version: str, ahead: float, expected: dict[str, str]) -> None:
     found = statuses(server_checks(_Told(version, ahead), "state", slow=PATIENCE))  # type: ignore[arg-type]  # its stand-in
     assert {name: found[f"state.{name}"] for name in expected} == expected
 
@@ -250,7 +250,7 @@ class TestPostgresql:
         run_sql(postgresql, f"ALTER ROLE clerk SET {setting}")
         assert self.look(url)[f"state.{name}"] == status
 
-    def test_a_database_without_tables_and_a_server_that_is_away_are_one_failure(self, postgresql: str) -> None:
+    def test_missing_tables_or_server_are_one_failure(self, postgresql: str) -> None:
         found = self.look(postgresql.rpartition("/")[0] + "/template1")
         assert found == {"state.server": "failure"}
         away = f"postgresql+psycopg://ann@127.0.0.1:{free_port()}/postgres"

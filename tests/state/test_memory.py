@@ -79,7 +79,7 @@ def test_its_repr_shows_no_value() -> None:
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_forked_child_begins_with_nothing_and_goes_its_own_way(fork: str) -> None:
+def test_a_forked_child_starts_empty(fork: str) -> None:
     store = MemoryState("one")
     store.put("key", 1, 60)
     assert holds_in_child(lambda: store.get("key") is None and store.add("key", 2, 60), fork=fork)
@@ -87,7 +87,7 @@ def test_a_forked_child_begins_with_nothing_and_goes_its_own_way(fork: str) -> N
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_lock_that_a_thread_holds_at_the_fork_is_free_in_the_child(fork: str) -> None:
+def test_a_lock_held_at_the_fork_is_free_in_the_child(fork: str) -> None:
     inside, leave = threading.Event(), threading.Event()
     clock = Clock()
 

@@ -132,7 +132,7 @@ def test_who_is_revoked_on_one_node_is_refused_on_the_other_at_the_next_request(
 
 
 @pytest.mark.parametrize(("method", "values"), [("set_enabled", [False]), ("delete", [])])
-def test_whose_account_is_disabled_or_gone_on_one_node_is_refused_on_the_other_at_the_next_request(
+def test_a_disabled_account_is_refused_on_all_nodes(
     nodes: tuple[Process, Process], user: str, method: str, values: list[Any]
 ) -> None:
     one, two = nodes
@@ -142,9 +142,7 @@ def test_whose_account_is_disabled_or_gone_on_one_node_is_refused_on_the_other_a
     assert two("ask", cookie=cookie) == two("ask", user=user, password=PASSWORD) == 401
 
 
-def test_roles_that_are_changed_on_one_node_count_on_the_other_at_the_next_request(
-    nodes: tuple[Process, Process], user: str
-) -> None:
+def test_changed_roles_apply_on_other_nodes_at_once(nodes: tuple[Process, Process], user: str) -> None:
     one, two = nodes
     cookie = two("log_in", user=user)
     by_session, by_password = {"cookie": cookie}, {"user": user, "password": PASSWORD}
@@ -161,17 +159,13 @@ def test_remembered_credentials_end_with_the_password_on_every_node(nodes: tuple
     assert [node("ask", user=user, password="another horse") for node in (two, one)] == [200, 200]
 
 
-def test_what_is_remembered_under_one_configuration_does_not_count_under_another(
-    nodes: tuple[Process, Process], user: str
-) -> None:
+def test_cached_credentials_are_valid_for_one_configuration(nodes: tuple[Process, Process], user: str) -> None:
     one, _ = nodes
     assert [one("ask", app=app, user=user, password=PASSWORD) for app in ("exact", "closed")] == [200, 401]
 
 
 @pytest.mark.parametrize("end", ["revoke", "set_enabled"])
-def test_with_a_delay_the_other_node_refuses_when_it_is_over(
-    nodes: tuple[Process, Process], user: str, end: str
-) -> None:
+def test_other_nodes_refuse_after_the_delay(nodes: tuple[Process, Process], user: str, end: str) -> None:
     one, two = nodes
     cookie = one("log_in", user=user)
     assert [two("ask", app=app, cookie=cookie) for app in ("long", "delayed", "exact")] == [200] * 3
@@ -185,9 +179,7 @@ def test_with_a_delay_the_other_node_refuses_when_it_is_over(
     assert [two("ask", app=app, cookie=cookie) for app in ("long", "delayed", "exact")] == [200, 401, 401]
 
 
-def test_two_applications_on_one_store_never_accept_nor_touch_each_others_sessions(
-    nodes: tuple[Process, Process], user: str
-) -> None:
+def test_applications_on_one_store_have_separate_sessions(nodes: tuple[Process, Process], user: str) -> None:
     one, two = nodes
     mine = one("log_in", user=user)
     assert [node("ask", app="another", cookie=mine) for node in nodes] == [401, 401]

@@ -53,7 +53,7 @@ def test_forked_workers_use_the_store_they_inherit(backend: PostgresqlBackend, o
     assert len(results) == 20
 
 
-def test_tables_that_are_not_made_are_an_error_that_names_the_command(empty_database: PostgresqlBackend) -> None:
+def test_missing_tables_are_an_error_with_the_command(empty_database: PostgresqlBackend) -> None:
     store = empty_database.open("one")
     calls: list[Callable[[], object]] = [lambda: store.get("key"), lambda: store.add("key", 1, 60), store.purge]
     for call in calls:
@@ -68,7 +68,7 @@ def test_tables_that_are_not_made_are_an_error_that_names_the_command(empty_data
     assert empty_database.rows("genesys_auth_state_schema") == 1
 
 
-def test_tables_that_vanish_while_a_store_uses_them_are_the_same_error(empty_database: PostgresqlBackend) -> None:
+def test_tables_dropped_during_use_are_the_same_error(empty_database: PostgresqlBackend) -> None:
     store = empty_database.open("one")
     store.create_tables()
     store.put("key", 1, 60)
@@ -94,9 +94,7 @@ def test_many_make_the_tables_at_once(empty_database: PostgresqlBackend) -> None
 
 
 @pytest.mark.parametrize("version", [0, 1, 99])
-def test_tables_of_another_version_are_refused_at_the_start_and_at_first_use(
-    empty_database: PostgresqlBackend, version: int
-) -> None:
+def test_tables_of_another_version_are_refused(empty_database: PostgresqlBackend, version: int) -> None:
     early = empty_database.open("one")
     early.create_tables()
     empty_database.sql(f"UPDATE genesys_auth_state_schema SET version = {version}")
@@ -125,7 +123,7 @@ def test_making_tables_without_the_right_to_is_unavailable(empty_database: Postg
     empty_database.sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-def test_expired_rows_go_in_passing_and_take_their_terms_with_them(backend: PostgresqlBackend) -> None:
+def test_changes_purge_expired_rows_and_their_terms(backend: PostgresqlBackend) -> None:
     store = backend.open("one")
     for number in range(PURGE_BATCH * 2 + 5):
         store.put(f"key-{number}", number, 10, index=["a", "b"])
@@ -149,7 +147,7 @@ def test_purging_leaves_to_others_what_they_hold(backend: PostgresqlBackend) -> 
     assert store.purge() == 1
 
 
-def test_of_puts_at_once_the_terms_of_the_last_one_stay_alone(backend: PostgresqlBackend) -> None:
+def test_parallel_puts_leave_the_terms_of_one(backend: PostgresqlBackend) -> None:
     store = backend.open("one")
     for attempt in range(10):
         barrier = threading.Barrier(8)
@@ -185,7 +183,7 @@ def test_a_failed_write_changes_nothing(empty_database: PostgresqlBackend) -> No
     assert store.find("term") == ["key"]
 
 
-def test_a_change_that_fails_when_it_is_committed_has_failed(empty_database: PostgresqlBackend) -> None:
+def test_a_failed_commit_fails_the_change(empty_database: PostgresqlBackend) -> None:
     store = empty_database.open("one")
     store.create_tables()
     empty_database.sql(
@@ -200,7 +198,7 @@ def test_a_change_that_fails_when_it_is_committed_has_failed(empty_database: Pos
     assert store.add("key", 1, 60)
 
 
-def test_a_value_that_is_not_json_is_as_if_it_were_not_there(backend: PostgresqlBackend) -> None:
+def test_a_value_that_is_not_json_is_ignored(backend: PostgresqlBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     backend.sql("UPDATE genesys_auth_state SET value = '{broken'")
@@ -219,7 +217,7 @@ WHERE relname IN ('genesys_auth_state', 'genesys_auth_state_index')
 """
 
 
-def test_a_call_reads_a_few_rows_however_many_there_are_also_where_the_tables_were_empty_at_first(
+def test_a_call_reads_few_of_many_rows(
     empty_database: PostgresqlBackend,
 ) -> None:
     store = empty_database.open("one")
@@ -318,7 +316,7 @@ def test_an_application_with_all_its_data_there(empty_database: PostgresqlBacken
 
 
 @pytest.mark.parametrize(("option", "connections"), [("", 1), ("?application_name=portal", 2)])
-def test_state_and_accounts_of_one_address_share_their_connections(
+def test_state_and_accounts_of_one_url_share_connections(
     empty_database: PostgresqlBackend, tmp_path: Path, option: str, connections: int
 ) -> None:
     mine = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"

@@ -35,7 +35,7 @@ def backend(postgresql_backend: PostgresqlBackend) -> PostgresqlBackend:
     return postgresql_backend
 
 
-def test_whoever_holds_the_table_makes_it_unavailable_in_time_and_what_failed_does_not_happen_later(
+def test_a_call_that_timed_out_on_a_lock_has_no_effect(
     backend: PostgresqlBackend,
 ) -> None:
     backend.open("one").put("key", 1, 60)
@@ -63,7 +63,7 @@ def test_whoever_holds_the_table_makes_it_unavailable_in_time_and_what_failed_do
     assert patient.get("other") is None
 
 
-def test_a_connection_that_was_closed_while_idle_costs_nobody_anything(backend: PostgresqlBackend) -> None:
+def test_a_connection_closed_while_idle_fails_no_call(backend: PostgresqlBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     for _ in range(3):
@@ -72,7 +72,7 @@ def test_a_connection_that_was_closed_while_idle_costs_nobody_anything(backend: 
         assert store.get("key") == 1
 
 
-def test_one_process_has_a_bounded_number_of_connections_and_close_gives_them_back(backend: PostgresqlBackend) -> None:
+def test_connections_are_bounded_and_closed(backend: PostgresqlBackend) -> None:
     store = backend.open("one")
     with ThreadPoolExecutor(40) as pool:
         assert all(pool.map(lambda number: store.add(f"key-{number}", 1, 60), range(400)))
@@ -82,7 +82,9 @@ def test_one_process_has_a_bounded_number_of_connections_and_close_gives_them_ba
     assert store.get("key-7") == 1
 
 
-def test_a_full_pool_is_no_outage_and_not_renewed(backend: PostgresqlBackend, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_pool_is_neither_outage_nor_renewed(
+    backend: PostgresqlBackend, caplog: pytest.LogCaptureFixture
+) -> None:
     database = state_database(backend.url, PATIENCE, durable=False)
     patient = SqlState(backend.url, "one", PATIENCE, clock=backend.clock, database=database)
     hasty = SqlState(backend.url, "one", 1.0, clock=backend.clock, database=database)
@@ -117,7 +119,7 @@ def answers(store: SqlState) -> bool:
     return True
 
 
-def test_a_server_without_a_free_connection_is_unavailable_and_used_again_when_it_has_one(
+def test_a_server_without_free_connections_is_unavailable(
     own_postgresql: PostgresqlServer,
 ) -> None:
     store = SqlState(own_postgresql.url, "one", PATIENCE)
@@ -135,7 +137,7 @@ def test_a_server_without_a_free_connection_is_unavailable_and_used_again_when_i
     store.close()
 
 
-def test_a_connection_that_is_out_while_the_store_closes_is_closed_when_it_returns(backend: PostgresqlBackend) -> None:
+def test_closing_the_store_closes_a_connection_in_use(backend: PostgresqlBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     with listening(Engine, "before_cursor_execute", lambda *_: store.close()):
@@ -144,7 +146,7 @@ def test_a_connection_that_is_out_while_the_store_closes_is_closed_when_it_retur
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_child_leaves_a_call_that_its_parent_is_in_alone(backend: PostgresqlBackend, fork: str) -> None:
+def test_a_child_does_not_disturb_its_parents_call(backend: PostgresqlBackend, fork: str) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     held: list[bool] = []
@@ -161,9 +163,7 @@ def test_a_child_leaves_a_call_that_its_parent_is_in_alone(backend: PostgresqlBa
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_child_opens_connections_of_its_own_and_leaves_its_parents_alone(
-    backend: PostgresqlBackend, fork: str
-) -> None:
+def test_a_child_opens_its_own_connections(backend: PostgresqlBackend, fork: str) -> None:
     store = backend.open("one")
     store.put("parent", "of the parent", 60)
     before = backend.sql(OURS)
@@ -178,7 +178,7 @@ def test_a_child_opens_connections_of_its_own_and_leaves_its_parents_alone(
     wait_until(lambda: backend.sql(OURS) == before)
 
 
-def test_a_connection_that_broke_without_a_word_is_not_used(backend: PostgresqlBackend) -> None:
+def test_a_broken_idle_connection_is_not_used(backend: PostgresqlBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     with listening(Pool, "checkin", lambda connection, _: connection.pgconn.finish()):
@@ -221,7 +221,7 @@ def test_an_answer_to_another_question_is_unavailable(backend: PostgresqlBackend
     check_another_answer(backend.open("one"), operation)
 
 
-def test_an_error_of_an_extension_s_own_is_unavailable(empty_database: PostgresqlBackend) -> None:
+def test_an_error_raised_by_a_trigger_is_unavailable(empty_database: PostgresqlBackend) -> None:
     store = empty_database.open("one")
     store.create_tables()
     empty_database.sql(
@@ -234,7 +234,7 @@ def test_an_error_of_an_extension_s_own_is_unavailable(empty_database: Postgresq
     assert store.get("key") is None
 
 
-def test_an_interrupted_call_leaves_no_connection_amid_an_answer(backend: PostgresqlBackend) -> None:
+def test_an_interrupted_call_closes_its_connection(backend: PostgresqlBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
 
@@ -253,7 +253,7 @@ def test_an_interrupted_call_leaves_no_connection_amid_an_answer(backend: Postgr
     assert store.get("key") == 1
 
 
-def test_a_server_that_hangs_is_unavailable_in_time_and_well_again_by_itself(own_postgresql: PostgresqlServer) -> None:
+def test_a_hung_server_times_out_and_recovers(own_postgresql: PostgresqlServer) -> None:
     patient = SqlState(own_postgresql.url, "one", PATIENCE)
     patient.create_tables()
     patient.put("key", 1, 60)
@@ -277,7 +277,7 @@ def test_a_server_that_hangs_is_unavailable_in_time_and_well_again_by_itself(own
     patient.close()
 
 
-def test_more_than_the_way_takes_is_sent_bit_by_bit_and_no_longer_than_the_time_out(
+def test_sending_a_large_value_times_out(
     own_postgresql: PostgresqlServer,
 ) -> None:
     patient = SqlState(own_postgresql.url, "one", PATIENCE)
@@ -303,7 +303,7 @@ def test_more_than_the_way_takes_is_sent_bit_by_bit_and_no_longer_than_the_time_
     patient.close()
 
 
-def test_a_server_that_takes_connections_and_never_answers_is_unavailable_in_time() -> None:
+def test_a_server_that_only_accepts_connections_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         store = SqlState(f"postgresql+psycopg://ann:s3cr3t@127.0.0.1:{port}/db", "one", 1.0)
@@ -316,7 +316,7 @@ def test_a_server_that_takes_connections_and_never_answers_is_unavailable_in_tim
         assert time.monotonic() - began < 20
 
 
-def test_a_server_that_is_gone_is_unavailable_and_used_again_when_it_is_back(own_postgresql: PostgresqlServer) -> None:
+def test_a_stopped_server_is_used_again_after_its_start(own_postgresql: PostgresqlServer) -> None:
     store = SqlState(own_postgresql.url, "one", PATIENCE)
     store.create_tables()
     store.put("key", 1, 60, index=["term"])
@@ -333,7 +333,7 @@ def test_a_server_that_is_gone_is_unavailable_and_used_again_when_it_is_back(own
     store.close()
 
 
-def test_a_server_that_dies_amid_a_statement_is_unavailable(own_postgresql: PostgresqlServer) -> None:
+def test_a_server_stopped_during_a_statement_is_unavailable(own_postgresql: PostgresqlServer) -> None:
     store = SqlState(own_postgresql.url, "one", PATIENCE)
     store.create_tables()
     with closing(psycopg.connect(address(own_postgresql.url))) as other, ThreadPoolExecutor(1) as pool:
@@ -380,19 +380,19 @@ def test_neither_repr_nor_error_shows_a_secret() -> None:
         ("postgresql+psycopg://ann:s3cr3t@host/db?nosuch=s3cr3t", "has an option that libpq does not know"),
     ],
 )
-def test_what_is_no_address_of_postgresql_is_refused(url: str, finding: str) -> None:
+def test_invalid_postgresql_urls_are_refused(url: str, finding: str) -> None:
     with pytest.raises(ConfigurationError, match=f"state_url: {finding}") as refused:
         SqlState(url, "one", 1.0)
     assert "s3cr3t" not in str(refused.value)
 
 
-def test_a_database_or_a_host_that_does_not_exist_is_unavailable(postgresql: str) -> None:
+def test_a_missing_database_or_host_is_unavailable(postgresql: str) -> None:
     for url in (postgresql + "_not_there", "postgresql+psycopg://postgres@host.invalid/db"):
         with pytest.raises(StateUnavailable, match="did not answer"):
             SqlState(url, "one", PATIENCE).get("key")
 
 
-def test_of_two_hosts_the_one_that_answers_is_used(backend: PostgresqlBackend) -> None:
+def test_the_host_that_answers_is_used(backend: PostgresqlBackend) -> None:
     here = make_url(backend.url)
     both = f"postgresql+psycopg://postgres@/{here.database}?host=127.0.0.1:{free_port()}&host=127.0.0.1:{here.port}"
     store = SqlState(both, "one", PATIENCE)
@@ -401,7 +401,7 @@ def test_of_two_hosts_the_one_that_answers_is_used(backend: PostgresqlBackend) -
 
 
 @pytest.mark.parametrize("wanted", ["read-write", "read-only"])
-def test_which_of_two_hosts_is_used_is_libpq_s_to_say(backend: PostgresqlBackend, wanted: str) -> None:
+def test_libpq_chooses_between_two_hosts(backend: PostgresqlBackend, wanted: str) -> None:
     here = make_url(backend.url)
     hosts = f"host=127.0.0.1:{free_port()}&host=127.0.0.1:{here.port}&target_session_attrs={wanted}"
     store = SqlState(f"postgresql+psycopg://postgres@/{here.database}?{hosts}", "one", PATIENCE)
@@ -413,7 +413,7 @@ def test_which_of_two_hosts_is_used_is_libpq_s_to_say(backend: PostgresqlBackend
     store.close()
 
 
-def test_a_purge_in_passing_that_fails_fails_no_change_and_is_no_outage(
+def test_a_failed_automatic_purge_fails_no_change(
     empty_database: PostgresqlBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = empty_database.open("one")
@@ -431,7 +431,7 @@ def test_a_purge_in_passing_that_fails_fails_no_change_and_is_no_outage(
     assert empty_database.rows("genesys_auth_state") == 3
 
 
-def test_nobody_waits_for_a_purge_when_their_own_change_was_slow(
+def test_a_slow_change_is_not_followed_by_a_purge(
     empty_database: PostgresqlBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     timeout = 4.0

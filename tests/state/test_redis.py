@@ -143,7 +143,7 @@ def test_redis_deletes_what_has_expired_by_itself(backend: RedisBackend) -> None
     assert backend.keys() == set()
 
 
-def test_what_redis_has_deleted_by_itself_does_not_hide_the_rest_from_deletion(backend: RedisBackend) -> None:
+def test_expired_keys_do_not_stop_a_deletion(backend: RedisBackend) -> None:
     store, server = backend.open("one"), redis.Redis.from_url(backend.url)
     for number in range(BATCH + 5):
         store.put(f"key-{number}", 1, 60, index=["term"])
@@ -177,7 +177,7 @@ def test_a_forked_child_has_connections_of_its_own(wire: SlowWire, fork: str) ->
 
 
 @pytest.mark.parametrize("fork", ["python", "libc"])
-def test_parent_and_children_at_once_read_their_own_values(backend: RedisBackend, fork: str) -> None:
+def test_parent_and_children_read_their_own_values(backend: RedisBackend, fork: str) -> None:
     store = backend.open("one")
     for number in range(5):
         store.put(f"key-{number}", f"key-{number}", 600)
@@ -231,7 +231,7 @@ def test_a_wrong_password_is_unavailable_not_a_crash(backend: RedisBackend) -> N
         store.get("key")
 
 
-def test_a_server_that_hangs_is_unavailable_in_time_and_well_again_by_itself(own_redis_server: RedisServer) -> None:
+def test_a_hung_server_times_out_and_recovers(own_redis_server: RedisServer) -> None:
     store = RedisState(own_redis_server.url, "one", 2.0)
     assert store.take("key") is None  # so that the server knows the script
     store.put("key", 1, 60)
@@ -263,7 +263,7 @@ def test_a_server_that_comes_back_is_used_again(own_redis_server: RedisServer) -
     store.close()
 
 
-def test_a_connection_that_was_closed_while_it_was_idle_costs_nobody_anything(own_redis_server: RedisServer) -> None:
+def test_a_connection_closed_while_idle_fails_no_call(own_redis_server: RedisServer) -> None:
     store = RedisState(own_redis_server.url, "one", PATIENCE)
     store.put("key", 1, 60)
     assert store.get("key") == 1
@@ -323,7 +323,7 @@ def test_a_late_error_does_not_spoil_the_script(wire: SlowWire) -> None:
             assert store.get("mine") == "mine"
 
 
-def test_a_stray_answer_to_loading_does_not_spoil_the_script(wire: SlowWire, redis_server: RedisServer) -> None:
+def test_a_stray_answer_does_not_replace_a_script(wire: SlowWire, redis_server: RedisServer) -> None:
     with closing(RedisState(wire.url, "one", PATIENCE)) as store:
         store.put("mine", "mine", 60)
         assert store.get("mine") == "mine"
@@ -334,7 +334,7 @@ def test_a_stray_answer_to_loading_does_not_spoil_the_script(wire: SlowWire, red
         assert not wire.on_loading
 
 
-def test_an_unread_answer_on_an_idle_connection_is_refused(wire: SlowWire) -> None:
+def test_an_unread_answer_is_refused(wire: SlowWire) -> None:
     with closing(RedisState(wire.url, "one", PATIENCE)) as store:
         store.put("mine", "mine", 60)
         assert store.get("mine") == "mine"
@@ -346,7 +346,7 @@ def test_an_unread_answer_on_an_idle_connection_is_refused(wire: SlowWire) -> No
         assert wire.accepted == accepted + 1
 
 
-def test_a_value_under_the_key_of_another_is_refused(backend: RedisBackend) -> None:
+def test_a_value_of_another_key_is_refused(backend: RedisBackend) -> None:
     store, server = backend.open("one"), redis.Redis.from_url(backend.server)
     for key in ("ann", "bob"):
         store.put(key, key, 60)
@@ -366,7 +366,7 @@ def test_a_value_under_the_key_of_another_is_refused(backend: RedisBackend) -> N
     assert store.get("bob") == "bob"
 
 
-def test_a_server_that_has_forgotten_the_scripts_learns_them_again(backend: RedisBackend) -> None:
+def test_flushed_scripts_are_loaded_again(backend: RedisBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     redis.Redis.from_url(backend.url).script_flush()

@@ -78,7 +78,7 @@ class Load:
             self.wrong.append(found)
 
 
-def test_a_fail_over_under_load_gives_no_wrong_answer(
+def test_a_fail_over_returns_no_wrong_answer(
     failing: SentinelServers, record_property: Callable[[str, object], None]
 ) -> None:
     # The first Sentinel of the address does not exist: the others are asked.
@@ -116,7 +116,7 @@ def _seconds_until_written(store: RedisState, since: float) -> float:
     raise AssertionError("it did not recover")
 
 
-def test_a_server_that_became_a_replica_takes_no_writes(failing: SentinelServers) -> None:
+def test_a_demoted_primary_accepts_no_writes(failing: SentinelServers) -> None:
     with closing(RedisState(failing.url, "one", PATIENCE)) as store:
         store.put("key", "value", 600)
         with redis.Redis.from_url(failing.master.url) as master, redis.Redis.from_url(failing.replica.url) as replica:
@@ -143,7 +143,7 @@ def test_a_forked_child_finds_the_master_by_itself(sentinel_servers: SentinelSer
         assert not ledger.degraded
 
 
-def test_a_service_that_sentinels_do_not_know_is_unavailable(sentinel_servers: SentinelServers) -> None:
+def test_a_service_unknown_to_sentinel_is_unavailable(sentinel_servers: SentinelServers) -> None:
     url = sentinel_servers.url.replace("//", "//ann:s3cret@").replace("/portal/", "/other/")
     with closing(RedisState(url, "one", PATIENCE)) as store:
         with pytest.raises(StateUnavailable, match="No master found for 'other'") as caught:
@@ -176,6 +176,6 @@ def test_doctor_says_what_a_fail_over_can_lose(sentinel_servers: SentinelServers
         master.config_set("min-replicas-to-write", 0)
 
 
-def test_doctor_says_nothing_of_it_where_there_is_no_replica(sentinel_servers: SentinelServers) -> None:
+def test_doctor_is_silent_without_a_replica(sentinel_servers: SentinelServers) -> None:
     with closing(RedisState(sentinel_servers.replica.url, "one", PATIENCE)) as store:
         assert failover(store) == []

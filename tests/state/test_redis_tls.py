@@ -43,14 +43,14 @@ def test_values_come_back_whatever_their_size(server: tuple[str, subprocess.Pope
     store.close()
 
 
-def test_a_server_of_another_name_is_not_talked_to(server: tuple[str, subprocess.Popen[bytes]]) -> None:
+def test_a_certificate_of_another_name_is_refused(server: tuple[str, subprocess.Popen[bytes]]) -> None:
     store = RedisState(server[0].replace("127.0.0.1", "localhost"), "one", 10.0)
     with pytest.raises(StateUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
         store.get("key")
     store.close()
 
 
-def test_a_server_that_hangs_is_given_up_in_time(server: tuple[str, subprocess.Popen[bytes]]) -> None:
+def test_a_hung_server_times_out(server: tuple[str, subprocess.Popen[bytes]]) -> None:
     url, running = server
     store = RedisState(url, "one", 2.0)
     store.put("key", "value", 60)

@@ -74,7 +74,7 @@ def test_the_first_call_waits_for_handshake_and_answer(wire: SlowWire, redis_ser
         assert waits(wire, lambda: store.get("key")) == HANDSHAKE + 1 + HANDSHAKE + 2
 
 
-def test_a_call_ends_at_the_first_wait_that_times_out(wire: SlowWire) -> None:
+def test_a_call_ends_at_its_first_time_out(wire: SlowWire) -> None:
     with closing(RedisState(wire.url, "one", SHORT)) as store, closing(RedisState(wire.url, "one", LONG)) as patient:
         patient.put("key", "kept", 60)
         wire.before_answer = SHORT * 3
@@ -95,7 +95,7 @@ def test_a_server_that_accepts_and_never_answers(wire: SlowWire) -> None:
         assert client.run("get", ["key"], []) is None
 
 
-def test_a_server_that_does_not_take_what_is_sent(wire: SlowWire) -> None:
+def test_a_server_that_does_not_read_times_out(wire: SlowWire) -> None:
     much = "x" * 20_000_000
     with closing(client_of(wire.url, SHORT)) as client, closing(client_of(wire.url, LONG)) as patient:
         patient.run("set", ["key"], ["little"])

@@ -135,7 +135,7 @@ def test_what_one_store_writes_the_next_one_reads(backend: SqliteBackend) -> Non
     assert second.find("term") == ["key"]
 
 
-def test_the_file_is_made_at_first_use_for_its_owner_only_and_in_wal_mode(backend: SqliteBackend) -> None:
+def test_the_file_is_private_and_in_wal_mode(backend: SqliteBackend) -> None:
     store = backend.open("one")
     assert not backend.path.exists()
     store.put("key", 1, 60)
@@ -145,7 +145,7 @@ def test_the_file_is_made_at_first_use_for_its_owner_only_and_in_wal_mode(backen
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_expired_rows_go_in_passing_and_take_their_terms_with_them(backend: SqliteBackend) -> None:
+def test_changes_purge_expired_rows_and_their_terms(backend: SqliteBackend) -> None:
     store = backend.open("one")
     for number in range(PURGE_BATCH * 2 + 5):
         store.put(f"key-{number}", number, 10, index=["a", "b"])
@@ -158,9 +158,7 @@ def test_expired_rows_go_in_passing_and_take_their_terms_with_them(backend: Sqli
     assert left == [(106, 211), (6, 11), (1, 1), (1, 1)]
 
 
-def test_a_purge_in_passing_that_fails_fails_no_change_and_is_no_outage(
-    backend: SqliteBackend, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failed_automatic_purge_fails_no_change(backend: SqliteBackend, caplog: pytest.LogCaptureFixture) -> None:
     store = backend.open("one")
     store.put("old", 1, 10)
     backend.advance(11)
@@ -190,7 +188,7 @@ def writer_after_each_change(path: Path) -> Iterator[Callable[[], None]]:
             other.rollback()
 
 
-def test_where_others_write_all_the_time_a_purge_waits_for_its_turn(backend: SqliteBackend) -> None:
+def test_a_purge_waits_after_many_misses(backend: SqliteBackend) -> None:
     store = backend.open("one")
     store.put("old", 1, 10)
     backend.advance(11)
@@ -209,9 +207,7 @@ def test_where_others_write_all_the_time_a_purge_waits_for_its_turn(backend: Sql
     assert backend.rows("genesys_auth_state") == 1
 
 
-def test_nobody_waits_for_another_writer_in_order_to_purge(
-    backend: SqliteBackend, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_purge_does_not_wait_for_writers(backend: SqliteBackend, caplog: pytest.LogCaptureFixture) -> None:
     store = backend.open("one")
     store.put("old", 1, 10)
     backend.advance(11)
@@ -269,7 +265,7 @@ def test_purge_leaves_the_living_of_other_namespaces(backend: SqliteBackend) -> 
     assert two.get("long") == 1
 
 
-def test_a_writer_elsewhere_blocks_writes_for_the_time_out_and_reads_not_at_all(backend: SqliteBackend) -> None:
+def test_another_writer_blocks_writes_but_not_reads(backend: SqliteBackend) -> None:
     patient, hasty = backend.open("one"), SqlState(backend.url, "one", 0.05, clock=backend.clock)
     patient.put("key", 1, 60)
     with closing(sqlite3.connect(backend.path, isolation_level=None)) as other:
@@ -293,9 +289,7 @@ def test_a_writer_elsewhere_blocks_writes_for_the_time_out_and_reads_not_at_all(
 
 
 @pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
-def test_a_locked_new_file_is_unavailable_after_the_time_out_and_well_again_by_itself(
-    backend: SqliteBackend, lock: str
-) -> None:
+def test_a_locked_new_file_times_out_and_recovers(backend: SqliteBackend, lock: str) -> None:
     backend.path.parent.mkdir()
     store = SqlState(backend.url, "one", 0.05)
     with closing(sqlite3.connect(backend.path, isolation_level=None)) as other:
@@ -323,7 +317,7 @@ def test_a_failed_write_changes_nothing(backend: SqliteBackend) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
-def test_a_memory_of_sqlite_is_refused_because_connections_would_not_share_it(url: str) -> None:
+def test_sqlite_in_memory_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"state_url: .*memory://"):
         SqlState(url, "one", 1.0)
 
@@ -342,7 +336,7 @@ def test_other_addresses_are_refused_without_showing_their_password(url: str, fi
 
 
 @pytest.mark.parametrize("version", [0, 1, 99])
-def test_tables_of_another_version_are_refused_at_the_start(backend: SqliteBackend, version: int) -> None:
+def test_another_version_is_refused_at_the_start(backend: SqliteBackend, version: int) -> None:
     backend.open("one").put("key", 1, 60)
     late = backend.open("one")
     with closing(sqlite3.connect(backend.path)) as connection:
@@ -360,7 +354,7 @@ def test_tables_of_another_version_are_refused_at_the_start(backend: SqliteBacke
     assert open_files(backend.path) == 0  # the start leaves no connection open
 
 
-def test_tables_of_another_version_that_came_later_are_refused_at_first_use(backend: SqliteBackend) -> None:
+def test_another_version_is_refused_at_first_use(backend: SqliteBackend) -> None:
     early = backend.open("one")
     backend.open("one").put("key", 1, 60)
     with closing(sqlite3.connect(backend.path)) as connection:
@@ -370,7 +364,7 @@ def test_tables_of_another_version_that_came_later_are_refused_at_first_use(back
         early.get("key")
 
 
-def test_a_file_that_is_no_database_is_unavailable_and_left_alone(backend: SqliteBackend) -> None:
+def test_a_file_of_another_format_is_left_alone(backend: SqliteBackend) -> None:
     backend.path.parent.mkdir()
     backend.path.write_text("a text of somebody's, and a long one at that " * 50)
     before = backend.path.read_bytes()
@@ -400,7 +394,7 @@ def test_a_vanished_file_is_made_anew(backend: SqliteBackend) -> None:
     assert store.get("key") == 2
 
 
-def test_a_value_that_is_not_json_is_as_if_it_were_not_there(backend: SqliteBackend) -> None:
+def test_a_value_that_is_not_json_is_ignored(backend: SqliteBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     with closing(sqlite3.connect(backend.path)) as connection:
@@ -423,7 +417,7 @@ def test_an_error_shows_no_value_and_no_key(backend: SqliteBackend) -> None:
     assert "private" not in repr(store)
 
 
-def test_many_threads_leave_a_bounded_number_of_connections_and_close_gives_them_back(backend: SqliteBackend) -> None:
+def test_connections_are_bounded_and_closed(backend: SqliteBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     threads = 2 * CONNECTIONS
@@ -439,7 +433,7 @@ def test_many_threads_leave_a_bounded_number_of_connections_and_close_gives_them
     assert not list(backend.path.parent.glob("*-wal")), "SQLite removes the log with the last connection"
 
 
-def test_a_connection_that_is_out_while_the_store_closes_is_closed_when_it_returns(backend: SqliteBackend) -> None:
+def test_closing_the_store_closes_a_connection_in_use(backend: SqliteBackend) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     closed: list[int] = []
@@ -460,7 +454,7 @@ def test_a_store_of_a_protocol(backend: SqliteBackend) -> None:
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_child_opens_a_file_of_its_own_and_leaves_its_parents_alone(backend: SqliteBackend, fork: str) -> None:
+def test_a_child_opens_its_own_connections(backend: SqliteBackend, fork: str) -> None:
     store = backend.open("one")
     store.put("parent", "of the parent", 60)
 
@@ -484,7 +478,7 @@ def check_locked(path: Path) -> None:
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_child_forked_amid_a_call_is_refused_and_its_parent_goes_on(backend: SqliteBackend, fork: str) -> None:
+def test_a_child_forked_during_a_call_is_refused(backend: SqliteBackend, fork: str) -> None:
     store = backend.open("one")
     store.put("key", 1, 60)
     held: list[bool] = []
@@ -509,7 +503,7 @@ def test_a_child_forked_amid_a_call_is_refused_and_its_parent_goes_on(backend: S
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_what_a_child_writes_after_its_parent_has_ended_is_seen_by_others(tmp_path: Path, fork: str) -> None:
+def test_a_childs_write_outlives_its_parent(tmp_path: Path, fork: str) -> None:
     program = [sys.executable, "-m", "tests.state.forked_program", str(tmp_path / "state.sqlite3"), fork]
     done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=120, cwd=ROOT)
     assert done.stdout.splitlines()[-1:] == ['[null, "bob"]'], done.stderr
@@ -545,7 +539,7 @@ def test_an_answer_to_another_question_is_unavailable(backend: SqliteBackend, op
 
 
 @pytest.mark.parametrize("way", ["moved away", "deleted", "replaced"])
-def test_a_file_that_goes_under_a_running_store_stops_it(backend: SqliteBackend, way: str, tmp_path: Path) -> None:
+def test_a_moved_or_replaced_file_stops_the_store(backend: SqliteBackend, way: str, tmp_path: Path) -> None:
     store, aside = backend.open("one"), tmp_path / "aside"
     store.put("key", 1, 60)
     if way == "deleted":
@@ -573,14 +567,14 @@ def test_a_file_that_goes_under_a_running_store_stops_it(backend: SqliteBackend,
         assert store.take("lost") is None
 
 
-def test_a_store_that_begins_after_its_file_was_moved_away_makes_a_new_one(backend: SqliteBackend) -> None:
+def test_a_new_store_creates_a_missing_file(backend: SqliteBackend) -> None:
     backend.open("one").put("key", 1, 60)
     for file in backend.path.parent.iterdir():
         file.unlink()
     assert backend.open("one").get("key") is None
 
 
-def test_a_file_that_is_read_only_says_who_must_be_able_to_write(tmp_path: Path) -> None:
+def test_a_read_only_file_is_unavailable_with_advice(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         backend = SqliteBackend(folder)
@@ -619,7 +613,7 @@ print(store.get("large"), store.get("small"))
 """
 
 
-def test_a_disk_that_is_full_is_unavailable_and_says_what_to_do(backend: SqliteBackend) -> None:
+def test_a_full_disk_is_unavailable_with_advice(backend: SqliteBackend) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, backend.url], capture_output=True, text=True, check=False, timeout=120
     )

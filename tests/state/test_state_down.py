@@ -113,7 +113,7 @@ def assert_unavailable(answer: Any) -> None:
 
 
 @pytest.mark.parametrize(("how", "timeout"), [("gone", LONG), ("hanging", SHORT)])
-def test_what_needs_the_state_is_503_in_time_and_what_does_not_goes_on(
+def test_only_requests_that_need_the_state_fail(
     server: Server, make_app: Callable[[float], Flask], how: str, timeout: float
 ) -> None:
     app = make_app(timeout)
@@ -147,9 +147,7 @@ def test_what_needs_the_state_is_503_in_time_and_what_does_not_goes_on(
     assert newcomer.get("/").status_code == 401
 
 
-def test_an_application_begins_without_its_state_and_is_well_by_itself(
-    server: Server, make_app: Callable[[float], Flask]
-) -> None:
+def test_an_application_starts_without_its_state(server: Server, make_app: Callable[[float], Flask]) -> None:
     with server.gone():
         app = make_app(LONG)
         client = app.test_client()
@@ -160,7 +158,7 @@ def test_an_application_begins_without_its_state_and_is_well_by_itself(
 
 
 @pytest.mark.parametrize("how", ["gone", "hanging"])
-def test_an_outage_is_told_once_and_its_end_too(
+def test_an_outage_is_logged_once(
     server: Server, make_app: Callable[[float], Flask], caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     client = make_app(SHORT * 4).test_client()
