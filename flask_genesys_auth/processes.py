@@ -1,4 +1,4 @@
-"""What belongs to one process: connections, keys, locks, threads and counters, looked up by process id."""
+"""Hold connections, keys, locks, threads and counters per process, looked up by process id."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ T = TypeVar("T")
 
 
 class PerProcess(Generic[T]):
-    """Hold one object for each process, made at its first use there.
+    """Hold one object for each process, created at its first use there.
 
-    No fork hook is involved: ``os.register_at_fork`` does not run where a server forks in C, as uWSGI does. A child
-    finds no object under its own process id and makes one. The parent's object stays referenced in the child, so that
-    it is neither used nor closed there: closing a connection that two processes share ends it for both.
+    This needs no fork hook: ``os.register_at_fork`` does not run where a server forks in C, as uWSGI does. A forked
+    child finds no object under its own process id and creates one. The parent's object stays referenced in the child,
+    so that the child neither uses nor closes it: closing a shared connection closes it for both processes.
 
-    A process id names one living process. Only if an ancestor has ended, and the system gives its number to a
-    descendant, would that one find the ancestor's object.
+    A process id names one living process. A descendant finds an ancestor's object only if the ancestor has ended and
+    the system has given its number to the descendant.
 
-    Two threads that come first at once may both call ``make``; the object that is stored second is dropped unused. So
-    ``make`` opens no connection and starts no thread: the object does that when it is used.
+    Two threads may call ``make`` at the same time; one of the two objects is dropped unused. ``make`` must therefore
+    not open a connection or start a thread.
 
-    :param make: returns a new object, with locks of its own.
+    :param make: returns a new object with its own locks.
     """
 
     __slots__ = ("_make", "_of")
@@ -32,18 +32,18 @@ class PerProcess(Generic[T]):
         self._of: dict[int, T] = {}
 
     def get(self) -> T:
-        """Return the object of this process; make it if there is none yet."""
+        """Return the object of this process; create it at the first call."""
         process = os.getpid()
         try:
             return self._of[process]
         except KeyError:
-            # Of two threads one stores its object; dict.setdefault is atomic, and both return that one.
+            # dict.setdefault is atomic: two threads return the same object.
             return self._of.setdefault(process, self._make())
 
     def made(self) -> T | None:
-        """Return the object of this process, or ``None`` if it has not been made."""
+        """Return the object of this process, or ``None`` if there is none yet."""
         return self._of.get(os.getpid())
 
     def inherited(self) -> list[T]:
-        """Return the objects of the processes that this one was forked from."""
+        """Return the objects of this process's ancestors."""
         return [one for process, one in list(self._of.items()) if process != os.getpid()]

@@ -1,4 +1,4 @@
-"""Where small values with an end are kept."""
+"""Stores for small values that expire: in memory, in SQL, and in Redis."""
 
 from .tables import metadata
 
