@@ -80,7 +80,7 @@ def test_the_form_returns_to_the_requested_page(client: FlaskClient) -> None:
         "/a\n//b",
     ],
 )
-def test_the_form_leads_nowhere_else(client: FlaskClient, elsewhere: str) -> None:
+def test_the_form_never_redirects_elsewhere(client: FlaskClient, elsewhere: str) -> None:
     assert log_in(client, next=elsewhere)[:2] == (303, "/")
 
 
@@ -156,7 +156,7 @@ def test_unknown_operations_get_an_error_envelope(client: FlaskClient, sent: obj
 
 
 @pytest.mark.parametrize("path", ["/", "/login", "/signed-out", "/agent", "/supervisor"])
-def test_every_page_keeps_scripts_and_frames_out(client: FlaskClient, path: str) -> None:
+def test_every_page_forbids_scripts_and_framing(client: FlaskClient, path: str) -> None:
     log_in(client)
     answer = client.get(path, headers={"Accept": "text/html"})
 
@@ -170,7 +170,7 @@ def test_every_page_keeps_scripts_and_frames_out(client: FlaskClient, path: str)
     assert '<html lang="en">' in answer.text
 
 
-def test_what_a_page_shows_of_an_account_is_escaped(app: Flask, client: FlaskClient) -> None:
+def test_account_values_in_pages_are_escaped(app: Flask, client: FlaskClient) -> None:
     add_account(app, "<b>eve", "<script>alert(1)</script>")
     page = client.get("/agent", auth=("<b>eve", PASSWORD)).text
 

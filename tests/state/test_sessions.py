@@ -352,7 +352,7 @@ def test_shorter_time_outs_count_for_sessions_that_began_before(state: Store, cl
     assert LoginSessions(state, SessionSettings(absolute_timeout=300), clock).resume(session_id) == ENDED
 
 
-def test_two_applications_on_one_store_never_accept_each_others_sessions(tmp_path: Path, clock: Clock) -> None:
+def test_applications_on_one_store_reject_each_others_sessions(tmp_path: Path, clock: Clock) -> None:
     url = f"sqlite:///{tmp_path / 'state'}"
     with (
         closing(SqlState(url, "one", 5, clock=clock)) as first,

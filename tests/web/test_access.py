@@ -18,7 +18,7 @@ ANN = ("ann@acme.example", "ann's: password")
 SUE = ("sue@acme.example", "sue's password")
 
 
-def test_every_endpoint_is_protected_unless_it_says_otherwise(app: Flask) -> None:
+def test_endpoints_are_protected_by_default(app: Flask) -> None:
     client = app.test_client()
     assert client.get("/private").status_code == 401
     assert client.get("/private", auth=ANN).status_code == 200
@@ -72,7 +72,7 @@ def test_marks_work_above_and_below_route(make_app: MakeApp, above: bool) -> Non
     assert client.get("/private").status_code == 200  # unmarked, and protect_by_default is off
 
 
-def test_a_mark_hidden_by_a_careless_wrapper_still_refuses(make_app: MakeApp) -> None:
+def test_a_mark_hidden_by_a_wrapper_still_refuses(make_app: MakeApp) -> None:
     def careless(view: Callable[..., Any]) -> Callable[..., Any]:
         return lambda: view()
 

@@ -86,7 +86,7 @@ def test_one_extension_serves_several_applications(make_app: MakeApp, tmp_path: 
     assert runtime(apps[0]).state is not runtime(apps[1]).state
 
 
-def test_two_applications_on_one_store_never_accept_each_others_sessions(make_app: MakeApp, tmp_path: Path) -> None:
+def test_applications_on_one_store_reject_each_others_sessions(make_app: MakeApp, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
     first, second = (make_app({"state_url": url, "state_namespace": name}) for name in ("first", "second"))
     same = make_app(

@@ -64,7 +64,7 @@ def test_our_own_and_allowed_origins_pass(app: Flask, session: bool, headers: di
 
 @pytest.mark.parametrize("session", [True, False])
 @pytest.mark.parametrize("headers", FOREIGN)
-def test_foreign_origins_are_refused_also_where_an_open_view_asks(
+def test_foreign_origins_are_refused_in_unprotected_views_too(
     app: Flask, session: bool, headers: dict[str, str]
 ) -> None:
     assert status(app, session=session, headers=headers) == 403
@@ -72,7 +72,7 @@ def test_foreign_origins_are_refused_also_where_an_open_view_asks(
     assert status(app, session=session, headers=headers, path="/open") == 200  # it asks nobody
 
 
-def test_without_both_headers_a_session_is_refused_and_basic_passes(app: Flask) -> None:
+def test_without_headers_sessions_are_refused_and_basic_passes(app: Flask) -> None:
     assert status(app, session=True, headers={}) == 403
     assert status(app, session=False, headers={}) == 200
 
@@ -83,7 +83,7 @@ def test_safe_methods_are_not_checked(app: Flask) -> None:
     assert client.get("/private", base_url="https://localhost", headers=cross).status_code == 200
 
 
-def test_what_authenticated_counts_not_which_headers_are_there(make_app: MakeApp) -> None:
+def test_the_authenticating_credentials_decide(make_app: MakeApp) -> None:
     class Token:
         name = "token"
 
@@ -122,7 +122,7 @@ def test_preflights_of_allowed_origins_are_answered(app: Flask) -> None:
     assert "Origin" in answer.headers["Vary"]
 
 
-def test_a_preflight_of_another_origin_gets_no_permission(app: Flask) -> None:
+def test_preflights_of_other_origins_get_no_permission(app: Flask) -> None:
     asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     answer = app.test_client().options("/private", headers=asked)
     assert "Access-Control-Allow-Origin" not in answer.headers
@@ -138,7 +138,7 @@ def test_refusals_have_cors_headers(app: Flask) -> None:
     assert "Origin" in other.headers["Vary"]
 
 
-def test_an_origin_reads_only_the_contact_center_that_allows_it(app: Flask) -> None:
+def test_an_origin_reads_only_contact_centers_that_allow_it(app: Flask) -> None:
     foreign = app.test_client().get("/private", headers={"Origin": "https://globex.example"})
     assert "Access-Control-Allow-Origin" not in foreign.headers
     own = app.test_client().get("/private", headers={"Origin": "https://globex.example", "ContactCenterId": "globex"})
@@ -164,7 +164,7 @@ def test_origins_are_serialized_as_browsers_do(address: str, origin: str) -> Non
 
 
 @pytest.mark.parametrize(("host", "status"), [("portal.acme.example", 200), ("evil.example", 403)])
-def test_a_host_header_makes_no_own_origin_beside_a_public_url(make_app: MakeApp, host: str, status: int) -> None:
+def test_host_headers_are_not_trusted_with_public_url(make_app: MakeApp, host: str, status: int) -> None:
     table = {"web_services": {}, "public_url": "https://acme.example", "hosts": ["portal.acme.example"]}
     app = make_app({"contact_centers": {"acme": table}})
     client = app.test_client()

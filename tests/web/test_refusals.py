@@ -168,7 +168,7 @@ def test_protected_responses_vary_and_are_not_cached(make_app: MakeApp) -> None:
     assert "Authorization" in client.get("/who").headers["Vary"]
 
 
-def test_a_bug_in_a_step_is_a_500_and_never_a_user(make_app: MakeApp) -> None:
+def test_a_bug_in_a_step_is_500(make_app: MakeApp) -> None:
     class Broken(Down):
         def authenticate(self, evidence: Any, contact_center: Any) -> Outcome:
             if evidence.request.args:
