@@ -607,7 +607,7 @@ class Settings:
             "a SQLite file. Several nodes: PostgreSQL, `postgresql+psycopg://user:password@host:5432/database` (`pip "
             'install "flask-genesys-auth[postgresql]"`), or Redis or Valkey, `redis://` or '
             '`rediss://user:password@host:6379/0` (`pip install "flask-genesys-auth[redis]"`). See '
-            "[stores](operations.md#stores)."
+            "[stores](stores.md)."
         ),
     )
     state_namespace: str = _text(
