@@ -1,8 +1,7 @@
-"""What importing 100,000 accounts takes, and what the commands add to the start of Flask's own.
+"""Measure the import of 100,000 accounts, and the start of our commands beside Flask's.
 
-Run with ``python -m benchmarks.accounts_import``. Every command is a process of its own, as an operator runs it; its
-time and its peak memory are what the system says of that process. Rows carry hashes, so that the cost of hashing,
-which is chosen by whoever sets ``passwords``, stands apart: it is measured by itself, for one password.
+Run ``python -m benchmarks.accounts_import``. Each command runs in its own process; the system reports its time and its
+peak memory. The rows carry password hashes; the time to hash one password is measured separately.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ COLUMNS = ("contact_center", "user_name", "first_name", "last_name", "roles", "p
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took: seconds by the clock and of the processor, and its peak memory in bytes."""
+    """The cost of a process: wall-clock and CPU seconds, and its peak memory in bytes."""
 
     wall: float
     cpu: float
@@ -57,7 +56,7 @@ SALESFORCE = {"organizations": ["00D000000000001"]}
 
 
 def flask(folder: Path, *command: str) -> Cost:
-    """Run a command of Flask in a process of its own."""
+    """Run a command of Flask in its own process."""
     arguments = [sys.executable, "-m", "flask", "--app", "benchmarks.accounts_import", *command]
     return run(arguments, {**os.environ, FOLDER: str(folder)})
 
@@ -93,7 +92,7 @@ def people(rows: int, stored: str) -> Iterator[dict[str, str]]:
 
 
 def write_csv(path: Path, rows: Iterable[dict[str, str]]) -> None:
-    """Write a CSV file. What this process needs at its peak, Linux counts for the processes that it starts, too."""
+    """Write a CSV file row by row: Linux counts the peak memory of this process for the processes that it starts."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
@@ -112,7 +111,7 @@ def write_json(path: Path, rows: Iterable[dict[str, str]]) -> None:
 
 
 def measure_import(folder: Path, rows: int) -> dict[str, Cost]:
-    """Import the same rows from CSV and from JSON, each into tables of its own."""
+    """Import the same rows from CSV and from JSON, each into its own tables."""
     found = {}
     stored = PasswordHasher(PasswordSettings()).hash("correct horse")
     writers: dict[str, Callable[[Path, Iterable[dict[str, str]]], None]] = {"csv": write_csv, "json": write_json}
@@ -147,7 +146,7 @@ def measure_start(folder: Path, rounds: int) -> tuple[float, float]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; 1 where a target is missed."""
-    parser = argparse.ArgumentParser(description="What importing accounts and starting commands takes.")
+    parser = argparse.ArgumentParser(description="Measure the import of accounts and the start of commands.")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=10, help="of the two commands that are compared")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")

@@ -1,7 +1,7 @@
 """How many files of the package a Basic request passes through, from the first hook to the last.
 
 Run with ``python -m benchmarks.files_per_request``; in-process WSGI, all as by default: SQLite state and accounts. A
-file counts if a function of it is called; what its import does, does not.
+file counts if one of its functions is called, but not if it is only imported.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def count(app: Flask) -> dict[str, Passage]:
             raise SystemExit(f"{answer.status} {answer.text!r} instead of {user!r}")
         return passage
 
-    # The first request of a process finds out what later ones need not: policies, tables, connections.
+    # The first request of a process also works out policies, checks tables and opens connections.
     ask("bob@acme.example")
     cold = ask("ann@acme.example")
     return {"remembered": ask("ann@acme.example"), "cold": cold}

@@ -1,7 +1,7 @@
-"""A way to a server with the latency of a network: ``python -m benchmarks.latency HOST PORT MILLISECONDS``.
+"""Pass on a connection with the latency of a network: ``python -m benchmarks.latency HOST PORT MILLISECONDS``.
 
-Listens on a free port of 127.0.0.1, prints it, and passes on what either side sends, each direction half of the
-milliseconds later. It is a process of its own, so that it shares no interpreter lock with what is measured.
+Listens on a free port of 127.0.0.1, prints the port, and passes on the data of both sides, each direction after half of
+the milliseconds. It runs in its own process and therefore shares no interpreter lock with the measured code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 def pass_on(source: socket.socket, target: socket.socket, delay: float) -> None:
-    """Pass on what one side sends until it ends.
+    """Pass on the data of one side until it closes.
 
     :param delay: seconds before each piece.
     """

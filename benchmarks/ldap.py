@@ -1,7 +1,7 @@
-"""What a bind costs through us, side by side with bare ldap3 on a connection that it keeps, in one run on one slapd.
+"""Measure a bind by our directory beside bare ldap3 on an open connection, in one run on one slapd.
 
-Run with ``python -m benchmarks.ldap``; it starts a slapd of its own. CPU time, ours and the server's together (Linux);
-the contenders take turns in short rounds, and what counts are ratios of medians. Binds are counted by the server.
+Run ``python -m benchmarks.ldap``; it starts slapd. CPU time of ours and of the server together (Linux); both take turns
+in short rounds, and the results are ratios of medians. The server counts the binds.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ index uid eq
 
 @dataclass(frozen=True)
 class Target:
-    """What is promised: ours costs at most so many times what bare ldap3 costs."""
+    """A target: the highest ratio of our cost and bare ldap3's."""
 
     ours: str
     peer: str
@@ -128,7 +128,7 @@ def binds(port: int) -> int:
 
 @contextmanager
 def contenders(port: int) -> Iterator[dict[str, Callable[[], bool]]]:
-    """Give what takes turns: each tells whether it let ann in."""
+    """Yield the calls that take turns; each returns whether ann was authenticated."""
     servers = (LdapServer(False, "127.0.0.1", port),)
     template = Ldap(servers=servers, start_tls=False, user_dn=f"uid={{user}},{BASE}")
     search = Ldap(servers=servers, start_tls=False, base=BASE, bind_dn=ADMIN, bind_password=Secret(PASSWORD))
@@ -162,7 +162,7 @@ def cpu(server: int) -> float:
 
 
 def measure(entrants: dict[str, Callable[[], bool]], server: int, *, rounds: int, calls: int) -> dict[str, float]:
-    """Return each one's median, in microseconds; whoever does not let ann in ends the benchmark."""
+    """Return the median of each in microseconds; a failed login ends the benchmark."""
     spent: dict[str, list[float]] = {name: [] for name in entrants}
     for number in range(rounds + 1):
         for name, call in entrants.items():
@@ -206,7 +206,7 @@ def remembered(port: int, requests: int) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; 1 where a target is missed."""
-    parser = argparse.ArgumentParser(description="What a bind costs through us, next to bare ldap3.")
+    parser = argparse.ArgumentParser(description="Measure a bind by our directory beside bare ldap3.")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--calls", type=int, default=50, help="logins per contender and round")
     parser.add_argument("--requests", type=int, default=1000, help="with credentials found good before")

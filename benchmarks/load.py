@@ -1,7 +1,7 @@
-"""A load on loopback: what gunicorn serves of ours, next to its peers, in one run.
+"""Measure gunicorn with our extension and with its peers under load on loopback, in one run.
 
-Run with ``python -m benchmarks.load``. A closed-loop client in a second process asks each application in turn, in short
-rounds, so that a noisy moment of the machine falls on all of them; what counts are ratios within a round.
+Run ``python -m benchmarks.load``. A closed-loop client in a second process sends requests to each application in turn,
+in short rounds, so that a busy moment of the machine affects all of them; the results are ratios within a round.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pytest
 
 from benchmarks.latency import delayed
 from benchmarks.load_apps import DATABASE, SESSIONS
-from benchmarks.load_stand import COLLEAGUES, Client, Node, Users, basic, nodes, plan, request
+from benchmarks.load_processes import COLLEAGUES, Client, Node, Users, basic, nodes, plan, request
 from flask_genesys_auth.testing import SalesforceEmulator
 from tests.servers import PostgresqlServer, RedisServer
 
@@ -48,7 +48,7 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Target:
-    """What is promised of a figure of ours."""
+    """The target of one figure."""
 
     what: str
     bound: float
@@ -60,7 +60,7 @@ class Target:
 
 
 def _peer(store: str, way: str) -> str:
-    """Return the name of what a user would pick instead: sessions in this store, users by Flask-SQLAlchemy."""
+    """Return the name of the peer with sessions in this store and users by Flask-SQLAlchemy."""
     return f"Flask-Session on {store}{way}"
 
 
@@ -81,7 +81,7 @@ TARGETS = {
 
 @dataclass
 class Report:
-    """What was found."""
+    """The results."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     ratios: dict[str, float] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Report:
 
 
 class Bench:
-    """All servers, and what is measured with them.
+    """The servers and the measurements.
 
     :param seconds: of one round.
     """
@@ -131,7 +131,7 @@ class Bench:
         return self._start("ours", plan=plan(folder, self.salesforce, **changes), threads=threads)
 
     def entrants(self, stores: dict[str, dict[str, Any]]) -> Iterator[Entrant]:
-        """Yield everybody who takes part in the comparison."""
+        """Yield all applications and users of the comparison."""
         login = self._start("with_flask_login")
         yield Entrant(LOGIN, login, Users("session", (request(Cookie=login.session()),), CONNECTIONS))
         yield Entrant(HTTPAUTH, self._start("with_httpauth"), Users("basic", (basic(),), CONNECTIONS))
@@ -150,7 +150,7 @@ class Bench:
         With Redis the users are in SQLite, with PostgreSQL they are there as well.
 
         :param stores: the address of each server.
-        :param way: what a row says of the way to the servers.
+        :param way: the latency, as it is shown in a row's name.
         """
         entrants: list[Entrant] = []
         for store, address in stores.items():
@@ -176,7 +176,7 @@ class Bench:
                 self._compare_with(found, name, peer, peer.partition(",")[0])
 
     def _take_turns(self, entrants: list[Entrant]) -> dict[str, list[dict[str, Any]]]:
-        """Let all of them take turns; note each one's medians, and return what came of each round."""
+        """Measure all of them in turn; report their medians, and return the figures of each round."""
         found: dict[str, list[dict[str, Any]]] = {entrant.name: [] for entrant in entrants}
         for entrant in entrants:
             self._round(entrant, min(1.0, self._seconds))
@@ -196,13 +196,13 @@ class Bench:
     def outage(self) -> None:
         """Compare session and Basic users while Salesforce is well with the same while it hangs.
 
-        Salesforce users come with a session nobody has seen before, and wait a second after each answer.
+        Salesforce users send new sessions, and wait one second after each answer.
         """
         found: dict[bool, dict[str, list[dict[str, Any]]]] = {}
         for hangs in (False, True):
             found[hangs] = {"session": [], "basic": []}
         for _ in range(self._rounds):
-            # A node of its own for each pair of rounds: the circuit is closed when either begins.
+            # A new node for each pair of rounds, so that both begin with a closed circuit.
             node = self.ours(threads=8)
             kept = Users("session", tuple(request(Cookie=node.session()) for _ in range(4)), 4)
             named = Users("basic", (basic(),), 4)
@@ -234,7 +234,7 @@ class Bench:
             self.salesforce.repair()
 
     def memory(self, redis: str) -> None:
-        """Compare what a worker holds after the same load: logins by password, then sessions, on Redis and SQLite."""
+        """Compare a worker's memory after the same load: logins by password, then sessions, on Redis and SQLite."""
         folder = self._folder / "security"
         folder.mkdir()
         servers = {DATABASE: f"sqlite:///{folder / 'users.sqlite3'}", SESSIONS: redis}
@@ -249,13 +249,13 @@ class Bench:
         self.report.notes.append(f"a worker after the same load: {sizes}")
 
     def cold(self, logins: int) -> None:
-        """Let so many logins cost a hash each, and compare what a worker has held at most with what it may.
+        """Run logins that cost one hash each, and compare a worker's peak memory with its limit.
 
         Of 16 users at once, for those with the same credentials share one hash; twice as many threads as may hash.
         """
         passwords = {"reuse_verified_for": 0, "memory_kib": 19456, "concurrent_hashes": 4}
         node = self.ours(passwords=passwords, throttle={"per_account": "100000 per minute"}, threads=8)
-        # Idle is a worker all of whose threads have served somebody.
+        # The idle memory counts from when each thread has served a request.
         warm = Users("session", (request(Cookie=node.session()),), len(COLLEAGUES))
         self._client.round(node, 1.0, warm)
         idle = node.resident()
@@ -285,7 +285,7 @@ def _sessions(name: str, node: Node) -> Entrant:
 def unspoiled(name: str, told: dict[str, Any]) -> dict[str, Any]:
     """Return the figures of one kind of user; a wrong answer ends the benchmark."""
     if told["wrong"] or not told["per_second"]:
-        raise SystemExit(f"{name}: not every answer was right: {told}")
+        raise SystemExit(f"{name}: wrong answers: {told}")
     return told
 
 
@@ -336,7 +336,7 @@ def _farther(servers: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 
 def measure(*, rounds: int, seconds: float, cold: int, parts: Collection[str], stores: Collection[str]) -> Report:
-    """Measure what is named in ``parts``, the comparison with each of ``stores``."""
+    """Measure the named parts, and the comparison with each of ``stores``."""
     with tempfile.TemporaryDirectory(prefix="load-") as name, nodes() as start, Client() as client:
         folder = Path(name)
         folder.chmod(0o711)  # PostgreSQL's own user walks through it

@@ -1,7 +1,7 @@
-"""The applications that the benchmarks compare: one page that names the user, ours and each peer's way.
+"""The applications that the benchmarks compare; each has one page that shows the user's name.
 
-Peers that keep users in a database read them at every request, as ours does; ``DATABASE`` and ``SESSIONS`` name the
-servers.
+Peers with users in a database read them at each request, as ours does. The environment variables ``DATABASE`` and
+``SESSIONS`` name the servers.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def with_flask_login() -> Flask:
 def with_flask_sqlalchemy(database: str = "") -> Flask:
     """Flask-Login with its cookie session and users by Flask-SQLAlchemy, as both quick starts show.
 
-    :param database: the SQLAlchemy address; default: what the environment names.
+    :param database: a SQLAlchemy URL; default: the environment's.
     """
     app = _new_app("sqlalchemy")
     _users_in_database(app, database or os.environ[DATABASE])
@@ -70,8 +70,8 @@ def with_flask_sqlalchemy(database: str = "") -> Flask:
 def with_flask_session(database: str = "", sessions: str = "") -> Flask:
     """Flask-Login with sessions on the server by Flask-Session, and users by Flask-SQLAlchemy.
 
-    :param database: the SQLAlchemy address; default: what the environment names.
-    :param sessions: the address of a Redis server; default: what the environment names, else the database.
+    :param database: a SQLAlchemy URL; default: the environment's.
+    :param sessions: the URL of a Redis server; default: the environment's, else the database.
     """
     app = _new_app("session")
     users = _users_in_database(app, database or os.environ[DATABASE])
@@ -82,8 +82,8 @@ def with_flask_session(database: str = "", sessions: str = "") -> Flask:
 def with_flask_security(database: str = "", sessions: str = "") -> Flask:
     """Flask-Security with sessions on the server by Flask-Session, and users by Flask-SQLAlchemy.
 
-    :param database: the SQLAlchemy address; default: what the environment names.
-    :param sessions: the address of a Redis server; default: what the environment names, else the database.
+    :param database: a SQLAlchemy URL; default: the environment's.
+    :param sessions: the URL of a Redis server; default: the environment's, else the database.
     """
     from flask_security import Security, SQLAlchemyUserDatastore, auth_required, current_user, hash_password, login_user
     from flask_security.models import fsqla_v3
@@ -212,7 +212,7 @@ def with_httpauth() -> Flask:
 
 def ours() -> Flask:
     """Our extension, with the configuration that the environment holds."""
-    # Here, so that the peers' workers do not hold our modules: they are what ours is measured by.
+    # Imported here, so that the peers' workers do not load our modules.
     from flask_genesys_auth import GenesysAuth, current_user, unprotected
 
     app = _new_app("ours")

@@ -1,7 +1,7 @@
-"""The closed-loop client of ``benchmarks/load.py``: a process of its own, so that it takes nobody's interpreter lock.
+"""The closed-loop client of ``benchmarks/load.py``; its own process has its own interpreter lock.
 
-Each line of its standard input is one round as JSON, each line of its output what came of it. A connection sends its
-next request when the last one has been answered (closed loop), after its group's ``think`` seconds.
+Each line of standard input is one round as JSON, each line of output its results. A connection sends its next request
+``think`` seconds after the last answer (closed loop).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 RENEWED_AFTER = 50
 """Answers after which a connection is opened anew: which worker takes how many is chance, and must not last a round."""
 PATIENCE = 30.0
-"""Seconds after the end of a round within which what is under way must have been answered."""
+"""Seconds after the end of a round within which pending requests must have been answered."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Group:
     """Connections of one kind of user.
 
     :param requests: whole requests; each connection takes the next one in turn.
-    :param body: what the body of every answer is; anything else is counted as ``wrong``.
+    :param body: the body of a right answer; others count as ``wrong``.
     :param think: seconds between an answer and the next request.
     """
 
@@ -79,7 +79,7 @@ class Connection:
         self.stream.sendall(next(self._requests))
 
     def receive(self, selector: selectors.BaseSelector) -> bool:
-        """Take what has come; return whether the answer is there."""
+        """Read the received data; return whether the answer is complete."""
         assert self.stream is not None
         data = self.stream.recv(65536)
         self._received += data
@@ -116,7 +116,7 @@ class Connection:
 
 
 def run(port: int, seconds: float, groups: list[Group]) -> dict[str, dict[str, Any]]:
-    """Let all groups ask one server for some seconds, and return what came of it."""
+    """Send the requests of all groups for some seconds, and return the results."""
     connections = [
         Connection(("127.0.0.1", port), group, first) for group in groups for first in range(group.connections)
     ]

@@ -1,7 +1,7 @@
-"""What the extension adds to a request, side by side with its peers, in one run.
+"""Measure the cost of our extension per request beside its peers, in one run.
 
-Run with ``python -m benchmarks.request_overhead``; in-process WSGI, one thread, CPU time. The applications take turns
-in short rounds, so that a noisy moment of the machine falls on all of them; what counts are ratios of medians.
+Run ``python -m benchmarks.request_overhead``; in-process WSGI, one thread, CPU time. The applications take turns in
+short rounds, so that a busy moment of the machine affects all of them; the results are ratios of medians.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from werkzeug.test import EnvironBuilder
 
 from benchmarks import load_apps
 from benchmarks.load_apps import PASSWORD, USER
-from benchmarks.load_stand import remembering
+from benchmarks.load_processes import remembering
 from flask_genesys_auth import GenesysAuth, current_user, unprotected
 from flask_genesys_auth.accounts.store import SqlAccounts
 from flask_genesys_auth.testing import AuthClient, LoopbackServer, SalesforceEmulator
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Contender:
-    """One application and the request it is asked."""
+    """One application, its request and the expected answer."""
 
     name: str
     app: Flask
@@ -50,7 +50,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Target:
-    """What is promised: ours costs at most so many times what its peer costs."""
+    """A target: the highest ratio of our cost and the peer's."""
 
     ours: str
     peer: str
@@ -89,7 +89,7 @@ def ask(contender: Contender) -> bytes:
 
 
 def environment(path: str = "/", **headers: str) -> Callable[[], WSGIEnvironment]:
-    """Return what makes a fresh copy of a request's environment."""
+    """Return a function that copies a request's WSGI environment."""
     builder = EnvironBuilder(path=path, headers=Headers(headers))
     prepared = builder.get_environ()
     builder.close()
@@ -117,7 +117,7 @@ def plain(folder: Path) -> Contender:
 
 
 def logged_in(app: Flask) -> Callable[[], WSGIEnvironment]:
-    """Log in to an application of :mod:`benchmarks.load_apps`, and return what makes requests with its cookie."""
+    """Log in to an application of :mod:`benchmarks.load_apps`; return a function that makes its requests."""
     client = app.test_client()
     answer = client.post("/log-in", data={"name": USER, "password": PASSWORD})
     if answer.status_code != 200:
@@ -128,9 +128,9 @@ def logged_in(app: Flask) -> Callable[[], WSGIEnvironment]:
 
 
 def peers(folder: Path, redis: str) -> Iterator[Contender]:
-    """Set up what a user would pick instead; those with a database have a SQLite file each.
+    """Set up the peers; each peer with a database has its own SQLite file.
 
-    :param redis: the address of a Redis server; empty leaves out what needs one.
+    :param redis: the URL of a Redis server; if empty, peers that need one are left out.
     """
     app = load_apps.with_flask_login()
     yield Contender("Flask-Login, user in a dictionary", app, logged_in(app), USER.encode())
@@ -173,7 +173,7 @@ def our_app(name: str, folder: Path, salesforce: SalesforceEmulator, **changes: 
 
 
 def our_session(app: Flask) -> Callable[[], WSGIEnvironment]:
-    """Return what makes requests with the cookie of a login session."""
+    """Return a function that makes requests with the cookie of a login session."""
     cookie = app.test_client(user=USER).get_cookie("session")
     assert cookie is not None
     return environment(Cookie=f"session={cookie.value}")
@@ -242,7 +242,7 @@ def measure(entrants: list[Contender], *, rounds: int, requests: int) -> dict[st
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; 1 where a target is missed."""
-    parser = argparse.ArgumentParser(description="What the extension adds to a request, next to its peers.")
+    parser = argparse.ArgumentParser(description="Measure our cost per request beside the peers'.")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--requests", type=int, default=200, help="requests per application and round")
     parser.add_argument("--json", action="store_true", help="print JSON, and the table to standard error")

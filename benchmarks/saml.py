@@ -1,7 +1,7 @@
-"""What verifying a SAML response costs, side by side with other libraries, in one run on one response.
+"""Measure the verification of one SAML response beside other libraries, in one run.
 
-Run with ``python -m benchmarks.saml``; one thread, CPU time. The contenders take turns in short rounds, so that a
-noisy moment of the machine falls on all of them; what counts are ratios of medians.
+Run ``python -m benchmarks.saml``; one thread, CPU time. The libraries take turns in short rounds, so that a busy moment
+of the machine affects all of them; the results are ratios of medians.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from pathlib import Path
 from flask_genesys_auth.saml.service_provider import ServiceProvider
 from flask_genesys_auth.state.sql import SqlState
 
-from .saml_desk import (
+from .saml_encrypted import ENCRYPTED, PRIVATE, of_encrypted
+from .saml_fixtures import (
     USER,
     Contender,
     Desk,
@@ -34,7 +35,6 @@ from .saml_desk import (
     pending_login,
     stateless,
 )
-from .saml_encrypted import ENCRYPTED, PRIVATE, of_encrypted
 from .saml_peers import peers
 from .saml_worst import worst_messages
 
@@ -44,9 +44,9 @@ WORST = 20.0
 
 @dataclass(frozen=True)
 class Target:
-    """What is promised: ours costs at most so many times what the other costs.
+    """A target: the highest ratio of our cost and the other's.
 
-    :param apart: what nobody can do without and is taken off ours.
+    :param apart: an unavoidable cost that is subtracted from ours.
     """
 
     ours: str
@@ -184,7 +184,7 @@ def many_logins(desk: Desk, *, threads: int, logins: int) -> tuple[int, float]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; 1 where a target is missed."""
-    parser = argparse.ArgumentParser(description="What verifying a SAML response costs, next to other libraries.")
+    parser = argparse.ArgumentParser(description="Measure the verification of a SAML response beside other libraries.")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--calls", type=int, default=50, help="responses per contender and round")
     parser.add_argument("--centers", type=int, default=1000, help="how many contact centers are many")

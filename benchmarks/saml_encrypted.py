@@ -12,7 +12,7 @@ from xmlsec import constants
 from flask_genesys_auth.saml.documents import SAML
 from flask_genesys_auth.testing.saml_messages import SigningKey, generate_signing_key
 
-from .saml_desk import USER, Contender, Desk, stateless
+from .saml_fixtures import USER, Contender, Desk, stateless
 
 _XENC = "http://www.w3.org/2001/04/xmlenc#"
 
@@ -69,7 +69,7 @@ def unavoidable(encoded: str, key: SigningKey) -> Contender:
 
 
 def of_encrypted(desk: Desk) -> tuple[Contender, Contender]:
-    """Return ours on an encrypted response, and what of it is unavoidable."""
+    """Return our cost of an encrypted response, and its unavoidable part."""
     own = generate_signing_key("the receiver")
     service = desk.service(own=own)
     message = encrypted(desk.message(service).signed(desk.key), own)

@@ -1,4 +1,4 @@
-"""The peers of the SAML benchmark, each as its own documentation shows it; who is not installed is left out."""
+"""The peers of the SAML benchmark, used as their documentation shows; missing libraries are left out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from xmlsec import constants
 from flask_genesys_auth.saml.documents import DS, SAML
 from flask_genesys_auth.saml.service_provider import ServiceProvider
 
-from .saml_desk import IDP, SSO, Contender, Desk
+from .saml_fixtures import IDP, SSO, Contender, Desk
 
 _NODE = """
 const [folder, options, body] = JSON.parse(process.argv[1]);
@@ -49,7 +49,7 @@ def peers(
 
     :param encoded: the response that all of them get.
     :param modules: a folder in which ``npm install @node-saml/node-saml`` was typed.
-    :param stack: closes what they have open.
+    :param stack: closes their resources.
     """
     yield from with_python3_saml(service, encoded)
     if find_spec("minisaml"):
@@ -135,7 +135,7 @@ def with_xmlsec(desk: Desk, encoded: str) -> Contender:
 
 
 def with_node_saml(desk: Desk, service: ServiceProvider, encoded: str, modules: Path, stack: ExitStack) -> Contender:
-    """node-saml in a process of its own, which tells its own CPU time."""
+    """node-saml in its own process, which reports its CPU time."""
     options = {
         "callbackUrl": service.acs_url,
         "entryPoint": SSO,
@@ -191,7 +191,7 @@ def with_pysaml2(desk: Desk, service: ServiceProvider, encoded: str) -> Contende
 
 
 def _peer(name: str) -> Any:
-    """Import what may not be installed; its deprecations are its own."""
+    """Import an optional library and ignore its deprecation warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return import_module(name)

@@ -1,4 +1,4 @@
-"""The worst messages under the size cap: what an attacker who signs nothing can make us compute."""
+"""The most expensive messages within the size cap that an attacker without a key can send."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flask_genesys_auth.saml.service_provider import ServiceProvider
 from flask_genesys_auth.saml.transport import LARGEST_ENCODED
 from flask_genesys_auth.saml.trust import Trust
 
-from .saml_desk import Desk
+from .saml_fixtures import Desk
 
 ROOM = LARGEST_ENCODED // 4 * 3
 """Bytes of XML under the cap."""
@@ -25,7 +25,7 @@ _XENC = "http://www.w3.org/2001/04/xmlenc#"
 
 
 def worst_messages(desk: Desk, service: ServiceProvider, tries: int) -> Iterator[tuple[str, float, str]]:
-    """Yield each message's name, milliseconds of CPU (the best of all tries), and what became of it."""
+    """Yield each message's name, its milliseconds of CPU (the best of several), and its result."""
     trust = service.providers["okta"].current()
     genuine = etree.tostring(desk.message(service).signed(desk.key)).decode()
     for name, text in candidates(genuine):
@@ -45,7 +45,7 @@ def _timed(trust: Trust, keys: tuple[Any, ...], encoded: str) -> tuple[float, st
 
 
 def candidates(genuine: str) -> Iterator[tuple[str, str]]:
-    """Yield messages as large as may be, made of a genuine one; what is in the assertion is canonicalized."""
+    """Yield messages of the largest size, made from a genuine one; the assertion's content is canonicalized."""
     room = ROOM - len(genuine) - 600
     for place, put in (("Extensions", _extended), ("assertion", _valued)):
         for name, inside in _fillings(room):

@@ -1,8 +1,8 @@
-"""Several minutes of mixed load over two nodes: memory and open files of each worker must be level at the end.
+"""Run mixed load over two nodes for minutes: memory and open files of each worker must not grow.
 
-Run with ``python -m benchmarks.soak --minutes 4``. It starts what it needs on loopback: nginx, two nodes of gunicorn by
-``deploy/``, PostgreSQL, Redis, emulators of Salesforce and Genesys, an identity provider. The visitors are those of
-``tests/nodes``, who count wrong decisions, lost logins and undocumented answers; they come by all steps, SAML included.
+Run ``python -m benchmarks.soak --minutes 4``. It starts nginx, two gunicorn nodes by ``deploy/``, PostgreSQL, Redis,
+emulators of Salesforce and Genesys, and an identity provider on loopback. The visitors of ``tests/nodes`` count wrong
+decisions, lost logins and undocumented answers; they use all steps, SAML included.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from tests.nodes.load import Tally
 from tests.servers import RedisServer, running_postgresql
 
 GROWTH = 1.03
-"""What memory may have at the end, of what it had in the second fifth: below it is what an allocator keeps or not."""
+"""The highest ratio of memory at the end and in the second fifth; smaller changes come from the allocator."""
 FILES = 3
 """Open files that there may be more of: how many connections are idle at a moment differs."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """What was seen of one worker, sample by sample.
+    """The samples of one worker.
 
     :param resident: bytes.
     :param files: open descriptors.

@@ -1,8 +1,8 @@
-"""What starting an application takes, next to Flask-Security: ``python -m benchmarks.start_up``.
+"""Measure the start of an application beside Flask-Security: ``python -m benchmarks.start_up``.
 
-Each start is a process of its own that makes the application and ends: ours with a Redis state and accounts in SQLite,
-Flask-Security with Flask-Session on Redis and users in SQLite. Neither asks Redis. The two take turns; what counts are
-ratios of medians of the processor's time, and of the peak memory.
+Each start is a process that makes the application and exits: ours with a Redis state and accounts in SQLite,
+Flask-Security with Flask-Session on Redis and users in SQLite. Neither connects to Redis. Both take turns; the results
+are ratios of medians of CPU time and peak memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OURS, PEER, BARE = "ours", "with_flask_security", "with_flask_login"
 
 
 def start(factory: str, folder: Path) -> Cost:
-    """Make an application of :mod:`benchmarks.load_apps` in a process of its own."""
+    """Make an application of :mod:`benchmarks.load_apps` in its own process."""
     plan = {"base_path": str(folder), "state_url": REDIS, "contact_centers": {"acme": {"web_services": {}}}}
     servers = {PLAN: json.dumps(plan), DATABASE: f"sqlite:///{folder / 'users.sqlite3'}", SESSIONS: REDIS}
     environment = {**os.environ, **servers, "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
@@ -52,7 +52,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print; 1 where a target is missed."""
-    parser = argparse.ArgumentParser(description="What starting an application takes, next to Flask-Security.")
+    parser = argparse.ArgumentParser(description="Measure the start of an application beside Flask-Security.")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     chosen = parser.parse_args(arguments)

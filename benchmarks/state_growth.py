@@ -1,7 +1,7 @@
-"""Whether look-ups grow with the number of login sessions: the same calls on few and on many, in PostgreSQL.
+"""Measure whether look-ups take longer among more login sessions in PostgreSQL.
 
-Run with ``python -m benchmarks.state_growth``. It starts a PostgreSQL of its own and fills two databases; calls to both
-take turns in short rounds, on sessions drawn at random; what counts are ratios of medians.
+Run ``python -m benchmarks.state_growth``. It starts PostgreSQL and fills two databases. Calls to both take turns in
+short rounds, on sessions drawn at random; the results are ratios of medians.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ def _id(number: int) -> str:
 
 
 def resume(of: Contender) -> None:
-    """Do what every request does."""
+    """Resume a session, as each request does."""
     if not isinstance(of.sessions.resume(of.any_id(), touch=False), LoginSession):
         raise SystemExit("a session that was put there is not found")
 
 
 def list_account(of: Contender) -> None:
-    """Ask what an administrator asks of one account."""
+    """List the sessions of one account, as an administrator does."""
     if len(of.sessions.all_of(account_id=of.any_account())) != 1:
         raise SystemExit("the session of an account is not listed")
 
@@ -92,7 +92,7 @@ def fill(url: str, count: int) -> None:
     """Put so many sessions there, of as many accounts, by COPY."""
     now = time()
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        # The keys are ours: nobody has to look them up for each term.
+        # The keys are known here and need not be looked up for each term.
         connection.execute("SET session_replication_role = replica")
         with connection.cursor() as cursor, cursor.copy(f"COPY {TABLES[0]} FROM STDIN".encode()) as rows:
             for number in range(count):

@@ -1,6 +1,6 @@
-"""How long it takes to list, and to end, all login sessions of a contact center that has very many.
+"""Measure how long it takes to list and to revoke very many login sessions of one contact center.
 
-Run with ``python -m benchmarks.state_many``. It starts servers of its own and begins the sessions as logins do.
+Run ``python -m benchmarks.state_many``. It starts the servers and begins the sessions as logins do.
 """
 
 from __future__ import annotations

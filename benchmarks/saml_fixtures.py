@@ -1,4 +1,4 @@
-"""What the SAML benchmark is made of: a provider that signs, contact centers, and our own way of a message."""
+"""The fixtures of the SAML benchmark: an identity provider, contact centers, and our processing of a message."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Contender:
 
     :param name: of its line in the table.
     :param call: verifies and returns the NameID.
-    :param ready: puts back what a call has used up; its time does not count.
+    :param ready: restores the state before the next call; its time does not count.
     :param clock: CPU seconds so far of all that works for the call.
     :param weight: how many times fewer calls are made, for those that take long.
     """
@@ -76,7 +76,7 @@ class Desk:
         return build_service_provider(center, public_url=PUBLIC_URL, prefix="/saml")
 
     def message(self, service: ServiceProvider, request_id: str = "") -> Message:
-        """Return what the provider sends: about 5 kB, the assertion signed, four attributes, good for hours."""
+        """Return the provider's message: about 5 kB, a signed assertion, four attributes, valid for hours."""
         return Message(
             issuer=IDP,
             acs_url=service.acs_url,
@@ -160,7 +160,7 @@ def cross_checked(name: str, service: ServiceProvider, encoded: str) -> Contende
 class Rewinding:
     """The complete way on a real store, again and again with the same responses.
 
-    What a response's first walk puts into the store is noted, and taken out before its next one.
+    Records the keys that a response stores, and deletes them before the next one.
 
     :param responses: by the name of the contact center that each is for; they take turns.
     """

@@ -1,4 +1,4 @@
-"""What ``benchmarks/load.py`` runs: gunicorn around each application, the servers behind it, and the client."""
+"""The processes of ``benchmarks/load.py``: gunicorn around each application, and the client."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Users:
 
 
 class Node:
-    """gunicorn with threads around one application, in a process group of its own.
+    """gunicorn with threads around one application.
 
     :param factory: a function of ``benchmarks.load_apps``.
-    :param bytecode: a folder for what Python compiles. Workers find all of it there, as where pip has installed it:
-        what compiling takes stays with the process that does it.
+    :param bytecode: a folder for compiled modules. Workers find them there, as after an installation by pip, and spend
+        no memory on compiling.
     :param plan: our configuration, for ``ours``.
     :param servers: environment variables that name the peers' servers.
     """
@@ -104,7 +104,7 @@ class Node:
             answer = connection.getresponse()
             body = answer.read()
         if answer.status != 200:
-            raise SystemExit(f"nobody could log in: {answer.status} {body[:200]!r}")
+            raise SystemExit(f"the login failed: {answer.status} {body[:200]!r}")
         return answer.headers["Set-Cookie"].partition(";")[0]
 
     def stop(self) -> None:
@@ -144,7 +144,7 @@ class Client:
         )
 
     def round(self, node: Node, seconds: float, *users: Users) -> dict[str, dict[str, Any]]:
-        """Let these users ask this node, and return what came of each kind."""
+        """Send these users' requests to a node, and return the results of each kind."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         asked = {"port": node.port, "seconds": seconds, "groups": [asdict(group) for group in users]}
@@ -173,13 +173,13 @@ def request(**headers: str) -> str:
 
 
 def basic(user: str = USER) -> str:
-    """Return the request of somebody with a name and a password."""
+    """Return a request with Basic credentials."""
     return request(Authorization="Basic " + b64encode(f"{user}:{PASSWORD}".encode()).decode())
 
 
 @contextmanager
 def nodes() -> Iterator[Any]:
-    """Yield what starts a node (as :class:`Node`), and stop all of them at the end."""
+    """Yield a function that starts a :class:`Node`; stop all nodes at the end."""
     with ExitStack() as stack:
         bytecode = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bytecode-")))
 
