@@ -1,7 +1,7 @@
-"""Bad days under load: nobody is taken for somebody else, no confirmed login is lost, and it ends by itself.
+"""Faults under load: no wrong identity, no lost confirmed login, and recovery without intervention.
 
-The visitors count what they know to be true (tests/nodes/load.py). Times are told (``pytest -s``), not asserted, but
-for a generous end.
+The visitors check each answer against the known truth (tests/nodes/load.py). Times are printed (``pytest -s``) and
+asserted only with a wide margin.
 """
 
 from __future__ import annotations

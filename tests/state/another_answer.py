@@ -1,4 +1,4 @@
-"""A database that answers another question than the one that was asked, as a connection out of step would."""
+"""A database connection that returns the answer to another statement."""
 
 from __future__ import annotations
 

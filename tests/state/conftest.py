@@ -1,4 +1,4 @@
-"""The servers that states are kept in."""
+"""The servers of the stores."""
 
 from tests.servers import own_postgresql, own_redis_server, postgresql, redis_server, sentinel_servers
 

@@ -1,4 +1,4 @@
-"""What every state store must do. A new backend adds a fixture ``backend`` in a subclass, and nothing else."""
+"""The contract of every state store. A subclass adds a fixture ``backend`` for its store, and nothing else."""
 
 from __future__ import annotations
 

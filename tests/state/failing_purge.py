@@ -1,4 +1,4 @@
-"""A purge in passing that fails: no change fails with it, and it is no outage."""
+"""An automatic purge that fails: it fails no change and is not an outage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process with applications on a shared store, which does what it is told line by line (run as a program)."""
+"""A process with applications on a shared store, which executes orders line by line (run as a program)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callers that begin one operation at once: threads, or (run as a program) the processes of one machine."""
+"""Callers that start one operation at the same time: threads, or (run as a program) processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real way to a real server on which answers are late, come drop by drop, or do not come."""
+"""A proxy in front of a server that delays answers, sends them byte by byte, or not at all."""
 
 from __future__ import annotations
 

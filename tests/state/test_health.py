@@ -1,4 +1,4 @@
-"""What doctor says of the state and of the throttle's server: each fault of a real server, beside its health."""
+"""The checks of ``doctor`` for the state and the throttle's server: each fault beside a healthy server."""
 
 from __future__ import annotations
 

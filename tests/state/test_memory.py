@@ -1,4 +1,4 @@
-"""MemoryState against the contract, and what is its own: bounded growth."""
+"""MemoryState: the contract, and its bounded growth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MemoryState and SqlState do, step by step, what a dictionary with ends would do."""
+"""MemoryState and SqlState behave, step by step, as a dictionary with expiry."""
 
 from __future__ import annotations
 

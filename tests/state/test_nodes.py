@@ -1,4 +1,4 @@
-"""Two processes on each shared store: what one ends or changes, the other knows; two applications never meet."""
+"""Two processes on each shared store: changes apply in both, and two applications stay apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SqlState on PostgreSQL against the contract, in several processes, and in bad company."""
+"""SqlState on PostgreSQL: the contract, several processes, tables, and purges."""
 
 from __future__ import annotations
 

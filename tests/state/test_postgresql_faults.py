@@ -1,4 +1,4 @@
-"""SqlState in bad company: a server that is slow, hangs, dies, restarts or is another one; forks."""
+"""SqlState on PostgreSQL that is slow, hung, stopped, restarted or full; and after a fork."""
 
 from __future__ import annotations
 

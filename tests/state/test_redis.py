@@ -1,4 +1,4 @@
-"""RedisState against the contract on real servers, in several processes, and with a server that hangs or is gone."""
+"""RedisState: the contract on real servers, several processes, and a server that is hung or stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Redis behind Sentinel whose master fails: under load, and as doctor sees it."""
+"""RedisState behind Sentinel: a fail-over under load, and the checks of ``doctor``."""
 
 from __future__ import annotations
 

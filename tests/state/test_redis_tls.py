@@ -1,4 +1,4 @@
-"""The state in a Redis behind TLS: values of every size come back, and a server that hangs is given up in time."""
+"""RedisState by TLS: values of every size, certificates, and a hung server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each wait of a call to Redis is bounded by the timeout; the number of waits of a call is counted."""
+"""The timeout bounds each wait of a call to Redis, and each call has a known number of waits."""
 
 from __future__ import annotations
 

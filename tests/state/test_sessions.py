@@ -1,4 +1,4 @@
-"""Login sessions on real stores: how they begin, live, end, and are not brought back to life."""
+"""Login sessions on real stores: how they begin, continue and end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Login sessions as an administrator sees them: listed, named by a handle, ended one by one."""
+"""Login sessions for an administrator: listed, named by a handle, and revoked one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Very many login sessions: listed and ended batch by batch, on every store, and what a failure half-way leaves."""
+"""Very many login sessions on every store: listed and revoked in batches, also after a failure half-way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``session.revocation_delay``: login sessions that go on as they were read a short time ago, and never any longer."""
+"""``session.revocation_delay``: cached login sessions are valid for that time and no longer."""
 
 from __future__ import annotations
 

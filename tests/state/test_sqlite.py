@@ -1,4 +1,4 @@
-"""SqlState on SQLite against the contract, in several processes, and with locked, foreign and broken files."""
+"""SqlState on SQLite: the contract, several processes, and locked, replaced and damaged files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application whose state is away: what needs it is 503 in time, what does not goes on, and all is well again."""
+"""An application without its state: requests that need it get 503, others are served, and it recovers."""
 
 from __future__ import annotations
 

@@ -268,10 +268,10 @@ def test_credentials_of_a_proxy_do_not_show() -> None:
 @pytest.mark.parametrize(
     ("text", "finding"),
     [
-        ("https://proxy:3128", "must be http://host:port, or http://user:password@host:port: the proxy itself"),
+        ("https://proxy:3128", "must be http://host:port, or http://user:password@host:port"),
         ("proxy:3128", "must be http://host:port"),
         ("socks5://proxy:1080", "must be http://host:port"),
-        ("http://proxy", "has no port"),
+        ("http://proxy", "the port is missing"),
         ("http://proxy:0", "must be http://host:port"),
         ("http://:3128", "must be http://host:port"),
         ("http://proxy:3128/path", "must be http://host:port"),

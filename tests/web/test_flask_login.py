@@ -394,7 +394,7 @@ def test_the_test_client_reports_unsupported_uses(make_app: MakeApp) -> None:
     with pytest.raises(ConfigurationError, match="its own account store"):
         app.test_client(user="ann")
     two = make_app({"contact_centers": {"acme": {}, "globex": {}}}, accounts=OwnStore())
-    with pytest.raises(ConfigurationError, match="which contact center"):
+    with pytest.raises(ConfigurationError, match="name the contact center"):
         two.test_client(user=Own("ann"))
     assert two.test_client(user=Own("ann"), contact_center="globex").get("/private").status_code == 200
 
