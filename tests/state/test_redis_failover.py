@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -18,7 +19,7 @@ from flask_genesys_auth.limits.shared import SharedLedger
 from flask_genesys_auth.limits.throttle import Limit
 from flask_genesys_auth.state.redis import RedisState
 from tests.forking import holds_in_child
-from tests.servers import SentinelServers, free_port
+from tests.servers import RedisServer, SentinelServers, free_port
 
 PATIENCE = 30.0
 
@@ -117,14 +118,29 @@ def _seconds_until_written(store: RedisState, since: float) -> float:
 
 
 def test_a_demoted_primary_accepts_no_writes(failing: SentinelServers) -> None:
-    with closing(RedisState(failing.url, "one", PATIENCE)) as store:
+    with closing(RedisState(failing.url, "one", 2.0)) as store:
         store.put("key", "value", 600)
-        with redis.Redis.from_url(failing.master.url) as master, redis.Redis.from_url(failing.replica.url) as replica:
+        with redis.Redis.from_url(failing.master.url) as master:
             master.wait(1, 30_000)
-            replica.replicaof("NO", "ONE")
-            master.replicaof("127.0.0.1", failing.replica.port)
+        address = urlsplit(failing.url.partition(",")[0])
+        with redis.Redis(host=str(address.hostname), port=address.port or 0) as sentinel:
+            sentinel.execute_command("SENTINEL", "FAILOVER", failing.SERVICE)
         # The connection to the former master is closed; a later call finds the new one.
+        _wait_for_role(failing.master, "slave")
         _seconds_until_written(store, time.monotonic())
+        with redis.Redis.from_url(failing.replica.url) as replica:
+            assert replica.info("replication")["role"] == "master"
+
+
+def _wait_for_role(server: RedisServer, role: str) -> None:
+    deadline = time.monotonic() + 300
+    with redis.Redis.from_url(server.url) as connection:
+        while time.monotonic() < deadline:
+            with suppress(redis.ConnectionError):
+                if connection.info("replication")["role"] == role:
+                    return
+            time.sleep(0.05)
+    raise AssertionError(f"it did not become a {role}")
 
 
 @pytest.mark.parametrize("fork", ["python", "libc"])
