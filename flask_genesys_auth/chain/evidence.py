@@ -1,4 +1,4 @@
-"""Parses the evidence of a request: Basic credentials, and the Salesforce headers with their identity URL."""
+"""Parses the evidence of a request: Basic credentials, the Salesforce headers, and the client's address."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..config.names import fold, short_id
@@ -28,11 +29,13 @@ _IDENTITY_URL = re.compile(
     re.ASCII,
 )
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+_ADDRESS_AND_PORT = re.compile(r"\[([^\[\]]*:[^\[\]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
 MAX_USER_NAME = 255
 MAX_PASSWORD = 1024
 MAX_SESSION_ID = 4096
 MAX_IDENTITY_URL = 512
+MAX_ADDRESS = 100
 
 ResumeSession: TypeAlias = "Callable[[], LoginSession | Rejected | None]"
 
@@ -100,7 +103,7 @@ class Malformed:
 class Evidence:
     """Everything that a request offers to the steps.
 
-    :param address: the client's address as Werkzeug sees it (ProxyFix is up to the application).
+    :param address: the client's address as :func:`read_address` returns it (ProxyFix is up to the application).
     :param resume: resolves the browser's login session, at most once per request.
     :param dry_run: for ``explain``: count no failure and store nothing.
     """
@@ -199,6 +202,27 @@ def parse_salesforce(session_id: str | None, identity_url: str | None) -> Salesf
     return SalesforceCredentials(session_id=session_id, identity_url=identity_url)
 
 
+def read_address(text: str) -> str:
+    """Return a client address without its port, brackets and zone, in one spelling; empty if it cannot be read.
+
+    Some gateways write a port into ``X-Forwarded-For``. With it, each connection would have an address of its own, and
+    no limit per address would apply. An IPv6 address with a port needs brackets (RFC 3986 3.2.2).
+    """
+    return _read_address(text) if len(text) <= MAX_ADDRESS else ""
+
+
+@lru_cache(maxsize=4096)
+def _read_address(text: str) -> str:
+    with_port = _ADDRESS_AND_PORT.fullmatch(text)
+    try:
+        parsed = ip_address(with_port[1] or with_port[2] if with_port else text)
+    except ValueError:
+        return ""
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or IPv6Address(int(parsed)))  # an int has no zone
+    return str(parsed)
+
+
 def collect(
     request: Request, headers: SalesforceHeaders, resume: ResumeSession = lambda: None, *, dry_run: bool = False
 ) -> Evidence:
@@ -207,7 +231,7 @@ def collect(
     sent = request.environ
     return Evidence(
         request=request,
-        address=request.remote_addr or "",
+        address=read_address(request.remote_addr or ""),
         basic=parse_basic(sent.get("HTTP_AUTHORIZATION")),
         salesforce=parse_salesforce(sent.get(_in_environ(headers.session)), sent.get(_in_environ(headers.identity))),
         contact_center_id=sent.get("HTTP_CONTACTCENTERID", ""),

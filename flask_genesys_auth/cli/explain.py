@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,7 +14,7 @@ from flask.cli import with_appcontext
 from werkzeug.datastructures import Headers
 from werkzeug.routing import RequestRedirect
 
-from ..chain.evidence import BasicCredentials, SalesforceCredentials, parse_basic, parse_salesforce
+from ..chain.evidence import BasicCredentials, SalesforceCredentials, parse_basic, parse_salesforce, read_address
 from ..chain.outcomes import Decision, Identity, NotApplicable, Reason, StepRecord, Unavailable
 from ..errors import AccountsUnavailable
 from ..events import plain
@@ -42,10 +41,9 @@ _HOST = re.compile(r"[0-9A-Za-z.-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 
 def _client(context: click.Context, parameter: click.Parameter, text: str) -> str:
-    try:
-        return str(ip_address(text))
-    except ValueError:
-        raise click.BadParameter("is not an IP address", context, parameter) from None
+    if not read_address(text):
+        raise click.BadParameter("is not an IP address", context, parameter)
+    return text
 
 
 def _url(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:

@@ -18,6 +18,9 @@ Then the steps run. Before a step whose server locks accounts, the gate takes a 
     a step has rejected       one slot stays taken: one failure, whatever the number of steps
     otherwise                 all slots are returned, because nothing has shown whether the credentials are good
 
+If the client's address cannot be read, no result is cached: other clients share that address. Requests that wait for
+the same credentials still get the result, because it is as new as their own would be.
+
 Waiting requests get the outcomes of a failed walk, too; after an exception they verify for themselves. The slot of a
 step's own limit is returned unless the server may have counted a failure.
 """
@@ -272,9 +275,11 @@ class _Attempt:
         """Return the slot and cache the outcomes of all steps, including the rejections of earlier ones."""
         if self._slot is None:
             return
+        _, _, address = self._counted_by
+        seconds = min(self._lifetimes) if address else 0.0
         self._slot.succeeded()
         result = Result(self._outcomes, account.version, account.account_id)
-        self._verified.put(*self._credentials, result=result, seconds=min(self._lifetimes), reading=self._reading)
+        self._verified.put(*self._credentials, result=result, seconds=seconds, reading=self._reading)
         self.release(result)
 
     def share_failure(self) -> None:

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b, sha256
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
+from ..chain.evidence import read_address
 from ..chain.outcomes import Reason, Unavailable
 from ..checks import Check
 from ..config.names import fold_loosely
@@ -341,6 +342,8 @@ class FailureThrottle:
     spelling would allow guesses of its own. Known addresses are kept under the exact name, as looked up. Otherwise
     the owner of a similarly spelled account would be known there, too.
 
+    All addresses that cannot be read count as one, which is never a known address.
+
     :param state: keeps known addresses, hashed.
     :raises ValueError: if a limit is not in that notation.
     """
@@ -370,11 +373,11 @@ class FailureThrottle:
         slots = self._slots(contact_center, user_name, network)
         taken = self.ledger.reserve(slots)
         only_anywhere = isinstance(taken, list) and not any(taken[:2])
-        if only_anywhere and self._known.holds(contact_center, user_name, network):
+        if only_anywhere and self._is_known(contact_center, user_name, network):
             slots = slots[:2]
             taken = self.ledger.reserve(slots)
         answer = _answer(taken, slots)
-        if isinstance(answer, Unavailable) or not user_name:
+        if isinstance(answer, Unavailable) or not user_name or not network:
             return answer
         return _LoginSlots(answer, lambda: self._known.note(contact_center, user_name, network))
 
@@ -384,7 +387,7 @@ class FailureThrottle:
         waits = self.ledger.look(self._slots(contact_center, user_name, network))
         if isinstance(waits, Unavailable):
             return waits
-        if user_name and waits[2] > 0 and self._known.holds(contact_center, user_name, network):
+        if user_name and waits[2] > 0 and self._is_known(contact_center, user_name, network):
             waits[2] = 0.0
         names = ("per_address", "per_account", "per_account_anywhere")[: len(waits)]
         return [LimitStatus(name, getattr(self._settings, name), wait) for name, wait in zip(names, waits, strict=True)]
@@ -412,6 +415,9 @@ class FailureThrottle:
             return None
         wait = self.ledger.wait(self._per_account, _account_key(contact_center, user_name, _network(address)))
         return _throttled([wait], [(self._per_account, b"")]) if wait else None
+
+    def _is_known(self, contact_center: str, user_name: str, network: str) -> bool:
+        return bool(network) and self._known.holds(contact_center, user_name, network)
 
     def _slots(self, contact_center: str, user_name: str, network: str) -> list[Wanted]:
         """Return the slots of one attempt: per address, and with a user name per account and per account anywhere."""
@@ -502,18 +508,10 @@ def _whole_seconds(waits: Sequence[float]) -> int:
     return max(1, math.ceil(max(waits)))
 
 
-@lru_cache(maxsize=4096)
 def _network(address: str) -> str:
-    """Return what counts as one address: an IPv4 address, an IPv6 network of 64 bits, or the text itself."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return f"{int(parsed) >> 64:016x}/64"
+    """Return what counts as one address: an IPv4 address, or an IPv6 network of 64 bits; empty for all unreadable."""
+    read = read_address(address)
+    return f"{int(IPv6Address(read)) >> 64:016x}/64" if ":" in read else read
 
 
 @lru_cache(maxsize=1024)

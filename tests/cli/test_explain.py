@@ -228,6 +228,14 @@ def test_addresses_with_a_login_are_exempt(password: Asking) -> None:
     assert strange["throttle"]["limits"][2]["until"]
 
 
+def test_an_address_is_shown_as_received(password: Asking) -> None:
+    fail(password.app, f"{HERE}:40001", 2)
+    found = password.explained("--address", f"{HERE}:40002", Authorization=basic("ann"))
+    assert found["throttle"]["address"] == f"{HERE}:40002"
+    assert found["throttle"]["limits"][1]["until"]
+    assert found["answer"] == {"status": 429, "by": "Throttled"}
+
+
 def test_a_shared_throttle_is_visible(tmp_path: Path, own_redis_server: RedisServer) -> None:
     limits = {"storage_url": own_redis_server.url, "per_account": "2 per hour", "fallback": False}
     node = make_app(tmp_path, throttle=limits)

@@ -44,6 +44,30 @@ def test_cached_result_requires_same_address_name_password() -> None:
     assert first.asked == 4
 
 
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ("192.0.2.1:40001", "192.0.2.1:40002", "192.0.2.1"),
+        ("[2001:db8::1]:40001", "[2001:db8::1]:40002", "2001:db8:0::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1", "[::ffff:192.0.2.1]:40001"),
+    ],
+)
+def test_cached_result_holds_for_every_port(addresses: tuple[str, ...]) -> None:
+    setup, first, _ = basic_setup()
+    for address in addresses:
+        assert setup.chain.walk(request("ws", address=address)).authenticated
+    assert first.asked == 1
+
+
+@pytest.mark.parametrize("address", ["", "unknown", "/run/portal.sock"])
+def test_unreadable_address_caches_nothing(address: str) -> None:
+    setup, first, second = basic_setup()
+    for _ in range(5):
+        assert setup.chain.walk(request("ws", address=address)).authenticated
+    assert (first.asked, second.asked) == (5, 5)
+    assert len(setup.verified) == setup.failures == 0
+
+
 def test_reuse_of_zero_seconds_caches_nothing() -> None:
     setup, first, second = basic_setup(reuse=0)
     for _ in range(2):
@@ -130,6 +154,15 @@ def test_throttled_credentials_reach_no_step() -> None:
     assert (first.asked, second.asked) == asked
     assert setup.chain.walk(request("ws", user="bob")).authenticated
     assert setup.chain.walk(request("ws", address="192.0.2.2")).authenticated
+
+
+@pytest.mark.parametrize("form", ["192.0.2.1:{}", "[2001:db8::1]:{}", "[2001:db8::{:x}]:40001", "unknown-{}"])
+def test_guesses_from_changing_ports_are_throttled(form: str) -> None:
+    setup, first, _ = basic_setup(per_account="3 per 5 minutes")
+    walks = [setup.chain.walk(request("wrong", address=form.format(40001 + number))) for number in range(8)]
+    assert [walk.throttled for walk in walks] == [False] * 3 + [True] * 5
+    assert first.asked == 3
+    assert setup.failures == 1
 
 
 def test_success_returns_the_slot() -> None:

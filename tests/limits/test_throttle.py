@@ -308,9 +308,18 @@ def test_address_limit_spans_all_names(clock: Clock, state: MemoryState) -> None
         ("192.0.2.1", "192.0.2.2", False),
         ("", "", True),
         ("unix:", "192.0.2.1", False),
+        ("192.0.2.1:40001", "192.0.2.1:40002", True),
+        ("192.0.2.1:40001", "::ffff:192.0.2.1", True),
+        ("[2001:db8:1:2::1]:40001", "[2001:db8:1:2::9]:40002", True),
+        ("[2001:db8:1:2::1]:40001", "2001:db8:1:2::1", True),
+        ("[2001:db8:1:2::1]:40001", "[2001:db8:1:3::1]:40001", False),
+        ("", "unknown", True),
+        ("unix:", "192.0.2.1:http", True),
     ],
 )
-def test_ipv6_counts_by_64_bits(clock: Clock, state: MemoryState, one: str, other: str, same: bool) -> None:
+def test_spellings_of_one_address_count_together(
+    clock: Clock, state: MemoryState, one: str, other: str, same: bool
+) -> None:
     throttle = make(clock, state, per_address="1 per minute", per_account="1 per minute")
     taken(throttle.reserve("acme", "ann", one))
     assert isinstance(throttle.reserve("acme", "", other), Unavailable) is same
@@ -413,6 +422,23 @@ def test_failed_state_is_not_asked_during_the_pause(clock: Clock) -> None:
     assert state.asked == 3
     taken(throttle.reserve("acme", "bob", THERE))
     taken(throttle.reserve("acme", "bob", HERE))
+
+
+def test_unreadable_addresses_are_never_known(clock: Clock, state: MemoryState) -> None:
+    throttle = make(clock, state, per_account_anywhere="3 per hour")
+    # An earlier version noted such an address.
+    KnownAddresses(state, clock).note("acme", "ann", "")
+    before = len(state)
+    for address in ("", "unknown", "unix:"):
+        taken(throttle.reserve("acme", "ann", address)).succeeded()
+    assert len(state) == before
+    taken(throttle.reserve("acme", "ann", HERE)).succeeded()
+    for address in from_(3):
+        taken(throttle.reserve("acme", "ann", address))
+    for address in ("", "unknown"):
+        refused(throttle.reserve("acme", "ann", address))
+        refused(throttle.look("acme", "ann", address))
+    taken(throttle.reserve("acme", "ann", f"{HERE}:40001"))
 
 
 def test_noted_addresses_are_bounded(clock: Clock) -> None:

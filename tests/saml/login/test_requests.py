@@ -114,6 +114,14 @@ def test_unfinished_logins_per_address_are_limited(
     assert browser.get("/saml/acme/metadata").status_code == 200
 
 
+@pytest.mark.parametrize("form", ["192.0.2.9:{}", "[2001:db8::9]:{}", "unknown {}"])
+def test_logins_from_changing_ports_are_limited(make_app: MakeApp, key: SigningKey, form: str) -> None:
+    browser = Browser(with_few_begun(make_app()), key)
+    for number in range(12):
+        sent = {"environ_overrides": {"REMOTE_ADDR": form.format(40001 + number)}}
+        assert browser.get("/saml/acme/login", **sent).status_code == (302 if number < 10 else 429)
+
+
 def test_login_starts_with_the_documented_statuses(make_app: MakeApp, key: SigningKey) -> None:
     page = (Path(__file__).parents[3] / "docs" / "http.md").read_text("utf-8")
     row = next(line for line in page.splitlines() if line.startswith("| GET | `/saml/<contact_center>/login`"))
