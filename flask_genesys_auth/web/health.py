@@ -30,6 +30,10 @@ _FEWEST_DIFFERENT = 8
 _WORDS = re.compile("dev|secret|change|password|default|example|insecure|key|test|flask|1234|your")
 _ANOTHER_KEY = "generate one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 _FORKING = ("gunicorn", "uwsgi", "pyuwsgi")
+_UNREADABLE_ADDRESSES = (
+    "this command receives no request: the application logs configuration_warning at the first client address that "
+    "cannot be read (over a Unix socket without ProxyFix it is empty), and the throttle counts all such clients as one"
+)
 _MOST_WRAPPERS = 32
 _SHOWN_ENDPOINTS = 10
 
@@ -64,6 +68,7 @@ def application_checks(app: Flask, here: Runtime) -> Iterator[Check]:
     """Check the application's own configuration."""
     yield from secret_checks(app)
     yield _proxy_check(app, here.settings)
+    yield Check("application.client_address", "ok", _UNREADABLE_ADDRESSES)
     yield _server_check()
     public = [address for address in public_urls(here.settings) if urlsplit(address).hostname not in LOOPBACK_HOSTS]
     for flag in ("DEBUG", "TESTING"):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from flask import Flask, Request, g, request
 
 from .. import signals
+from ..chain.evidence import read_address
 from ..chain.outcomes import Decision, Rejected, Unavailable
 from ..errors import ConfigurationError
-from ..events import Event, log_event, logger
+from ..events import Event, log_event, logger, plain
+from ..processes import PerProcess
 from . import events, redirects, refusals
 from .browser import login_session_id, skip_cookie_renewal
 from .origin import SAFE_METHODS, vary_names
@@ -29,6 +32,7 @@ _FORWARDED = frozenset({"HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"})
 """Headers with which a proxy passes on the client's address and scheme."""
 _PROXY_FIX = "werkzeug.proxy_fix.orig"
 """The key that ProxyFix adds to the environment of each request."""
+_SHOWN_ADDRESS = 60
 _AUTHENTICATED_LEVEL = Event.AUTHENTICATED.level
 
 
@@ -47,6 +51,7 @@ class Hooks:
         self._vary_text = ", ".join(self._vary)
         self._names_checked = False
         self._proxy_reported = False
+        self._address_reported = PerProcess(Lock)  # acquired by the first report, and never released
 
     def install(self) -> None:
         """Install the hooks before all others: the application's hooks run inside of them."""
@@ -75,6 +80,8 @@ class Hooks:
         if not reported and _is_unread(sent.environ):
             self._proxy_reported = True
             _report_unread_proxy()
+        if not read_address(sent.remote_addr or "") and self._address_reported.get().acquire(blocking=False):
+            _report_unreadable_address(sent)
         forget_user()
         if sent.method == "OPTIONS":
             answer = self._here.origins.preflight(sent)
@@ -154,11 +161,11 @@ def _is_unread(environ: WSGIEnvironment) -> bool:
         return False
     if _PROXY_FIX in environ:
         return False
-    try:
-        address = ipaddress.ip_address(environ.get("REMOTE_ADDR", ""))
-    except ValueError:
+    read = read_address(environ.get("REMOTE_ADDR", ""))
+    if not read:
         # A Unix socket has no address; only this machine can connect to it.
         return True
+    address = ipaddress.ip_address(read)
     return address.is_private or address.is_loopback
 
 
@@ -169,6 +176,21 @@ def _report_unread_proxy() -> None:
         detail="a proxy sends X-Forwarded-* and no ProxyFix reads it, so that the throttle counts all clients as one: "
         "set app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1), counting each proxy in front; see flask "
         "genesys-auth doctor",
+    )
+
+
+def _report_unreadable_address(sent: Request) -> None:
+    """Log the first client address that cannot be read, with advice."""
+    advice = "set app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1), counting each proxy in front"
+    if _PROXY_FIX in sent.environ:
+        advice = (
+            "configure the proxy to write the client's address into X-Forwarded-For, as 203.0.113.9, "
+            "203.0.113.9:40001 or [2001:db8::9]:40001"
+        )
+    log_event(
+        Event.CONFIGURATION_WARNING,
+        detail=f"the client address '{plain(sent.remote_addr or '', _SHOWN_ADDRESS)}' cannot be read: the throttle "
+        "counts all such clients as one, and verifies their credentials at every request; " + advice,
     )
 
 

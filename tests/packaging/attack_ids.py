@@ -13,6 +13,7 @@ ATTACK_TESTS: Mapping[str, tuple[str, ...]] = {
         "test_parallel_burst_gets_exactly_the_limit",
         "test_burst_of_many_processes_gets_the_limit",
         "test_two_nodes_share_one_limit",
+        "test_guesses_over_changing_ports_are_throttled",
     ),
     "guessing-spellings": (
         "test_spellings_share_the_limit_per_address",

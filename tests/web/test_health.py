@@ -128,6 +128,14 @@ def test_a_proxy_needs_proxy_fix(build: Build) -> None:
     assert troubles(application_checks, app) == {name: "warning"}
 
 
+def test_unreadable_client_addresses_are_explained(build: Build) -> None:
+    check = look(application_checks, build(public_url=PUBLIC))["application.client_address"]
+    assert check.status == "ok"
+    assert "receives no request" in check.finding
+    assert "configuration_warning" in check.finding
+    assert "counts all such clients as one" in check.finding
+
+
 def test_proxy_fix_without_proxies_avoids_the_warning(build: Build) -> None:
     name = "application.proxy_fix"
     app = build(public_url=PUBLIC)
