@@ -190,8 +190,13 @@ def policed(slapd: SlapdServer, request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("changes", [{}, TEMPLATE])
 def test_locked_account_is_rejected(slapd: SlapdServer, policed: str, changes: dict[str, Any]) -> None:
     assert isinstance(ask(slapd, policed, **changes), DirectoryEntry)
-    reasons = [rejected(ask(slapd, policed, "wrong", **changes)) for _ in range(4)]
-    assert reasons == [Reason.BAD_CREDENTIALS] * 3 + [Reason.LOCKED_IN_DIRECTORY]
+    # The overlay counts by time, and two failures at one moment as one: a few more may be needed.
+    reasons = [rejected(ask(slapd, policed, "wrong", **changes)) for _ in range(3)]
+    while reasons[-1] is Reason.BAD_CREDENTIALS and len(reasons) < 10:
+        reasons.append(rejected(ask(slapd, policed, "wrong", **changes)))
+    assert reasons[:3] == [Reason.BAD_CREDENTIALS] * 3
+    assert reasons[3:] and set(reasons[3:-1]) <= {Reason.BAD_CREDENTIALS}
+    assert reasons[-1] is Reason.LOCKED_IN_DIRECTORY
     assert rejected(ask(slapd, policed, **changes)) is Reason.LOCKED_IN_DIRECTORY
 
 
