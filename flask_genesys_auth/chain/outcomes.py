@@ -163,7 +163,10 @@ OUTCOME_NAMES: Mapping[type, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """How one step of a walk ended."""
+    """How one step of a walk ended.
+
+    :param elapsed: seconds.
+    """
 
     step: str
     outcome: Outcome

@@ -72,11 +72,10 @@ def revoke(session: str | None, account: str | None, contact_center: str | None,
         raise click.UsageError("give --session, or --account, --contact-center or both")
     with _shared_state() as here:
         ids = sorted(_account_ids(here, account, contact_center)) if account is not None else [None]
-        if not yes:
-            counts = (here.sessions.count(account_id=one, contact_center=contact_center) for one in ids)
-            _confirm(1 if session is not None else sum(counts))
-        # Sessions that began during the confirmation end too.
-        count = sum(login.revoke_sessions(one, contact_center, session) for one in ids)
+        count = 0
+        if yes or _is_confirmed(here, ids, contact_center, session):
+            # Sessions that began during the confirmation end too.
+            count = sum(login.revoke_sessions(one, contact_center, session) for one in ids)
     if not count:
         raise click.ClickException("no login session matches" + _hint(here, contact_center))
     click.echo(f"Login sessions ended: {count}")
@@ -95,15 +94,18 @@ def purge(as_json: bool) -> None:
         click.echo(f"Expired entries removed: {count}")
 
 
-def _confirm(count: int) -> None:
-    """Ask for confirmation, unless there is nothing to end.
+def _is_confirmed(here: Runtime, ids: Sequence[str | None], contact_center: str | None, session: str | None) -> bool:
+    """Ask for confirmation; return false without a question if there is nothing to end.
 
     :raises click.ClickException: if standard input is not a terminal and holds no answer.
     :raises click.Abort: if the answer is no.
     """
+    count = 1
+    if session is None:
+        count = sum(here.sessions.count(account_id=one, contact_center=contact_center) for one in ids)
     try:
         if not count or click.confirm(f"End {count} login session{'' if count == 1 else 's'}?"):
-            return
+            return bool(count)
     except click.Abort:
         if sys.stdin is None or not sys.stdin.isatty():
             click.echo(err=True)

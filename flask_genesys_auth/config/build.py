@@ -114,7 +114,7 @@ class Problems:
             )
 
 
-@dataclasses.dataclass(slots=True)
+@dataclasses.dataclass(slots=True, repr=False)  # the values hold secrets
 class TableReader:
     """A table during the checks. Reading a secret or a file replaces its name in the values by its content.
 

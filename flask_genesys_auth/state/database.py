@@ -330,8 +330,10 @@ class Database:
                 if inherited.loans:
                     in_use = in_use or database.path == self.path
                     continue
-                while inherited.opened:
-                    inherited.opened.pop().close()
+                # Other threads may be doing the same.
+                for connection in tuple(inherited.opened):
+                    inherited.opened.discard(connection)
+                    connection.close()
         if not in_use:
             return ""
         return (

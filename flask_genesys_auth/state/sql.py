@@ -318,7 +318,8 @@ class SqlState:
                 with database.transaction() if together else database.statements(changes=changes) as connection:
                     yield connection
         except (SQLAlchemyError, OSError) as error:
-            status.ready = status.ready and isinstance(error, Busy)
+            if not isinstance(error, Busy):
+                status.ready = False
             if _is_undefined_table(error):
                 raise self._not_made() from None
             finding = self._finding(error)
@@ -459,8 +460,8 @@ def _is_undefined_table(error: SQLAlchemyError | OSError) -> bool:
 
 
 def _is_busy(error: SQLAlchemyError | OSError) -> bool:
-    """Return whether another writer has locked SQLite (SQLITE_BUSY, SQLITE_LOCKED)."""
-    return (
+    """Return whether others are using the connections, or SQLite's file is locked (SQLITE_BUSY, SQLITE_LOCKED)."""
+    return isinstance(error, Busy) or (
         isinstance(error, DBAPIError)
         and isinstance(error.orig, sqlite3.OperationalError)
         and "locked" in str(error.orig)

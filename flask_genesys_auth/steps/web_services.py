@@ -73,7 +73,11 @@ class WebServicesStep:
         return Authenticated(identity, _digest(stored))
 
     def still_holds(self, evidence: Evidence, contact_center: ContactCenter, proven: Authenticated) -> bool:
-        """Tell whether the password is still that of the account; verify it again only if the hash has changed."""
+        """Tell whether the password is still that of the account; verify it again only if the hash has changed.
+
+        :raises AccountsUnavailable: if the account store does not answer.
+        :raises HasherBusy: if too many passwords are being hashed.
+        """
         basic = evidence.basic
         if not isinstance(basic, BasicCredentials):
             return False

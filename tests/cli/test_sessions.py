@@ -212,6 +212,21 @@ def test_revoke_asks_for_confirmation(run: Invoke, app: Flask, begun: list[str],
     assert not all(lives(app, session_id) for session_id in begun)
 
 
+def test_revoke_without_a_match_revokes_nothing(run: Invoke, app: Flask, people: dict[str, str]) -> None:
+    told: list[dict[str, Any]] = []
+
+    def listen(sender: Flask, **said: Any) -> None:
+        told.append(said)
+
+    with session_revoked.connected_to(listen, app):
+        refused = run("sessions", "revoke", "--account", "bob", stdin="y\n")
+    assert (refused.exit_code, told) == (1, [])
+    assert "no login session matches" in refused.output
+    assert "End " not in refused.output
+    begin(app, "acme", people["bob"])
+    assert run("sessions", "revoke", "--account", "bob", stdin="y\n").exit_code == 0
+
+
 @pytest.mark.parametrize("options", [[], ["--yes"], ["--session", "x", "--account", "ann"]])
 def test_revoke_needs_a_selection(run: Invoke, app: Flask, begun: list[str], options: list[str]) -> None:
     refused = run("sessions", "revoke", *options)
