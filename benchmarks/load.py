@@ -55,7 +55,7 @@ class Target:
     at_least: bool = False
 
     def met(self, found: float) -> bool:
-        """Tell whether it holds."""
+        """Return whether it holds."""
         return found >= self.bound if self.at_least else found <= self.bound
 
 
@@ -88,7 +88,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def met(self) -> bool:
-        """Tell whether every target that was measured holds."""
+        """Return whether every target that was measured holds."""
         return all(TARGETS[name].met(found) for name, found in self.ratios.items() if name in TARGETS)
 
     def print(self) -> None:

@@ -43,7 +43,7 @@ class Series:
 
     @property
     def level(self) -> bool:
-        """Tell whether neither has grown between the second and the last fifth."""
+        """Return whether neither has grown between the second and the last fifth."""
         (before, after), (opened, left) = fifths(self.resident), fifths(self.files)
         return after <= before * GROWTH and left <= opened + FILES
 

@@ -39,7 +39,7 @@ class SessionInfo:
         the id in the browser. The handle cannot be used to log in.
     :param step: the step of the login, as in ``Decision.authenticated_by``; ``application`` for ``login_user``.
     :param provider: the SAML identity provider that authenticated the user, or empty.
-    :param created: unix time, as are ``last_seen`` (written at intervals) and ``expires`` (the absolute time-out).
+    :param created: unix time, as are ``last_seen`` (written at intervals) and ``expires`` (the absolute timeout).
     """
 
     handle: str
@@ -64,7 +64,7 @@ class LoginSessions:
     has not timed out. A session that ends in this process leaves its cache at once.
 
     :param state: the store; its ``StateUnavailable`` passes through every method.
-    :param settings: the time-outs and the revocation delay.
+    :param settings: the timeouts and the revocation delay.
     :param clock: unix time.
     :param recent: the cache of sessions; default: for the revocation delay.
     :param touch_interval: seconds between two writes of the last use; default: as above.
@@ -126,7 +126,7 @@ class LoginSessions:
     def resume(self, session_id: str, *, touch: bool = True) -> LoginSession | Rejected:
         """Return the active session, or a rejection if it has ended.
 
-        :param touch: write its last use (idle time-out); if false, always read the store.
+        :param touch: write its last use (idle timeout); if false, always read the store.
         """
         key = storage_key(session_id)
         session = self._recent.get(key) if touch else None
@@ -177,7 +177,7 @@ class LoginSessions:
     def revoke(self, *, account_id: str | None = None, contact_center: str | None = None) -> int:
         """End all sessions of an account, a contact center, or both.
 
-        They end in batches, each within the state's time-out, until none is left. All sessions that began before the
+        They end in batches, each within the state's timeout, until none is left. All sessions that began before the
         call have ended; sessions that begin during the call may survive.
 
         :returns: how many were ended.
@@ -249,7 +249,7 @@ class LoginSessions:
         return session if session is not None and self._is_active(session) else None
 
     def _is_active(self, session: LoginSession) -> bool:
-        # The store expires entries itself; this check applies time-outs that were shortened since.
+        # The store expires entries itself; this check applies timeouts that were shortened since.
         return self._clock() < min(session.expires, session.last_seen + self._idle, session.created + self._absolute)
 
 

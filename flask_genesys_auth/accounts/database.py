@@ -212,7 +212,7 @@ def _writable(folder: Path) -> bool:
 
 
 def storable(text: str) -> bool:
-    """Tell whether a database can store and compare this text: without lone surrogates and NUL."""
+    """Return whether a database can store and compare this text: without lone surrogates and NUL."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -69,7 +69,7 @@ class Account:
 
     @property
     def is_active(self) -> bool:
-        """Tell whether the account is enabled (Flask-Login)."""
+        """Return whether the account is enabled (Flask-Login)."""
         return self.enabled
 
     def get_id(self) -> str:
@@ -160,7 +160,7 @@ def roles_text(roles: Iterable[str]) -> str:
 
 
 def display_name_fits(name: str) -> bool:
-    """Tell whether a first or last name can be stored; it may be empty."""
+    """Return whether a first or last name can be stored; it may be empty."""
     return not name or _is_text(name, MAX_NAME)
 
 
@@ -193,7 +193,7 @@ def password_problem(password: str) -> str | None:
 
 
 def _is_text(value: str, most: int) -> bool:
-    """Tell whether a value is not empty and not too long, without surrounding spaces and control characters."""
+    """Return whether a value is not empty and not too long, without surrounding spaces and control characters."""
     if not value or len(value) > most or value != value.strip():
         return False
     return all(unicodedata.category(character) not in {"Cc", "Cs", "Zl", "Zp"} for character in value)

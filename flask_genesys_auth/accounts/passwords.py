@@ -73,7 +73,7 @@ class PasswordHasher:
         return self._workers.get().run(self._argon2.hash, _bytes(password))
 
     def verify(self, stored: str | None, password: str) -> bool:
-        """Tell whether this is the password; always calls argon2 once, so that the time tells nothing.
+        """Return whether this is the password; always calls argon2 once, so that the time tells nothing.
 
         :param stored: a PHC string, or ``None`` without an account or a password.
         :raises HasherBusy: if too many passwords are being hashed.
@@ -91,7 +91,7 @@ class PasswordHasher:
         return known is not None
 
     def needs_rehash(self, stored: str) -> bool:
-        """Tell whether this hash was made with other parameters than today's."""
+        """Return whether this hash was made with other parameters than today's."""
         return is_argon2(stored) and self._argon2.check_needs_rehash(stored)
 
     def slot(self) -> AbstractContextManager[None]:
@@ -169,7 +169,7 @@ class _Workers:
 
 
 def is_argon2(stored: str) -> bool:
-    """Tell whether a text is the PHC string of an argon2id hash within the bounds on work and size."""
+    """Return whether a text is the PHC string of an argon2id hash within the bounds on work and size."""
     if len(stored) > LONGEST or not stored.isascii():
         return False
     try:
@@ -209,7 +209,7 @@ class ForeignHashes:
     dummy: str = field(repr=False)
 
     def check(self, stored: str | None, password: str) -> bool:
-        """Tell whether this is the password; always calls ``verify`` once.
+        """Return whether this is the password; always calls ``verify`` once.
 
         A stored hash that ``verify`` cannot read (``ValueError``, ``TypeError``) matches no password.
         """

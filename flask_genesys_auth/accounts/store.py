@@ -131,7 +131,7 @@ class SqlAccounts:
             connection.execute(_REPLACE_HASH, {**named, "old": old, "new": new})
 
     def link_by_name(self, contact_center: str, user_name: str, provider: str, value: str) -> bool:
-        """Link a value to the enabled account of this name without a value of this provider; tell whether it was.
+        """Link a value to the enabled account of this name without a value of this provider; return whether it was.
 
         :param user_name: the account's own name; only the case of ASCII letters may differ.
         """
@@ -144,7 +144,7 @@ class SqlAccounts:
             return False
 
     def provision(self, identity: Identity, roles: frozenset[str]) -> bool:
-        """Create the account of this identity, linked to it and named by its subject; tell whether it was created.
+        """Create the account of this identity, linked to it and named by its subject; return whether it was created.
 
         Nothing is created if the name or the linked value is taken or cannot be stored: no account is taken over.
         """
@@ -162,7 +162,7 @@ class SqlAccounts:
         return True
 
     def follow_roles(self, identity: Identity, roles: frozenset[str]) -> bool:
-        """Give the account of this identity exactly these roles; tell whether that changed anything."""
+        """Give the account of this identity exactly these roles; return whether that changed anything."""
         account = self.find(identity)
         if account is None or account.roles == roles:
             return False
@@ -356,7 +356,7 @@ class SqlAccounts:
             raise IdentityTaken(f"another account is linked to {provider}={value}") from None
 
     def link_first(self, account_id: str, provider: str, value: str) -> bool:
-        """Link a value to an enabled account without a value of this provider; tell whether it was linked.
+        """Link a value to an enabled account without a value of this provider; return whether it was linked.
 
         If two logins claim one account at the same time, one of them gets it.
 
@@ -379,7 +379,7 @@ class SqlAccounts:
         return True
 
     def unlink(self, account_id: str, provider: str, value: str) -> bool:
-        """Remove a linked value; tell whether it existed."""
+        """Remove a linked value; return whether it existed."""
         gone = delete(identities).where(
             identities.c.account_id == account_id, identities.c.provider == provider, identities.c.value == value
         )
@@ -387,7 +387,7 @@ class SqlAccounts:
             return connection.execute(gone).rowcount > 0
 
     def delete(self, account_id: str) -> bool:
-        """Delete an account with its linked values; tell whether it existed."""
+        """Delete an account with its linked values; return whether it existed."""
         with self._changing() as connection:
             connection.execute(delete(identities).where(identities.c.account_id == account_id))
             return connection.execute(delete(accounts).where(accounts.c.id == account_id)).rowcount > 0

@@ -124,7 +124,7 @@ def split_user_name(user_name: str) -> tuple[str, str]:
 
 
 def _other_spelling(name: str) -> bool:
-    """Tell whether a directory might read this as another name, whose failures are counted apart."""
+    """Return whether a directory might read this as another name, whose failures are counted apart."""
     if "\\" in name or name != name.strip():
         return True
     return not name.isascii() and any(unicodedata.category(one) == "Cf" for one in name)

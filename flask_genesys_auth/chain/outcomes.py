@@ -222,7 +222,7 @@ class Decision(Generic[U_co]):
 
     @property
     def authenticated(self) -> bool:
-        """Tell whether the request has a user."""
+        """Return whether the request has a user."""
         return self.user is not None
 
     @property
@@ -235,12 +235,12 @@ class Decision(Generic[U_co]):
 
     @property
     def throttled(self) -> bool:
-        """Tell whether the request is anonymous and a step was throttled (429)."""
+        """Return whether the request is anonymous and a step was throttled (429)."""
         return any(found.reason is Reason.THROTTLED for found in self._unavailable())
 
     @property
     def unavailable(self) -> bool:
-        """Tell whether the request is anonymous and a step was unavailable (503 or 429)."""
+        """Return whether the request is anonymous and a step was unavailable (503 or 429)."""
         return bool(self._unavailable())
 
     @property

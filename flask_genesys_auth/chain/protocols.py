@@ -181,7 +181,7 @@ class StateStore(Protocol):
     """
 
     def add(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> bool:
-        """Store a value unless the key exists (atomic); tell whether it was stored."""
+        """Store a value unless the key exists (atomic); return whether it was stored."""
         ...
 
     def put(self, key: str, value: Json, ttl: float, *, index: Iterable[str] = ()) -> None:
@@ -189,7 +189,7 @@ class StateStore(Protocol):
         ...
 
     def replace(self, key: str, value: Json, ttl: float) -> bool:
-        """Replace the value of a key that exists (atomic) and keep its index terms; tell whether it existed."""
+        """Replace the value of a key that exists (atomic) and keep its index terms; return whether it existed."""
         ...
 
     def get(self, key: str) -> Json:
@@ -205,7 +205,7 @@ class StateStore(Protocol):
         ...
 
     def delete(self, key: str) -> bool:
-        """Delete the key; tell whether it existed."""
+        """Delete the key; return whether it existed."""
         ...
 
     def find(self, term: str) -> list[str]:

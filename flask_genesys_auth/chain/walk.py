@@ -237,7 +237,7 @@ class OpenGate(Protocol):
         ...
 
     def close_on(self, outcome: Outcome, account: AccountState | None) -> bool:
-        """Note how the last step ended; tell whether the walk ends here.
+        """Note how the last step ended; return whether the walk ends here.
 
         :raises StaleResult: if a cached success no longer holds.
         """

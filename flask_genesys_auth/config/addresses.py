@@ -42,7 +42,7 @@ class Address:
 
     @property
     def loopback(self) -> bool:
-        """Tell whether connections cannot leave the machine."""
+        """Return whether connections cannot leave the machine."""
         return self.host in LOOPBACK_HOSTS
 
     @property
@@ -86,7 +86,7 @@ def base_url(text: str) -> str:
 
 
 def is_address(text: str) -> bool:
-    """Tell whether a text is a URL and not the path of a file."""
+    """Return whether a text is a URL and not the path of a file."""
     return "://" in text
 
 
@@ -156,7 +156,7 @@ def served_host(text: str) -> str:
 
 
 def plain_http(url: str) -> bool:
-    """Tell whether a normalised URL is plain http and could leave the machine."""
+    """Return whether a normalised URL is plain http and could leave the machine."""
     return url.startswith("http://") and not _site(url)[0].loopback
 
 
@@ -172,7 +172,7 @@ class AllowedHost:
     port: int = 443
 
     def matches(self, scheme: str, host: str, port: int) -> bool:
-        """Tell whether this entry allows a URL of exactly these parts (``host`` in lower case)."""
+        """Return whether this entry allows a URL of exactly these parts (``host`` in lower case)."""
         if (scheme, port) != (self.scheme, self.port):
             return False
         if self.host.startswith("."):
@@ -225,7 +225,7 @@ class LdapServer:
 
     @property
     def loopback(self) -> bool:
-        """Tell whether connections cannot leave the machine."""
+        """Return whether connections cannot leave the machine."""
         return self.host in LOOPBACK_HOSTS
 
     def __str__(self) -> str:

@@ -103,7 +103,7 @@ class Problems:
             self.add(path, str(messages))
 
     def at(self, path: str) -> bool:
-        """Tell whether there is a problem at or below a path."""
+        """Return whether there is a problem at or below a path."""
         return any(found == path or found.startswith(f"{path}.") for found in self._found)
 
     def check(self) -> None:
@@ -157,7 +157,7 @@ class TableReader:
         self.problems.add(self._path_of(key), finding)
 
     def wrong(self, key: str = "") -> bool:
-        """Tell whether a key, or anything in the table, has a problem."""
+        """Return whether a key, or anything in the table, has a problem."""
         return self.problems.at(self._path_of(key))
 
     def require(self, key: str, finding: str = "is required") -> None:
@@ -262,7 +262,7 @@ def _are_certificates(text: str) -> bool:
 
 
 def _is_certificate(text: str) -> bool:
-    """Tell whether a text is one certificate in PEM, and nothing else but white space."""
+    """Return whether a text is one certificate in PEM, and nothing else but white space."""
     # Imported here, because only SAML has certificates of its own.
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding

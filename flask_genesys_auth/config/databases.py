@@ -211,7 +211,7 @@ def authorities_of(url: str) -> Path | None:
 
 
 def is_redis(url: str) -> bool:
-    """Tell whether a ``state_url`` or ``throttle.storage_url`` is a Redis or Valkey server."""
+    """Return whether a ``state_url`` or ``throttle.storage_url`` is a Redis or Valkey server."""
     return url.startswith(_REDIS)
 
 

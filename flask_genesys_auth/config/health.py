@@ -137,7 +137,7 @@ def _without_port(host: str) -> str:
 
 
 def _is_remote(host: str) -> bool:
-    """Tell whether a connection leaves this machine; a socket's host is a path or empty."""
+    """Return whether a connection leaves this machine; a socket's host is a path or empty."""
     if not host or host.startswith(("/", "@")) or host.lower() in LOOPBACK_HOSTS:
         return False
     try:

@@ -673,5 +673,5 @@ class Settings:
 
     @property
     def saml_enabled(self) -> bool:
-        """Tell whether any contact center has SAML."""
+        """Return whether any contact center has SAML."""
         return any(center.saml is not None for center in self.contact_centers.values())

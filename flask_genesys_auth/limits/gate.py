@@ -132,7 +132,7 @@ class OpenGate:
         return outcome
 
     def still_holds(self, step: Step, outcome: Outcome) -> bool:
-        """Tell whether a new success still holds after the account was read.
+        """Return whether a new success still holds after the account was read.
 
         The password may have changed between the two reads. Without this check the old password would be cached under
         the new version of the account.
@@ -146,7 +146,7 @@ class OpenGate:
         return check(self._evidence, self._contact_center, outcome)
 
     def close_on(self, outcome: Outcome, account: AccountState | None) -> bool:
-        """Note how the last step ended; tell whether the walk ends here.
+        """Note how the last step ended; return whether the walk ends here.
 
         :raises StaleResult: if a cached success no longer holds.
         """
@@ -227,12 +227,12 @@ class _Attempt:
 
     @property
     def rejected(self) -> bool:
-        """Tell whether a step has rejected the credentials."""
+        """Return whether a step has rejected the credentials."""
         return any(isinstance(outcome, Rejected) for outcome in self._outcomes.values())
 
     @property
     def verifies(self) -> bool:
-        """Tell whether the steps verify the credentials in this walk."""
+        """Return whether the steps verify the credentials in this walk."""
         return self._slot is not None
 
     def admit(self, *, use_cache: bool) -> None:

@@ -98,12 +98,12 @@ class SharedLedger:
 
     @property
     def degraded(self) -> bool:
-        """Tell whether this process's last call to the server has failed."""
+        """Return whether this process's last call to the server has failed."""
         return self._outage.get().is_down
 
     @property
     def shared(self) -> bool:
-        """Tell whether the slots of other processes count: while the server answers."""
+        """Return whether the slots of other processes count: while the server answers."""
         return not self.degraded
 
     def reserve(self, wanted: Sequence[Wanted]) -> Reservation | list[float] | Unavailable:

@@ -100,7 +100,7 @@ class Ledger(Protocol):
 
     @property
     def shared(self) -> bool:
-        """Tell whether the slots of other processes count."""
+        """Return whether the slots of other processes count."""
         ...
 
     def clear(self) -> None:
@@ -267,7 +267,7 @@ class KnownAddresses:
         self._outage = PerProcess(_Outage)
 
     def holds(self, *account_and_network: str) -> bool:
-        """Tell whether this account has logged in there within 30 days."""
+        """Return whether this account has logged in there within 30 days."""
         if self._clock() < self._outage.get().until:
             return False
         try:
@@ -407,7 +407,7 @@ class FailureThrottle:
         )
 
     def over_limit(self, contact_center: str, user_name: str, address: str) -> Unavailable | None:
-        """Tell whether this account is over its limit at this address. Takes no slot and makes no round trip.
+        """Return whether this account is over its limit at this address. Takes no slot and makes no round trip.
 
         Slots of walks under way count: a guess that comes while they run is one guess too many.
         """

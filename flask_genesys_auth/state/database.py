@@ -28,7 +28,7 @@ CONNECTIONS = 8
 WRITABLE = "the file and its folder must be writable by the user who runs this"
 
 CREATE_TIMEOUT = 30.0
-"""The least time-out in seconds for creating tables on a server: an operator waits for that, not a request."""
+"""The least timeout in seconds for creating tables on a server: an operator waits for that, not a request."""
 
 _LONGEST_FINDING = 400
 _RETRY_PAUSE = 0.005
@@ -175,7 +175,7 @@ class Database:
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         deadline = time.monotonic() + self._timeout
         with self.statements() as connection:
-            # SQLite's busy time-out does not apply to this statement.
+            # SQLite's busy timeout does not apply to this statement.
             while time.monotonic() < deadline:
                 with suppress(OperationalError):
                     connection.exec_driver_sql(_WAL)
@@ -241,7 +241,7 @@ class Database:
         """
         left = seconds_left(self._timeout)
         if self.path is None:
-            # The server has the other half of the time. Otherwise this wait would count as the server's time-out.
+            # The server has the other half of the time. Otherwise this wait would count as the server's timeout.
             if not connections.free.acquire(timeout=left / 2):
                 raise Busy(f"all {CONNECTIONS} connections of this process are in use")
             return connections.free

@@ -1,4 +1,4 @@
-"""A psycopg connection on which each wait has a time-out."""
+"""A psycopg connection on which each wait has a timeout."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class _Client(redis.Redis):
         try:
             answer = super().parse_response(connection, command_name, **options)  # type: ignore[no-untyped-call]  # redis-py's
         except BaseException:
-            # An error carries no name and may belong to another call. After a time-out the answer may still come.
+            # An error carries no name and may belong to another call. After a timeout the answer may still come.
             connection.disconnect()
             raise
         if call is None:

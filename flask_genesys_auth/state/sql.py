@@ -362,7 +362,7 @@ class SqlState:
             gone = connection.execute(self._ask.purge, {"now": self._clock()}).rowcount
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {longest}")
         except BaseException:
-            # Its next user would get the short time-out.
+            # Its next user would get the short timeout.
             connection.invalidate()
             raise
         return gone

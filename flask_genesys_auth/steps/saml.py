@@ -1,4 +1,4 @@
-"""The last step: offers the SAML login, which ends in a login session (see ``web/saml_complete.py``)."""
+"""The last step: offers the SAML login, which ends in a login session (see ``web/saml_views.py``)."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class WebServicesStep:
         return Authenticated(identity, _digest(stored))
 
     def still_holds(self, evidence: Evidence, contact_center: ContactCenter, proven: Authenticated) -> bool:
-        """Tell whether the password is still that of the account; verify it again only if the hash has changed.
+        """Return whether the password is still that of the account; verify it again only if the hash has changed.
 
         :raises AccountsUnavailable: if the account store does not answer.
         :raises HasherBusy: if too many passwords are being hashed.

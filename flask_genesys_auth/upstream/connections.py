@@ -61,12 +61,12 @@ class Deadline:
 
     @property
     def half_left(self) -> bool:
-        """Tell whether at least half of the time is left."""
+        """Return whether at least half of the time is left."""
         return self._end - monotonic() >= self.seconds / 2
 
     @property
     def spent(self) -> bool:
-        """Tell whether no time is left."""
+        """Return whether no time is left."""
         return self._end <= monotonic()
 
 
@@ -146,7 +146,7 @@ class BoundedSocket(socket.socket):
         return data
 
     def idle(self) -> bool:
-        """Tell whether the connection has received nothing, not even its end."""
+        """Return whether the connection has received nothing, not even its end."""
         self.settimeout(0)
         try:
             # Below TLS, so that no part of an answer is read.

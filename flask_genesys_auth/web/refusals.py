@@ -84,7 +84,7 @@ class AuthenticationRequired(Refusal, Unauthorized):
         return [("WWW-Authenticate", scheme) for scheme in offered]
 
     def page(self) -> Response:
-        """Redirect to the login; after a logout or a time-out, show a page with a login button instead."""
+        """Redirect to the login; after a logout or a timeout, show a page with a login button instead."""
         location = self._login_location()
         if location is None:
             return super().page()

@@ -259,7 +259,7 @@ class Browser:
         self._driver.execute_script(script, css)
 
     def scrolls_sideways(self) -> bool:
-        """Tell whether the page is wider than the window."""
+        """Return whether the page is wider than the window."""
         script = "const e = document.documentElement; return e.scrollWidth > e.clientWidth"
         return bool(self._driver.execute_script(script))
 

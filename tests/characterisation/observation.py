@@ -122,7 +122,7 @@ class Case:
 
     @property
     def prompt(self) -> bool:
-        """Tell whether the row counts on being observed before a pause or a short time limit is over."""
+        """Return whether the row counts on being observed before a pause or a short time limit is over."""
         return any("circuit" in one for one in self.before) or "hangs" in self.application
 
 

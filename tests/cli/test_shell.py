@@ -65,7 +65,7 @@ def accounts(start: Start) -> int:
 
 
 def has_put_aside(process: int) -> bool:
-    """Tell whether it has the file without a name in which hashed rows wait."""
+    """Return whether it has the file without a name in which hashed rows wait."""
     try:
         return any(str(file.readlink()).endswith("(deleted)") for file in Path(f"/proc/{process}/fd").iterdir())
     except FileNotFoundError:

@@ -106,7 +106,7 @@ class Judge:
         self._tally.lost.append(f"{self._kind}: {what}")
 
     def documented(self, answer: Answer, *expected: int) -> bool:
-        """Tell whether the answer is an expected one; note it if no page says that it may come instead."""
+        """Return whether the answer is an expected one; note it if no page says that it may come instead."""
         self._tally.note(self._kind, str(answer.status))
         if answer.status in expected:
             return True

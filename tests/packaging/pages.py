@@ -195,7 +195,7 @@ class Reader:
 
     def _terminal(self, said: str) -> Terminal:
         name = next((name for name in ("another terminal", "third terminal") if name in said), "first terminal")
-        if "there too" in said:
+        if "the same terminal" in said:
             name = "another terminal"
         if "stop the application" in said:
             self._terminals[name].stop()

@@ -89,7 +89,7 @@ def _imports(node: ast.AST) -> bool:
 
 
 def _patches(node: ast.AST, imported: set[str]) -> bool:
-    """Tell whether this patches a module or a class of the package."""
+    """Return whether this patches a module or a class of the package."""
     if not isinstance(node, ast.Call) or _name(node.func) not in {"setattr", "delattr"} or not node.args:
         return False
     target = node.args[0]
@@ -97,7 +97,7 @@ def _patches(node: ast.AST, imported: set[str]) -> bool:
 
 
 def _is_dictionary(node: ast.expr) -> bool:
-    """Tell whether this is ``vars(...)`` or ``... .__dict__``."""
+    """Return whether this is ``vars(...)`` or ``... .__dict__``."""
     return (isinstance(node, ast.Call) and _name(node.func) == "vars") or _name(node) == "__dict__"
 
 

@@ -22,7 +22,7 @@ from tests.servers import PostgresqlServer, RedisServer
 
 SHORT, LONG = 0.5, 60.0
 PATIENCE = 30.0
-"""Seconds within which everything here has an answer: more than a slow machine takes, less than the long time-out."""
+"""Seconds within which everything here has an answer: more than a slow machine takes, less than the long timeout."""
 
 auth = GenesysAuth()
 
@@ -118,7 +118,7 @@ def test_only_requests_that_need_the_state_fail(
 ) -> None:
     app = make_app(timeout)
     client, newcomer = app.test_client(), app.test_client()
-    # The time-out is for what comes; a slow machine may need several attempts to begin with.
+    # The timeout is for what comes; a slow machine may need several attempts to begin with.
     deadline = time.monotonic() + PATIENCE
     while log_in(client).status_code != 200 or client.get("/open").json != {"user": "ann", "unavailable": False}:
         assert time.monotonic() < deadline

@@ -216,7 +216,7 @@ NOT_IN_THE_TEXTS = {ANN, "okta", "adfs", "·", "?", "."}
 
 
 def in_german(word: str) -> bool:
-    """Tell whether what is read is a text of the catalogue, or a part of one around what is put in."""
+    """Return whether what is read is a text of the catalogue, or a part of one around what is put in."""
     parts = {part.strip() for text in GERMAN.values() for part in re.split(r"\{\w+\}", text)}
     whole = {re.sub(r"\\\{\w+\\\}", ".+", re.escape(text)) for text in GERMAN.values()}
     word = word.removeprefix("okta").strip(" ·")

@@ -335,7 +335,7 @@ class Connection:
 
     @property
     def idle(self) -> bool:
-        """Tell whether the server has sent nothing unrequested, such as the end of the connection."""
+        """Return whether the server has sent nothing unrequested, such as the end of the connection."""
         return isinstance(self._wire.socket, BoundedSocket) and self._wire.socket.idle()
 
     @property

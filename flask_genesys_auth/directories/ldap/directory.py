@@ -224,7 +224,7 @@ def _incomplete(detail: str) -> NoAnswer:
 
 
 def _name_is_enough(settings: Ldap) -> bool:
-    """Tell whether the only wanted attribute is the name that the template contains."""
+    """Return whether the only wanted attribute is the name that the template contains."""
     others = replace(settings.attributes, username="")
     if any(getattr(others, field.name) for field in fields(others)) or settings.group_base:
         return False
@@ -297,7 +297,7 @@ def unused_dn(base: str) -> str:
 
 
 def is_unambiguous(name: str) -> bool:
-    """Tell whether a directory that compares loosely (RFC 4518) can only find this very name.
+    """Return whether a directory that compares loosely (RFC 4518) can only find this very name.
 
     Directories read wide letters as narrow ones and several spaces as one. A name with such characters counts as the
     directory spells it, not as it was typed.
