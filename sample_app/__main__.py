@@ -96,7 +96,7 @@ def _start(options: argparse.Namespace, stack: ExitStack) -> None:
     else:
         path = options.config.absolute()
         ready = {"addresses": {"application": server.url}, "configuration": str(path), "credentials": {}, "headers": {}}
-        lines = [f"The sample application answers at {server.url}/ with the configuration {path}."]
+        lines = [f"The sample application is running at {server.url}/ with the configuration {path}."]
         app = build_app(read_configuration(path), path.parent)
     server.serve(app)
     for address in ready["addresses"].values():

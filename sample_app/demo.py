@@ -163,7 +163,7 @@ class Demonstration:
         titles["saml"] += " (needs a browser; this is the first redirect)"
         titles["anonymous"] = "  Anonymous"
         return [
-            f"The sample application answers at {self._url}/",
+            f"The sample application is running at {self._url}/",
             "",
             "Servers behind the steps",
             *(f"  {names[name]:38}{address}" for name, address in self.addresses().items() if name in names),

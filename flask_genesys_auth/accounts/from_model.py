@@ -105,7 +105,7 @@ def from_model(
 
 
 class ModelAccounts(Generic[M]):
-    """Implements ``AccountStore`` over a model; :func:`from_model` makes it."""
+    """Implements ``AccountStore`` over a model; :func:`from_model` creates it."""
 
     def __init__(
         self,

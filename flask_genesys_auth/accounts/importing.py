@@ -220,7 +220,7 @@ def _read_json(path: Path) -> Iterator[Entry]:
 
 
 def _object(pairs: list[tuple[str, Any]], repeated: list[str]) -> dict[str, Any]:
-    """Make an object of its pairs, and record repeated keys, which would hide one another."""
+    """Build an object from its pairs, and record repeated keys, which would hide one another."""
     made: dict[str, Any] = {}
     for name, value in pairs:
         if name in made:

@@ -73,7 +73,7 @@ class PasswordHasher:
         return self._workers.get().run(self._argon2.hash, _bytes(password))
 
     def verify(self, stored: str | None, password: str) -> bool:
-        """Return whether this is the password; always calls argon2 once, so that the time tells nothing.
+        """Return whether this is the password; always calls argon2 once, so that the time shows nothing.
 
         :param stored: a PHC string, or ``None`` without an account or a password.
         :raises HasherBusy: if too many passwords are being hashed.
@@ -134,7 +134,7 @@ class _Workers:
         with self.slot():
             try:
                 if current_thread() is main_thread():
-                    # It is only one thread, and Ctrl-C interrupts it: that must not leave other threads half started.
+                    # Ctrl-C interrupts this thread, so it must not be the one that starts the others.
                     return hashed(*arguments, **named)
                 future = self._started().submit(hashed, *arguments, **named)
                 try:
@@ -229,7 +229,7 @@ def password_checks(hasher: PasswordHasher, settings: PasswordSettings) -> Itera
     began = perf_counter()
     hasher.hash("a password to measure with")
     seconds = perf_counter() - began
-    cost = f"argon2id with {settings.memory_kib} KiB, {settings.iterations} iterations, {settings.lanes} lanes"
+    cost = f"argon2id with {settings.memory_kib} KiB, iterations {settings.iterations}, lanes {settings.lanes}"
     if any(settings.memory_kib >= memory and settings.iterations >= rounds for memory, rounds in OWASP):
         yield Check("passwords.cost", "ok", f"{cost}: {1000 * seconds:.0f} ms")
     else:
@@ -242,7 +242,7 @@ def password_checks(hasher: PasswordHasher, settings: PasswordSettings) -> Itera
 def memory_check(settings: PasswordSettings, available: int | None) -> Check:
     """Compare the memory of concurrent hashes with the available bytes (``None``: unknown)."""
     name, needed = "passwords.memory", settings.memory_kib * settings.concurrent_hashes * 1024
-    finding = f"{settings.concurrent_hashes} hashes at once take {needed >> 20} MiB in each process"
+    finding = f"{settings.concurrent_hashes} concurrent hashes use {needed >> 20} MiB in each process"
     if available is None:
         return Check(name, "ok", finding)
     finding += f", of {available >> 20} MiB on this machine"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["ORDER", "RESOLUTION", "ContactCenter", "ContactCenters", "DisabledStep", "order_steps"]
 
 ORDER = ("salesforce", "configuration_server", "web_services", "login_session", "saml")
-"""The Web Services authentication flow; ``login_session`` resumes a session that ``saml`` or a login form has made."""
+"""The Web Services authentication flow; ``login_session`` resumes a session that ``saml`` or a login form created."""
 
 RESOLUTION = "contact_center"
 """The step name in the record of a walk that ends before its first step."""

@@ -82,7 +82,7 @@ MatchedBy: TypeAlias = Literal["user_name", "email", "identity", "account_id"]
 class Identity:
     """A user that a step has proven, before the account is found.
 
-    :param step: the step that proved it; for a resumed login session, the step that made the session.
+    :param step: the step that proved it; for a resumed login session, the step that created the session.
     :param contact_center: the name of the contact center in the configuration.
     :param subject: the value by which the account is found: a user name, an e-mail address, a linked value or an
         account id, according to ``matched_by``.
@@ -123,7 +123,7 @@ class NotApplicable:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The evidence is bad.
+    """The evidence is invalid.
 
     :param detail: for logs and ``explain`` only; contains no secret and no unbounded text from outside.
     :param identity: the proven identity, if it has no account.
@@ -187,7 +187,7 @@ class StepRecord:
 class LoginSession:
     """A login session, kept in the state under a hash of its opaque id.
 
-    :param step: the step that made it: ``saml``, ``web_services``, ``configuration_server`` or ``application``.
+    :param step: the step that created it: ``saml``, ``web_services``, ``configuration_server`` or ``application``.
     :param created: unix time, as are ``last_seen`` and ``expires`` (its absolute end).
     :param provider: the SAML identity provider, with its NameID (all parts of it in one text) and SessionIndex.
     """
@@ -209,7 +209,7 @@ class Decision(Generic[U_co]):
 
     :param contact_center: its name in the configuration, or ``None`` if no single one was found.
     :param user: the application's user object, or ``None`` for an anonymous request.
-    :param resumed: a login session was resumed; ``authenticated_by`` is then the step that made it.
+    :param resumed: a login session was resumed; ``authenticated_by`` is then the step that created it.
     :param roles: the roles of the account at the time of this request.
     """
 

@@ -20,7 +20,7 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """Tells a client how to authenticate.
+    """Describes to a client how to authenticate.
 
     :param scheme: a ``WWW-Authenticate`` challenge (RFC 9110 11.6.1), or empty.
     :param location: the login address for a browser (a path on this host, or a URL), or empty.
@@ -47,7 +47,7 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ContactCenter:
-    """A contact center with its steps in order, disabled ones included.
+    """A contact center with its steps in order, including disabled ones.
 
     :ivar name: its name in the configuration.
     """
@@ -106,10 +106,10 @@ class AccountState:
 
 @runtime_checkable
 class AccountStore(Protocol[U_co]):
-    """Finds the account of a proven identity. Raises ``AccountsUnavailable`` if it cannot tell.
+    """Finds the account of a proven identity. Raises ``AccountsUnavailable`` if it cannot answer.
 
     A store may also have ``describe(user) -> AccountState``. Otherwise ``user.get_id()``, ``user.is_active`` and
-    ``user.roles`` are read, as Flask-Login's conventions have them.
+    ``user.roles`` are read, by Flask-Login's conventions.
     """
 
     def find(self, identity: Identity) -> U_co | None:
@@ -136,7 +136,7 @@ class PlainAccounts(Protocol):
 
 @runtime_checkable
 class PasswordStore(Protocol):
-    """Stores password hashes for the Web Services step. Raises ``AccountsUnavailable`` if it cannot tell."""
+    """Stores password hashes for the Web Services step. Raises ``AccountsUnavailable`` if it cannot answer."""
 
     def password_hash(self, contact_center: str, user_name: str) -> str | None:
         """Return the PHC string of this account, or ``None`` if it has no password or does not exist.
@@ -154,7 +154,7 @@ class PasswordStore(Protocol):
 class EnrollingStore(Protocol):
     """An account store in which a SAML login can link, create and change accounts (see ``docs/saml.md``).
 
-    Raises ``AccountsUnavailable`` if it cannot tell. Each method tells whether it has changed anything.
+    Raises ``AccountsUnavailable`` if it cannot answer. Each method returns whether it has changed anything.
     """
 
     def link_by_name(self, contact_center: str, user_name: str, provider: str, value: str) -> bool:
@@ -175,7 +175,7 @@ class EnrollingStore(Protocol):
 
 
 class StateStore(Protocol):
-    """Stores small values that expire. Raises :class:`~flask_genesys_auth.errors.StateUnavailable` if it cannot tell.
+    """Stores small values that expire. Raises :class:`~flask_genesys_auth.errors.StateUnavailable` if it cannot answer.
 
     Keys and index terms are text of at most 255 characters without NUL; ``ttl`` is in seconds and greater than 0.
     """
@@ -215,7 +215,8 @@ class StateStore(Protocol):
     def find_each(self, term: str) -> Iterator[list[str]]:
         """Yield the keys of :meth:`find` in batches, each from a query of its own.
 
-        A key that has the term throughout is in at least one batch. A key that is added or removed meanwhile may be.
+        A key that has the term throughout is in at least one batch. One that is added or removed meanwhile may
+        be in a batch.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The walk: decide who sent a request. This is the Web Services authentication flow, for one request.
+"""The walk: determine the user of a request. This is the Web Services authentication flow, for one request.
 
 1. ``collect`` parses the evidence: Basic credentials, the two Salesforce headers, the client's address. The cookie of
    a login session is resolved only if a step or the choice of the contact center needs it.
@@ -9,7 +9,7 @@
    from its cache or refuse throttled credentials. A step returns one of four outcomes:
 
        NotApplicable   the request has no evidence for this step, or the step is disabled
-       Rejected        the evidence is bad
+       Rejected        the evidence is invalid
        Unavailable     the server behind the step did not answer, or a limit was reached
        Authenticated   the step has proven an identity
 
@@ -18,9 +18,9 @@
 5. The first account ends the walk. After any other outcome the next step runs. If no step succeeds, the request is
    anonymous: ``web`` answers a protected endpoint with 429, 503, 401 or a redirect to the login.
 
-Three rules keep this safe. Credentials in the request outrank the cookie: after ``Rejected`` or ``Unavailable`` no
-login session is resumed. A store that does not answer makes a step ``Unavailable``, never successful. Any other
-exception is a bug: it ends the request with 500 and never leads to the next step.
+Three rules keep this safe. Credentials in the request take precedence over the cookie: after ``Rejected`` or
+``Unavailable`` no login session is resumed. A store that does not answer makes a step ``Unavailable``, never
+successful. Any other exception is a bug: it ends the request with 500 and never leads to the next step.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class AuthenticationChain:
     def walk(
         self, request: Request, session_id: Callable[[], str | None] = lambda: None, *, dry_run: bool = False
     ) -> Decision:
-        """Decide who sent this request.
+        """Determine the user of this request.
 
         :param session_id: returns the opaque id of the browser's login session; called at most once.
         :param dry_run: count no failure and store nothing.
@@ -106,7 +106,7 @@ class AuthenticationChain:
         return self._decide(collect(request, self._headers, resume, dry_run=dry_run))
 
     def check_password(self, request: Request, user_name: str, password: str) -> Decision:
-        """Decide by the Basic steps alone whether a user name and password are good, as for a login form."""
+        """Check a user name and password, as from a login form, with the Basic steps only."""
         evidence = collect(request, self._headers)
         credentials = read_credentials(user_name, ":", password)
         return self._decide(replace(evidence, basic=credentials, salesforce=None), only="basic")
@@ -153,13 +153,13 @@ class AuthenticationChain:
     def _ask(
         self, step: Step, gate: OpenGate, evidence: Evidence, contact_center: ContactCenter, records: list[StepRecord]
     ) -> Settled:
-        """Ask one step through the gate and settle its outcome."""
+        """Run one step through the gate and settle its outcome."""
         if _resumes(step) and any(isinstance(record.outcome, (Rejected, Unavailable)) for record in records):
             return Settled(NotApplicable(Reason.EXPLICIT_CREDENTIALS))
         try:
             outcome = gate.ask(step)
             if not isinstance(outcome, _OUTCOMES):
-                # An extra step that forgets its return must not let the request pass to the next step.
+                # An extra step without a return statement must not let the request pass to the next step.
                 raise TypeError(
                     f"step {step.name}: authenticate() returned {type(outcome).__name__}, not an outcome: return "
                     "Authenticated, NotApplicable, Rejected or Unavailable"
@@ -197,7 +197,7 @@ class AuthenticationChain:
 
 
 class Settled(NamedTuple):
-    """How a step ended: with an account, or with the reason why there is none."""
+    """The result of a step: an account, or the reason why there is none."""
 
     outcome: Outcome
     user: Any = None
@@ -205,10 +205,10 @@ class Settled(NamedTuple):
 
 
 class Sessions(Protocol):
-    """What the walk needs of login sessions."""
+    """The interface of login sessions that the walk uses."""
 
     def resume(self, session_id: str, *, touch: bool = True) -> LoginSession | Rejected:
-        """Return the login session, or that it has ended.
+        """Return the login session, or a rejection if it has ended.
 
         :param touch: note that the session was used now (idle timeout).
         """
@@ -216,7 +216,7 @@ class Sessions(Protocol):
 
 
 class Gate(Protocol):
-    """What the walk needs of the credential gate."""
+    """The interface of the credential gate that the walk uses."""
 
     def open(
         self, evidence: Evidence, contact_center: ContactCenter, *, use_cache: bool
@@ -233,7 +233,7 @@ class OpenGate(Protocol):
         ...
 
     def still_holds(self, step: Step, outcome: Outcome) -> bool:
-        """Tell, after the account was read, whether a new success may be cached under the account's version."""
+        """Return whether a new success still holds after the account was read, and may be cached."""
         ...
 
     def close_on(self, outcome: Outcome, account: AccountState | None) -> bool:
@@ -249,7 +249,7 @@ class StaleResult(Exception):
 
 
 def unavailable_decision(step: str, error: BackendUnavailable) -> Decision:
-    """Return the decision for a request that a store's failure leaves undecided: 503."""
+    """Return the decision (503) for a request that cannot be decided because a store failed."""
     return Decision(None, steps=(StepRecord(step, _unavailable(error), 0.0),))
 
 

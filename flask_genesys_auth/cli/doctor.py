@@ -219,7 +219,7 @@ def _run(app: Flask, group: CheckGroup) -> list[Check]:
     try:
         with app.app_context():
             found.extend(group.run())
-    except Exception as error:  # a fault of one group must not keep the others from running
+    except Exception as error:  # a fault of one group must not prevent the others
         found.append(_error_check(group, error))
     return found
 

@@ -166,7 +166,7 @@ def _explanation(app: Flask, here: Runtime, decision: Decision) -> dict[str, Any
 
 
 def _step_advice(here: Runtime, record: StepRecord, contact_center: str | None) -> dict[str, Any]:
-    """Return the advice for a step that did not succeed, and when a throttle or circuit breaker ends, if known."""
+    """Return the advice for a step that did not succeed, and how long the throttle or circuit breaker refuses it."""
     reason = record.reason
     if reason is None or isinstance(record.outcome, NotApplicable):
         return {}

@@ -193,11 +193,11 @@ def _created(path: Path, mode: int, made: list[Path]) -> Iterator[BinaryIO]:
 
 def _print_use(out_key: Path, out_cert: Path) -> None:
     key, certificate = (f"{{ file = {_quoted(path)} }}" for path in (out_key, out_cert))
-    click.echo("To sign with it, add to the contact center's saml table:\n")
+    click.echo("To sign with this key, add to the contact center's saml table:\n")
     click.echo(f"signing_key = {key}\nsigning_certificate = {certificate}\n")
     click.echo("To replace another signing key, keep that key until all providers know the new certificate, and add:\n")
     click.echo(f"next_signing_certificate = {certificate}\n")
-    click.echo("To decrypt with it, add (during a replacement, the newest key first):\n")
+    click.echo("To decrypt with this key, add (during a replacement, the newest key first):\n")
     click.echo(f"encryption_keys = [{{ key = {key}, certificate = {certificate} }}]")
 
 

@@ -34,7 +34,7 @@ _AUTHORITY = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END 
 def load_settings(mapping: object, *, base_path: Path, app_name: str) -> Settings:
     """Read ``app.config["GENESYS_AUTH"]``.
 
-    :param mapping: tables of plain values, as ``tomllib``, ``from_prefixed_env`` or Python make them.
+    :param mapping: tables of plain values, as from ``tomllib``, ``from_prefixed_env`` or Python.
     :param base_path: the absolute folder that relative paths start from, unless the mapping names another.
     :param app_name: the default of ``state_namespace``.
     :raises ConfigurationError: with every problem, each with its dotted path; none quotes a secret.
@@ -116,7 +116,7 @@ class Problems:
 
 @dataclasses.dataclass(slots=True, repr=False)  # the values hold secrets
 class TableReader:
-    """A table during the checks. Reading a secret or a file replaces its name in the values by its content.
+    """A table during the checks. Reading a secret or a file replaces its name in the values with its content.
 
     :param declared: the dataclass that declares the keys.
     :param values: the values that the schema accepted.
@@ -192,7 +192,7 @@ class TableReader:
         return file, self.read(key, lambda: read_file(file))
 
     def read_authorities(self, key: str) -> None:
-        """Replace the name of a file by the certificates in it, in PEM (RFC 7468 5).
+        """Replace the name of a file with the certificates in it, in PEM (RFC 7468 5).
 
         They are read now, because the process may lose the permission later.
         """

@@ -259,5 +259,5 @@ def _absolute(url: URL, base_path: Path) -> str:
     absolute = url.set(database=str(base_path / str(url.database)))
     rendered = absolute.render_as_string(hide_password=False)
     if _parsed(rendered) != absolute:
-        raise ValidationError("names a path that no URL can carry: remove question marks from the path")
+        raise ValidationError("names a path that a URL cannot contain: remove the question marks")
     return rendered

@@ -27,7 +27,7 @@ def configuration_checks(settings: Settings) -> Iterator[Check]:
     """Yield the checks of the settings themselves."""
     names = ", ".join(settings.contact_centers)
     default = f"; the default is {settings.default_contact_center}" if settings.default_contact_center else ""
-    yield Check("configuration.contact_centers", "ok", f"{len(settings.contact_centers)}: {names}{default}")
+    yield Check("configuration.contact_centers", "ok", f"{len(settings.contact_centers)} configured: {names}{default}")
     base = settings.base_path
     if base.is_dir():
         yield Check("configuration.base_path", "ok", f"relative paths start from {base}")

@@ -86,7 +86,7 @@ class SecretSource:
         if self.kind == "text":
             return _secret(self.value, "the secret")
         path = base_path / self.value
-        # What is not UTF-8 becomes lone surrogates, which are refused.
+        # Bytes that are not UTF-8 become lone surrogates, which are refused.
         text = read_file(path).decode("utf-8", "surrogateescape")
         return _secret(text.removesuffix("\n").removesuffix("\r"), str(path))
 

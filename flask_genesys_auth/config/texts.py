@@ -98,7 +98,7 @@ def placeholders(text: str) -> frozenset[str]:
     except ValueError as error:
         raise ValidationError("has a brace without its counterpart: write {{ or }} for a literal brace") from error
     if not all(name and name.isidentifier() and not form and not conversion for name, form, conversion in parts):
-        raise ValidationError("must have nothing but a plain name in braces, such as {name}")
+        raise ValidationError("must have only plain names in braces, such as {name}")
     return frozenset(str(name) for name, _, _ in parts)
 
 

@@ -171,11 +171,11 @@ def _client_check(name: str, answer: Answer) -> Check:
         finding = f"HTTP {answer.status}: it rejects client_id with client_secret, so no user can log in there"
         return Check(name, "failure", finding, "correct configuration_server.client_id and client_secret")
     if answer.status == 200 or error in _CLIENT_ERRORS:
-        return Check(name, "ok", "it knows the client")
+        return Check(name, "ok", "Genesys accepts client_id and client_secret")
     if 300 <= answer.status < 400 or answer.status == 404:
         finding = f"HTTP {answer.status} at {TOKEN_PATH}: this is not an Authentication REST"
         return Check(name, "failure", finding, "correct configuration_server.url: the part before /auth/v3")
-    return Check(name, "warning", f"HTTP {answer.status} does not tell whether it knows the client", "try a login")
+    return Check(name, "warning", f"HTTP {answer.status} does not show whether Genesys knows the client", "try a login")
 
 
 def _read_error(answer: Answer) -> Rejected | Unavailable:

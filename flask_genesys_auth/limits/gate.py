@@ -1,10 +1,10 @@
 """The credential gate: decides whether the steps may verify the credentials of a request, and counts failures.
 
 A walk opens the gate once. Before the first step that checks a kind of credentials (Basic or Salesforce), the gate
-goes through four stages. The first stage that knows an outcome ends them, and no server is called.
+goes through four stages. The first stage that knows an outcome returns it, and no server is called.
 
 1. Throttle: if the account is over its limit at this address, the steps are ``Unavailable`` (429). This stage comes
-   first, so that a guesser who is over the limit learns nothing from the cache.
+   first, so that an attacker who is over the limit learns nothing from the cache.
 2. Cache: if the same credentials from the same address were verified within ``reuse_verified_for``, the outcome of
    each step comes from the cache. The account is read all the same; if it has changed, the walk starts again.
 3. Single-flight: if another request is verifying the same credentials, this one waits for its result, good or bad.
@@ -54,7 +54,7 @@ MAX_SLOW_FOLLOWERS = 3
 """Requests of one process that may wait longer. With the default ``concurrent_calls``, waiting and calling requests
 hold fewer than 8 threads."""
 LONGEST_FOLLOWER_WAIT = 30.0
-"""Seconds after which these stop waiting, too; the deadline of every step is far shorter."""
+"""Seconds after which these requests stop waiting, too; the deadline of every step is far shorter."""
 
 _TOO_MANY_FOLLOWERS = Unavailable(
     Reason.UPSTREAM_BUSY,
@@ -65,7 +65,7 @@ _TOO_MANY_FOLLOWERS = Unavailable(
 )
 
 StillHolds = Callable[[Evidence, "ContactCenter", Authenticated], bool]
-"""A step's ``still_holds``: tells whether its success still holds after the account was read."""
+"""A step's ``still_holds``: returns whether its success still holds after the account was read."""
 OwnLimit = Callable[[Evidence, "ContactCenter"], "tuple[FailureLimit, str] | None"]
 """A step's ``own_limit``: the limit for its server and the key to count by, or ``None`` if it will call no server."""
 
@@ -137,7 +137,7 @@ class OpenGate:
         The password may have changed between the two reads. Without this check the old password would be cached under
         the new version of the account.
 
-        :raises BackendUnavailable: if the step cannot tell.
+        :raises BackendUnavailable: if the step cannot determine it.
         """
         check: StillHolds | None = getattr(step, "still_holds", None)
         attempt = self._attempt_at(step)
@@ -335,7 +335,7 @@ def _credentials_of(evidence: Evidence, kind: str) -> tuple[str, tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How the steps ended that checked some credentials.
+    """The outcomes of the steps that checked some credentials.
 
     :param outcomes: each step's outcome by the step's name; after a success exactly one is ``Authenticated``.
     :param version: the account's version at that time, and its id.
@@ -441,7 +441,7 @@ class Verification:
     def wait(self) -> Result | Unavailable | None:
         """Return the leader's result; ``None`` if it has none, so that this request has to verify.
 
-        :returns: ``Unavailable`` if the verification is slow and enough other requests wait.
+        :returns: ``Unavailable`` if the verification is slow and enough other requests wait already.
         """
         if self._ended.wait(max(0.0, self._slow_from - time.monotonic())):
             return self._result

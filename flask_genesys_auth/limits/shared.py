@@ -63,8 +63,8 @@ class _Outage:
 class SharedLedger:
     """Implements :class:`~flask_genesys_auth.limits.throttle.Ledger` in Redis 6.2 or later, or Valkey.
 
-    Every slot is taken in this process as well. So this process knows its own failures without a round trip, and if
-    the server does not answer, the limits go on per process. That is logged, because an attacker then has the limit
+    Every slot is taken in this process as well. The process therefore knows its own failures without a round trip, and
+    the limits apply per process if the server does not answer. This is logged, because an attacker then has the limit
     once in each process.
 
     :param url: ``redis://``, ``rediss://``, ``unix://`` or ``redis+sentinel://``.
@@ -214,7 +214,7 @@ class SharedLedger:
             log_event(Event.THROTTLE_LOST, detail=f"{error}; until it does, {meanwhile} (throttle.fallback)")
 
     def _note_refusal(self, wanted: Sequence[Wanted], waits: list[float]) -> None:
-        """Remember which keys were over a limit, so that the gate knows it without a round trip."""
+        """Note which keys were over a limit, so that the gate knows it without a round trip."""
         reading = self._refused_until.begin()
         for one, wait in zip(wanted, waits, strict=True):
             self._refused_until.put(one, reading.began + wait, reading, seconds=wait)

@@ -1,4 +1,4 @@
-"""The throttle: how many failed credentials are let through, by account and client address.
+"""The throttle: limits failed credentials by account and client address.
 
 A slot is taken before a server is called, and returned if the credentials were good. A slot that stays taken counts as
 a failure until its time span is over.
@@ -58,7 +58,7 @@ class Reservation(ABC):
 class Limit:
     """A number of slots within any time span of a fixed length.
 
-    :param name: tells limits apart that count the same keys.
+    :param name: distinguishes limits that count the same keys.
     :param span: seconds.
     """
 
@@ -86,7 +86,7 @@ class Ledger(Protocol):
     def reserve(self, wanted: Sequence[Wanted]) -> Reservation | list[float] | Unavailable:
         """Take one slot of each limit, or none (atomic).
 
-        :returns: if there is no slot, the seconds until each limit has one; ``Unavailable`` if the ledger cannot tell.
+        :returns: if there is no slot, the seconds until each limit has one; ``Unavailable`` if the ledger fails.
         """
         ...
 
@@ -95,7 +95,7 @@ class Ledger(Protocol):
         ...
 
     def look(self, wanted: Sequence[Wanted]) -> list[float] | Unavailable:
-        """Return the seconds until each limit has a slot, or that the ledger cannot tell. Takes none."""
+        """Return the seconds until each limit has a slot, or ``Unavailable`` if the ledger fails. Takes none."""
         ...
 
     @property
@@ -190,8 +190,8 @@ class LocalLedger:
         self._counts = PerProcess(_Counts)
 
     def checks(self) -> Iterator[Check]:
-        """Yield that each process counts failures by itself."""
-        finding = "each process counts failures by itself: N processes let through N times as many guesses"
+        """Yield a check which reports that each process counts failures by itself."""
+        finding = "each process counts failures by itself: N processes allow N times as many guesses"
         yield Check("throttle.storage", "ok", finding)
 
     def count(self, limit: Limit) -> int:
@@ -258,7 +258,7 @@ class _Outage:
 
 
 class KnownAddresses:
-    """The addresses at which an account has logged in. While the state does not answer, no address is known."""
+    """The addresses at which an account has logged in. While the state does not answer, all are unknown."""
 
     def __init__(self, state: StateStore, clock: Callable[[], float], *, max_noted: int = MAX_ENTRIES) -> None:
         self._state = state
@@ -290,7 +290,7 @@ class KnownAddresses:
         self._noted.put(key, True, reading)
 
     def clear(self) -> None:
-        """Forget what this process has written; the state keeps it."""
+        """Clear the record of what this process has written; the state keeps it."""
         self._noted.clear()
 
     @staticmethod
@@ -364,7 +364,7 @@ class FailureThrottle:
         self._settings = settings
 
     def reserve(self, contact_center: str, user_name: str, address: str) -> Reservation | Unavailable:
-        """Take one slot of each limit that applies (atomic), or none and return for how long not.
+        """Take one slot of each limit that applies (atomic), or none and return how long to wait.
 
         :param user_name: as looked up; empty if the credentials name no account: then only the address counts.
         :param address: the client's address; IPv6 counts by /64 (RFC 6177: a site has at least that much).
@@ -382,7 +382,7 @@ class FailureThrottle:
         return _LoginSlots(answer, lambda: self._known.note(contact_center, user_name, network))
 
     def statuses(self, contact_center: str, user_name: str, address: str) -> list[LimitStatus] | Unavailable:
-        """Return the status of each limit that applies, or that the ledger cannot tell. Takes no slot."""
+        """Return the status of each limit that applies, or ``Unavailable`` if the ledger fails. Takes no slot."""
         network = _network(address)
         waits = self.ledger.look(self._slots(contact_center, user_name, network))
         if isinstance(waits, Unavailable):
@@ -409,7 +409,7 @@ class FailureThrottle:
     def over_limit(self, contact_center: str, user_name: str, address: str) -> Unavailable | None:
         """Return whether this account is over its limit at this address. Takes no slot and makes no round trip.
 
-        Slots of walks under way count: a guess that comes while they run is one guess too many.
+        Slots of walks under way count, because another guess meanwhile would exceed the limit.
         """
         if not user_name:
             return None
@@ -428,7 +428,7 @@ class FailureThrottle:
         return slots
 
     def clear(self) -> None:
-        """Return every slot, and forget which addresses this process has noted."""
+        """Return every slot, and clear the addresses that this process has noted."""
         self.ledger.clear()
         self._known.clear()
 
@@ -437,7 +437,7 @@ class FailureLimit:
     """One limit by one key, such as for the failures that may reach a directory that locks accounts.
 
     :param limit: in the notation of ``limits``, such as ``"2 per 15 minutes"``.
-    :param name: tells it apart from other limits of the same ledger.
+    :param name: distinguishes it from other limits of the same ledger.
     :raises ValueError: if the limit is not in that notation.
     """
 
@@ -469,7 +469,7 @@ class FailureLimit:
 
 
 class BeginLimit:
-    """The number of logins that one address may begin elsewhere; each takes memory here until it is finished.
+    """Limits the logins that one address may begin at a provider; each takes memory here until it is finished.
 
     Beginning a login is not a failure, and a whole site may start its day behind one address. So the limit is high,
     it grows with ``per_address``, and no slot is returned.
@@ -485,7 +485,7 @@ class BeginLimit:
         self._limit = max(Limit.of("begun", least), wanted, key=lambda one: one.amount / one.span)
 
     def take(self, address: str) -> Unavailable | None:
-        """Take a slot (atomic), or return for how long there is none; if the ledger cannot tell, there is one."""
+        """Take a slot (atomic), or return the seconds until one is free; if the ledger fails, one is free."""
         wanted = [(self._limit, digest(_network(address)))]
         taken = self._ledger.reserve(wanted)
         if not isinstance(taken, list):

@@ -83,9 +83,7 @@ def _check_response(
         raise SamlError(Fault.STATUS, "the signed status is not Success")
     _check_issuer(_only(response, "Issuer", Fault.ISSUER), trust)
     if response.get("Destination") != service.acs_url:
-        raise SamlError(
-            Fault.DESTINATION, f"Destination is {response.get('Destination')!r}, our address is {service.acs_url!r}"
-        )
+        raise SamlError(Fault.DESTINATION, f"Destination is {response.get('Destination')!r}, not {service.acs_url!r}")
     answered = response.get("InResponseTo")
     if answered is not None:
         _check_answer(answered, request, "Response")
@@ -116,11 +114,11 @@ def _check_conditions(assertion: etree._Element, service: ServiceProvider, now: 
             raise SamlError(Fault.CONDITIONS, f"unknown condition {condition.tag!s}")
     restrictions = conditions.findall(f"{{{SAML}}}AudienceRestriction")
     if not restrictions:
-        raise SamlError(Fault.AUDIENCE, f"Audience is missing, ours is {service.entity_id!r}")
+        raise SamlError(Fault.AUDIENCE, f"Audience is missing; it must be {service.entity_id!r}")
     for restriction in restrictions:
         audiences = [text_of(audience) for audience in restriction.findall(f"{{{SAML}}}Audience")]
         if service.entity_id not in audiences:
-            raise SamlError(Fault.AUDIENCE, f"meant for {', '.join(audiences)!r}, we are {service.entity_id!r}")
+            raise SamlError(Fault.AUDIENCE, f"Audience is {', '.join(audiences)!r}, not {service.entity_id!r}")
     if conditions.get("NotBefore") is not None:
         begins = instant_of(conditions, "NotBefore")
         if now < begins - service.clock_skew:
@@ -131,7 +129,7 @@ def _check_conditions(assertion: etree._Element, service: ServiceProvider, now: 
 def _check_confirmation(
     assertion: etree._Element, service: ServiceProvider, request: PendingLogin | None, now: float
 ) -> float:
-    """Check that one bearer confirmation is valid (saml-profiles 4.1.4.2). Return when the last of all ends."""
+    """Check that one bearer confirmation is valid (saml-profiles 4.1.4.2). Return the latest expiry of all."""
     subject = _only(assertion, "Subject", Fault.CONFIRMATION)
     if request is None:
         for any_data in subject.iter(f"{{{SAML}}}SubjectConfirmationData"):
@@ -153,7 +151,7 @@ def _check_confirmation(
 
 
 def _ends_of_confirmations(subject: etree._Element) -> Iterator[float]:
-    """Yield the end of each: one that is not valid now may be valid later."""
+    """Yield the expiry of each: one that is not valid now may be valid later."""
     for data in subject.iter(f"{{{SAML}}}SubjectConfirmationData"):
         if data.get("NotOnOrAfter") is not None:
             yield instant_of(data, "NotOnOrAfter")
@@ -161,7 +159,7 @@ def _ends_of_confirmations(subject: etree._Element) -> Iterator[float]:
 
 def _check_confirmed(data: etree._Element, service: ServiceProvider, request: PendingLogin | None, now: float) -> None:
     if data.get("Recipient") != service.acs_url:
-        raise SamlError(Fault.RECIPIENT, f"Recipient is {data.get('Recipient')!r}, our address is {service.acs_url!r}")
+        raise SamlError(Fault.RECIPIENT, f"Recipient is {data.get('Recipient')!r}, not {service.acs_url!r}")
     answered = data.get("InResponseTo")
     if answered is not None:
         _check_answer(answered, request, "the assertion")
@@ -300,4 +298,4 @@ def _end_of(element: etree._Element, service: ServiceProvider, now: float) -> fl
 
 
 def _clocks(found: float, now: float, service: ServiceProvider) -> str:
-    return f"at {as_instant(found)}, our clock says {as_instant(now)}, {service.clock_skew} s of skew are allowed"
+    return f"at {as_instant(found)}; our clock says {as_instant(now)}, and {service.clock_skew} s of skew are allowed"

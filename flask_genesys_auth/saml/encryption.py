@@ -2,7 +2,7 @@
 
 Encrypted data are not verified yet. An attacker who changes them could learn the content from which changes still
 decrypt (Jager and Somorovsky, 2011; Bleichenbacher, 1998). So every key is tried, and a session key that cannot be
-decrypted is replaced by a random one, with which the same steps follow.
+decrypted is replaced with a random one, and the same steps follow.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def _refused(detail: str) -> SamlError:
 
 
 def decrypt_name_id(parent: etree._Element, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> bool:
-    """Replace the ``EncryptedID`` child of an element by its NameID (saml-core 2.2.4, 3.7.1).
+    """Replace the ``EncryptedID`` child of an element with its NameID (saml-core 2.2.4, 3.7.1).
 
     :param parent: a Subject or LogoutRequest, verified, so that the provider made the cipher text.
     :returns: whether there was an ``EncryptedID``.
@@ -239,7 +239,7 @@ def decrypt(form: EncryptedForm, trust: Trust, keys: tuple[xmlsec.Key, ...]) -> 
     """
     name = local_name(form.holder)
     if not keys:
-        raise SamlError(Fault.ENCRYPTED, f"the message has {name}, and there are no encryption_keys")
+        raise SamlError(Fault.ENCRYPTED, f"the message has {name}, and encryption_keys is not set")
     if form.algorithm.endswith("-cbc") and not trust.settings.allow_cbc:
         raise SamlError(Fault.ALGORITHM, f"{name} by {form.algorithm!r}: allow_cbc is not set")
     key = _own_key(form, trust)

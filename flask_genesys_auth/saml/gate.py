@@ -28,7 +28,7 @@ _ENCRYPTED_ASSERTION = f"{{{SAML}}}EncryptedAssertion"
 _ENCRYPTED = frozenset(
     {"EncryptedAssertion", "EncryptedID", "NewEncryptedID", "EncryptedAttribute", "EncryptedData", "EncryptedKey"}
 )
-# A second element of such a name, in any namespace, is a copy that an attacker wants another reader to read.
+# A second element of such a name, in any namespace, may be a copy that another parser would read instead.
 _SINGLE = frozenset({"Response", "Assertion", "Subject", "NameID", "Conditions"})
 _WATCHED = _ENCRYPTED | _SINGLE | {"Signature"}
 
@@ -95,7 +95,7 @@ def admit(encoded: str) -> Admitted:
 def admit_decrypted(elements: list[etree._Element], message: Admitted) -> SignatureForm:
     """Check a decrypted assertion like one that was sent in plain text, and return its signature.
 
-    The rest of the message is not walked again: the time that takes would tell an attacker whether decryption
+    The rest of the message is not checked again: the time this takes would show an attacker whether decryption
     succeeded.
 
     :param elements: the assertion, and all elements in it.
@@ -112,7 +112,9 @@ def admit_decrypted(elements: list[etree._Element], message: Admitted) -> Signat
     check_head(assertion)
     signatures = dict(_signatures(watched, (assertion,)))
     if "Assertion" not in signatures:
-        raise SamlError(Fault.NOT_SIGNED, "the encrypted assertion is not signed: let the provider sign assertions")
+        raise SamlError(
+            Fault.NOT_SIGNED, "the encrypted assertion is not signed: configure the provider to sign assertions"
+        )
     return signatures["Assertion"]
 
 
@@ -174,7 +176,8 @@ def _check_encryption(watched: _Named, response: etree._Element | None) -> None:
         else:
             raise SamlError(
                 Fault.ENCRYPTED,
-                f"{name} is not allowed there: let the provider encrypt only assertions, or the NameID of the subject",
+                f"{name} is not allowed there: configure the provider to encrypt only assertions, "
+                "or the NameID of the subject",
             )
 
 
@@ -210,7 +213,7 @@ def check_ids(elements: Iterable[etree._Element], taken: frozenset[str] = frozen
     """
     seen: set[str] = set()
     for element in elements:
-        for name in element.keys():  # noqa: SIM118 - an element is no mapping
+        for name in element.keys():  # noqa: SIM118 - an element is not a mapping
             if name[-2:].lower() != "id":
                 continue
             namespace, _, attribute = name.rpartition("}")

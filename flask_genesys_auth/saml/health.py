@@ -27,12 +27,18 @@ LEAST_BITS = 2048
 
 _DAY = 24 * 3600.0
 _RELAXATIONS = {
-    "allow_sha1": ("signatures with SHA-1 are accepted", "let the provider sign with SHA-256, then remove allow_sha1"),
-    "allow_cbc": ("AES-CBC is decrypted", "let the provider encrypt with AES-GCM, then remove allow_cbc"),
-    "allow_rsa15": ("RSA 1.5 key transport is decrypted", "let the provider use RSA-OAEP, then remove allow_rsa15"),
+    "allow_sha1": (
+        "signatures with SHA-1 are accepted",
+        "configure the provider to sign with SHA-256, then remove allow_sha1",
+    ),
+    "allow_cbc": ("AES-CBC is decrypted", "configure the provider to encrypt with AES-GCM, then remove allow_cbc"),
+    "allow_rsa15": (
+        "RSA 1.5 key transport is decrypted",
+        "configure the provider to use RSA-OAEP, then remove allow_rsa15",
+    ),
     "allow_unsolicited": (
         "responses without a request are accepted",
-        "let logins begin at this application, then remove allow_unsolicited",
+        "begin logins at this application, then remove allow_unsolicited",
     ),
 }
 
@@ -58,7 +64,7 @@ def provider_checks(provider: TrustedProvider, now: float, *, ask: bool = True) 
                 f"{name}.signed_requests",
                 "warning",
                 "the provider requires signed requests (WantAuthnRequestsSigned), and signing_key is not set",
-                f"make a key: {_keygen('signing')}, then set signing_key and signing_certificate, and give the "
+                f"generate a key: {_keygen('signing')}, then set signing_key and signing_certificate, and give the "
                 "provider our new metadata",
             )
     for relaxation, (finding, advice) in _RELAXATIONS.items():
@@ -84,12 +90,12 @@ def own_checks(keys: OwnKeys, contact_center: str, public_url: str, now: float) 
             f"{name}.signing_key",
             "warning",
             "our messages are not signed, and single logout ends sessions here only",
-            f"make a key: {_keygen('signing')}, then set signing_key and signing_certificate",
+            f"generate a key: {_keygen('signing')}, then set signing_key and signing_certificate",
         )
     else:
-        advice = f"make its successor: {_keygen('next-signing')}, and publish it as next_signing_certificate"
+        advice = f"generate its successor: {_keygen('next-signing')}, and publish it as next_signing_certificate"
         yield from _certificate_checks((der_of(keys.signing.certificate),), f"{name}.signing_certificate", now, advice)
-    advice = f"make its successor: {_keygen('next-encryption')}, and put it first among encryption_keys"
+    advice = f"generate its successor: {_keygen('next-encryption')}, and put it first among encryption_keys"
     yield from _certificate_checks(keys.encryption, f"{name}.encryption_keys", now, advice)
     if is_remote_http(public_url):
         yield Check(f"{name}.public_url", "warning", "logins use plain http", "set public_url to an https URL")
@@ -142,7 +148,7 @@ def _certificate_checks(certificates: tuple[bytes, ...], name: str, now: float, 
 
 
 def _keygen(name: str) -> str:
-    """Return the command that makes a key."""
+    """Return the command that generates a key."""
     return f"flask genesys-auth saml keygen --out-key {name}.key --out-cert {name}.crt"
 
 

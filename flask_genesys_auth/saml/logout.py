@@ -95,7 +95,7 @@ class LogoutRequest:
     spent: str
 
     def allow_resend(self, state: StateStore) -> None:
-        """Delete the record of its use: the logout failed, and the provider is asked to send it again."""
+        """Delete the record of its use: the logout failed, and the provider may send the request again."""
         with suppress(StateUnavailable):
             state.delete(self.spent)
 
@@ -224,7 +224,7 @@ def _verified(message: _Message, trust: Trust) -> etree._Element:
         message.query.verify(trust.keys, allow_sha1=trust.settings.allow_sha1)
         return message.root
     if not signatures:
-        raise SamlError(Fault.NOT_SIGNED, "the message is not signed: let the provider sign logout messages")
+        raise SamlError(Fault.NOT_SIGNED, "the message is not signed: configure the provider to sign logout messages")
     (signature, *more) = signatures
     if more or signature.tag != f"{{{DS}}}Signature" or signature.getparent() is not message.root:
         raise SamlError(Fault.SIGNATURE_FORM, "not exactly one Signature as a child of the message")
@@ -242,20 +242,20 @@ def _check(root: etree._Element, service: ServiceProvider, trust: Trust) -> None
     if _issuer(root) != trust.entity_id:
         raise SamlError(Fault.ISSUER, f"issued by {_issuer(root)!r}, not by {trust.entity_id!r}")
     if root.get("Destination") != service.slo_url:
-        raise SamlError(
-            Fault.DESTINATION, f"Destination is {root.get('Destination')!r}, our address is {service.slo_url!r}"
-        )
+        raise SamlError(Fault.DESTINATION, f"Destination is {root.get('Destination')!r}, not {service.slo_url!r}")
     now = service.clock()
     trust.check_valid(now)
     issued = instant_of(root, "IssueInstant")
     if now < issued - service.clock_skew:
-        raise SamlError(Fault.NOT_YET_VALID, f"IssueInstant is {as_instant(issued)}, it is {as_instant(now)}")
+        raise SamlError(Fault.NOT_YET_VALID, f"IssueInstant is {as_instant(issued)}; our clock says {as_instant(now)}")
     if now >= _end(root) + service.clock_skew:
-        raise SamlError(Fault.EXPIRED, f"the message ended at {as_instant(_end(root))}, it is {as_instant(now)}")
+        raise SamlError(
+            Fault.EXPIRED, f"the message expired at {as_instant(_end(root))}; our clock says {as_instant(now)}"
+        )
 
 
 def _end(root: etree._Element) -> float:
-    """Return when the message ends: ``LONGEST_AGE`` after it was issued, or earlier if it says so."""
+    """Return when the message expires: ``LONGEST_AGE`` after it was issued, or earlier if it says so."""
     oldest = instant_of(root, "IssueInstant") + LONGEST_AGE
     if root.get("NotOnOrAfter") is None:
         return oldest

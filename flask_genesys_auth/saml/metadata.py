@@ -89,7 +89,7 @@ def parse_metadata(
     :param signer: certificate, in DER, whose key must have signed the root (saml-metadata 3). Then only signed bytes
         are read.
     :param must_end: refuse metadata without validUntil (saml-metadata 2.3.2). Over plain http, an attacker could
-        otherwise replay old metadata with revoked keys for ever.
+        otherwise replay old metadata with revoked keys forever.
     :raises MetadataRefused: if the metadata cannot be used.
     """
     try:

@@ -50,7 +50,7 @@ class ServiceProvider:
     :param complete_url: where the browser completes the login, on the same site.
     :param clock_skew: seconds, the same for every check.
     :param request_lifetime: seconds.
-    :param name_id_formats: those that our requests ask for, each once.
+    :param name_id_formats: those in our requests, each once.
     :param metadata_lifetime: seconds for which a copy of our metadata is valid.
     :param clock: unix time.
     """
@@ -176,10 +176,10 @@ def build_service_provider(
     saml = center.saml
     path = f"contact_centers.{center.name}.saml"
     if saml is None:
-        raise ConfigurationError(f"{path}: there is no such table")
+        raise ConfigurationError(f"{path}: this table does not exist")
     public_url = (center.public_url or public_url).rstrip("/")
     if not public_url:
-        raise ConfigurationError(f"{path}: SAML needs public_url, the public URL of this application")
+        raise ConfigurationError(f"{path}: SAML requires public_url, the public URL of this application")
     base = f"{public_url}{prefix}/{quote(center.name, safe='')}"
     protocol_schema()
     keys = load_own_keys(saml, path)

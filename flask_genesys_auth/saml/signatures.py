@@ -224,7 +224,7 @@ def check_place(signature: etree._Element) -> None:
 def check_signature(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:
     """Verify one signature with the given keys only.
 
-    :raises SamlError: unless one of them made it.
+    :raises SamlError: unless one of them verifies it.
     """
     for key in keys:
         context = xmlsec.SignatureContext()
@@ -243,7 +243,7 @@ def check_signature(form: SignatureForm, keys: tuple[xmlsec.Key, ...]) -> None:
         except xmlsec.Error:
             continue
         return
-    raise SamlError(Fault.BAD_SIGNATURE, f"no configured key of the provider ({len(keys)}) made this signature")
+    raise SamlError(Fault.BAD_SIGNATURE, f"none of the provider's {len(keys)} configured keys verifies this signature")
 
 
 def covered(form: SignatureForm) -> etree._Element:

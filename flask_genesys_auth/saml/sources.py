@@ -236,7 +236,7 @@ class AddressSource:
     def newer(self, held: ProviderMetadata | None, now: float, *, may_fetch: bool) -> ProviderMetadata | None:
         """Return metadata newer than ``held``, or ``None``: another node's, else the provider's answer when due.
 
-        :param may_fetch: whether the provider may be asked.
+        :param may_fetch: whether the provider may be contacted.
         :raises MetadataRefused: if the provider's answer cannot be used.
         """
         kept = self._stored.get(now)
@@ -253,14 +253,14 @@ class AddressSource:
         return now - held.fetched >= 2 * self._refresh
 
     def fetch(self, now: float) -> ProviderMetadata:
-        """Ask the provider.
+        """Fetch the metadata from the provider.
 
         :raises MetadataRefused: if the answer cannot be used.
         """
         return self._ask(now, self._stored.get(now))
 
     def _ask(self, now: float, kept: ProviderMetadata | None) -> ProviderMetadata:
-        """Ask the provider; date the answer after the stored metadata: another node's clock may be ahead."""
+        """Fetch metadata; date the answer after the stored metadata, because another node's clock may be ahead."""
         client = Upstream(connections=1)
         try:
             answer = client.send(
@@ -293,7 +293,7 @@ class AddressSource:
         return (latest is not None and latest.fetched > metadata.fetched) or self._stored.put(metadata)
 
     def _due(self, held: ProviderMetadata, now: float) -> bool:
-        """Return whether to ask: after ``metadata_refresh`` seconds, or half of their validity if that is less."""
+        """Return whether to fetch: after ``metadata_refresh`` seconds, or half of their validity if that is less."""
         ends = held.valid_until
         lives = self._refresh if ends is None else min(self._refresh, (ends - held.fetched) / 2)
         return not -CLOCK_TOLERANCE <= now - held.fetched < lives

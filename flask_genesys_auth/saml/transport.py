@@ -100,7 +100,7 @@ class RedirectMessage:
     def verify(self, keys: tuple[xmlsec.Key, ...], *, allow_sha1: bool = False) -> None:
         """Check the signature with the sender's keys.
 
-        :raises SamlError: unless one of them made it, with an allowed algorithm.
+        :raises SamlError: unless one of them verifies it, with an allowed algorithm.
         """
         transform = SIGNATURE_ALGORITHMS.get(self.algorithm)
         if transform is None and allow_sha1:
@@ -116,7 +116,7 @@ class RedirectMessage:
                 continue
             return
         raise SamlError(
-            Fault.BAD_SIGNATURE, f"no configured key of the provider ({len(keys)}) made this query's signature"
+            Fault.BAD_SIGNATURE, f"none of the provider's {len(keys)} configured keys verifies this query's signature"
         )
 
 
@@ -138,7 +138,7 @@ def read_query(raw_query: str) -> RedirectMessage:
     if len(kinds) != 1:
         raise SamlError(Fault.MALFORMED, "the query does not have exactly one of SAMLRequest and SAMLResponse")
     if "SigAlg" not in found or "Signature" not in found:
-        raise SamlError(Fault.NOT_SIGNED, "the query is not signed: let the provider sign logout messages")
+        raise SamlError(Fault.NOT_SIGNED, "the query is not signed: configure the provider to sign logout messages")
     if _text(found.get("SAMLEncoding", _DEFLATE), "SAMLEncoding") != _DEFLATE:
         raise SamlError(Fault.MALFORMED, "the query's SAMLEncoding is not DEFLATE")
     names = [kinds[0], "RelayState", "SigAlg"] if "RelayState" in found else [kinds[0], "SigAlg"]

@@ -74,7 +74,7 @@ class Trust:
         if ends is not None and now >= ends:
             raise SamlError(
                 Fault.METADATA_EXPIRED,
-                f"the provider's metadata expired at {as_instant(ends)}, it is {as_instant(now)}",
+                f"the provider's metadata expired at {as_instant(ends)}; our clock says {as_instant(now)}",
             )
 
 
@@ -247,7 +247,7 @@ class TrustedProvider:
     meanwhile. Metadata that cannot be used change nothing. A forked process starts with the metadata that were read
     at the start of the application.
 
-    :param describe: makes a :class:`Trust` from metadata.
+    :param describe: builds a :class:`Trust` from metadata.
     :param contact_center: name of its contact center.
     :param clock: unix time.
     :param metadata_wait: seconds for which a thread waits at most while another thread fetches.
@@ -357,7 +357,7 @@ class TrustedProvider:
         held, failure = self._local.held, self._local.failure
         if held is not None:
             return held
-        finding = "not fetched in time" if failure is None else failure.finding
+        finding = "the fetch timed out" if failure is None else failure.finding
         wait = 5 if failure is None else max(1, math.ceil(failure.again - self._clock()))
         raise MetadataUnavailable(
             f"the metadata of {self.settings.name!r} from {self.source.where} were never fetched: {finding}",
@@ -381,7 +381,7 @@ class TrustedProvider:
         local = self._local
         if local.held is not None and self._is_overdue():
             now = self._clock()
-            # After a failure the provider is asked in the background only.
+            # After a failure the provider is contacted in the background only.
             asks = self.source.is_local or (local.failure is None and self.source.is_old(local.held.metadata, now))
             local.checked_at = now if asks else local.checked_at
             self._update(may_fetch=asks)

@@ -1,7 +1,7 @@
 """Verify a response: decrypt it, check every signature with configured keys, and return only signed bytes.
 
-If decryption fails, a decoy assertion with an invalid signature (:func:`decoy`) takes the same way. An attacker cannot
-tell failed decryption from a bad signature, and so has no padding oracle.
+If decryption fails, a decoy assertion with an invalid signature (:func:`decoy`) passes through the same steps. An
+attacker cannot distinguish failed decryption from a bad signature, and so has no padding oracle.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _WRONG = {
     Fault.STRUCTURE: "the decrypted element is not an Assertion of version 2.0, or repeats a single element",
     Fault.DUPLICATE_ID: "an ID in the encrypted assertion occurs twice",
     Fault.ENCRYPTED: "the encrypted assertion has encrypted parts that are not allowed",
-    Fault.NOT_SIGNED: "the encrypted assertion is not signed: let the provider sign assertions",
+    Fault.NOT_SIGNED: "the encrypted assertion is not signed: configure the provider to sign assertions",
     Fault.SIGNATURE_FORM: "the signature of the encrypted assertion has a form that is not allowed",
     Fault.ALGORITHM: "the signature of the encrypted assertion has an algorithm that is not allowed",
 }
@@ -65,7 +65,7 @@ def verify(message: Admitted, trust: Trust, decryption_keys: tuple[xmlsec.Key, .
 
     :param trust: the provider whose keys are accepted.
     :param decryption_keys: our private keys.
-    :raises SamlError: if a signature is missing or bad, or the message is not valid against the schema. Only the reason
+    :raises SamlError: if a signature is missing or bad, or the message does not match the schema. Only the reason
         of the error differs between failures of decryption; all steps up to it are the same.
     """
     _check_signed(message, trust)
@@ -92,7 +92,7 @@ def verify(message: Admitted, trust: Trust, decryption_keys: tuple[xmlsec.Key, .
 def _check_signed(message: Admitted, trust: Trust) -> None:
     """Check, before any cryptography, that the required signatures exist and use allowed algorithms."""
     if message.encrypted is None and message.assertion_signature is None:
-        raise SamlError(Fault.NOT_SIGNED, "the assertion is not signed: let the provider sign assertions")
+        raise SamlError(Fault.NOT_SIGNED, "the assertion is not signed: configure the provider to sign assertions")
     if message.response_signature is None and trust.settings.want_response_signed:
         raise SamlError(Fault.NOT_SIGNED, "the Response is not signed, and want_response_signed is set")
     for form in (message.response_signature, message.assertion_signature):

@@ -28,7 +28,7 @@ CONNECTIONS = 8
 WRITABLE = "the file and its folder must be writable by the user who runs this"
 
 CREATE_TIMEOUT = 30.0
-"""The least timeout in seconds for creating tables on a server: an operator waits for that, not a request."""
+"""The shortest timeout in seconds for creating tables on a server: an operator waits for that, not a request."""
 
 _LONGEST_FINDING = 400
 _RETRY_PAUSE = 0.005
@@ -322,7 +322,7 @@ class Database:
         SQLite records its locks per process, in memory that a fork copies. With an inherited connection, SQLite takes
         the parent's lock for the child's and locks nothing. When the parent ends, another process then removes the
         write-ahead log that the child writes to. An idle connection can be closed: this releases no lock of the parent,
-        because fcntl locks belong to a process. A connection that a thread was using cannot.
+        because fcntl locks belong to a process. A connection that a thread was using cannot be closed.
         """
         in_use = False
         for database in list(_sqlite_databases):

@@ -41,7 +41,7 @@ class _Memory:
             self.index.setdefault(term, set()).add(key)
         heappush(self.ends, (entry.expires, key))
         if len(self.ends) > 2 * len(self.entries) + 64:
-            # Drop the ends of deleted and replaced entries, which would outnumber the living ones.
+            # Drop the expiry times of deleted and replaced entries, which would outnumber the others.
             self.ends = [(held.expires, name) for name, held in self.entries.items()]
             heapify(self.ends)
 
@@ -68,7 +68,7 @@ class _Memory:
 class MemoryState:
     """Implements :class:`~flask_genesys_auth.chain.protocols.StateStore` in a dictionary.
 
-    Writes delete expired entries, so that the memory in use follows the number of living ones. A forked child starts
+    Writes delete expired entries, so that the memory in use follows the number of unexpired ones. A forked child starts
     empty: several processes need another store.
 
     :param namespace: the name of the store.
@@ -117,7 +117,7 @@ class MemoryState:
             memory.store(key, entry)
 
     def replace(self, key: str, value: Json, ttl: float) -> bool:
-        """Replace the value of a living key (atomic) and keep its index terms; return whether the key lived."""
+        """Replace the value of an existing key (atomic) and keep its index terms; return whether it existed."""
         entry = self._entry(key, value, ttl, ())
         with self._current() as memory:
             former = memory.entries.get(key)
@@ -150,17 +150,17 @@ class MemoryState:
             return memory.drop(key) is not None
 
     def find(self, term: str) -> list[str]:
-        """Return the living keys with this index term."""
+        """Return the existing keys with this index term."""
         check_key(term)
         with self._current() as memory:
             return sorted(memory.index.get(term, ()))
 
     def find_each(self, term: str) -> Iterator[list[str]]:
-        """Yield the living keys with this index term in batches."""
+        """Yield the existing keys with this index term in batches."""
         yield from batches(self.find(term))
 
     def delete_found(self, term: str) -> int:
-        """Delete up to one batch of living keys with this index term (atomic); return how many."""
+        """Delete up to one batch of existing keys with this index term (atomic); return how many."""
         check_key(term)
         with self._current() as memory:
             found = list(islice(memory.index.get(term, ()), BATCH))

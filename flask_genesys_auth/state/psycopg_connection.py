@@ -86,4 +86,4 @@ def connector(
 
 
 def _too_late(seconds: float) -> psycopg.OperationalError:
-    return psycopg.OperationalError(f"no answer in time: nothing came within {seconds:g} s")
+    return psycopg.OperationalError(f"timed out: no answer within {seconds:g} s")

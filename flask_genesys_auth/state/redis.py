@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 2
 LONGEST_TTL = 100 * 365 * 86400.0
 
-# A value consists of its end (unix time of the callers' clock), the JSON and its key, separated by line feeds, which
-# our JSON does not contain. Redis' own expiry only frees memory. The index of a term is a sorted set of keys by their
-# end; the terms of a key are a set.
+# A value consists of its expiry time (unix time of the callers' clock), the JSON and its key, separated by line feeds,
+# which our JSON does not contain. Redis' own expiry only frees memory. The index of a term is a sorted set of keys by
+# their expiry time; the terms of a key are a set.
 _FUNCTIONS = """
 local function living(text, now)
   return text and tonumber(string.sub(text, 1, string.find(text, '\\n') - 1)) > tonumber(now)
@@ -80,7 +80,7 @@ _FIND = (
     "if redis.call('EXISTS', ARGV[2] .. name) == 1 then found[#found + 1] = name end end return found"
 )
 _FIND_PAGE = "return redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])"
-# Also removes keys that Redis has expired from the index; otherwise they would be found again and again.
+# Also removes from the index keys that Redis has expired; otherwise they would be found again and again.
 _DELETE_FOUND = _FUNCTIONS + (
     "local set, keys, labels, index, now, most = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] "
     "local names, gone = redis.call('ZRANGEBYSCORE', set, '(' .. now, '+inf', 'LIMIT', 0, most), 0 "
@@ -136,7 +136,7 @@ class RedisState:
         self._change("put", key, value, ttl, check_terms(index))
 
     def replace(self, key: str, value: Json, ttl: float) -> bool:
-        """Replace the value of a living key (atomic) and keep its index terms; return whether the key lived."""
+        """Replace the value of an existing key (atomic) and keep its index terms; return whether it existed."""
         return bool(self._change("replace", key, value, ttl, ()))
 
     def get(self, key: str) -> Json:
@@ -158,13 +158,13 @@ class RedisState:
         return self._text(key, self._remove(key)) is not None
 
     def find(self, term: str) -> list[str]:
-        """Return the living keys with this index term."""
+        """Return the existing keys with this index term."""
         keys, arguments = [self._at("i", check_key(term))], [repr(self._clock()), self._at("k", "")]
         found: list[bytes] = self._run("find", keys, arguments)
         return sorted(name.decode() for name in found)
 
     def find_each(self, term: str) -> Iterator[list[str]]:
-        """Yield the living keys with this index term in batches, with one query each."""
+        """Yield the existing keys with this index term in batches, with one query each."""
         place, cursor = self._at("i", check_key(term)), b"0"
         while True:
             cursor, pairs = self._run("find_page", [place], [cursor.decode(), BATCH])
@@ -176,7 +176,7 @@ class RedisState:
                 return
 
     def delete_found(self, term: str) -> int:
-        """Delete up to one batch of living keys with this index term (atomic); return how many."""
+        """Delete up to one batch of existing keys with this index term (atomic); return how many."""
         places = [self._at(kind, "") for kind in ("k", "t", "i")]
         keys = [self._at("i", check_key(term))]
         while True:

@@ -93,7 +93,7 @@ class _Opened:
             try:
                 return client.evalsha(*given)
             except NoScriptError:
-                # redis-py's own way would replace the script's digest by the answer without checking it.
+                # redis-py's own way would replace the script's digest with the answer without checking it.
                 client.script_load(registered.script)
                 return client.evalsha(*given)
 
@@ -124,7 +124,7 @@ class _Opened:
             client: redis.Redis = sentinel.master_for(address.service, redis_class=_Client, max_connections=2**31)
             return client
         if address.url.startswith("rediss:"):
-            # redis-py 5 checks the host name only if told to.
+            # redis-py 5 checks the host name only with this option.
             options |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
         pool = redis.BlockingConnectionPool.from_url(
             address.url, max_connections=self._connections, timeout=self._timeout, **options

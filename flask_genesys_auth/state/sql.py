@@ -127,7 +127,7 @@ class SqlState:
             self._store_terms(connection, key, labels)
 
     def replace(self, key: str, value: Json, ttl: float) -> bool:
-        """Replace the value of a living key (atomic) and keep its index terms; return whether the key lived."""
+        """Replace the value of an existing key (atomic) and keep its index terms; return whether it existed."""
         row = self._new_row(key, value, ttl)
         values = {"text": row["value"], "end": row["expires"], "now": self._clock()}
         with self._change() as connection:
@@ -161,11 +161,11 @@ class SqlState:
         return self._remove(key) is not None
 
     def find(self, term: str) -> list[str]:
-        """Return the living keys with this index term."""
+        """Return the existing keys with this index term."""
         return self._found(ask.FIND, check_key(term))
 
     def find_each(self, term: str) -> Iterator[list[str]]:
-        """Yield the living keys with this index term in batches, with one query each."""
+        """Yield the existing keys with this index term in batches, with one query each."""
         after = ""
         while keys := self._found(self._ask.find_batch, check_key(term), after=after):
             yield keys
@@ -174,7 +174,7 @@ class SqlState:
             after = keys[-1]
 
     def delete_found(self, term: str) -> int:
-        """Delete up to one batch of living keys with this index term (atomic); return how many.
+        """Delete up to one batch of existing keys with this index term (atomic); return how many.
 
         On SQLite, which has no queue of writers, a full batch is followed by a pause of the same length.
         """

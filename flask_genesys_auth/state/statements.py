@@ -46,10 +46,10 @@ class Statements:
     """The statements that differ between SQLite and PostgreSQL.
 
     :ivar put: stores or replaces an entry.
-    :ivar add: stores an entry unless the key lives, and returns the key if it did.
+    :ivar add: stores an entry unless the key exists; returns the key if it was stored.
     :ivar find_batch: returns the next :data:`~flask_genesys_auth.state.values.BATCH` keys of a term.
     :ivar purge: deletes :data:`PURGE_BATCH` expired entries of any namespace.
-    :ivar delete_found: deletes a batch of living entries of a term.
+    :ivar delete_found: deletes a batch of unexpired entries of a term.
     """
 
     put: Any

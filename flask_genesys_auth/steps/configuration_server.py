@@ -84,7 +84,7 @@ class ConfigurationServerStep:
     def _identity(self, entry: DirectoryEntry, contact_center: str) -> Authenticated | Rejected:
         subject = entry.attributes.get(self._match, "")
         if not subject:
-            # The same rejection as for a missing account: another one would tell a guesser that the password is good.
+            # The same rejection as for a missing account: another would show an attacker that the password is right.
             return Rejected(Reason.NO_ACCOUNT, f"the directory has no {self._match} for this user")
         attributes: dict[str, str | tuple[str, ...]] = dict(entry.attributes)
         if entry.groups:

@@ -1,4 +1,4 @@
-"""The fourth step: resumes a login session that SAML or a login form has made."""
+"""The fourth step: resumes a login session that SAML or a login form has created."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ class LoginSessionStep:
         )
 
     def challenge(self, request: Request, contact_center: ContactCenter) -> Challenge | None:
-        """Offer nothing: other steps make the session."""
+        """Offer nothing: other steps create the session."""
         return None

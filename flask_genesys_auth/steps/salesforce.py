@@ -34,7 +34,7 @@ class SalesforceStep:
         self.reuse_verified_for = settings.reuse_verified_for
 
     def authenticate(self, evidence: Evidence, contact_center: ContactCenter) -> Outcome:
-        """Ask the identity service for the user of this session."""
+        """Request the user of this session from the identity service."""
         sent = evidence.salesforce
         if sent is None:
             return NotApplicable(Reason.NO_EVIDENCE)

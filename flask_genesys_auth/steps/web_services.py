@@ -33,7 +33,7 @@ def basic_challenge(realm: str) -> Challenge:
 
 
 class WebServicesStep:
-    """Authenticates a user of our own (Genesys, "Web Services authentication flow").
+    """Authenticates a user of the account store (Genesys, "Web Services authentication flow").
 
     An unknown user, an account without a password and a wrong password get the same rejection after the same work.
     The walk checks later whether the account is enabled.

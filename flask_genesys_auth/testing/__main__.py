@@ -32,7 +32,7 @@ def main() -> None:
 def identity_provider(host: str, port: int, users: tuple[str, ...], metadata: Path | None) -> None:
     """Run a SAML identity provider for development until Ctrl-C.
 
-    It asks for no password, generates a signing key at each start, and answers this machine only. Browsers treat
+    It does not require a password, generates a signing key at each start, and answers this machine only. Browsers treat
     localhost and 127.0.0.1 as two sites: serve the application on the other one, as in production.
     """
     provider = DevelopmentIdentityProvider()
@@ -45,7 +45,7 @@ def identity_provider(host: str, port: int, users: tuple[str, ...], metadata: Pa
         provider.url = server.url
         if metadata is not None:
             _write(provider, metadata)
-        click.echo(f"The identity provider answers at {provider.url}/")
+        click.echo(f"The identity provider is running at {provider.url}/")
         click.echo(f"Its metadata are at {provider.entity_id}" + (f" and in {metadata}" if metadata else ""))
         click.echo("Press Ctrl-C to stop it.")
         # With a timeout: on some systems a signal does not interrupt an unbounded wait.

@@ -1,4 +1,4 @@
-"""A SAML identity provider for development and tests. It asks for no password.
+"""A SAML identity provider for development and tests. It does not require a password.
 
 It signs for every client with a generated key, so it answers loopback addresses only.
 :class:`~flask_genesys_auth.testing.LoopbackServer` serves it.
@@ -138,8 +138,8 @@ class LogoutRequest:
 class _Logout:
     """A single logout in progress (saml-profiles 4.4): the browser visits each service provider in turn.
 
-    :param rest: entity IDs of the service providers still to ask.
-    :param partial: whether one of them could not be asked, or failed.
+    :param rest: entity IDs of the remaining service providers.
+    :param partial: whether one of them could not be contacted, or failed.
     :param asked: the request that started it; ``None`` if the user started it here.
     """
 
@@ -221,7 +221,7 @@ class DevelopmentIdentityProvider:
     def person(self, name: str) -> Person:
         """Return a user.
 
-        :raises LookupError: if there is none of that name.
+        :raises LookupError: if there is none with this name.
         """
         found = self._users.get(name)
         if found is None:
@@ -237,7 +237,7 @@ class DevelopmentIdentityProvider:
         :param acs_url: assertion consumer service of the service provider.
         :param audience: entity ID of the service provider.
         :param request_id: ID of the AuthnRequest; ``None``: unsolicited.
-        :raises LookupError: if there is no user of that name.
+        :raises LookupError: if there is no user with this name.
         """
         person = self.person(name)
         return Message(
@@ -264,7 +264,7 @@ class DevelopmentIdentityProvider:
         request.max_content_length = request.max_form_memory_size = 256 * 1024
         try:
             if not is_loopback(request.remote_addr or ""):
-                raise Forbidden("This identity provider asks for no password, so it answers its own machine only.")
+                raise Forbidden("This identity provider requires no password, so it answers its own machine only.")
             answer = self._answer(request)
         except HTTPException as error:
             answer = Response(error.get_body(), error.code, error.get_headers())
@@ -333,7 +333,7 @@ class DevelopmentIdentityProvider:
         )
         person = self._users.get(request.form.get("user", ""))
         if person is None:
-            raise BadRequest("There is no user of that name.")
+            raise BadRequest("There is no user with this name.")
         current = self._session_of(request)
         if current is not None and current.person == person.name and not asked.force_authn:
             return self._answer_as(asked, current)
@@ -541,7 +541,7 @@ def _read(request: Request) -> tuple[etree._Element, str, RedirectMessage | None
 def _check(root: etree._Element, query: RedirectMessage | None, service: ServiceProvider) -> None:
     """Check the signature of the query or of the element.
 
-    :raises SamlError: unless a key of the service provider made it.
+    :raises SamlError: unless a key of the service provider verifies it.
     """
     if query is not None:
         query.verify(service.keys)

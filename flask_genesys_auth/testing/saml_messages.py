@@ -372,11 +372,11 @@ class Encryption:
         return replace(self, **changes)  # type: ignore[arg-type]  # the dataclass itself refuses unknown names
 
     def assertion(self, response: etree._Element) -> None:
-        """Replace the assertion of a Response by an EncryptedAssertion."""
+        """Replace the assertion of a Response with an EncryptedAssertion."""
         self._replace(response.find(f".//{{{SAML}}}Assertion"), "EncryptedAssertion")
 
     def name_id(self, response: etree._Element) -> None:
-        """Replace the NameID of a Response or LogoutRequest by an EncryptedID."""
+        """Replace the NameID of a Response or LogoutRequest with an EncryptedID."""
         self._replace(response.find(f".//{{{SAML}}}NameID"), "EncryptedID")
 
     def of(self, plain: bytes, holder: str) -> etree._Element:
@@ -417,7 +417,7 @@ class Encryption:
     def _replace(self, element: etree._Element | None, holder: str) -> None:
         parent = None if element is None else element.getparent()
         if element is None or parent is None:
-            raise LookupError(f"nothing to replace by {holder}")
+            raise LookupError(f"the message has no part to replace with {holder}")
         element.tail = None
         parent.replace(element, self.of(etree.tostring(element), holder))
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MAX_BODY = 64 * 1024
 NOT_NOW = frozenset({408, 429})
-"""Statuses that tell nothing of the server's health."""
+"""Statuses that say nothing about the server's health."""
 
 _PIECE = 16 * 1024
 _DEFAULT_RETRY_AFTER = 5
@@ -51,8 +51,7 @@ _ADVICE = {
     "refused": "nothing listens there: check the host and port of its URL, and whether it runs",
     "ended the connection": "check its port, whether it requires TLS from the start, and its own log",
     "no complete answer": "it accepts connections but does not answer: check that server, or raise timeout",
-    "in time": "check the network to it (firewall, proxy), or raise timeout",
-    "time allowed": "check the network to it (firewall, proxy), or raise timeout",
+    "timed out": "check the network to it (firewall, proxy), or raise timeout",
     "answered HTTP": "the server has a fault: check its log",
 }
 
@@ -162,7 +161,7 @@ class _Result(NamedTuple):
     """The result of a request.
 
     :param status: the status of the answer, if any.
-    :param healthy: what this tells of the server's health; ``None``: nothing.
+    :param healthy: whether the server is healthy; ``None``: not known.
     """
 
     outcome: Answer | Unavailable
@@ -303,7 +302,7 @@ def advice(detail: str) -> str:
 
 
 def read(response: BaseHTTPResponse, max_body: int) -> Answer | Unavailable:
-    """Read a server's answer. One with a content coding is refused, because it was requested without.
+    """Read a server's answer. An answer with a content coding is refused, because none was requested.
 
     :param max_body: bytes of the body that are read.
     :raises TooMuch: if the body is longer. Errors of urllib3 and the sockets pass, too.
@@ -348,7 +347,7 @@ def failure(raised: BaseException, exchange: Exchange) -> Unavailable:
     if not exchange.sent:
         return Unavailable(Reason.UNREACHABLE, detail=f"no connection: {explain(error)}")
     if isinstance(error, TIMEOUTS):
-        return Unavailable(Reason.TIMED_OUT, detail="no complete answer in time")
+        return Unavailable(Reason.TIMED_OUT, detail="no complete answer before the timeout")
     if isinstance(error, OSError):
         return Unavailable(Reason.SERVER_ERROR, detail=f"the connection failed: {explain(error)}")
     detail = f"the answer is incomplete or not HTTP ({type(error).__name__})"

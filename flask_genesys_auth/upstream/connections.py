@@ -113,7 +113,7 @@ def exchanging(exchange: Exchange) -> Iterator[None]:
 
 
 def tls_context(certificates: str) -> ssl.SSLContext:
-    """Return a TLS context (1.2 or later) that verifies certificates and host names, and makes bounded sockets.
+    """Return a TLS context (1.2 or later) that verifies certificates and host names, and creates bounded sockets.
 
     :param certificates: the authorities to trust, in PEM; empty: the system's.
     """
@@ -210,7 +210,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, socket.gaierror):
         return "its name does not resolve"
     if isinstance(error, TIMEOUTS):
-        return "not within the time allowed"
+        return "timed out"
     return printable(getattr(error, "strerror", None) or type(error).__name__)
 
 
@@ -261,9 +261,9 @@ class _TlsConnection(HTTPSConnection):
             super()._tunnel()
         except TooMuch:
             endless = OSError(0, "its answer exceeds the size limit")
-            raise ProxyError("the proxy makes no tunnel", endless) from None
+            raise ProxyError("the proxy did not open a tunnel", endless) from None
         except (OSError, HTTPException) as error:
-            raise ProxyError("the proxy makes no tunnel", error) from error
+            raise ProxyError("the proxy did not open a tunnel", error) from error
         finally:
             # Until here, nothing was sent to the server itself.
             exchange_under_way.get().sent = False

@@ -238,7 +238,7 @@ def _report_revoked(account_id: str | None, contact_center: str | None, count: i
 
 
 def _on_logged_in(app: Flask, user: Any, **_: object) -> None:
-    """Begin a login session, and replace the user id that ``login_user`` stored by the session's id."""
+    """Begin a login session, and replace the user id that ``login_user`` stored with the session's id."""
     session.pop("_user_id", None)
     here = runtime(app)
     state = state_of(request)

@@ -25,7 +25,7 @@ def test_plain_configuration_has_no_findings(load: Load, folder: Path) -> None:
     settings = load({"contact_centers": {"acme": {"web_services": {}}}, "default_contact_center": "acme"})
     checks = {check.name: check for check in configuration_checks(settings)}
     assert {check.status for check in checks.values()} == {"ok"}
-    assert checks["configuration.contact_centers"].finding == "1: acme; the default is acme"
+    assert checks["configuration.contact_centers"].finding == "1 configured: acme; the default is acme"
     assert str(folder) in checks["configuration.base_path"].finding
 
 

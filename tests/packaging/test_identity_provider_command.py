@@ -30,7 +30,7 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]
 def test_prints_its_address_and_stops_on_signals(tmp_path: Path, stop: signal.Signals) -> None:
     file = tmp_path / "idp.xml"
     with running("--port", "0", "--user", "ann@acme.example", "--metadata", str(file)) as (process, said):
-        address = re.fullmatch(r"The identity provider answers at (http://localhost:\d+)/\n", said[0])
+        address = re.fullmatch(r"The identity provider is running at (http://localhost:\d+)/\n", said[0])
         assert address is not None, said
         assert said[1] == f"Its metadata are at {address[1]}/metadata and in {file}\n"
         served = urllib3.request("GET", f"{address[1]}/metadata", retries=False).data.decode()
@@ -44,7 +44,7 @@ def test_prints_its_address_and_stops_on_signals(tmp_path: Path, stop: signal.Si
 
 def test_without_an_option_no_file_is_written() -> None:
     with running("--port", "0", "--user", "ann", "--host", "127.0.0.1") as (_, said):
-        assert said[0].startswith("The identity provider answers at http://127.0.0.1:")
+        assert said[0].startswith("The identity provider is running at http://127.0.0.1:")
         assert said[1].endswith("/metadata\n")
 
 

@@ -123,7 +123,7 @@ def test_unaccepted_connection_ends_by_the_deadline(upstream: Upstream) -> None:
         outcome = failed(get(upstream, f"http://127.0.0.1:{address[1]}/", 0.3))
         for filler in waiting:
             filler.close()
-    assert outcome == Unavailable(Reason.UNREACHABLE, detail="no connection: not within the time allowed")
+    assert outcome == Unavailable(Reason.UNREACHABLE, detail="no connection: timed out")
 
 
 def test_of_several_addresses_a_living_one_is_found(

@@ -342,14 +342,14 @@ def test_missing_texts_are_english_and_logged(make_app: MakeApp, caplog: pytest.
         ),
         (
             {"texts": {"de": {"status": "{status.real}"}}},
-            "must have nothing but a plain name in braces, such as {name}",
+            "must have only plain names in braces, such as {name}",
         ),
-        ({"texts": {"de": {"status": "{status!r}"}}}, "must have nothing but a plain name in braces, such as {name}"),
+        ({"texts": {"de": {"status": "{status!r}"}}}, "must have only plain names in braces, such as {name}"),
         (
             {"texts": {"de": {"status": "{status:>9999999999}"}}},
-            "must have nothing but a plain name in braces, such as {name}",
+            "must have only plain names in braces, such as {name}",
         ),
-        ({"texts": {"de": {"status": "{}"}}}, "must have nothing but a plain name in braces, such as {name}"),
+        ({"texts": {"de": {"status": "{}"}}}, "must have only plain names in braces, such as {name}"),
         ({"languages": ["fr"]}, "languages.0: has no texts: add them in texts.fr, or remove fr"),
         ({"languages": ["e"]}, 'languages.0: must be a language tag such as "de" or "de-CH"'),
     ],

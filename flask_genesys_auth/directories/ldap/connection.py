@@ -1,4 +1,4 @@
-"""One connection to an LDAP server, and what the server's results mean.
+"""One connection to an LDAP server, and the meaning of the server's results.
 
 ldap3 writes and reads the messages. Only this file uses it, including what ldap3 does not document: ldap3 would open
 sockets by itself and limits single waits only, so it gets a connected socket of ours. Result codes are those of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 try:
     with warnings.catch_warnings():
-        # ldap3 2.9.1 imports pyasn1's tables by deprecated names; its users can do nothing about it.
+        # ldap3 2.9.1 imports pyasn1's tables by deprecated names; its users cannot change that.
         warnings.simplefilter("ignore", DeprecationWarning)
         import ldap3
         from ldap3.core.exceptions import LDAPInvalidFilterError, LDAPSessionTerminatedByServerError
@@ -50,7 +50,7 @@ INVALID_CREDENTIALS = 49
 UNWILLING_TO_PERFORM = 53
 
 _TEMPORARY = frozenset({3, 11, 51, UNWILLING_TO_PERFORM})
-"""timeLimitExceeded, adminLimitExceeded, busy: they tell nothing of the server's health."""
+"""timeLimitExceeded, adminLimitExceeded, busy: they say nothing about the server's health."""
 _SERVER_FAULT = frozenset({1, 2, 52, 80})
 """operationsError, protocolError, unavailable, other."""
 _NO_PASSWORD = frozenset({NO_SUCH_OBJECT, 48})
@@ -88,7 +88,7 @@ _RETRY_LIMIT = "exceed password retry limit"
 
 _START_TLS = "1.3.6.1.4.1.1466.20037"
 _PASSWORD_POLICY = "1.3.6.1.4.1.42.2.27.8.5.1"  # noqa: S105 - an object identifier
-"""The control by which a server tells why it rejects (draft-behera-ldap-password-policy-10, 6)."""
+"""The control by which a server states why it rejects (draft-behera-ldap-password-policy-10, 6)."""
 _POLICY_ERRORS: Mapping[int, Reason] = {
     0: Reason.PASSWORD_EXPIRED,
     1: Reason.LOCKED_IN_DIRECTORY,
@@ -109,7 +109,7 @@ ldap3 raises ``KeyError`` if a bind is referred to another server.
 class NoAnswer(Exception):
     """The server has not answered whether the password is good; never a rejection.
 
-    :param healthy: what this tells of the server's health; ``None``: nothing.
+    :param healthy: whether the server is healthy; ``None``: not known.
     :param try_next: another server may answer.
     """
 
@@ -150,7 +150,7 @@ class Result:
 def check_user_bind(result: Result) -> Rejected | None:
     """Return why a user is rejected, or ``None`` if the password is good.
 
-    :raises NoAnswer: if the result does not tell.
+    :raises NoAnswer: if the result does not show it.
     """
     if result.code in {SUCCESS, INVALID_CREDENTIALS} and result.policy is not None:
         return Rejected(result.policy, "from the password policy control")
@@ -176,7 +176,7 @@ def check_user_bind(result: Result) -> Rejected | None:
 def check_service_bind(result: Result) -> None:
     """Check the bind of the service account.
 
-    :raises NoAnswer: if it is rejected. That counts as an outage, so that not every login helps to lock the account.
+    :raises NoAnswer: if it is rejected. It counts as an outage, so that repeated logins do not lock the account.
     """
     if result.code == SUCCESS and result.policy is None:
         return
@@ -290,7 +290,7 @@ class Connection:
             auto_escape=False,
             read_only=True,
         )
-        # ldap3 does not connect to what it calls a server that is not real. Our socket is connected already.
+        # With no_real_dsa, ldap3 does not open a connection. Our socket is connected already.
         self._wire.strategy.no_real_dsa = True
         self._wire.open(read_server_info=False)
         self._wire.strategy.no_real_dsa = False
@@ -357,7 +357,7 @@ class Connection:
         :raises NoAnswer: if there was no result.
         """
         if not dn or not password:
-            raise ValueError("a bind without a name or without a password proves nothing")
+            raise ValueError("a bind requires a name and a password")
         wire = self._wire
         with self._operation(counts=counts):
             try:
@@ -400,7 +400,7 @@ class Connection:
     def read(self, dn: str, attributes: Sequence[str], deadline: Deadline) -> Entry | None:
         """Return an entry, or ``None`` if it does not exist or is not visible.
 
-        :raises NoAnswer: if the server does not tell.
+        :raises NoAnswer: if the server does not answer this.
         """
         try:
             found = self.search(
@@ -450,7 +450,7 @@ def _described(error: Exception) -> tuple[Reason, str]:
     if isinstance(error, KeyError):
         return Reason.UNREADABLE_ANSWER, "ldap3 cannot read the answer: a referral, or an unknown result code"
     if isinstance(error, TimeoutError):
-        return Reason.TIMED_OUT, "no complete answer in time"
+        return Reason.TIMED_OUT, "no complete answer before the timeout"
     if isinstance(error, OSError):
         return Reason.SERVER_ERROR, f"the connection failed: {explain(error)}"
     if isinstance(error, LDAPSessionTerminatedByServerError):

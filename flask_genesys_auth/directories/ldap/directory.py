@@ -164,7 +164,7 @@ class _Users:
         if found.more or len(found.entries) > 1:
             return Rejected(Reason.AMBIGUOUS_NAME, "the directory has more than one entry of this name")
         if not found.entries or not found.entries[0].dn:
-            return Rejected(Reason.BAD_CREDENTIALS, "the directory has no entry of this name")
+            return Rejected(Reason.BAD_CREDENTIALS, "the directory has no entry with this name")
         return found.entries[0]
 
     def _bind(self, call: Call, dn: str, password: str) -> Rejected | None:

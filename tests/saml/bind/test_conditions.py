@@ -338,7 +338,7 @@ def test_expired_metadata_refuse_logins(consumer: Consumer, key: SigningKey, tmp
     assert consumer.accept(consumer.genuine, service=service).subject == "ann@acme.example"
     later = dataclasses.replace(service, clock=lambda: NOW + 100)
     error = consumer.refuses(consumer.genuine, Fault.METADATA_EXPIRED, service=later)
-    assert "it is" in error.detail
+    assert "our clock says" in error.detail
 
 
 def test_signed_status_is_checked_again(consumer: Consumer) -> None:

@@ -84,7 +84,7 @@ def test_missing_signing_key_is_a_warning(path: Path, clock: Clock) -> None:
         check = named(service, "signing_key")
         assert check.status == "warning"
         command = "flask genesys-auth saml keygen --out-key signing.key --out-cert signing.crt"
-        assert check.advice == f"make a key: {command}, then set signing_key and signing_certificate"
+        assert check.advice == f"generate a key: {command}, then set signing_key and signing_certificate"
 
 
 @pytest.mark.parametrize("relaxation", ["allow_sha1", "allow_cbc", "allow_rsa15", "allow_unsolicited"])

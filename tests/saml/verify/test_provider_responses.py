@@ -167,7 +167,7 @@ def test_signed_response_with_unsigned_assertion_is_refused(metadata_file: Path,
     with pytest.raises(SamlError) as refusal:
         consumer.accept(posted(written(consumer, shape)))
     assert refusal.value.reason is Fault.NOT_SIGNED
-    assert "let the provider sign assertions" in refusal.value.detail
+    assert "configure the provider to sign assertions" in refusal.value.detail
     assert consumer.accept(posted(written(consumer, replace(shape, write=google)))).subject == shape.subject
 
 
