@@ -67,8 +67,8 @@ _PACKAGES = [
 def doctor(context: click.Context, as_json: bool, offline: bool, strict: bool, quiet: bool, wait: float) -> None:
     """Run all health checks and print each result, with advice for warnings and failures.
 
-    No check changes anything or sends a user's credentials. The exit status is 1 if a check fails (with --strict,
-    also for a warning).
+    The checks store and remove one entry of the state; they change nothing else and send no user's credentials.
+    The exit status is 1 if a check fails (with --strict, also for a warning).
     """
     app = _load(context)
     checks = app if isinstance(app, list) else _examine(app, offline=offline, seconds=wait)

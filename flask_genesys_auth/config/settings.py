@@ -201,8 +201,8 @@ class ThrottleSettings:
     )
     per_address: str = _limit(
         "300 per minute",
-        "Failures from one client address (IPv6: one /64). SAML logins that it may begin: ten times as many, and "
-        "at least 3,000 a minute.",
+        "Failures from one client address (IPv6: one /64). The address may begin ten times as many SAML logins, "
+        "and at least 3,000 per minute.",
     )
     storage_url: str = setting(
         text(kind="URL"),
@@ -210,8 +210,8 @@ class ThrottleSettings:
         repr=False,
         shown_default='the state\'s if that is Redis, else `"memory://"`',
         help=(
-            "Where all nodes count together: `redis://` or `rediss://`. The `max_failures` of a Configuration Server "
-            "are counted there too."
+            "Where all nodes count failures together: `redis://` or `rediss://`. The `max_failures` of a "
+            "Configuration Server are counted there too."
         ),
     )
     fallback: bool = _flag(
@@ -513,7 +513,7 @@ class Saml:
     encryption_keys: tuple[KeyPair, ...] = setting(
         table_list(KeyPair),
         default=(),
-        help="`{ key, certificate }` in PEM. Each key may decrypt; the metadata publish the first certificate.",
+        help="`{ key, certificate }` in PEM. Every key decrypts; the metadata contain all certificates in this order.",
     )
     sign_metadata: bool = _flag("Sign the published metadata with `signing_key`.")
     metadata_lifetime: int = setting(
@@ -603,8 +603,9 @@ class Settings:
         repr=False,
         shown_default="`sqlite:///state.sqlite3` in `base_path`",
         help=(
-            "Where login sessions and one-time keys are. One process: `memory://`, lost at its end. One machine: "
-            "a SQLite file. Several nodes: PostgreSQL, `postgresql+psycopg://user:password@host:5432/database` (`pip "
+            "Where login sessions and one-time keys are stored. One process: `memory://`, lost when it exits. One "
+            "machine: a SQLite file. Several nodes: PostgreSQL, "
+            "`postgresql+psycopg://user:password@host:5432/database` (`pip "
             'install "flask-genesys-auth[postgresql]"`), or Redis or Valkey, `redis://` or '
             '`rediss://user:password@host:6379/0` (`pip install "flask-genesys-auth[redis]"`). See '
             "[stores](stores.md)."

@@ -116,7 +116,7 @@ def test_certificate_of_another_key_is_refused(metadata_file: Path, key: Signing
 def test_incomplete_saml_settings_are_refused(metadata_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="requires public_url"):
         build_service_provider(center(metadata_file), public_url="", prefix="/saml")
-    with pytest.raises(ConfigurationError, match="no such table"):
+    with pytest.raises(ConfigurationError, match="this table does not exist"):
         build_service_provider(ContactCenterSettings("acme", "acme"), public_url=PUBLIC_URL, prefix="/saml")
     with pytest.raises(ConfigurationError, match=r"contact_centers\.acme\.saml\.identity_providers\.okta\.metadata"):
         build_service_provider(center(tmp_path / "none.xml"), public_url=PUBLIC_URL, prefix="/saml")
