@@ -95,7 +95,7 @@ class PostgresqlServer:
         self._control("-l", str(self._folder / "log"), "-o", options, "start")
 
     def stop(self) -> None:
-        """Stop it without waiting for anybody, as a bad day does."""
+        """Stop it without waiting for its clients, as a crash does."""
         if (self._data / "postmaster.pid").exists():
             self._control("-m", "immediate", "stop")
 

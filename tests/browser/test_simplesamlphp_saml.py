@@ -147,7 +147,7 @@ def test_logging_out_at_the_provider_ends_the_session_here(
     assert browser.url.startswith(idp.front_url)
     browser.complaints()
     assert desk.status_with(cookie) == 401
-    # The next page asks before it sends anybody anywhere, and says no more than what is known here.
+    # The next page has a button instead of a redirect, and says only what is known here.
     browser.open(desk.url + "/private")
     assert browser.heading == "You are signed out"
     assert "Your session here has ended" in browser.text

@@ -63,7 +63,7 @@ def test_exception_returns_slots_and_releases_followers() -> None:
     pause.opened.set()
     for thread in threads:
         thread.join()
-    # The follower asks for itself, and neither limit has a slot less, or it would be throttled.
+    # The follower verifies for itself, and neither limit has a slot less, or it would be throttled.
     assert sorted(type(one).__name__ for one in ended) == ["Decision", "ZeroDivisionError"]
     assert [one.authenticated for one in ended if isinstance(one, Decision)] == [True]
     assert setup.failures == 0
@@ -141,7 +141,7 @@ def test_same_credentials_cost_one_verification(password: str, known: bool, reus
     assert [decision.authenticated for decision in decisions] == [known] * 20
     assert not any(decision.throttled for decision in decisions)
     assert step.asked == 1
-    # One guess was one failure; the next walk asks anew, or remembers.
+    # One guess was one failure; the next walk verifies again, or uses the cache.
     assert setup.chain.walk(request("ws")).authenticated
     assert step.asked == (1 if known and reuse else 2)
 
@@ -175,7 +175,7 @@ def test_exception_makes_followers_verify_themselves() -> None:
 
     def breaks_once(evidence: Evidence) -> Outcome:
         if next(broken, False):
-            raise RuntimeError("a bug in somebody's step")
+            raise RuntimeError("a bug in an extra step")
         return Authenticated(Identity("web_services", "acme", "ann"))
 
     pause = Pause(breaks_once)

@@ -199,7 +199,7 @@ def test_excess_call_waits_for_its_turn(clock: Clock) -> None:
     with ThreadPoolExecutor() as others:
         waiting = others.submit(guard.enter, SERVER)
         until_so_many_wait(guard, 1)
-        # The queue is half as long as the bound: whoever comes then is sent away at once.
+        # The queue is half as long as the bound: further calls are refused at once.
         refused(guard.enter(SERVER), Reason.UPSTREAM_BUSY)
         assert not waiting.done()
         with under_way[0]:

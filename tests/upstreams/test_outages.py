@@ -116,7 +116,7 @@ def test_hung_server_holds_the_configured_calls(upstream: Upstream, desk: Desk) 
     desk.open.clear()
     with RawServer([HEAD + b"Content-Length: 2\r\n\r\nok"]) as other:
         callers = Callers(lambda: get(upstream, desk.url))
-        # The server has not answered anybody yet.
+        # The server has not answered any call yet.
         assert callers.outcomes(CALLERS - BOUND) == [Reason.UPSTREAM_BUSY] * (CALLERS - BOUND)
         assert reason(get(upstream, desk.url, part="another tenant")) is Reason.UPSTREAM_BUSY
         assert reason(get(upstream, other.url)) == 200
