@@ -81,7 +81,7 @@ def application(folder: Path) -> Flask:
 
 
 def count(app: Flask) -> dict[str, Passage]:
-    """Return through which files a request passes whose credentials are remembered, and one whose are not."""
+    """Return the files that a request passes through with cached credentials, and without."""
     client = app.test_client()
 
     def ask(user: str) -> Passage:

@@ -104,7 +104,7 @@ def _wait(port: int) -> None:
 
 
 def connection(port: int, user: str = ADMIN) -> Any:
-    """Return a connection of ldap3's own, bound, which asks for nothing that is not needed."""
+    """Return a connection of ldap3's own, bound, which requests only what is needed."""
     server = ldap3.Server("127.0.0.1", port, get_info=ldap3.NONE)
     return ldap3.Connection(server, user, PASSWORD, auto_bind=ldap3.AUTO_BIND_NO_TLS, check_names=False)
 
@@ -118,7 +118,7 @@ def _fill(port: int) -> None:
 
 
 def binds(port: int) -> int:
-    """Return how many binds the server has answered; one more for each time it is asked."""
+    """Return how many binds the server has answered; each call of this function adds one."""
     admin = connection(port)
     admin.search("cn=Bind,cn=Operations,cn=Monitor", "(objectClass=*)", attributes=["monitorOpCompleted"])
     found = int(admin.entries[0].monitorOpCompleted.value)
@@ -177,7 +177,7 @@ def measure(entrants: dict[str, Callable[[], bool]], server: int, *, rounds: int
 
 
 def remembered(port: int, requests: int) -> int:
-    """Return how many binds so many requests have cost whose credentials were found good before."""
+    """Return the number of binds that this many requests with cached credentials cost."""
     with tempfile.TemporaryDirectory() as folder:
         app = Flask("portal", instance_path=folder)
         app.secret_key = "k" * 32

@@ -194,7 +194,7 @@ class Bench:
         self.report.ratios[f"{ours} / {shown}"] = ratio
 
     def outage(self) -> None:
-        """Compare session and Basic users while Salesforce is well with the same while it hangs.
+        """Compare session and Basic users while Salesforce answers with the same while it hangs.
 
         Salesforce users send new sessions, and wait one second after each answer.
         """
@@ -215,7 +215,7 @@ class Bench:
                 for name, rounds in found[hangs].items():
                     rounds.append(unspoiled(name, told[name]))
                 self.report.notes.append(
-                    f"Salesforce users while it {'hangs' if hangs else 'is well'}: {told['salesforce']['statuses']}"
+                    f"Salesforce users while it {'hangs' if hangs else 'answers'}: {told['salesforce']['statuses']}"
                 )
             node.stop()
         for name, shown in (("session", "session"), ("basic", "Basic")):

@@ -193,7 +193,7 @@ def _let_go(users: Any) -> None:
 
 
 def with_httpauth() -> Flask:
-    """Flask-HTTPAuth, whose check is remembered in a dictionary."""
+    """Flask-HTTPAuth, whose check is cached in a dictionary."""
     app = _new_app("httpauth")
     auth = HTTPBasicAuth()
 

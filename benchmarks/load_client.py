@@ -146,7 +146,7 @@ def run(port: int, seconds: float, groups: list[Group]) -> dict[str, dict[str, A
 
 
 def main() -> None:
-    """Do each round that is asked for."""
+    """Run each requested round."""
     for line in sys.stdin:
         asked = json.loads(line)
         found = run(asked["port"], asked["seconds"], [Group(**group) for group in asked["groups"]])

@@ -192,7 +192,7 @@ def nodes() -> Iterator[Any]:
 
 
 def remembering(salesforce: SalesforceEmulator) -> dict[str, Any]:
-    """Return ``[GENESYS_AUTH]`` with one contact center, where good credentials are remembered for an hour."""
+    """Return ``[GENESYS_AUTH]`` with one contact center, where valid credentials are cached for an hour."""
     return {
         "passwords": {"reuse_verified_for": 3600},
         "contact_centers": {

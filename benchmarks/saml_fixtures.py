@@ -145,7 +145,7 @@ def stateless(name: str, service: ServiceProvider, encoded: str, *, refused: boo
 
 
 def cross_checked(name: str, service: ServiceProvider, encoded: str) -> Contender:
-    """Do as :func:`stateless` does, and ask python3-saml as well."""
+    """Do as :func:`stateless` does, and check with python3-saml as well."""
     ours = stateless(name, service, encoded)
     pending = pending_login(service)
 

@@ -313,7 +313,7 @@ def _account_checks(here: Runtime) -> Iterator[Check]:
             yield Check(f"{_ACCOUNTS}.{name}", "ok", "no accounts yet: SAML logins create them (provision)")
         else:
             advice = "create some: flask genesys-auth accounts add, or accounts import"
-            yield Check(f"{_ACCOUNTS}.{name}", "warning", "no accounts: no user can log in", advice)
+            yield Check(f"{_ACCOUNTS}.{name}", "warning", "no accounts: users cannot log in", advice)
 
 
 def _provisions(here: Runtime, contact_center: str) -> bool:

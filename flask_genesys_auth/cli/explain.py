@@ -247,8 +247,8 @@ def _notes(here: Runtime, decision: Decision) -> Iterator[str]:
     tried = {one.step: one.outcome for one in decision.steps if not isinstance(one.outcome, NotApplicable)}
     if tried.keys() & _REMOTE_STEPS:
         yield (
-            "each process has its own circuit breakers: a server process may reject calls (circuit_open) that this "
-            "command made; see its log (circuit_opened, circuit_closed)"
+            "each process has its own circuit breakers: a server process may refuse calls (circuit_open) that this "
+            "command makes; see its log (circuit_opened, circuit_closed)"
         )
     if tried.keys() - {"login_session"} and not here.throttle.ledger.shared:
         yield (

@@ -168,7 +168,7 @@ def _client_check(name: str, answer: Answer) -> Check:
     found = read_answer(_ERROR, answer)
     error = "" if isinstance(found, Unavailable) else found["error"] or ""
     if error == "invalid_client" or answer.status == 401:
-        finding = f"HTTP {answer.status}: it rejects client_id with client_secret, so no user can log in there"
+        finding = f"HTTP {answer.status}: Genesys rejects client_id and client_secret, so users cannot log in"
         return Check(name, "failure", finding, "correct configuration_server.client_id and client_secret")
     if answer.status == 200 or error in _CLIENT_ERRORS:
         return Check(name, "ok", "Genesys accepts client_id and client_secret")
@@ -179,7 +179,7 @@ def _client_check(name: str, answer: Answer) -> Check:
 
 
 def _read_error(answer: Answer) -> Rejected | Unavailable:
-    """Return whether the server rejects the user or our client: a wrong set-up must not read as a wrong password."""
+    """Return whether the server rejects the user or our client: a faulty setup must not look like a wrong password."""
     found = read_answer(_ERROR, answer)
     if isinstance(found, Unavailable):
         return found

@@ -210,7 +210,7 @@ class SharedLedger:
             first, outage.is_down = not outage.is_down, True
             outage.retry_at = self._clock() + PAUSE
         if first:
-            meanwhile = "each process counts by itself" if self._fallback else "no user can log in by password"
+            meanwhile = "each process counts by itself" if self._fallback else "users cannot log in with a password"
             log_event(Event.THROTTLE_LOST, detail=f"{error}; until it does, {meanwhile} (throttle.fallback)")
 
     def _note_refusal(self, wanted: Sequence[Wanted], waits: list[float]) -> None:

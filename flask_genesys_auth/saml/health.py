@@ -57,7 +57,10 @@ def provider_checks(provider: TrustedProvider, now: float, *, ask: bool = True) 
     if provider.held_since() is not None:
         trust = provider.current()
         yield from _certificate_checks(
-            trust.metadata.certificates, f"{name}.certificate", now, "the provider's metadata will bring the next one"
+            trust.metadata.certificates,
+            f"{name}.certificate",
+            now,
+            "check that the provider's metadata contain the next one",
         )
         if trust.metadata.wants_signed_requests and not trust.toolkit.get_security_data()["authnRequestsSigned"]:
             yield Check(
@@ -117,7 +120,7 @@ def _metadata_check(provider: TrustedProvider, name: str, now: float) -> Check:
     if provider.failure is not None:
         finding += f"; newer ones cannot be used: {provider.failure.finding}"
         return Check(
-            name, "warning", finding, f"the last good ones stay in force; correct the metadata, then: {command}"
+            name, "warning", finding, f"the last good ones remain in use; correct the metadata, then: {command}"
         )
     if metadata.valid_until is not None and metadata.valid_until - now < _DAY:
         return Check(name, "warning", finding, "ask the provider for metadata with a later validUntil")

@@ -447,7 +447,7 @@ class TrustedProvider:
         finding = self._record(error, now)
         if former is None or former.finding != finding:
             served = self._is_valid(now)
-            meanwhile = "The last good ones stay in force" if served else "Logins with this provider fail until then"
+            meanwhile = "The last good ones remain in use" if served else "Logins with this provider fail until then"
             self._log(
                 Event.SAML_METADATA_FAILED,
                 finding,

@@ -267,7 +267,7 @@ def _failure(name: str, missed: NoAnswer) -> Check:
     detail = missed.outcome.detail
     has_advice = "bind_dn is rejected" in detail or "; " in detail
     told = "follow the advice in the finding" if has_advice else advice(detail)
-    return Check(name, "failure", detail, f"{told}; until then no user can log in by this server")
+    return Check(name, "failure", detail, f"{told}; until then users cannot log in with this server")
 
 
 def _base_check(name: str, base: str, connection: Connection, deadline: Deadline) -> Check:

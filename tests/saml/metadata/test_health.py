@@ -136,7 +136,7 @@ def test_metadata_are_fetched_to_be_checked(clock: Clock, key: SigningKey) -> No
         assert check.status == "warning"
         assert "read 2.0 hours ago" in check.finding
         assert "newer ones cannot be used: the server answered HTTP 503" in check.finding
-        assert "last good ones stay in force" in check.advice
+        assert "last good ones remain in use" in check.advice
         site.repair()
         clock.pass_(HOUR)
         keys_after_looking(okta(service))
