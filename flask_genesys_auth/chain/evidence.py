@@ -103,7 +103,7 @@ class Malformed:
 class Evidence:
     """Everything that a request offers to the steps.
 
-    :param address: the client's address as :func:`read_address` returns it (ProxyFix is up to the application).
+    :param address: the client's address as ``read_address`` returns it (ProxyFix is up to the application).
     :param resume: resolves the browser's login session, at most once per request.
     :param dry_run: for ``explain``: count no failure and store nothing.
     """
