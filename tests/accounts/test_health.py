@@ -86,7 +86,7 @@ def test_password_cost_is_compared_with_owasp(memory: int, iterations: int, stat
 
 @pytest.mark.parametrize(
     ("mebibytes", "status", "words"),
-    [(None, "ok", "take 76 MiB"), (1024, "ok", "of 1024 MiB"), (256, "warning", "of 256 MiB")],
+    [(None, "ok", "use 76 MiB"), (1024, "ok", "of 1024 MiB"), (256, "warning", "of 256 MiB")],
 )
 def test_concurrent_hashes_are_compared_with_memory(mebibytes: int | None, status: str, words: str) -> None:
     room = memory_check(PasswordSettings(), None if mebibytes is None else mebibytes << 20)

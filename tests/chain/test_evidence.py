@@ -198,7 +198,8 @@ def test_names_are_taken_apart_and_folded(user_name: str, realm: str, name: str,
 
 
 def test_folding_any_character_twice_changes_nothing_more() -> None:
-    changed = [hex(point) for point in range(sys.maxunicode + 1) if fold(fold(chr(point))) != fold(chr(point))]
+    assigned = (one for one in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(one) not in {"Cn", "Co"})
+    changed = [hex(ord(one)) for one in assigned if fold(fold(one)) != fold(one)]
     assert changed == []
 
 

@@ -73,7 +73,7 @@ def has_put_aside(process: int) -> bool:
 
 
 def test_a_closed_pipe_is_not_an_error(start: Start, tmp_path: Path) -> None:
-    start("accounts", "import", rows(tmp_path, 3000)).communicate(timeout=PATIENCE)
+    start("accounts", "import", rows(tmp_path, 1500)).communicate(timeout=PATIENCE)
     listing = start("accounts", "list")
     assert listing.stdout is not None
     assert listing.stderr is not None
@@ -82,7 +82,7 @@ def test_a_closed_pipe_is_not_an_error(start: Start, tmp_path: Path) -> None:
     assert listing.stderr.read() == ""
     listing.stderr.close()
     listing.wait(PATIENCE)
-    assert accounts(start) == 3000
+    assert accounts(start) == 1500
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")

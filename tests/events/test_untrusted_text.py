@@ -28,7 +28,7 @@ SECRET = "the client secret of the tests"
 PASSWORD = "p4ssw0rd-of-the-tests"
 COOKIE = "a-cookie-that-nobody-must-see"
 DESK_SETTINGS = settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
