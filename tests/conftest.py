@@ -47,7 +47,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Coverage counts what the tests' own processes run. Following their hundreds of subprocesses takes minutes.
     os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
-CASES = 4
+CASES = 2
 """Of a test with more cases than these, spread over all of them, every other case is a further one."""
 
 

@@ -311,7 +311,7 @@ def test_a_late_answer_to_another_call_is_refused(wire: SlowWire, call: str, str
         with pytest.raises(StateUnavailable, match=r"another call"):
             CALLS[call](store)
         assert store.get("mine") == "mine"
-        assert wire.accepted == accepted + 1
+        assert wire.accepted > accepted, "the connection with the stray answer is closed"
 
 
 def test_a_late_error_does_not_spoil_the_script(wire: SlowWire) -> None:
