@@ -20,7 +20,7 @@ def test_accounts_import_measures_processes_of_its_own(capsys: pytest.CaptureFix
     assert accounts_import.told(figures).count("target <=") == 2
 
 
-def test_a_command_that_fails_ends_the_benchmark_of_accounts(tmp_path: Path) -> None:
+def test_failing_command_aborts_the_accounts_benchmark(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="has no account tables"):
         accounts_import.flask(tmp_path, "genesys-auth", "accounts", "list")
 

@@ -62,14 +62,14 @@ def saml_told() -> dict[str, Any]:
     return {**json.loads(written.getvalue()), "table": table.getvalue()}
 
 
-def test_saml_measures_ours_and_every_peer_that_is_installed(saml_told: dict[str, Any]) -> None:
+def test_saml_measures_ours_and_every_installed_peer(saml_told: dict[str, Any]) -> None:
     wanted = {target.ours for target in saml.TARGETS}
     assert wanted <= set(saml_told["microseconds"])
     assert "python3-saml, settings reused" in saml_told["microseconds"]
     assert all(row["ratio"] > 0 for row in saml_told["ratios"])
 
 
-def test_saml_logs_everybody_in_and_finds_out_what_costs_most(saml_told: dict[str, Any]) -> None:
+def test_saml_has_no_errors_and_ranks_costs(saml_told: dict[str, Any]) -> None:
     assert saml_told["errors"] == 0
     costs = [milliseconds for _, milliseconds, _ in saml_told["worst"]]
     assert len(costs) > 30
@@ -109,7 +109,7 @@ def test_load_measures_every_user_of_every_application(capsys: pytest.CaptureFix
     assert "session, SQLite, exact / Flask-Login" in told["ratios"]
 
 
-def test_load_measures_sessions_beside_the_peers_near_and_far(capsys: pytest.CaptureFixture[str]) -> None:
+def test_load_measures_sessions_and_peers_with_latency(capsys: pytest.CaptureFixture[str]) -> None:
     require("redis-server", "redis-server")
     brief = ["--rounds", "1", "--seconds", "0.2", "--store", "Redis", "--json"]
     assert load.main([*brief, "--only", "peers", "--only", "latency", "--only", "memory"]) in {0, 1}
@@ -120,7 +120,7 @@ def test_load_measures_sessions_beside_the_peers_near_and_far(capsys: pytest.Cap
     assert all(ratio > 0 for ratio in told["ratios"].values())
 
 
-def test_load_counts_what_salesforce_users_meet_while_it_hangs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_load_counts_salesforce_answers_during_an_outage(capsys: pytest.CaptureFixture[str]) -> None:
     load.main(["--rounds", "1", "--seconds", "0.2", "--only", "outage"])
     printed = capsys.readouterr().out
     assert printed.count("while Salesforce hangs / while it is well") == 4
@@ -136,7 +136,7 @@ def test_load_ends_where_an_answer_is_wrong() -> None:
     assert load.unspoiled("session", {"wrong": 0, "per_second": 10.0})["wrong"] == 0
 
 
-def test_state_many_lists_and_ends_all_on_every_store(capsys: pytest.CaptureFixture[str]) -> None:
+def test_state_many_measures_listing_and_revocation_per_store(capsys: pytest.CaptureFixture[str]) -> None:
     assert state_many.main(["--many", "120", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert {name: min(times.values()) > 0 for name, times in told["seconds"].items()} == dict.fromkeys(
@@ -144,7 +144,7 @@ def test_state_many_lists_and_ends_all_on_every_store(capsys: pytest.CaptureFixt
     )
 
 
-def test_state_growth_measures_each_call_on_few_and_on_many(capsys: pytest.CaptureFixture[str]) -> None:
+def test_state_growth_compares_calls_on_few_and_many(capsys: pytest.CaptureFixture[str]) -> None:
     few_and_many = ["--few", "5", "--many", "50", "--rounds", "1", "--calls", "2", "--json"]
     assert state_growth.main(few_and_many) in {0, 1}  # whether the target is met is not for a test to say
     told = json.loads(capsys.readouterr().out)
@@ -153,7 +153,7 @@ def test_state_growth_measures_each_call_on_few_and_on_many(capsys: pytest.Captu
     assert all(row["ratio"] > 0 for row in told["calls"])
 
 
-def test_ldap_measures_ours_and_bare_ldap3_and_counts_binds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ldap_compares_with_bare_ldap3_and_counts_binds(capsys: pytest.CaptureFixture[str]) -> None:
     require("slapd", "slapd")
     assert ldap.main(["--rounds", "1", "--calls", "2", "--requests", "3", "--json"]) in {
         0,

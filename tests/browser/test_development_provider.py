@@ -114,7 +114,7 @@ def test_logging_out_reaches_the_other_service_provider_too(
 
 
 @pytest.mark.parametrize("begins", ["here", "there"])
-def test_whoever_cannot_be_logged_out_is_told_of(
+def test_incomplete_logout_is_reported_to_the_user(
     desk: Desk, second: Desk, idp: DevelopmentIdentityProvider, browser: Browser, ours: SigningKey, begins: str
 ) -> None:
     introduce(desk, idp, signing(ours))
@@ -169,7 +169,7 @@ def test_assertions_are_encrypted_for_whoever_has_a_key(
         browser.wait_for("Signing in did not work")
 
 
-def test_a_login_begins_at_the_provider_where_that_is_allowed(
+def test_provider_starts_a_login_only_where_allowed(
     desk: Desk, idp: DevelopmentIdentityProvider, browser: Browser
 ) -> None:
     introduce(desk, idp, allow_unsolicited=True)

@@ -59,7 +59,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     ],
 )
 @pytest.mark.parametrize("path", ["/login", "/saml/acme/signed-out"])
-def test_what_is_lost_in_forced_colours_is_found(
+def test_forced_colours_check_finds_lost_content(
     sample: RunningSample, browser: Browser, path: str, css: str, lost: str
 ) -> None:
     browser.look(width=1280, scheme="light", forced=True)

@@ -63,7 +63,7 @@ def test_a_saml_login_and_logout_take_no_script(without_scripts: Browser, sample
     assert browser.heading in {"You are signed out", "You are not signed in"}
 
 
-def test_the_sign_in_form_takes_no_script_and_no_mouse(
+def test_sign_in_form_works_without_script_or_mouse(
     without_scripts: Browser, chromium: webdriver.Chrome, sample: RunningSample
 ) -> None:
     browser = without_scripts
@@ -96,7 +96,7 @@ PAGES = ["/", "/login", "/agent", "/saml/acme/choose", "/signed-out", "/saml/acm
 
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("path", PAGES)
-def test_tab_reaches_everything_in_its_order_and_shows_where_one_is(
+def test_tab_moves_visible_focus_in_document_order(
     browser: Browser, chromium: webdriver.Chrome, sample: RunningSample, path: str, width: int
 ) -> None:
     browser.look(width=width, scheme="light")

@@ -12,9 +12,7 @@ from .chromium import Browser
 SIMON = "Sign in as simon@acme.example"
 
 
-def test_a_saml_login_comes_back_to_the_page_asked_for_and_logging_out_ends_it(
-    sample: RunningSample, browser: Browser
-) -> None:
+def test_saml_login_reaches_page_and_logout_ends_it(sample: RunningSample, browser: Browser) -> None:
     browser.open(sample.url + "/agent?shift=late")
     assert browser.host == urlsplit(sample.ready["addresses"]["identity_provider"]).netloc
     assert browser.host.startswith("localhost:")
@@ -47,7 +45,7 @@ def status_with(sample: RunningSample, cookie: str) -> int:
     return urllib3.request("GET", sample.url + "/agent", headers=headers, redirect=False, retries=False).status
 
 
-def test_logging_out_at_the_identity_provider_ends_the_session_here(sample: RunningSample, browser: Browser) -> None:
+def test_logout_at_the_provider_ends_our_session(sample: RunningSample, browser: Browser) -> None:
     browser.open(sample.url + "/agent")
     browser.press(SIMON)
     browser.wait_for("Agent desk")
@@ -59,7 +57,7 @@ def test_logging_out_at_the_identity_provider_ends_the_session_here(sample: Runn
     assert status_with(sample, kept) != 200
 
 
-def test_a_login_begins_at_the_identity_provider_and_is_confirmed(sample: RunningSample, browser: Browser) -> None:
+def test_login_started_at_provider_requires_confirmation(sample: RunningSample, browser: Browser) -> None:
     browser.open(sample.url + "/agent")
     browser.press(SIMON)
     browser.wait_for("Agent desk")
@@ -71,7 +69,7 @@ def test_a_login_begins_at_the_identity_provider_and_is_confirmed(sample: Runnin
     browser.wait_for("Hello, Simon Lee")
 
 
-def test_a_stranger_is_shown_a_page_and_a_reference(sample: RunningSample, browser: Browser) -> None:
+def test_unknown_user_gets_an_error_page_with_reference(sample: RunningSample, browser: Browser) -> None:
     browser.open(sample.url + "/agent")
     browser.press("Sign in as stranger@acme.example")
     browser.wait_for("Signing in did not work")
@@ -85,7 +83,7 @@ def test_a_stranger_is_shown_a_page_and_a_reference(sample: RunningSample, brows
     assert browser.heading == "Hello, anonymous"
 
 
-def test_the_form_refuses_a_wrong_password_and_takes_the_right_one(sample: RunningSample, browser: Browser) -> None:
+def test_form_requires_the_right_password(sample: RunningSample, browser: Browser) -> None:
     wendy = sample.ready["credentials"]["web_services"]
     browser.open(sample.url + "/login?next=/agent")
     browser.fill(user_name=wendy["user_name"], password="wrong")

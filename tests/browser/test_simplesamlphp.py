@@ -40,7 +40,7 @@ def served(tmp_path: Path, simplesamlphp: SimpleSamlPhp) -> Iterator[RunningSamp
         yield running
 
 
-def test_a_login_with_simplesamlphp_comes_back_and_logging_out_ends_it(
+def test_login_returns_and_logout_ends_the_session(
     served: RunningSample, simplesamlphp: SimpleSamlPhp, browser: Browser
 ) -> None:
     browser.open(served.url + "/agent?shift=early")

@@ -95,7 +95,7 @@ def test_a_request_by_either_binding_logs_in(
 
 
 @pytest.mark.parametrize("binding", ["redirect", "post"])
-def test_a_request_that_somebody_else_has_signed_is_not_answered(
+def test_provider_refuses_request_signed_with_unknown_key(
     desk: Desk, idp: SimpleSamlPhp, browser: Browser, ours: SigningKey, ours_next: SigningKey, binding: str
 ) -> None:
     # The control of the test above: SimpleSAMLphp, told by our metadata that we sign, does look at the signature.
@@ -109,7 +109,7 @@ def test_a_request_that_somebody_else_has_signed_is_not_answered(
 
 
 @pytest.mark.parametrize("what", ["assertion", "nameid"])
-def test_what_is_encrypted_for_us_logs_in_if_its_ciphers_are_allowed(
+def test_encrypted_login_requires_allow_cbc(
     desk: Desk, idp: SimpleSamlPhp, browser: Browser, ours: SigningKey, what: str
 ) -> None:
     idp.be(**{f"{what}.encryption": True})
@@ -138,7 +138,7 @@ def test_logging_out_here_ends_both_sessions_for_good(
     assert "Password" in browser.text
 
 
-def test_logging_out_at_the_provider_ends_the_session_here(
+def test_logout_at_the_provider_ends_our_session(
     desk: Desk, idp: SimpleSamlPhp, browser: Browser, ours: SigningKey
 ) -> None:
     introduce(desk, idp, signing(ours))
@@ -156,7 +156,7 @@ def test_logging_out_at_the_provider_ends_the_session_here(
     assert "Password" in browser.text
 
 
-def test_an_encrypted_name_in_the_providers_logout_is_opened(
+def test_providers_logout_with_encrypted_name_ends_session(
     desk: Desk, idp: SimpleSamlPhp, browser: Browser, ours: SigningKey
 ) -> None:
     idp.be(**{"nameid.encryption": True})
@@ -193,7 +193,7 @@ def test_both_logouts_work_by_post(
     assert neighbour.status_with(cookie) == 401
 
 
-def test_a_logout_that_does_not_reach_everybody_says_so(
+def test_incomplete_logout_is_reported_to_the_user(
     desk: Desk, neighbour: Desk, idp: SimpleSamlPhp, browser: Browser, ours: SigningKey
 ) -> None:
     introduce(desk, idp, signing(ours))

@@ -368,7 +368,7 @@ def test_unavailable_accounts_leave_the_general_advice(password: Asking, monkeyp
     assert "accounts set-password acme" in password.step("web_services", Authorization=basic("bea"))["advice"]
 
 
-def test_a_request_without_credentials_has_no_throttle_and_no_notes(password: Asking) -> None:
+def test_request_without_credentials_has_no_throttle_or_notes(password: Asking) -> None:
     found = password.explained()
     assert (found["throttle"], found["notes"]) == (None, [])
     assert all("advice" not in row for row in found["steps"])

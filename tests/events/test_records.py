@@ -264,7 +264,7 @@ SCENARIOS: dict[Callable[[Bench], None], set[str]] = {
 }
 
 
-def test_the_page_lists_every_event_with_its_level_and_fields() -> None:
+def test_page_documents_level_and_fields_of_every_event() -> None:
     ours = {str(event): (logging.getLevelName(event.level).lower(), set(event.more)) for event in Event}
     assert ours == EVENTS
     fields = DOCUMENTED.partition("| event |")[0]
@@ -279,9 +279,7 @@ def test_every_event_has_a_scenario() -> None:
     "scenario",
     [pytest.param(one, id=one.__name__, marks=[pytest.mark.server] if one is throttle else []) for one in SCENARIOS],
 )
-def test_a_record_has_the_documented_fields_and_no_others(
-    bench: Bench, told: Told, scenario: Callable[[Bench], None]
-) -> None:
+def test_record_has_exactly_the_documented_fields(bench: Bench, told: Told, scenario: Callable[[Bench], None]) -> None:
     scenario(bench)
     assert SCENARIOS[scenario] <= {fields["event"] for fields in told.fields()}
     for record in told.records:

@@ -167,7 +167,7 @@ def test_saml_messages(
     assert_harmless(told, *secrets)
 
 
-def test_a_session_of_the_browser_is_not_in_the_log(browser: Browser, told: Told) -> None:
+def test_browser_session_is_not_logged(browser: Browser, told: Told) -> None:
     assert browser.log_in().status_code == 303
     cookie = browser.client.get_cookie("session", domain="portal.acme.example")
     assert cookie is not None

@@ -109,7 +109,7 @@ def test_sqlite_finds_the_disk_full(sqlite_portal: Deployment, request: pytest.F
     assert f"free space on the disk of {sqlite_portal.folder}" in sqlite_portal.logs()
 
 
-def test_four_salesforces_fail_in_four_ways_and_only_their_users_notice(
+def test_broken_salesforces_affect_only_their_own_users(
     redis_portal: Deployment, request: pytest.FixtureRequest
 ) -> None:
     visitors = [*crowd(redis_portal), *broken_crowd(redis_portal)]

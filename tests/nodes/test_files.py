@@ -36,7 +36,7 @@ def interpolated(text: str) -> str:
     return ASKED.sub(lambda found: GIVEN[found["name"]], text)
 
 
-def test_services_are_the_deployment_and_name_only_what_there_is() -> None:
+def test_services_are_complete_and_refer_to_defined_names() -> None:
     assert set(SERVICES) == {"nginx", *NODES, "tables", "postgres", "redis"}
     for service in SERVICES.values():
         assert set(service.get("depends_on", {})) <= set(SERVICES)
@@ -48,13 +48,13 @@ def test_services_are_the_deployment_and_name_only_what_there_is() -> None:
             assert wanted["condition"] != "service_healthy" or "healthcheck" in SERVICES[needed]
 
 
-def test_only_nginx_is_reached_from_outside_and_the_stores_reach_nobody() -> None:
+def test_only_nginx_publishes_ports_and_stores_are_internal() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["nginx"]
     assert COMPOSE["networks"]["inside"]["internal"] is True
     assert SERVICES["postgres"]["networks"] == SERVICES["redis"]["networks"] == ["inside"]
 
 
-def test_what_is_mounted_or_built_from_is_there_or_asked_for() -> None:
+def test_mounts_and_build_files_exist_or_are_configured() -> None:
     for service in SERVICES.values():
         for mounted in service.get("volumes", ()):
             source, _, _ = ASKED.sub(lambda found: found["name"], mounted).partition(":")
@@ -63,7 +63,7 @@ def test_what_is_mounted_or_built_from_is_there_or_asked_for() -> None:
     assert (ROOT / build["context"] / build["dockerfile"]).is_file()
 
 
-def test_no_secret_has_a_default_and_each_is_asked_for_by_name() -> None:
+def test_every_secret_is_required_without_a_default() -> None:
     text = (ROOT / "compose.yaml").read_text("utf-8")
     assert set(re.findall(r"\$\{([A-Z_]+)", text)) == set(GIVEN)
     assert len(ASKED.findall(text)) == text.count("${")
@@ -73,7 +73,7 @@ def test_the_two_nodes_are_the_same() -> None:
     assert SERVICES["node1"] == SERVICES["node2"]
 
 
-def test_what_a_node_is_given_makes_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_of_a_node_builds_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = SERVICES["node1"]["environment"]
     assert SERVICES["tables"]["environment"] == given
     for key, value in given.items():
@@ -96,7 +96,7 @@ def test_a_key_that_nobody_knows_would_be_refused(tmp_path: Path, monkeypatch: p
         build_app(read_configuration(DEPLOY / "portal.toml"), tmp_path)
 
 
-def test_the_image_copies_what_there_is_and_starts_what_gunicorn_understands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dockerfile_copies_existing_files_and_starts_gunicorn(monkeypatch: pytest.MonkeyPatch) -> None:
     written = (DEPLOY / "Dockerfile").read_text("utf-8")
     for line in re.findall(r"^COPY (.+) \S+$", written, re.MULTILINE):
         for source in line.split():

@@ -79,9 +79,7 @@ class TestOfOurOwnAccounts:
         guesses = [Guess(victim(portal), addresses(1)[0])] * 60
         assert answers(portal, guesses, threads=threads) == {401: PER_ACCOUNT, 429: 50}
 
-    def test_a_thousand_addresses_have_fifty_and_lock_nobody_out_at_home(
-        self, portal: Deployment, threads: int
-    ) -> None:
+    def test_distributed_guesses_are_limited_and_known_addresses_pass(self, portal: Deployment, threads: int) -> None:
         name = victim(portal)
         home, elsewhere = addresses(2)
         good = basic(name, PASSWORD)
@@ -95,7 +93,7 @@ class TestOfOurOwnAccounts:
             assert refused.status == 429
             assert int(refused.headers["retry-after"]) > 0
 
-    def test_one_address_has_three_hundred_guesses_at_all_accounts(self, portal: Deployment, threads: int) -> None:
+    def test_one_address_gets_three_hundred_guesses_a_minute(self, portal: Deployment, threads: int) -> None:
         (address,) = addresses(1)
         guesses = [Guess(f"nobody-{number}@plain.example", address) for number in range(320)]
         began = time.monotonic()
@@ -111,7 +109,7 @@ class TestOfOurOwnAccounts:
 @pytest.mark.parametrize("threads", [1, THREADS], ids=["sequential", "burst"])
 @pytest.mark.parametrize("places", [1, 1000])
 @pytest.mark.parametrize("accounts", [1, 20])
-def test_the_directory_is_asked_no_more_often_than_configured(
+def test_directory_receives_at_most_the_configured_failures(
     portal: Deployment, places: int, accounts: int, threads: int
 ) -> None:
     names = [agent(portal) for _ in range(accounts)]
@@ -131,7 +129,7 @@ def test_the_directory_is_asked_no_more_often_than_configured(
     assert threads > 1 or not seen[503]
 
 
-def test_a_good_password_takes_no_slot_of_the_directory(portal: Deployment) -> None:
+def test_correct_password_takes_no_failure_slot(portal: Deployment) -> None:
     name = agent(portal)
     with portal.nodes[0].client() as one, portal.nodes[1].client() as other:
         for address in addresses(6):
@@ -157,7 +155,7 @@ def test_spellings_of_one_name_are_one_name(portal: Deployment) -> None:
     assert seen == {401: PER_ACCOUNT, 429: 36 - PER_ACCOUNT}
 
 
-def test_spellings_of_one_name_are_one_name_to_the_directory(portal: Deployment) -> None:
+def test_spellings_of_one_name_share_the_limit(portal: Deployment) -> None:
     name = f"zoë-{next(_names)}@guarded.example"
     portal.outside.guarded.add_user(name, PASSWORD)
     guesses = [
@@ -176,7 +174,7 @@ def test_a_name_with_hidden_characters_reaches_nobody(portal: Deployment, hidden
     assert portal.outside.guarded.asked[name] == 0
 
 
-def test_by_nginx_each_address_of_the_machine_counts_for_itself(portal: Deployment) -> None:
+def test_throttle_counts_the_addresses_that_nginx_sees(portal: Deployment) -> None:
     name = victim(portal)
     seen: Counter[int] = Counter()
     for number in range(1, 7):

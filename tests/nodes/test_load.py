@@ -79,7 +79,7 @@ def test_the_truth_is_no_finding() -> None:
     assert "wrong 0, lost 0, undocumented 0" in tally.report()
 
 
-def test_somebody_else_is_a_wrong_decision() -> None:
+def test_answer_for_another_user_is_a_wrong_decision() -> None:
     with loaded(lambda _: user("bob"), *everybody()) as load:
         pass
     assert "known: ann was taken for bob" in load.tally.wrong
@@ -95,7 +95,7 @@ def test_401_for_good_credentials_is_a_wrong_decision() -> None:
     assert load.tally.troubles["stranger"] == 0
 
 
-def test_a_login_that_is_gone_is_lost_and_one_that_lasts_too_long_is_wrong() -> None:
+def test_lost_logins_and_surviving_sessions_are_reported() -> None:
     forgetful = Portal()
 
     def forget(request: Request) -> Response:
@@ -134,14 +134,14 @@ def test_a_login_that_is_gone_is_lost_and_one_that_lasts_too_long_is_wrong() -> 
         ({"status": 302}, False),
     ],
 )
-def test_what_no_page_documents_is_a_finding(answer: dict[str, object], documented: bool) -> None:
+def test_undocumented_answer_is_a_finding(answer: dict[str, object], documented: bool) -> None:
     with loaded(lambda _: Response(**answer), Known("known", ANN, "ann")) as load:  # type: ignore[arg-type]  # either
         pass
     assert (load.tally.undocumented == []) == documented
     assert load.tally.troubles["known"] > 10
 
 
-def test_no_answer_at_all_is_a_finding_and_no_end() -> None:
+def test_refused_connection_is_a_finding_and_load_continues() -> None:
     url = unused_url()
     with Load([Known("known", ANN, "ann")], lambda _: Client(url)) as load:
         while len(load.tally.undocumented) < 3:
@@ -151,7 +151,7 @@ def test_no_answer_at_all_is_a_finding_and_no_end() -> None:
     assert "ConnectionRefusedError" in load.tally.undocumented[0]
 
 
-def test_a_visitor_that_breaks_does_not_do_so_in_silence() -> None:
+def test_exception_in_a_visitor_is_raised() -> None:
     class Broken(Visitor):
         def turn(self, client: Client, judge: object) -> str:  # type: ignore[override]  # it is broken
             raise ZeroDivisionError

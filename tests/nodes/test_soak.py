@@ -9,7 +9,7 @@ from benchmarks import soak
 from .deployment import Deployment
 
 
-def test_a_short_soak_sees_every_worker_and_finds_nothing_wrong(redis_portal: Deployment) -> None:
+def test_short_soak_measures_every_worker_without_findings(redis_portal: Deployment) -> None:
     tally, series = soak.watch(redis_portal, 2.5, pause=0.02, interval=0.2)
     assert len(series) == 4
     for one in series:
@@ -30,5 +30,5 @@ def test_a_short_soak_sees_every_worker_and_finds_nothing_wrong(redis_portal: De
         ([100] * 50, list(range(20, 70)), False),
     ],
 )
-def test_what_grows_is_told_from_what_is_level(resident: list[int], files: list[int], level: bool) -> None:
+def test_growth_is_distinguished_from_a_level_series(resident: list[int], files: list[int], level: bool) -> None:
     assert soak.Series("worker", resident, files).level is level

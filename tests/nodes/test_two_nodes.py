@@ -84,9 +84,7 @@ def user_of(client: Client) -> str | int:
     return name or answer.status
 
 
-def test_a_login_begun_on_one_node_is_finished_on_the_other(
-    deployment: Deployment, browser: PlainBrowser, simon: str
-) -> None:
+def test_login_begun_on_one_node_finishes_on_another(deployment: Deployment, browser: PlainBrowser, simon: str) -> None:
     page = signed_in(deployment, browser, simon)
     assert page.status == 200
     assert simon in page.text
@@ -97,7 +95,7 @@ def test_a_login_begun_on_one_node_is_finished_on_the_other(
             assert user_of(client) == simon
 
 
-def test_a_logout_on_one_node_counts_on_the_other(deployment: Deployment, wendy: str) -> None:
+def test_logout_on_one_node_counts_on_the_other(deployment: Deployment, wendy: str) -> None:
     with deployment.nodes[0].client() as one, deployment.nodes[1].client() as other:
         assert one.log_in(wendy, PASSWORD).status == 303
         other.cookies = dict(one.cookies)
@@ -109,7 +107,7 @@ def test_a_logout_on_one_node_counts_on_the_other(deployment: Deployment, wendy:
             assert user_of(client) == 401
 
 
-def test_the_provider_ends_a_session_without_our_cookie_on_whatever_node(
+def test_providers_logout_without_cookie_works_on_any_node(
     deployment: Deployment, browser: PlainBrowser, simon: str, people: Callable[[str], str]
 ) -> None:
     provider = deployment.outside.provider
@@ -140,7 +138,7 @@ def posted_response(deployment: Deployment, browser: PlainBrowser, name: str) ->
     return form
 
 
-def test_a_response_that_one_node_has_taken_the_other_refuses(
+def test_response_accepted_once_is_refused_on_both_nodes(
     deployment: Deployment, browser: PlainBrowser, simon: str
 ) -> None:
     form = posted_response(deployment, browser, simon)
@@ -156,7 +154,7 @@ def test_a_response_that_one_node_has_taken_the_other_refuses(
     assert browser.get(taken.headers["location"]).status == 400
 
 
-def test_of_twenty_who_post_the_same_response_at_once_one_wins(
+def test_one_of_twenty_parallel_identical_responses_is_accepted(
     deployment: Deployment, browser: PlainBrowser, simon: str
 ) -> None:
     form = posted_response(deployment, browser, simon)
@@ -176,7 +174,7 @@ def test_of_twenty_who_post_the_same_response_at_once_one_wins(
     assert simon in browser.get(won).text
 
 
-def test_an_account_that_is_disabled_is_refused_on_both_nodes_at_the_next_request(
+def test_disabled_account_is_refused_immediately_on_both_nodes(
     deployment: Deployment, people: Callable[[str], str]
 ) -> None:
     name = people("leaver")
@@ -196,7 +194,7 @@ def test_an_account_that_is_disabled_is_refused_on_both_nodes_at_the_next_reques
             client.close()
 
 
-def test_sessions_of_one_account_are_revoked_on_both_nodes(deployment: Deployment, simon: str, wendy: str) -> None:
+def test_logout_ends_only_one_of_two_sessions(deployment: Deployment, simon: str, wendy: str) -> None:
     with deployment.nodes[0].client() as one, deployment.nodes[1].client() as other:
         for client in (one, other):
             assert client.log_in(wendy, PASSWORD).status == 303
@@ -217,9 +215,7 @@ def test_nginx_says_who_asks_and_nobody_else_can(deployment: Deployment, wendy: 
     assert "127.0.3.5" in deployment.logs()
 
 
-def test_http_leads_to_https_and_the_log_keeps_no_one_time_code(
-    deployment: Deployment, browser: PlainBrowser, simon: str
-) -> None:
+def test_nginx_redirects_to_https_and_logs_no_query(deployment: Deployment, browser: PlainBrowser, simon: str) -> None:
     with Client(f"http://127.0.0.1:{deployment.nginx.http_port}") as plain:
         sent = plain.ask("/agent?x=1")
         assert (sent.status, sent.headers["location"]) == (301, "https://127.0.0.1/agent?x=1")

@@ -27,7 +27,7 @@ def steps(answer: Answer) -> dict[str, dict[str, object]]:
     return {row.pop("step"): row for row in answer.json["steps"]}
 
 
-def test_the_salesforce_line_is_authenticated_by_the_first_step(lines: dict[str, str]) -> None:
+def test_first_step_authenticates_the_salesforce_line(lines: dict[str, str]) -> None:
     answer = ask_like_curl(lines["salesforce"])
 
     assert answer.status == 200
@@ -49,14 +49,14 @@ def test_the_salesforce_line_is_authenticated_by_the_first_step(lines: dict[str,
     assert only == {"step": "salesforce", "outcome": "authenticated"}
 
 
-def test_the_configuration_server_line_is_authenticated_by_the_second_step(lines: dict[str, str]) -> None:
+def test_second_step_authenticates_the_configuration_server_line(lines: dict[str, str]) -> None:
     answer = ask_like_curl(lines["configuration_server"])
 
     assert answer.json["authenticatedBy"] == "configuration_server"
     assert list(steps(answer)) == ["salesforce", "configuration_server"]
 
 
-def test_the_web_services_line_is_authenticated_by_the_third_step(lines: dict[str, str]) -> None:
+def test_third_step_authenticates_the_web_services_line(lines: dict[str, str]) -> None:
     answer = ask_like_curl(lines["web_services"])
 
     assert answer.json["authenticatedBy"] == "web_services"

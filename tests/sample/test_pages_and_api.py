@@ -55,7 +55,7 @@ def log_in(client: FlaskClient, password: str = PASSWORD, **fields: str) -> tupl
     return answer.status_code, answer.headers.get("Location", ""), answer.text
 
 
-def test_the_form_logs_in_and_the_session_is_resumed(client: FlaskClient) -> None:
+def test_form_logs_in_and_session_is_resumed(client: FlaskClient) -> None:
     assert log_in(client)[:2] == (303, "/")
 
     page = client.get("/agent").text

@@ -77,7 +77,7 @@ class StateContract:
         assert type(store.get("key")) is type(value)
         assert store.take("key") == value
 
-    def test_what_comes_back_is_nobody_elses(self, store: StateStore) -> None:
+    def test_stored_values_are_copies(self, store: StateStore) -> None:
         value: Any = {"roles": ["agent"]}
         store.put("key", value, 60)
         value["roles"].append("admin")
@@ -92,7 +92,7 @@ class StateContract:
             store.put("key", value, 60)
         assert store.get("key") is None
 
-    def test_what_is_not_json_is_refused(self, store: StateStore) -> None:
+    def test_value_outside_json_is_refused(self, store: StateStore) -> None:
         value: Any = {"of": b"bytes"}
         with pytest.raises(TypeError):
             store.add("key", value, 60)
@@ -251,7 +251,7 @@ class StateContract:
         assert sorted(key for batch in store.find_each("few") for key in batch) == ["key-0", "key-2"]
         assert list(store.find_each("nobody")) == []
 
-    def test_what_is_found_in_batches_may_go_meanwhile(self, store: StateStore) -> None:
+    def test_keys_may_disappear_between_batches(self, store: StateStore) -> None:
         for number in range(BATCH + 3):
             store.put(f"key-{number}", 1, 100, index=["many"])
         seen = set()

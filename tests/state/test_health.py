@@ -67,7 +67,7 @@ def test_an_unusable_sqlite_file_is_a_failure(tmp_path: Path) -> None:
     assert statuses(store.checks(slow=PATIENCE)) == {"state.round_trip": "failure", "state.file": "ok"}
 
 
-def test_a_sqlite_file_of_another_version_is_a_failure(tmp_path: Path) -> None:
+def test_sqlite_file_of_another_version_is_a_failure(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'state.sqlite3'}"
     store, other = SqlState(url, "portal", PATIENCE), SqlState(url, "portal", PATIENCE)
     store.create_tables()
@@ -186,7 +186,7 @@ class _Told:
         ("7.2.4", 12.0, {"server": "ok", "clock": "warning"}),
     ],
 )
-def test_an_old_redis_and_a_wrong_clock_are_reported(version: str, ahead: float, expected: dict[str, str]) -> None:
+def test_old_redis_and_wrong_clock_are_reported(version: str, ahead: float, expected: dict[str, str]) -> None:
     found = statuses(server_checks(_Told(version, ahead), "state", slow=PATIENCE))  # type: ignore[arg-type]  # its stand-in
     assert {name: found[f"state.{name}"] for name in expected} == expected
 

@@ -87,7 +87,7 @@ def test_a_forked_child_starts_empty(fork: str) -> None:
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_a_lock_held_at_the_fork_is_free_in_the_child(fork: str) -> None:
+def test_lock_held_at_fork_is_free_in_child(fork: str) -> None:
     inside, leave = threading.Event(), threading.Event()
     clock = Clock()
 

@@ -116,9 +116,7 @@ def user(nodes: tuple[Process, Process]) -> str:
 
 
 @pytest.mark.parametrize("by", ["account_id", "contact_center", "session"])
-def test_who_is_revoked_on_one_node_is_refused_on_the_other_at_the_next_request(
-    nodes: tuple[Process, Process], user: str, by: str
-) -> None:
+def test_revocation_on_one_node_ends_sessions_on_both(nodes: tuple[Process, Process], user: str, by: str) -> None:
     one, two = nodes
     cookie, other = one("log_in", user=user), one("log_in", user=f"{user}-other")
     assert [node("ask", cookie=cookie) for node in nodes] == [200, 200]
@@ -151,7 +149,7 @@ def test_changed_roles_apply_on_other_nodes_at_once(nodes: tuple[Process, Proces
         assert [two("ask", path="/agents", **by) for by in (by_session, by_password)] == [status, status]
 
 
-def test_remembered_credentials_end_with_the_password_on_every_node(nodes: tuple[Process, Process], user: str) -> None:
+def test_password_change_ends_remembered_credentials_on_every_node(nodes: tuple[Process, Process], user: str) -> None:
     one, two = nodes
     assert [node("ask", user=user, password=PASSWORD) for node in nodes * 2] == [200] * 4
     one("change", user=user, method="set_password", values=["another horse"])

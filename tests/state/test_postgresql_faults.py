@@ -35,7 +35,7 @@ def backend(postgresql_backend: PostgresqlBackend) -> PostgresqlBackend:
     return postgresql_backend
 
 
-def test_a_call_that_timed_out_on_a_lock_has_no_effect(
+def test_timeout_on_a_lock_has_no_effect(
     backend: PostgresqlBackend,
 ) -> None:
     backend.open("one").put("key", 1, 60)
@@ -316,7 +316,7 @@ def test_a_server_that_only_accepts_connections_times_out() -> None:
         assert time.monotonic() - began < 20
 
 
-def test_a_stopped_server_is_used_again_after_its_start(own_postgresql: PostgresqlServer) -> None:
+def test_restarted_server_is_used_again(own_postgresql: PostgresqlServer) -> None:
     store = SqlState(own_postgresql.url, "one", PATIENCE)
     store.create_tables()
     store.put("key", 1, 60, index=["term"])
@@ -431,9 +431,7 @@ def test_a_failed_automatic_purge_fails_no_change(
     assert empty_database.rows("genesys_auth_state") == 3
 
 
-def test_a_slow_change_is_not_followed_by_a_purge(
-    empty_database: PostgresqlBackend, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_purge_follows_a_slow_change(empty_database: PostgresqlBackend, caplog: pytest.LogCaptureFixture) -> None:
     timeout = 4.0
     patient = empty_database.open("one")
     patient.create_tables()

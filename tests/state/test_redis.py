@@ -220,7 +220,7 @@ def test_neither_repr_nor_error_shows_the_password() -> None:
 
 
 @pytest.mark.parametrize("url", ["redis://", "http://localhost", "redis://localhost:port", "redis://[::1"])
-def test_what_is_no_address_of_redis_is_refused(url: str) -> None:
+def test_invalid_redis_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="state_url"):
         RedisState(url, "one", 1.0)
 

@@ -72,7 +72,7 @@ def test_a_session_comes_back_as_it_began(sessions: LoginSessions, clock: Clock)
     )
 
 
-def test_the_id_is_256_bits_and_the_store_does_not_know_it(state: Store, clock: Clock, tmp_path: Path) -> None:
+def test_id_has_256_bits_and_is_not_stored(state: Store, clock: Clock, tmp_path: Path) -> None:
     sessions = LoginSessions(state, SessionSettings(), clock)
     ids = {begin(sessions) for _ in range(50)}
     assert len(ids) == 50
@@ -100,7 +100,7 @@ def test_the_stored_key_is_no_id(sessions: LoginSessions) -> None:
     living(sessions, session_id)
 
 
-def test_it_ends_after_the_absolute_time_out_however_much_it_is_used(sessions: LoginSessions, clock: Clock) -> None:
+def test_session_ends_at_the_absolute_timeout_despite_use(sessions: LoginSessions, clock: Clock) -> None:
     session_id = begin(sessions)
     for _ in range(479):
         clock.advance(60)
@@ -126,14 +126,14 @@ def test_it_ends_when_the_provider_said(sessions: LoginSessions, clock: Clock, a
 
 
 @pytest.mark.parametrize("past", [0, 1, 1e9])
-def test_a_session_whose_end_has_passed_resumes_to_nothing(sessions: LoginSessions, clock: Clock, past: float) -> None:
+def test_session_past_not_on_or_after_is_ended(sessions: LoginSessions, clock: Clock, past: float) -> None:
     session_id = begin(sessions, not_on_or_after=clock() - past)
     assert sessions.resume(session_id) == ENDED
     assert sessions.end(session_id) is None
 
 
 @pytest.mark.parametrize(("idle", "interval"), [(1800, 60), (100, 10), (5, 0.5)])
-def test_an_idle_session_lives_for_the_idle_time_out_at_least_and_an_interval_more_at_most(
+def test_idle_session_ends_within_timeout_plus_one_interval(
     state: Store, clock: Clock, idle: int, interval: float
 ) -> None:
     sessions = LoginSessions(state, SessionSettings(idle_timeout=idle), clock)
@@ -146,7 +146,7 @@ def test_an_idle_session_lives_for_the_idle_time_out_at_least_and_an_interval_mo
     assert sessions.resume(session_id) == ENDED
 
 
-def test_being_used_is_written_down_once_per_interval_and_prolongs(clock: Clock) -> None:
+def test_use_prolongs_session_and_is_recorded_per_interval(clock: Clock) -> None:
     writes: list[Any] = []
 
     class Counting(MemoryState):
@@ -173,7 +173,7 @@ def test_a_look_without_touch_does_not_prolong(sessions: LoginSessions, clock: C
     assert sessions.resume(session_id) == ENDED
 
 
-def test_ending_it_tells_what_it_was_and_counts_at_once(sessions: LoginSessions) -> None:
+def test_ending_returns_the_session_and_counts_immediately(sessions: LoginSessions) -> None:
     session_id, other = begin(sessions), begin(sessions, account_id="8")
     session = sessions.end(session_id)
     assert session is not None
@@ -189,7 +189,7 @@ def test_one_that_has_expired_ends_as_none(sessions: LoginSessions, clock: Clock
     assert sessions.end(session_id) is None
 
 
-def test_a_session_that_ended_while_it_was_read_is_not_brought_back(clock: Clock) -> None:
+def test_session_ended_during_the_read_stays_ended(clock: Clock) -> None:
     class EndedBetween(MemoryState):
         def get(self, key: str) -> Any:
             value = super().get(key)
@@ -204,7 +204,7 @@ def test_a_session_that_ended_while_it_was_read_is_not_brought_back(clock: Clock
     assert len(state) == 0
 
 
-def test_revoking_an_account_ends_all_of_its_sessions_and_no_others(sessions: LoginSessions) -> None:
+def test_revocation_ends_only_sessions_of_the_account(sessions: LoginSessions) -> None:
     mine = [begin(sessions), begin(sessions, step="web_services"), begin(sessions, contact_center="globex")]
     others = [begin(sessions, account_id="77"), begin(sessions, account_id="")]
     assert sessions.revoke(account_id="7") == 3
@@ -256,9 +256,7 @@ def test_a_touched_session_can_still_be_revoked(sessions: LoginSessions, clock: 
     assert sessions.resume(session_id) == ENDED
 
 
-def test_saml_sessions_are_indexed_by_name_id_and_session_index_however_long(
-    state: Store, sessions: LoginSessions
-) -> None:
+def test_saml_sessions_are_indexed_despite_long_names(state: Store, sessions: LoginSessions) -> None:
     long = "n" * 2000
     one = begin(sessions, provider="okta", name_id=long, session_index="_1")
     two = begin(sessions, provider="okta", name_id=long, session_index="_2")
@@ -267,7 +265,7 @@ def test_saml_sessions_are_indexed_by_name_id_and_session_index_however_long(
     assert state.find(index_term("saml", "acme", "okta", long, "_1")) == [storage_key(one)]
 
 
-def test_a_provider_ends_the_sessions_of_its_name_and_indexes_and_no_others(sessions: LoginSessions) -> None:
+def test_provider_ends_only_the_sessions_it_names(sessions: LoginSessions) -> None:
     def of(provider: str = "okta", name_id: str = "ann", index: str = "_1", **more: str) -> str:
         return begin(sessions, provider=provider, name_id=name_id, session_index=index, **more)
 
@@ -307,7 +305,7 @@ BAD_TIMES: list[Any] = [None, "1", True, -1.0, 1e300, 10**400, [], {}]
     ],
     ids=repr,
 )
-def test_a_row_of_another_shape_is_an_ended_session(value: Any) -> None:
+def test_malformed_row_is_an_ended_session(value: Any) -> None:
     clock = Clock()
     clock.now = 1.5
     state = MemoryState("one")
@@ -344,7 +342,7 @@ def test_numbers_json_has_not_do_not_prolong(tmp_path: Path, clock: Clock) -> No
         assert sessions.resume(session_id) == ENDED
 
 
-def test_shorter_time_outs_count_for_sessions_that_began_before(state: Store, clock: Clock) -> None:
+def test_shorter_timeouts_apply_to_existing_sessions(state: Store, clock: Clock) -> None:
     session_id = begin(LoginSessions(state, SessionSettings(), clock))
     clock.advance(400)
     assert LoginSessions(state, SessionSettings(), clock).resume(session_id, touch=False) != ENDED
@@ -369,9 +367,7 @@ def test_applications_on_one_store_reject_each_others_sessions(tmp_path: Path, c
         assert one.resume(session_id) == ENDED
 
 
-def test_a_state_that_cannot_be_written_still_resumes_and_one_that_cannot_be_read_is_unavailable(
-    tmp_path: Path, clock: Clock
-) -> None:
+def test_resuming_requires_reading_state_but_not_writing(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "state"
     with closing(SqlState(f"sqlite:///{path}", "one", 0.02, clock=clock)) as state:
         sessions = LoginSessions(state, SessionSettings(), clock)

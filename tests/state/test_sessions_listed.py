@@ -20,7 +20,7 @@ __all__ = ["clock", "sessions", "state"]
 ENDED = Rejected(Reason.SESSION_ENDED)
 
 
-def test_what_is_listed_is_all_but_what_is_secret(sessions: LoginSessions, clock: Clock) -> None:
+def test_listing_shows_details_without_secrets(sessions: LoginSessions, clock: Clock) -> None:
     session_id = begin(sessions, provider="okta", name_id="ann@acme.example", session_index="_1")
     clock.advance(100)
     living(sessions, session_id)
@@ -40,9 +40,7 @@ def test_what_is_listed_is_all_but_what_is_secret(sessions: LoginSessions, clock
         listed.account_id = "8"  # type: ignore[misc]  # what is refused
 
 
-def test_they_are_listed_by_account_by_contact_center_and_by_both_in_order(
-    sessions: LoginSessions, clock: Clock
-) -> None:
+def test_sessions_are_listed_by_account_and_contact_center(sessions: LoginSessions, clock: Clock) -> None:
     made = [("globex", "7"), ("acme", "8"), ("acme", "7"), ("acme", "7")]
     for contact_center, account_id in made:
         begin(sessions, contact_center=contact_center, account_id=account_id)
@@ -61,7 +59,7 @@ def test_they_are_listed_by_account_by_contact_center_and_by_both_in_order(
         sessions.all_of()
 
 
-def test_what_has_ended_is_not_listed(sessions: LoginSessions, state: Store, clock: Clock) -> None:
+def test_ended_sessions_are_not_listed(sessions: LoginSessions, state: Store, clock: Clock) -> None:
     idle, ended, lives = (begin(sessions) for _ in range(3))
     sessions.end(ended)
     clock.advance(1000)
@@ -86,7 +84,7 @@ def _key_of(listed: SessionInfo) -> str:
     return f"session:{listed.handle}"
 
 
-def test_one_is_ended_by_its_handle_and_no_other(sessions: LoginSessions) -> None:
+def test_handle_ends_only_its_own_session(sessions: LoginSessions) -> None:
     one, other = begin(sessions), begin(sessions)
     handle = storage_key(one).removeprefix("session:")
     ended = sessions.revoke_one(handle)
@@ -97,7 +95,7 @@ def test_one_is_ended_by_its_handle_and_no_other(sessions: LoginSessions) -> Non
     living(sessions, other)
 
 
-def test_a_handle_is_no_id_and_an_id_no_handle(sessions: LoginSessions, state: Store) -> None:
+def test_handle_and_id_are_not_interchangeable(sessions: LoginSessions, state: Store) -> None:
     session_id = begin(sessions)
     (listed,) = sessions.all_of(account_id="7")
     assert sessions.resume(listed.handle) == ENDED

@@ -53,7 +53,7 @@ def sessions(state: Any) -> LoginSessions:
     return LoginSessions(state, SessionSettings())
 
 
-def test_all_are_listed_and_counted_and_of_a_few_the_first(sessions: LoginSessions) -> None:
+def test_listing_and_count_are_complete_and_limit_truncates(sessions: LoginSessions) -> None:
     for number in range(MANY):
         begin(sessions, account_id=f"{number % 100:03}")
     begin(sessions, contact_center="globex", account_id="000")
@@ -67,7 +67,7 @@ def test_all_are_listed_and_counted_and_of_a_few_the_first(sessions: LoginSessio
     assert sessions.count(contact_center="nowhere") == 0
 
 
-def test_those_that_are_used_while_all_are_ended_end_too(state: Any, sessions: LoginSessions) -> None:
+def test_sessions_used_during_a_revocation_end_too(state: Any, sessions: LoginSessions) -> None:
     ids = [begin(sessions) for _ in range(MANY)]
     other = begin(sessions, contact_center="globex")
     touching = LoginSessions(state, SessionSettings(), touch_interval=0.0)  # each look is written down
@@ -102,7 +102,7 @@ def test_two_who_end_the_same_count_each_once(sessions: LoginSessions) -> None:
     assert sum(counts) == MANY
 
 
-def test_what_a_failure_half_way_leaves_ends_at_the_next_attempt(
+def test_revocation_after_a_partial_failure_ends_the_rest(
     state: Any, sessions: LoginSessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [begin(sessions) for _ in range(MANY)]
@@ -129,7 +129,7 @@ def test_what_a_failure_half_way_leaves_ends_at_the_next_attempt(
     assert {sessions.resume(session_id) == ENDED for session_id in ids} == {True}
 
 
-def test_a_store_that_shows_a_session_twice_makes_no_list_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duplicates_from_the_store_do_not_shorten_listings(monkeypatch: pytest.MonkeyPatch) -> None:
     state = MemoryState("one")
     sessions = LoginSessions(state, SessionSettings())
     for number in range(10):
@@ -154,7 +154,7 @@ def test_ending_takes_no_memory_that_grows_with_them(state: Any, sessions: Login
     assert peaks[1] < 2 * peaks[0] + 50_000
 
 
-def test_a_session_that_somebody_holds_half_way_lets_its_batch_wait_and_the_next_attempt_end_it(
+def test_locked_row_delays_its_batch_until_next_revocation(
     postgresql_backend: PostgresqlBackend,
 ) -> None:
     sessions = LoginSessions(postgresql_backend.open("one"), SessionSettings())
@@ -172,7 +172,7 @@ def test_a_session_that_somebody_holds_half_way_lets_its_batch_wait_and_the_next
     assert {sessions.resume(session_id) == ENDED for session_id in ids} == {True}
 
 
-def test_where_nobody_knows_whether_a_batch_has_ended_the_next_attempt_ends_the_rest(
+def test_revocation_after_an_unanswered_batch_ends_the_rest(
     own_redis_server: RedisServer,
 ) -> None:
     url = own_redis_server.url

@@ -100,7 +100,7 @@ def test_within_the_delay_the_store_is_not_asked(sessions: LoginSessions, state:
     assert state.reads == 2
 
 
-def test_without_a_delay_the_store_is_asked_every_time(state: CountingState, clock: Clock) -> None:
+def test_without_a_delay_every_resume_reads_state(state: CountingState, clock: Clock) -> None:
     sessions = node(state, clock, delay=0)
     session_id = begin(sessions)
     for _ in range(10):
@@ -108,7 +108,7 @@ def test_without_a_delay_the_store_is_asked_every_time(state: CountingState, clo
     assert state.reads == 10
 
 
-def test_within_the_delay_it_goes_on_though_the_store_is_away(
+def test_session_continues_within_the_delay_during_outage(
     sessions: LoginSessions, state: CountingState, clock: Clock
 ) -> None:
     session_id, other = begin(sessions), begin(sessions)
@@ -125,9 +125,7 @@ def test_within_the_delay_it_goes_on_though_the_store_is_away(
     living(sessions, session_id)
 
 
-def test_what_another_process_ends_is_ended_here_after_the_delay(
-    sessions: LoginSessions, state: CountingState, clock: Clock
-) -> None:
+def test_end_in_another_process_counts_after_delay(sessions: LoginSessions, state: CountingState, clock: Clock) -> None:
     other = node(state, clock)
     session_id = begin(other)
     living(sessions, session_id)
@@ -139,7 +137,7 @@ def test_what_another_process_ends_is_ended_here_after_the_delay(
     assert sessions.resume(session_id) == ENDED
 
 
-def test_an_end_that_this_process_has_seen_counts_at_once(
+def test_end_seen_by_this_process_counts_immediately(
     sessions: LoginSessions, state: CountingState, clock: Clock
 ) -> None:
     session_id = begin(sessions)
@@ -161,7 +159,7 @@ def test_an_end_that_this_process_has_seen_counts_at_once(
         lambda sessions, _: sessions.end_saml("acme", "okta", "ann", ["_1"]),
     ],
 )
-def test_what_ends_here_is_forgotten_here_at_once(
+def test_session_ended_here_is_forgotten_immediately(
     sessions: LoginSessions, state: CountingState, end: Callable[[LoginSessions, str], object]
 ) -> None:
     saml = {"provider": "okta", "name_id": "ann", "session_index": "_1"}
@@ -181,7 +179,7 @@ def test_what_ends_here_is_forgotten_here_at_once(
         lambda sessions, _: sessions.end_saml("acme", "", "ann"),
     ],
 )
-def test_where_nobody_knows_whether_it_has_ended_it_is_not_remembered_either(
+def test_session_is_forgotten_when_ending_it_fails(
     sessions: LoginSessions, state: CountingState, end: Callable[[LoginSessions, str], object]
 ) -> None:
     session_id = begin(sessions, name_id="ann")
@@ -194,7 +192,7 @@ def test_where_nobody_knows_whether_it_has_ended_it_is_not_remembered_either(
         sessions.resume(session_id)
 
 
-def test_a_session_that_ends_while_it_is_read_is_not_remembered(sessions: LoginSessions, state: CountingState) -> None:
+def test_session_ended_during_the_read_is_not_remembered(sessions: LoginSessions, state: CountingState) -> None:
     session_id, other = begin(sessions), begin(sessions)
     state.meanwhile = lambda: sessions.end(session_id)
     living(sessions, session_id)
@@ -212,7 +210,7 @@ def test_no_end_of_its_own_is_passed(state: CountingState, clock: Clock) -> None
     assert sessions.resume(session_id) == ENDED
 
 
-def test_the_idle_end_is_not_passed_though_the_store_is_away(state: CountingState, clock: Clock) -> None:
+def test_idle_timeout_applies_during_an_outage(state: CountingState, clock: Clock) -> None:
     sessions = node(state, clock, delay=60, idle_timeout=10)
     session_id = begin(sessions)
     living(sessions, session_id)
@@ -227,7 +225,7 @@ def test_the_idle_end_is_not_passed_though_the_store_is_away(state: CountingStat
 
 
 @pytest.mark.parametrize(("idle", "interval"), [(1800, 60), (100, 10), (5, 0.5)])
-def test_being_used_is_written_down_as_often_as_without(
+def test_remembered_session_is_touched_once_per_interval(
     state: CountingState, clock: Clock, idle: int, interval: float
 ) -> None:
     session_id = begin(node(state, clock, idle_timeout=idle))
@@ -241,7 +239,7 @@ def test_being_used_is_written_down_as_often_as_without(
     assert living(sessions, session_id, touch=False).last_seen >= clock() - interval * 1.1
 
 
-def test_a_touch_that_cannot_be_written_is_tried_again(
+def test_failed_touch_is_retried(
     sessions: LoginSessions, state: CountingState, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session_id = begin(sessions)
@@ -260,9 +258,7 @@ def test_a_touch_that_cannot_be_written_is_tried_again(
     assert (state.writes, state.reads) == (1, 2)
 
 
-def test_a_session_that_ends_before_its_touch_is_ended(
-    sessions: LoginSessions, state: CountingState, clock: Clock
-) -> None:
+def test_session_ended_before_its_touch_is_ended(sessions: LoginSessions, state: CountingState, clock: Clock) -> None:
     session_id = begin(sessions)
     living(sessions, session_id)
     clock.advance(61)

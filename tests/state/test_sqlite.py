@@ -126,7 +126,7 @@ def test_forked_workers_use_the_store_they_inherit(backend: SqliteBackend, opera
     assert len(results) == 20
 
 
-def test_what_one_store_writes_the_next_one_reads(backend: SqliteBackend) -> None:
+def test_reopened_store_reads_earlier_data(backend: SqliteBackend) -> None:
     first = backend.open("one")
     first.put("key", {"a": [1]}, 60, index=["term"])
     first.close()

@@ -232,7 +232,7 @@ def test_an_administrator_revokes_sessions(app: Flask) -> None:
     assert heard == [1, 1]
 
 
-def test_an_unreadable_state_is_503_and_the_cookie_survives(make_app: MakeApp) -> None:
+def test_unreadable_state_is_503_and_keeps_the_cookie(make_app: MakeApp) -> None:
     state = BreakableState("tests")
     app = make_app(state=state)
     client = app.test_client(user=ANN_NAME)
@@ -399,14 +399,14 @@ def test_the_test_client_reports_unsupported_uses(make_app: MakeApp) -> None:
     assert two.test_client(user=Own("ann"), contact_center="globex").get("/private").status_code == 200
 
 
-def test_a_user_in_an_outer_context_does_not_leak(app: Flask) -> None:
+def test_user_of_an_outer_context_does_not_leak(app: Flask) -> None:
     with app.app_context():
         assert app.test_client().get("/private", auth=ANN).status_code == 200
         g._login_user = accounts_of(app).get_by_name("acme", ANN_NAME)
         assert app.test_client().get("/who").get_json()["user"] == ""
 
 
-def test_a_store_reading_current_user_gets_an_anonymous_user(make_app: MakeApp) -> None:
+def test_store_reading_current_user_sees_an_anonymous_user(make_app: MakeApp) -> None:
     class Curious(OwnStore):
         def get(self, account_id: str) -> Own | None:
             assert not current_decision.authenticated
@@ -439,7 +439,7 @@ def bare(tmp_path: Path) -> Flask:
     return app
 
 
-def test_contract_the_manager_is_an_attribute_of_the_application(bare: Flask) -> None:
+def test_contract_manager_is_an_application_attribute(bare: Flask) -> None:
     assert isinstance(bare.login_manager, LoginManager)  # type: ignore[attr-defined]
     assert "login_manager" not in bare.extensions
 
@@ -641,5 +641,5 @@ class Model:
         ([SimpleNamespace(name="ROLE_ADMIN")], {"ROLE_ADMIN"}),
     ],
 )
-def test_roles_are_read_in_any_form_of_a_model(roles: object, read: set[str]) -> None:
+def test_model_roles_are_read_in_any_form(roles: object, read: set[str]) -> None:
     assert describe_by_convention(Model(roles)).roles == read

@@ -223,7 +223,7 @@ def test_the_cookie_path_must_cover_the_saml_endpoints(build: Build, tmp_path: P
     assert troubles(cookie_checks, build({"SESSION_COOKIE_PATH": "/app"}, **given)) == {"cookies.path": "failure"}
 
 
-def test_a_provider_on_our_host_needs_another_cookie_name(build: Build) -> None:
+def test_provider_on_our_host_requires_another_cookie_name(build: Build) -> None:
     def given(metadata: str) -> dict[str, Any]:
         saml = {"identity_providers": {"dev": {"metadata": metadata}}}
         return {"public_url": "http://127.0.0.1:5000", "contact_centers": {"acme": {"saml": saml}}}

@@ -138,7 +138,7 @@ def test_refusals_have_cors_headers(app: Flask) -> None:
     assert "Origin" in other.headers["Vary"]
 
 
-def test_an_origin_reads_only_contact_centers_that_allow_it(app: Flask) -> None:
+def test_origin_reads_only_contact_centers_allowing_it(app: Flask) -> None:
     foreign = app.test_client().get("/private", headers={"Origin": "https://globex.example"})
     assert "Access-Control-Allow-Origin" not in foreign.headers
     own = app.test_client().get("/private", headers={"Origin": "https://globex.example", "ContactCenterId": "globex"})

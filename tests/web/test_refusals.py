@@ -44,7 +44,7 @@ class Down:
         return None
 
 
-def test_an_api_client_gets_the_envelope_and_a_basic_challenge(app: Flask) -> None:
+def test_api_client_gets_envelope_and_basic_challenge(app: Flask) -> None:
     answer = app.test_client().get("/private")
     assert answer.status_code == 401
     assert answer.get_json() == {"statusCode": 20, "statusMessage": "Access denied"}
@@ -60,7 +60,7 @@ def test_a_script_gets_no_basic_challenge(app: Flask, headers: dict[str, str]) -
 
 
 @pytest.mark.parametrize("headers", [BROWSER, OLD_BROWSER])
-def test_a_navigation_without_saml_and_login_view_gets_a_page(app: Flask, headers: dict[str, str]) -> None:
+def test_navigation_without_saml_or_login_view_gets_page(app: Flask, headers: dict[str, str]) -> None:
     answer = app.test_client().get("/private", headers=headers)
     assert answer.status_code == 401
     assert answer.mimetype == "text/html"
@@ -77,7 +77,7 @@ def test_a_navigation_goes_to_the_applications_login_view(make_app: MakeApp) -> 
     assert app.test_client().get("/private", headers=BROWSER, auth=ANN).status_code == 200
 
 
-def test_a_protected_login_view_does_not_redirect_to_itself(make_app: MakeApp) -> None:
+def test_protected_login_view_does_not_redirect_to_itself(make_app: MakeApp) -> None:
     app = make_app({"login_view": "marked"})
     assert app.test_client().get("/marked", headers=BROWSER).status_code == 401
     assert app.test_client().get("/private", headers=BROWSER).status_code == 302

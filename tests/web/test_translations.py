@@ -76,13 +76,13 @@ def test_no_template_has_a_text_of_its_own(app: Flask, name: str) -> None:
     assert [word for word in Words(written).found if word.strip(" ·")] == []
 
 
-def test_a_template_with_a_text_of_its_own_would_be_found(app: Flask) -> None:
+def test_literal_text_in_a_template_is_found(app: Flask) -> None:
     tree = app.jinja_env.parse('<p title="Sign in">{{ title }} now</p>')
     written = "".join(node.data for node in tree.find_all(nodes.TemplateData))
     assert Words(written).found == ["Sign in", "now"]
 
 
-def test_the_german_page_has_every_text_and_no_other() -> None:
+def test_german_translation_is_complete_and_has_no_extras() -> None:
     assert list(GERMAN) == list(ENGLISH)
     assert [name for name, text in GERMAN.items() if text == ENGLISH[name]] == ["status"]
 
@@ -95,7 +95,7 @@ def documented(row: str) -> set[tuple[str, str]]:
     }
 
 
-def test_the_blocks_and_variables_of_each_template_are_documented(app: Flask) -> None:
+def test_documentation_lists_blocks_and_variables_of_each_template(app: Flask) -> None:
     blocks, variables = set(), set()
     for name in NAMES:
         tree = app.jinja_env.parse(template_source(name))

@@ -37,7 +37,7 @@ def test_failures_of_another_test_are_reset(app: Flask) -> None:
     assert app.test_client().get("/calls", auth=("ann", "guess")).status_code == 401
 
 
-def test_sue_logs_in_by_saml_and_is_a_supervisor(app: Flask, provider: DevelopmentIdentityProvider) -> None:
+def test_saml_login_makes_sue_a_supervisor(app: Flask, provider: DevelopmentIdentityProvider) -> None:
     client = AuthClient(app)
     answer = client.log_in_with_saml(provider, "Sue", return_to="/reports")
     assert answer.location == "/reports"

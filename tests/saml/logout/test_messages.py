@@ -541,7 +541,9 @@ def test_provider_with_post_only_gets_a_form(logout_service: LogoutService, buil
     assert root[1].tag == "{http://www.w3.org/2000/09/xmldsig#}Signature"
 
 
-def test_who_can_be_asked_to_log_out(logout_service: LogoutService, build: Build, key: SigningKey) -> None:
+def test_single_logout_requires_endpoint_key_and_name_id(
+    logout_service: LogoutService, build: Build, key: SigningKey
+) -> None:
     def possible(service: ServiceProvider, session: LoginSession = SESSION) -> bool:
         return can_log_out(service, trust_of(service), session)
 

@@ -230,7 +230,7 @@ def test_anonymous_browser_is_not_told_of_logout(app: Flask, key: SigningKey) ->
     assert "signed out" not in page.text
 
 
-def test_what_nobody_can_tell_is_not_said(app: Flask, ann: Browser) -> None:
+def test_signed_out_page_answers_503_during_outage(app: Flask, ann: Browser) -> None:
     state_of(app).broken = True
     answer = ann.get("/saml/acme/signed-out", headers=NAVIGATION)
     assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
