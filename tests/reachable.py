@@ -1,4 +1,4 @@
-"""What an object keeps, however deep: all that somebody finds who can read the memory of a process."""
+"""Everything that an object refers to, at any depth: all that an attacker who reads its memory finds."""
 
 from __future__ import annotations
 

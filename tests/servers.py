@@ -41,7 +41,7 @@ def missing(finding: str) -> NoReturn:
 
 
 def free_port() -> int:
-    """Return a port where nobody listens; below those that outgoing connections take, so that it stays free."""
+    """Return a port where no server listens; below those that outgoing connections take, so that it stays free."""
     while True:
         port = 20_000 + secrets.randbelow(12_768)  # no seed makes two workers choose alike
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -49,7 +49,7 @@ def free_port() -> int:
 
 
 def wait_for_server(server: subprocess.Popen[bytes], port: int, *, log: Path | None = None) -> None:
-    """Return when somebody listens on this port of 127.0.0.1; fail when the server ends, or takes too long.
+    """Wait until a server listens on this port of 127.0.0.1; fail if the server exits or takes too long.
 
     :param log: what it writes, shown in the failure.
     """

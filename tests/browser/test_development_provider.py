@@ -160,7 +160,7 @@ def test_assertions_are_encrypted_for_whoever_has_a_key(
         idp.url = server.url
         introduce(desk, idp, {"encryption_keys": [pair(ours)]}, want_response_signed=sign_response)
         log_in(browser, desk)
-        # A provider that nobody has told of our key anew is not understood: it was encrypted indeed.
+        # The provider still has the former metadata: without the key its answer cannot be decrypted.
         idp.add_service_provider(desk.metadata())
         introduce(desk, idp)
         browser.forget()

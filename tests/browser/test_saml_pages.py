@@ -1,6 +1,6 @@
 """Every page of SAML at two widths and in both colour schemes: axe-core finds nothing above minor, nothing overflows.
 
-With ``SCREENSHOTS`` set to a folder, a picture of each is put there, for somebody to look at.
+With ``SCREENSHOTS`` set to a folder, the tests save a picture of each page there for review.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def test_saml_login_reaches_page_and_logout_ends_it(sample: RunningSample, brows
 
 
 def status_with(sample: RunningSample, cookie: str) -> int:
-    """How the agents' page answers somebody who has kept this session cookie."""
+    """Return the status of the agents' page for a client that has kept this session cookie."""
     headers = {"Cookie": f"session={cookie}", "Accept": "text/html"}
     return urllib3.request("GET", sample.url + "/agent", headers=headers, redirect=False, retries=False).status
 

@@ -1,4 +1,4 @@
-"""The same login with SimpleSAMLphp, an identity provider that somebody else has written, on another site."""
+"""The same login with SimpleSAMLphp, an independent identity provider, on another site."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_each_piece_of_evidence_names_its_contact_center(found: Evidence) -> Non
         evidence(user_name="\\ann"),
         evidence(user_name="ann@elsewhere.example"),
         evidence(user_name="ann@"),
-        evidence(user_name="nul\0@acme.example"),  # malformed: it names nobody
+        evidence(user_name="nul\0@acme.example"),  # malformed: it names no user
         evidence(organization="00D00000000000C"),
         evidence(organization="00d00000000000a"),
         evidence("/saml/nobody/login"),

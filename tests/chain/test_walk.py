@@ -62,7 +62,7 @@ def test_walk_continues_after_every_other_outcome() -> None:
         "unavailable",
         "authenticated",
     ]
-    assert not decision.unavailable  # somebody is authenticated, so nothing is missing
+    assert not decision.unavailable  # a user is authenticated, so nothing is missing
 
 
 def test_walk_without_success_is_anonymous() -> None:

@@ -375,7 +375,7 @@ class Deployment:
 
 
 def name_of(user: Any) -> str | None:
-    """Return the name of a user of either account store, or ``None``: it is nobody."""
+    """Return the name of a user of either account store, or ``None`` if there is no user."""
     return getattr(user, "name", None) or getattr(user, "user_name", None) or None
 
 

@@ -282,7 +282,7 @@ class _Observation:
 
 
 def _without_empty(row: Row) -> Row:
-    """Leave out what says nothing: no cookie, no event, nobody asked."""
+    """Remove empty values: no cookies, no events, no calls of servers."""
     found = {name: _without_empty(value) if isinstance(value, dict) else value for name, value in row.items()}
     return {name: value for name, value in found.items() if value not in (None, [], {}, "")}
 
@@ -333,7 +333,7 @@ def _fail(server: str, fault: Mapping[str, Any]) -> Callable[[_Observation], Non
 
 
 def _open_circuit(server: str) -> Callable[[_Observation], None]:
-    """Let so many users from so many addresses meet a server that does not answer that nobody asks it any more."""
+    """Send requests of many users from many addresses to a failing server until its circuit opens."""
 
     def happen(case: _Observation) -> None:
         getattr(case.deployment, server).fail(close=True)

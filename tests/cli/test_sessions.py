@@ -274,10 +274,10 @@ def test_sessions_are_revoked_from_python(app: Flask, people: dict[str, str], be
 def test_own_stores_select_sessions_by_id(tmp_path: Path) -> None:
     class People:
         def find(self, identity: object) -> None:
-            """Know nobody."""
+            """Find no account."""
 
         def get(self, account_id: str) -> None:
-            """Know nobody."""
+            """Find no account."""
 
     app = Flask("portal", instance_path=str(tmp_path))
     app.secret_key = "k"

@@ -211,7 +211,7 @@ def test_injected_name_finds_no_other_user(slapd: SlapdServer, directory: LdapDi
 
 @pytest.mark.parametrize("name", INJECTIONS)
 def test_special_name_finds_its_own_entry(slapd: SlapdServer, directory: LdapDirectory, name: str) -> None:
-    called = f"x{name}"  # so that no other test's nobody becomes somebody
+    called = f"x{name}"  # so that no user is added whom another test requires to be unknown
     slapd.add_person(called, PASSWORD)
     found = directory.verify(called, PASSWORD)
     assert isinstance(found, DirectoryEntry), found

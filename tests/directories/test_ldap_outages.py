@@ -85,7 +85,7 @@ def test_restarted_server_recovers_by_itself(own_slapd: SlapdServer) -> None:
 def test_next_server_is_asked_after_a_timeout(well: ScriptedServer, stage: str) -> None:
     scripts: dict[str, Say] = {"searching": lambda asked: b"", "binding": finds_ann(lambda asked: b"")}
     with socket.create_server(("127.0.0.1", 0), backlog=1) as full:
-        # A queue that nobody serves is full soon: who connects then waits.
+        # No server accepts from this queue, so it is soon full and further connections wait.
         port = full.getsockname()[1]
         waiting = [socket.socket() for _ in range(4)]
         for one in waiting:
@@ -235,7 +235,7 @@ def test_contact_centers_with_same_settings_share_the_limit(well: ScriptedServer
     assert isinstance(upstreams.of(settings).visit(url, Deadline(LONG)), Visit)
 
 
-# Nobody acts as the one before
+# A connection does not keep the identity of its previous user
 
 
 def test_reused_connection_requires_a_new_bind(own_slapd: SlapdServer) -> None:

@@ -124,7 +124,7 @@ def test_few_requests_wait_for_a_slow_verification() -> None:
     assert (len(served), len(sent_away)) == (1 + MAX_SLOW_FOLLOWERS, 19 - MAX_SLOW_FOLLOWERS)
     assert {decision.steps[-1].reason for decision in sent_away} == {Reason.UPSTREAM_BUSY}
     assert step.asked == 1
-    # Nobody holds a place, or a slot, any longer.
+    # No request holds a place or a slot any longer.
     pause.opened.clear()
     pause.begun.clear()
     again = at_once(setup, pause, *(request("ws") for _ in range(1 + MAX_SLOW_FOLLOWERS)))

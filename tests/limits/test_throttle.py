@@ -142,7 +142,7 @@ def test_known_addresses_belong_to_the_exact_name(clock: Clock, state: MemorySta
     taken(throttle.reserve("acme", "\u00e1nn", THERE)).succeeded()
     for address in from_(6):
         taken(throttle.reserve("acme", "\u00e1nn", address))
-    # At the address that each works from nobody is locked out, and at the other's nobody is known.
+    # Each user is admitted at their own known address and throttled at the other user's.
     taken(throttle.reserve("acme", "ann", HERE))
     taken(throttle.reserve("acme", "\u00e1nn", THERE))
     refused(throttle.reserve("acme", "ann", THERE))

@@ -15,7 +15,7 @@ _numbers = count(1)
 
 
 class SamlLogin(Visitor):
-    """Logs in at the identity provider each time with a browser that nobody has used, and logs out here.
+    """Logs in at the identity provider each time with a new browser, and logs out here.
 
     :param name: whom the provider vouches for.
     """
@@ -69,7 +69,7 @@ def crowd(deployment: Deployment, *, turns: int = 25) -> list[Visitor]:
 
 
 def saml_crowd(deployment: Deployment) -> list[Visitor]:
-    """Return somebody who comes by SAML."""
+    """Return a visitor who logs in with SAML."""
     name = f"simon-{next(_numbers)}@acme.example"
     deployment.outside.provider.add_user(name)
     deployment.add(name, identities=[(PROVIDER, name)])

@@ -76,7 +76,7 @@ FAULTS = ("refusing", "hanging", "dripping", "failing")
 
 
 class _FleetingSalesforce(SalesforceEmulator):
-    """Keeps no connection open, so that whoever comes back finds out whether it is still there."""
+    """Closes each connection, so that the next call finds out whether the server is still there."""
 
     def respond(self, request: Request) -> Response:
         answer = super().respond(request)

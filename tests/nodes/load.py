@@ -1,7 +1,7 @@
 """A closed loop of visitors who know what is true, and count whatever the portal says against it.
 
 Each visitor is one thread with one connection, which sends its next request when the last one is answered. Counted are
-wrong decisions (somebody else, 200 for bad credentials or an ended session, 401 for good ones), confirmed logins that
+wrong decisions (another user, 200 for bad credentials or an ended session, 401 for good ones), confirmed logins that
 were lost, and answers that no page documents; and when who has good credentials was not served, for how long.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ME = "/api/v2/me"
 ENOUGH = 30
-"""Times in a row that everybody with good credentials must be served before all is well."""
+"""Times in a row that each visitor with good credentials must be served before all is well."""
 PAUSE = 0.03
 """Seconds between a visitor's requests: the servers share the machine with the load."""
 TURNS_OF_A_SESSION = 25
@@ -48,7 +48,7 @@ class Tally:
             self.answers[kind, said] += 1
 
     def trouble(self, kind: str, at: float) -> None:
-        """Note that somebody with good credentials was not served."""
+        """Record that a visitor with good credentials was not served."""
         with self._lock:
             self.troubles[kind] += 1
             self.last_trouble = max(self.last_trouble, at)
@@ -66,7 +66,7 @@ class Tally:
 
 
 class Visitor:
-    """Somebody who asks again and again.
+    """A client that sends requests again and again.
 
     :param kind: how answers to visitors like this are counted.
     :ivar good: its credentials are good, so that it ought to be served.
@@ -226,7 +226,7 @@ class Session(Visitor):
         try:
             answer = client.log_out()
         finally:
-            # Without an answer nobody knows whether it has ended: the next login is another one.
+            # Without an answer it is unknown whether the session has ended: the next login is another one.
             client.cookies.clear()
         if not judge.documented(answer, 303):
             return "not served"
@@ -290,7 +290,7 @@ class Load:
             raise self._failures[0]
 
     def until_well(self, patience: float = 120.0) -> float:
-        """Wait until everybody who ought to be served is; return the seconds until that began.
+        """Wait until every visitor with good credentials is served; return the seconds until that began.
 
         :raises AssertionError: if it does not within ``patience`` seconds.
         """

@@ -82,7 +82,7 @@ def test_environment_of_a_node_builds_the_application(tmp_path: Path, monkeypatc
     app = build_app(read_configuration(DEPLOY / "portal.toml"), tmp_path)
     assert app.config["SESSION_COOKIE_SECURE"] is True
     assert app.test_client().get("/healthz").status_code == 200
-    # A key that nobody knows is refused with its name.
+    # An unknown key is refused with its name.
     found = runtime(app).settings
     assert found.public_url == "https://portal.acme.example"
     assert found.state_url == found.throttle.storage_url == "redis://:redis@redis:6379/0"

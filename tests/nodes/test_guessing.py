@@ -1,4 +1,4 @@
-"""Somebody guesses passwords, from one address and from a thousand: over both nodes nobody has more than configured.
+"""Guesses of passwords from one address and from a thousand: over both nodes they never exceed the limits.
 
 Each guess comes as nginx would pass it on, to one node and the other in turn; one test comes by nginx itself.
 """
@@ -37,20 +37,20 @@ def portal(redis_portal: Deployment) -> Deployment:
 
 
 def addresses(count: int) -> list[str]:
-    """Return addresses that nobody has used before."""
+    """Return addresses that no test has used before."""
     block = next(_names)
     return [f"10.{block}.{number // 250}.{number % 250 + 1}" for number in range(count)]
 
 
 def victim(portal: Deployment, who: str = "victim") -> str:
-    """Return somebody new, with a password here."""
+    """Add a user with a local password; return the name."""
     name = f"{who}-{next(_names)}@plain.example"
     portal.add(name, contact_center="plain")
     return name
 
 
 def agent(portal: Deployment) -> str:
-    """Return somebody new whose password Configuration Server checks."""
+    """Add a user whose password Configuration Server checks; return the name."""
     name = f"agent-{next(_names)}@guarded.example"
     portal.outside.guarded.add_user(name, PASSWORD)
     portal.add(name, contact_center="guarded", password_hash=None)
@@ -121,7 +121,7 @@ def test_directory_receives_at_most_the_configured_failures(
     ]
     seen = answers(portal, guesses, threads=threads)
     asked = [portal.outside.guarded.asked[name] for name in names]
-    # 503: so many ask at once and no more; whoever was not sent on gave the slot back, perhaps after all others.
+    # 503: too many calls at once. A request that was not sent on returned its slot, perhaps after all others.
     assert max(asked) == MAX_FAILURES
     assert min(asked) == MAX_FAILURES or seen[503]
     assert seen[401] == sum(asked)

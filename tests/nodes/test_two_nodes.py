@@ -27,7 +27,7 @@ def browser(deployment: Deployment) -> Iterator[PlainBrowser]:
 
 @pytest.fixture(scope="session")
 def people() -> Callable[[str], str]:
-    """Names that nobody else has."""
+    """Return unique user names."""
     taken: Counter[str] = Counter()
 
     def name(who: str) -> str:
@@ -39,7 +39,7 @@ def people() -> Callable[[str], str]:
 
 @pytest.fixture
 def simon(deployment: Deployment, people: Callable[[str], str]) -> str:
-    """Somebody whom the provider vouches for; his account's name and his name at the provider."""
+    """Add an account and a user of the identity provider, both of one name; return it."""
     name = people("simon")
     deployment.outside.provider.add_user(name)
     deployment.outside.provider.add_service_provider(_metadata(deployment))
@@ -49,7 +49,7 @@ def simon(deployment: Deployment, people: Callable[[str], str]) -> str:
 
 @pytest.fixture
 def wendy(deployment: Deployment, people: Callable[[str], str]) -> str:
-    """Somebody with a password."""
+    """Add a user with a password; return the name."""
     name = people("wendy")
     deployment.add(name)
     return name

@@ -332,7 +332,7 @@ def check_names(desk: Desk) -> list[str]:
         flask_login.LoginManager(app).session_protection = "basic"
         app.config["LOGIN_DISABLED"] = False
 
-    # Nobody listens at port 1: names, not servers, are looked at here.
+    # No server listens on port 1: only the names of the checks matter here.
     ldap = {"servers": ["ldap://127.0.0.1:1"], "start_tls": False, "base": "dc=acme"}
     throttle = {"storage_url": "redis://127.0.0.1:1/1"}
     postgresql = "postgresql+psycopg://127.0.0.1:1/none"

@@ -348,7 +348,7 @@ _TRANSFORM = "ds:Reference/ds:Transforms/ds:Transform"
 _FORM, _NO = "signature_form", "decryption"
 
 ATTACKS: tuple[Attack, ...] = (
-    # What the provider has signed, for somebody else or for another time.
+    # Messages that the provider has signed for another recipient or for another time.
     says("audience of another service", "audience", audience="https://else.example/metadata"),
     says("prefix of our audience", "audience", audience=lambda m: m.audience[:-1]),
     says("audience that starts with ours", "audience", audience=lambda m: m.audience + ".evil.example"),

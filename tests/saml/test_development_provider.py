@@ -126,7 +126,7 @@ def test_metadata_of_local_service_providers_are_fetched(service: ServiceProvide
         root = etree.fromstring(service.metadata_xml())
         assert root.tag == f"{{{MD}}}EntityDescriptor"
         site.document = etree.tostring(root).decode()
-        # It says that it is somebody else.
+        # The document names another entity.
         assert known.find(site.address) is None
         root.set("entityID", site.address)
         site.document = etree.tostring(root).decode()

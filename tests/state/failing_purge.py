@@ -26,7 +26,7 @@ def check_a_purge_that_fails(
     (record,) = caplog.records
     assert events(caplog) == ["state_not_purged"]
     assert "not this one" in record.getMessage()
-    # Whoever asks for it is told; and what fails for a request is an outage, as ever.
+    # An explicit purge raises the error, and the failure counts as an outage.
     with pytest.raises(StateUnavailable, match="not this one"):
         store.purge()
     assert events(caplog) == ["state_not_purged", "state_lost"]

@@ -269,7 +269,7 @@ def test_a_hung_server_times_out_and_recovers(own_postgresql: PostgresqlServer) 
         with pytest.raises(StateUnavailable, match="no answer within 2 s"):
             SqlState(own_postgresql.url, "one", 2.0).get("key")
         assert time.monotonic() - began < 20
-    # What nobody waited for may have happened meanwhile: a key that counts once is gone or given now, never twice.
+    # The call that timed out may have succeeded: the key is gone or is taken now, never twice.
     taken = [patient.take("key"), patient.take("key")]
     assert taken in ([None, None], [1, None])
     assert patient.add("key", 2, 60)
@@ -326,7 +326,7 @@ def test_restarted_server_is_used_again(own_postgresql: PostgresqlServer) -> Non
             store.get("key")
     own_postgresql.start()
     assert store.get("key") == 1
-    # Restarted while nobody asked: nobody notices.
+    # A restart between two calls causes no error.
     own_postgresql.stop()
     own_postgresql.start()
     assert store.take("key") == 1

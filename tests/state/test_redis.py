@@ -243,7 +243,7 @@ def test_a_hung_server_times_out_and_recovers(own_redis_server: RedisServer) -> 
         assert time.monotonic() - began < 20
     finally:
         os.kill(own_redis_server.pid, signal.SIGCONT)
-    # The script that nobody waited for has run: a key that counts once is gone, not given twice.
+    # The script of the call that timed out has run: the key is gone and is not taken twice.
     with suppress(StateUnavailable):
         assert store.take("key") is None
     assert store.add("key", 2, 60)

@@ -220,7 +220,7 @@ def test_a_purge_does_not_wait_for_writers(backend: SqliteBackend, caplog: pytes
     backend.advance(PURGE_INTERVAL)
     store.put("new", 1, 60)
     assert backend.rows("genesys_auth_state") == 1
-    # Whoever writes waits for others as before.
+    # A write still waits for other writers.
     with closing(sqlite3.connect(backend.path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
         threading.Timer(0.3, lambda: other.execute("ROLLBACK")).start()

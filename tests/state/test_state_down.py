@@ -126,7 +126,7 @@ def test_only_requests_that_need_the_state_fail(
         began = time.monotonic()
         assert_unavailable(client.get("/"))
         assert time.monotonic() - began < PATIENCE
-        # Nobody by accident: whoever asks is told that it is not known.
+        # The view sees that the user is unknown, not anonymous.
         assert client.get("/open").json == {"user": "", "unavailable": True}
         began = time.monotonic()
         assert_unavailable(log_in(newcomer))

@@ -1,4 +1,4 @@
-"""An application under test, as somebody else's would be."""
+"""An application under test, as a user of the library would write it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def key() -> SigningKey:
 
 @pytest.fixture
 def provider(key: SigningKey) -> DevelopmentIdentityProvider:
-    """A provider that is not served: nobody listens at its address."""
+    """Return a provider that is not served: no server listens at its address."""
     made = DevelopmentIdentityProvider("http://127.0.0.1:9", key=key)
     made.add_user("Ann", name_id=ANN)
     made.add_user("Bob", attributes={"groups": ["agents", "leads"]})

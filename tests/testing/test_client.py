@@ -1,4 +1,4 @@
-"""The test client: somebody by a session, by headers, by a password, or by a SAML login that is walked through."""
+"""The test client logs in by a session, by headers, by a password, or by a complete SAML login."""
 
 from __future__ import annotations
 

@@ -302,7 +302,7 @@ def until_so_many_wait(guard: Guard, number: int) -> None:
 
 
 def all_are_free(guard: Guard, number: int) -> None:
-    """Nobody waits, and exactly so many calls may be under way at once."""
+    """Assert that no call waits and that exactly so many calls may be under way at once."""
     assert guard.waiting(SERVER) == 0
     under_way = [entered(guard.enter(SERVER)) for _ in range(number)]
     refused(guard.enter(SERVER, within=0), Reason.UPSTREAM_BUSY)

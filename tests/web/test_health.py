@@ -144,7 +144,7 @@ def test_proxy_fix_without_proxies_avoids_the_warning(build: Build) -> None:
     app.wsgi_app = ProxyFix(plain, x_for=0, x_proto=0)  # type: ignore[method-assign]
     assert troubles(application_checks, app) == {}
     assert "trusts no proxy" in look(application_checks, app)[name].finding
-    # Whoever believes a proxy in anything else has one.
+    # An application that trusts any other header has a proxy.
     app.wsgi_app = ProxyFix(plain, x_for=0, x_proto=0, x_prefix=1)  # type: ignore[method-assign]
     assert troubles(application_checks, app) == {name: "warning"}
 

@@ -69,7 +69,7 @@ def test_foreign_origins_are_refused_in_unprotected_views_too(
 ) -> None:
     assert status(app, session=session, headers=headers) == 403
     assert status(app, session=session, headers=headers, path="/who") == 403
-    assert status(app, session=session, headers=headers, path="/open") == 200  # it asks nobody
+    assert status(app, session=session, headers=headers, path="/open") == 200  # this view reads no user
 
 
 def test_without_headers_sessions_are_refused_and_basic_passes(app: Flask) -> None:

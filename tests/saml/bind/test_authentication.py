@@ -84,7 +84,7 @@ def test_authentication_before_forced_request_is_refused(consumer: Consumer) -> 
         consumer.accept(old, request=forced)
     assert refusal.value.reason is Fault.AUTHN_STATEMENT
     assert "a new authentication was required" in refusal.value.detail
-    # Where nobody has asked for a new one, an old one is good.
+    # An old authentication is accepted unless a new one was required.
     assert consumer.accept(old.but(assertion_id="_another")).subject == "ann@acme.example"
 
 

@@ -104,7 +104,7 @@ def test_forgotten_step_has_the_documented_reason(
 
 
 def test_groups_link_is_not_a_group(metadata_file: Path, key: SigningKey) -> None:
-    """What Entra sends of somebody in more than 150 groups; with ``sync_roles`` they then have no role."""
+    """Entra sends a link for a user in more than 150 groups; with ``sync_roles`` the user then has no role."""
     consumer = consumer_of("entra", metadata_file, key)
     assert "groups" in consumer.accept(posted(written(consumer, shape_of("entra")))).attributes
     link = (

@@ -39,7 +39,7 @@ SCRIPT = "<script>alert(1)</script>"
 )
 def test_every_page_has_strict_headers(make_app: MakeApp, key: SigningKey, path: str, status: int) -> None:
     browser = Browser(make_app(), key)
-    if path != "signed-out":  # whoever is signed in is sent on from there
+    if path != "signed-out":  # this page redirects a user who is signed in
         browser.log_in()
     answer = browser.get(f"/saml/acme/{path}", headers=NAVIGATION)
     assert answer.status_code == status

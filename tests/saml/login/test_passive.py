@@ -22,7 +22,7 @@ NO_PASSIVE = f"{STATUS}NoPassive"
 
 
 def declined(browser: Browser, request: etree._Element, code: str = NO_PASSIVE, **changes: Any) -> bytes:
-    """What a provider says that would have to ask the user: no assertion, and nobody has signed it."""
+    """Return the unsigned answer, without an assertion, of a provider that cannot log in without the user."""
     response = browser.message(request, status=f"{STATUS}Responder", **changes).tree()
     response.remove(response[-1])
     outer = response.find("{*}Status/{*}StatusCode")

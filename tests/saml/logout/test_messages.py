@@ -248,7 +248,7 @@ def test_changed_content_is_refused(logout_service: LogoutService) -> None:
 
 
 def wrap(root: etree._Element) -> None:
-    """The signed request inside another one that names somebody else."""
+    """Wrap the signed request in another one that names another user."""
     signed = etree.fromstring(etree.tostring(root))
     root.set("ID", "_wrapper")
     root.find(f"{{{SAML}}}NameID").text = "bob@acme.example"  # type: ignore[union-attr]

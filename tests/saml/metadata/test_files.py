@@ -137,7 +137,7 @@ def test_one_refresh_at_a_time(path: Path, clock: Clock, key: SigningKey, other_
         path.unlink()
         os.mkfifo(path)
         clock.pass_(10)
-        okta(service).current()  # begins a look, which waits for somebody to write
+        okta(service).current()  # begins a look, which waits for a writer
         assert threads_that_look() == 1
         for _ in range(3):
             clock.pass_(10)

@@ -151,7 +151,7 @@ def test_every_requested_name_id_format_is_listed(path: Path, clock: Clock, tmp_
 def test_private_keys_are_never_handed_out(
     path: Path, clock: Clock, key: SigningKey, other_key: SigningKey, third_key: SigningKey
 ) -> None:
-    # Somebody who keeps key and certificate in one file.
+    # The operator keeps key and certificate in one file.
     both = KeyPair(Secret(third_key.private_pem), third_key.private_pem + third_key.certificate_pem)
     keys: dict[str, Any] = {
         "signing_key": Secret(key.private_pem),

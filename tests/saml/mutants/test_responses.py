@@ -140,7 +140,7 @@ def holds_a_signature_by(key: SigningKey, encoded: str) -> bool:
 
 
 def violations(source: Source, verifier: Verifier, mutants: Iterator[str], *, referee: bool = False) -> Iterator[str]:
-    """Yield each mutant that is let in as somebody else, or read from what nobody has signed.
+    """Yield each mutant that is accepted as another user or read from unsigned content.
 
     Any exception but SamlError ends the test.
 

@@ -201,7 +201,7 @@ def said(text: str) -> Callable[[bytes], bytes]:
     return lambda plain: plain.replace(b"ann@acme.example", text.encode())
 
 
-# Whoever changes what is encrypted must not learn what came of it.
+# An attacker who changes the ciphertext must not learn the result of its decryption.
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "the tag of GCM": ({"change_cipher": flipped(-1)}, "decryption"),
     "a byte of what GCM encrypts": ({"change_cipher": flipped(40)}, "decryption"),
