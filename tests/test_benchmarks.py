@@ -88,7 +88,7 @@ def test_saml_encrypts_for_the_receiver(tmp_path: Path) -> None:
     assert unavoidable(message, own).call() == "ann@acme.example"
 
 
-def test_saml_ends_where_somebody_else_is_let_in() -> None:
+def test_saml_stops_if_another_user_is_authenticated() -> None:
     with pytest.raises(SystemExit, match="instead of"):
         saml.timed(Contender("careless", lambda: "mallory@acme.example"), 1)
 

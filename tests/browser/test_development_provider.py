@@ -151,7 +151,7 @@ def test_a_provider_that_never_answers_is_told_of(
 
 
 @pytest.mark.parametrize("sign_response", [False, True])
-def test_assertions_are_encrypted_for_whoever_has_a_key(
+def test_assertions_are_encrypted_for_applications_with_a_key(
     desk: Desk, theirs: SigningKey, browser: Browser, ours: SigningKey, sign_response: bool
 ) -> None:
     idp = DevelopmentIdentityProvider(key=theirs, sign_response=sign_response)
@@ -207,7 +207,7 @@ def test_a_wrong_choice_is_no_dead_end(desk: Desk, idp: DevelopmentIdentityProvi
     assert "Continue" not in browser.text
 
 
-def test_a_passive_request_asks_nobody(desk: Desk, idp: DevelopmentIdentityProvider, browser: Browser) -> None:
+def test_a_passive_request_shows_no_prompt(desk: Desk, idp: DevelopmentIdentityProvider, browser: Browser) -> None:
     introduce(desk, idp)
     browser.open(desk.address("login") + "?is_passive=true&next=/open")
     browser.wait_for("Open to everybody")

@@ -149,7 +149,7 @@ def reload(node: Node) -> None:
     wait_until(lambda: len(node.workers) == 2 and not former & set(node.workers), "new workers")
 
 
-def test_a_reload_costs_nobody_anything(redis_portal: Deployment, request: pytest.FixtureRequest) -> None:
+def test_a_reload_fails_no_request(redis_portal: Deployment, request: pytest.FixtureRequest) -> None:
     with under_load(redis_portal, crowd(redis_portal, turns=5), request) as running:
         for node in redis_portal.nodes:
             reload(node)

@@ -89,7 +89,7 @@ def test_environment_of_a_node_builds_the_application(tmp_path: Path, monkeypatc
     assert found.accounts_url == "postgresql+psycopg://portal:postgres@postgres:5432/portal"
 
 
-def test_a_key_that_nobody_knows_would_be_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_key_would_be_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLASK_SECRET_KEY", GIVEN["PORTAL_SECRET_KEY"])
     monkeypatch.setenv("FLASK_GENESYS_AUTH__STATE_ADDRESS", "memory://")
     with pytest.raises(ConfigurationError, match="STATE_ADDRESS"):

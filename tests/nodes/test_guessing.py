@@ -167,7 +167,7 @@ def test_spellings_of_one_name_share_the_limit(portal: Deployment) -> None:
 
 
 @pytest.mark.parametrize("hidden", ["\u200b", " ", "\u00ad"], ids=["zero width space", "space", "soft hyphen"])
-def test_a_name_with_hidden_characters_reaches_nobody(portal: Deployment, hidden: str) -> None:
+def test_a_name_with_hidden_characters_matches_no_account(portal: Deployment, hidden: str) -> None:
     name = agent(portal)
     guesses = [Guess(hidden + name, address) for address in addresses(6)]
     assert answers(portal, guesses) == {401: 6}

@@ -203,7 +203,7 @@ def test_logout_ends_only_one_of_two_sessions(deployment: Deployment, simon: str
         assert (user_of(one), user_of(other)) == (401, wendy)
 
 
-def test_nginx_says_who_asks_and_nobody_else_can(deployment: Deployment, wendy: str) -> None:
+def test_only_nginx_sets_the_client_address(deployment: Deployment, wendy: str) -> None:
     told = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "http", "Forwarded": "for=203.0.113.9"}
     with deployment.client(address="127.0.3.5", headers=told) as client:
         assert client.log_in(wendy, "wrong").status == 401
