@@ -167,8 +167,10 @@ def test_locked_row_delays_its_batch_until_next_revocation(
             LoginSessions(hasty, SessionSettings()).revoke(contact_center="acme")
     # All of a batch, or nothing of it.
     assert half.value.ended == BATCH
-    assert sessions.count(contact_center="acme") == MANY - BATCH
-    assert sessions.revoke(contact_center="acme") == MANY - BATCH
+    left = sessions.count(contact_center="acme")
+    # The server may get the lock just after the client has given up.
+    assert left in {MANY - BATCH, MANY - 2 * BATCH}
+    assert sessions.revoke(contact_center="acme") == left
     assert {sessions.resume(session_id) == ENDED for session_id in ids} == {True}
 
 
