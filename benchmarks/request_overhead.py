@@ -91,7 +91,7 @@ def ask(contender: Contender) -> bytes:
 def environment(path: str = "/", **headers: str) -> Callable[[], WSGIEnvironment]:
     """Return a function that copies a request's WSGI environment."""
     builder = EnvironBuilder(path=path, headers=Headers(headers))
-    prepared = builder.get_environ()
+    prepared = {**builder.get_environ(), "REMOTE_ADDR": "127.0.0.1"}
     builder.close()
 
     def copy() -> WSGIEnvironment:
