@@ -15,17 +15,7 @@ from flask_genesys_auth.testing.saml_messages import SigningKey, provider_metada
 
 from ..addresses import IDP, SSO
 from ..conftest import NOW
-
-
-@pytest.fixture
-def genuine(key: SigningKey) -> str:
-    return provider_metadata(IDP, SSO, (key.certificate,))
-
-
-def written(tmp_path: Path, text: str | bytes) -> Path:
-    path = tmp_path / "metadata.xml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
+from .conftest import written
 
 
 def read(path: Path, entity_id: str, now: float) -> ProviderMetadata:

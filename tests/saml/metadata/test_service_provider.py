@@ -31,21 +31,11 @@ from flask_genesys_auth.saml.requests import (
 )
 from flask_genesys_auth.saml.service_provider import ServiceProvider, build_service_provider
 from flask_genesys_auth.state.memory import MemoryState
-from flask_genesys_auth.testing.saml_messages import SigningKey, provider_metadata
+from flask_genesys_auth.testing.saml_messages import SigningKey
 
-from ..addresses import IDP, PUBLIC_URL, SSO
+from ..addresses import PUBLIC_URL, SSO
 from ..conftest import center, trust_of
-
-
-@pytest.fixture
-def genuine(key: SigningKey) -> str:
-    return provider_metadata(IDP, SSO, (key.certificate,))
-
-
-def written(tmp_path: Path, text: str | bytes) -> Path:
-    path = tmp_path / "metadata.xml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
+from .conftest import written
 
 
 def test_missing_binding_is_an_error(tmp_path: Path, genuine: str) -> None:
