@@ -76,8 +76,7 @@ class Hooks:
             self._names_checked = True
             for finding in unknown_endpoints(self._app, self._here.settings):
                 log_event(Event.CONFIGURATION_WARNING, detail=finding)
-        reported = self._proxy_reported or _FORWARDED.isdisjoint(sent.environ)
-        if not reported and _is_unread(sent.environ):
+        if not self._proxy_reported and _is_unread(sent.environ):
             self._proxy_reported = True
             _report_unread_proxy()
         if not read_address(sent.remote_addr or "") and self._address_reported.get().acquire(blocking=False):
